@@ -108,3 +108,23 @@ class GenerationDefaults:
     guidance_scale: float = 4.0
     edit_negative_prompt: str = EDIT_NEGATIVE_PROMPT
     padding: Padding = "pair"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduleConfig:
+    """Fields of ``scheduler_config.json`` that decide the sigmas, under the same names."""
+
+    num_train_timesteps: int = 1000
+    shift: float = 3.0
+    """Static shift; unused where ``use_dynamic_shifting`` is set."""
+    use_dynamic_shifting: bool = False
+    base_shift: float = 0.5
+    max_shift: float = 1.15
+    base_image_seq_len: int = 256
+    max_image_seq_len: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.num_train_timesteps < 1:
+            raise ValueError(f"num_train_timesteps must be positive, got {self.num_train_timesteps}")
+        if not self.shift > 0:
+            raise ValueError(f"shift must be positive, got {self.shift}")
