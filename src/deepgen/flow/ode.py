@@ -39,7 +39,7 @@ def euler(
 
         latents += (sigma[k + 1] - sigma[k]) * velocity(latents, k)
 
-    Whoever iterates sees every step, may replace the latents, and stops the run by leaving the loop.
+    Whoever iterates sees every step, may replace the latents, and ends the run by leaving it.
 
     Args:
         velocity: Called once per step, with all pictures at once.

@@ -1,0 +1,407 @@
+"""From a sentence, and pictures to edit, to pictures: text-to-image and editing are one path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Generator, Tensor, nn
+
+from deepgen.checkpoint.folder import load_folder, save_folder
+from deepgen.checkpoint.hub import resolve
+from deepgen.config.model import Padding, RopePrecision
+from deepgen.flow.guidance import is_guided
+from deepgen.flow.ode import Step, euler
+from deepgen.images import to_image, to_pixels
+from deepgen.model import DeepGen
+from deepgen.pipeline.denoising import guided_velocity, schedules
+from deepgen.pipeline.request import (
+    Generators,
+    Prompts,
+    References,
+    Request,
+    Sampling,
+    noise_generators,
+    parse_requests,
+    parse_sampling,
+)
+from deepgen.types import Condition, Latents, Pixels, Prompt
+
+T = TypeVar("T")
+
+LATENT_SCALE = 8
+"""Pixels per latent, along each side."""
+
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
+CALLBACK_TENSORS = ("latents", "clean_latents", "preview")
+
+StepCallback = Callable[["DeepGenPipeline", int, float, dict[str, Any]], dict[str, Any] | None]
+
+
+@dataclass
+class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
+    """What a call returns."""
+
+    images: list[Image.Image] | np.ndarray | Tensor | list[Any]
+    """In the asked form; a list where the pictures of a call differ in size."""
+    seeds: list[int | None]
+    """The seed that makes each picture again; None where a generator was given."""
+
+
+class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
+    """Draws pictures from sentences and changes pictures by instructions.
+
+    A diffusers pipeline in its manners (``to``, ``save_pretrained``, progress bar, callbacks,
+    offloading), with one component, the whole model. Loading reads safetensors and JSON only; no
+    code and no pickle from a model is ever run.
+    """
+
+    def __init__(self, model: DeepGen) -> None:
+        super().__init__()
+        self.register_modules(model=model)
+        self.model: DeepGen
+        self._offload_device: torch.device | None = None
+        self._interrupt = False
+
+    # -- loading, saving, placing ----------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | None = None,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+        local_files_only: bool = False,
+        rope_precision: RopePrecision | None = None,
+    ) -> Self:
+        """Load ``"mini"``, a model folder, or a hub id (``org/name`` or ``org/name@revision``).
+
+        Args:
+            pretrained_model_name_or_path: Which model.
+            dtype: Compute dtype; None and "auto" take float32 on a CPU and bfloat16 on a GPU.
+            torch_dtype: The same, as older diffusers scripts write it.
+            device: Where the weights go.
+            revision: Branch, tag or commit of a hub model.
+            local_files_only: Never ask the network.
+            rope_precision: Rotary frequencies of the VLM; None takes what the model says.
+
+        Raises:
+            CheckpointError: The model cannot be found or loaded; the message names what and why.
+        """
+        path = resolve(
+            os.fspath(pretrained_model_name_or_path),
+            revision=revision,
+            local_files_only=local_files_only,
+        )
+        model = load_folder(
+            path,
+            dtype=dtype if dtype is not None else torch_dtype,
+            device=device,
+            rope_precision=rope_precision,
+        )
+        return cls(model)
+
+    def save_pretrained(  # type: ignore[override]
+        self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
+    ) -> None:
+        """Write the model folder; it appears whole or not at all."""
+        save_folder(self.model, Path(save_directory), overwrite=overwrite)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move to a device, a dtype, or both, as ``nn.Module.to``."""
+        kwargs.pop("silence_dtype_warnings", None)
+        if self._offload_device is not None:
+            raise ValueError("an offloaded pipeline places its parts itself and cannot be moved")
+        self.model.to(*args, **kwargs)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the computation happens."""
+        return self._offload_device or self.model.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self.model.dtype
+
+    def enable_model_cpu_offload(
+        self, gpu_id: int | None = None, device: torch.device | str = "cuda"
+    ) -> None:
+        """Keep on the device only what works: VLM and bridge, then DiT, then VAE.
+
+        Args:
+            gpu_id: Number of the GPU, if not the current one.
+            device: The device to compute on.
+        """
+        target = torch.device(device)
+        if target.type == "cpu":
+            raise ValueError("offloading moves parts between a GPU and the CPU; device is the CPU")
+        if gpu_id is not None:
+            target = torch.device(target.type, gpu_id)
+        self.model.to("cpu")
+        self._offload_device = target
+
+    @contextmanager
+    def _working(self, *parts: nn.Module) -> Iterator[None]:
+        """Have these parts on the computing device for a while, if they live elsewhere."""
+        if self._offload_device is None:
+            yield
+            return
+        for part in parts:
+            part.to(self._offload_device)
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.to("cpu")
+
+    def interrupt(self) -> None:
+        """End the running call after its current step; it returns the pictures so far."""
+        self._interrupt = True
+
+    # -- generation ------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        prompt: Prompts,
+        image: References = None,
+        *,
+        negative_prompt: Prompts | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_images_per_prompt: int = 1,
+        seed: int | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "pil",
+        padding: Padding | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        return_dict: bool = True,
+    ) -> DeepGenPipelineOutput | tuple[Any]:
+        """Make pictures.
+
+        Args:
+            prompt: What to draw, or what to change; one text or a list of them.
+            image: None to draw; a picture or a list of pictures to edit. For a list of prompts, a
+                list of lists.
+            negative_prompt: What to steer away from; None is the model's default for the task.
+            height: Of the result, a multiple of 32; None is the model's own, or that of the first
+                picture to edit.
+            width: As ``height``.
+            num_inference_steps: Euler steps; None is the model's default.
+            guidance_scale: How hard to follow the prompt; at 1 or below the negative prompt costs
+                and does nothing.
+            num_images_per_prompt: Pictures per prompt; they follow each other in the result.
+            seed: Picture *i* of the call uses ``seed + i``.
+            generator: Instead of a seed: one generator, or one per picture. Noise is drawn where
+                the generator lives; CPU generators give the same picture on every device.
+            latents: Initial noise ``[batch, 16, height / 8, width / 8]``, used as given.
+            output_type: ``pil``; ``np`` ([0, 1], channels last); ``pt`` ([0, 1], channels first);
+                ``latent`` (scaled latents, undecoded).
+            padding: How the two prompts of a picture pad each other; None is the model's default.
+            callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after every
+                step; a returned ``{"latents": ...}`` replaces them; raising cancels the call.
+            callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (where the
+                latents are heading) and ``preview`` (those decoded, as PIL pictures) the callback
+                gets.
+            return_dict: False returns ``(images,)``.
+
+        Raises:
+            ValueError: An argument cannot be used; nothing was computed.
+        """
+        model = self.model
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        unknown = set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
+        if unknown:
+            raise ValueError(f"callbacks can have {CALLBACK_TENSORS}, not {sorted(unknown)}")
+        if num_images_per_prompt < 1:
+            raise ValueError(
+                f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}"
+            )
+        sampling = parse_sampling(num_inference_steps, guidance_scale, padding, model.defaults)
+        requests = parse_requests(
+            prompt,
+            image,
+            negative_prompt=negative_prompt,
+            height=height,
+            width=width,
+            latents=latents,
+            defaults=model.defaults,
+            max_side=model.max_side,
+        )
+        count = len(requests) * num_images_per_prompt
+        if latents is not None and latents.shape[0] != count:
+            raise ValueError(f"{count} pictures need as many latents, got {latents.shape[0]}")
+        generators, seeds = noise_generators(count, seed, generator)
+        self._interrupt = False
+
+        pixels = [self._reference_pixels(request) for request in requests]
+        positive, negative = self._conditions(requests, pixels, sampling)
+        references = self._encode(pixels)
+        pictures = [request for request in requests for _ in range(num_images_per_prompt)]
+        noise = (
+            list(latents.to(self.device, torch.float32))
+            if latents is not None
+            else self._noise(pictures, generators)
+        )
+        final = self._denoise(
+            noise,
+            _repeat(positive, num_images_per_prompt),
+            _repeat(negative, num_images_per_prompt),
+            _repeat(references, num_images_per_prompt),
+            sampling,
+            callback_on_step_end,
+            callback_on_step_end_tensor_inputs,
+        )
+        images = self._finish(final, pictures, output_type)
+        return DeepGenPipelineOutput(images=images, seeds=seeds) if return_dict else (images,)
+
+    def _reference_pixels(self, request: Request) -> tuple[Pixels, ...]:
+        """References as the model sees them: resized whole, [-1, 1], on the device."""
+        return tuple(
+            to_pixels(each.image.resize((each.width, each.height))).to(self.device)
+            for each in request.references
+        )
+
+    def _conditions(
+        self,
+        requests: Sequence[Request],
+        pixels: Sequence[tuple[Pixels, ...]],
+        sampling: Sampling,
+    ) -> tuple[list[Condition], list[Condition]]:
+        """What the DiT is told, per request; the negative side is empty without guidance."""
+        pairs = list(zip(requests, pixels, strict=True))
+        with self._working(self.model.conditioner):
+            positive, negative = self.model.conditioner.encode(
+                [Prompt(text=each.prompt, references=own) for each, own in pairs],
+                [Prompt(text=each.negative_prompt, references=own) for each, own in pairs],
+                padding=sampling.padding,
+                guided=is_guided(sampling.guidance_scale),
+            )
+        return positive, negative or []
+
+    def _encode(self, pixels: Sequence[tuple[Pixels, ...]]) -> list[list[Latents]]:
+        """Clean latents of every request's references (posterior mean)."""
+        if not any(pixels):
+            return [[] for _ in pixels]
+        with self._working(self.model.vae):
+            return [self.model.vae.encode(list(own)) for own in pixels]
+
+    def _noise(self, pictures: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
+        channels = self.model.dit.config.in_channels
+        return [
+            torch.randn(
+                (channels, each.height // LATENT_SCALE, each.width // LATENT_SCALE),
+                generator=generator,
+                device=generator.device,
+                dtype=torch.float32,
+            ).to(self.device)
+            for each, generator in zip(pictures, generators, strict=True)
+        ]
+
+    def _denoise(
+        self,
+        noise: list[Latents],
+        positive: list[Condition],
+        negative: list[Condition],
+        references: list[list[Latents]],
+        sampling: Sampling,
+        callback: StepCallback | None,
+        callback_inputs: Sequence[str],
+    ) -> list[Latents]:
+        model = self.model
+        result: dict[int, Latents] = {}
+        groups = schedules(noise, sampling.steps, model.schedule, model.dit.config.patch_size)
+        for members, sigmas in groups:
+            start = [noise[index] for index in members]
+            with self._working(model.dit), self.progress_bar(total=sampling.steps) as bar:
+                velocity = guided_velocity(
+                    model.dit,
+                    [(each.shape[1], each.shape[2]) for each in start],
+                    [positive[index] for index in members],
+                    [negative[index] for index in members] if negative else [],
+                    [references[index] for index in members],
+                    sigmas,
+                    sampling.guidance_scale,
+                )
+                for step in euler(velocity, start, sigmas):
+                    if callback is not None:
+                        self._call_back(callback, callback_inputs, step)
+                    bar.update()
+                    if self._interrupt:
+                        break
+            finished = step.clean_latents if self._interrupt else step.latents
+            result.update(zip(members, finished, strict=True))
+        return [result[index] for index in range(len(noise))]
+
+    def _call_back(self, callback: StepCallback, inputs: Sequence[str], step: Step) -> None:
+        """Show the callback what it asked for, and take back what it changed."""
+        tensors: dict[str, Any] = {}
+        if "latents" in inputs:
+            tensors["latents"] = _stack(step.latents)
+        if "clean_latents" in inputs:
+            tensors["clean_latents"] = _stack(step.clean_latents)
+        if "preview" in inputs:
+            with self._working(self.model.vae):
+                tensors["preview"] = [to_image(each) for each in self._decode(step.clean_latents)]
+        changed = callback(self, step.index, 1000 * step.sigma, tensors) or {}
+        if "latents" in changed:
+            step.latents[:] = list(changed["latents"])
+
+    def _decode(self, latents: Sequence[Latents]) -> list[Tensor]:
+        return self.model.vae.decode(list(latents))
+
+    def _finish(
+        self, latents: list[Latents], pictures: Sequence[Request], output_type: str
+    ) -> list[Image.Image] | np.ndarray | Tensor | list[Any]:
+        """Decode, and bring into the asked form."""
+        if output_type == "latent":
+            return _stack(latents)
+        with self._working(self.model.vae):
+            decoded = [each.float() for each in self._decode(latents)]
+        if output_type == "pil":
+            return [
+                _shown(to_image(each), request)
+                for each, request in zip(decoded, pictures, strict=True)
+            ]
+        unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
+        if output_type == "pt":
+            return _stack(unit)
+        arrays = [each.permute(1, 2, 0).cpu().numpy() for each in unit]
+        return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
+
+
+def _shown(image: Image.Image, request: Request) -> Image.Image:
+    """An edit in the size of the picture it was made from."""
+    if request.shown_size is None:
+        return image
+    height, width = request.shown_size
+    return image.resize((width, height))
+
+
+def _stack(pictures: list[Tensor]) -> Tensor | list[Tensor]:
+    """One tensor where all pictures have one size, else the list."""
+    return torch.stack(pictures) if len({each.shape for each in pictures}) == 1 else pictures
+
+
+def _repeat(items: Sequence[T], count: int) -> list[T]:
+    """Each item ``count`` times, neighbours together."""
+    return [item for item in items for _ in range(count)]

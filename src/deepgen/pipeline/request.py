@@ -1,0 +1,224 @@
+"""What one call of the pipeline asks for, checked before any weight is touched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+
+from deepgen.config.model import PADDINGS, SIZE_UNIT, GenerationDefaults, Padding
+from deepgen.images import reference_size, to_rgb
+
+Prompts = str | Sequence[str]
+References = Image.Image | Sequence[Image.Image] | Sequence[Sequence[Image.Image]] | None
+Generators = Generator | Sequence[Generator] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """One reference picture and the size the model sees it in."""
+
+    image: Image.Image
+    """RGB, upright, at the user's size."""
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One prompt with everything needed to make its pictures."""
+
+    prompt: str
+    negative_prompt: str
+    references: tuple[Reference, ...]
+    height: int
+    """Of the generated picture, before an edit is resized back."""
+    width: int
+    shown_size: tuple[int, int] | None
+    """(height, width) that a finished edit is resized back to; None leaves it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How all pictures of a call are made."""
+
+    steps: int
+    guidance_scale: float
+    padding: Padding
+
+
+def parse_requests(
+    prompt: Prompts,
+    image: References,
+    *,
+    negative_prompt: Prompts | None,
+    height: int | None,
+    width: int | None,
+    latents: Tensor | None,
+    defaults: GenerationDefaults,
+    max_side: int,
+) -> list[Request]:
+    """Check and complete what the user said, one request per prompt.
+
+    An edit without ``height`` and ``width`` is generated at the size its first reference is seen
+    in, and shown at the size of the user's picture; given ``latents`` fix the size.
+
+    Args:
+        latents: Initial noise ``[batch, channels, height / 8, width / 8]``, only its shape is used.
+        max_side: Longest side in pixels that the model has positions for.
+
+    Raises:
+        ValueError: What was found, what was expected.
+    """
+    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    if not prompts or not all(isinstance(text, str) for text in prompts):
+        raise ValueError(f"prompt must be a string or a non-empty list of strings, got {prompt!r}")
+    pictures = _per_prompt(image, prompts, single=isinstance(prompt, str))
+    negatives = _negatives(negative_prompt, pictures, defaults)
+    if latents is not None:
+        height, width = _size_of_latents(latents, height, width)
+    default_side = round(math.sqrt(defaults.height * defaults.width))
+    requests = []
+    for text, negative, own in zip(prompts, negatives, pictures, strict=True):
+        references = tuple(_reference(picture, default_side, max_side) for picture in own)
+        seen = (references[0].height, references[0].width) if references else None
+        free = height is None and width is None and references
+        size = (
+            height if height is not None else (seen[0] if seen else defaults.height),
+            width if width is not None else (seen[1] if seen else defaults.width),
+        )
+        check_size(*size, max_side=max_side)
+        shown = (references[0].image.height, references[0].image.width) if free else None
+        requests.append(
+            Request(
+                prompt=text,
+                negative_prompt=negative,
+                references=references,
+                height=size[0],
+                width=size[1],
+                shown_size=shown if shown != size else None,
+            )
+        )
+    return requests
+
+
+def parse_sampling(
+    steps: int | None,
+    guidance_scale: float | None,
+    padding: Padding | None,
+    defaults: GenerationDefaults,
+) -> Sampling:
+    """Check and complete the settings that all pictures of a call share."""
+    steps = defaults.num_inference_steps if steps is None else steps
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {steps!r}")
+    guidance = defaults.guidance_scale if guidance_scale is None else float(guidance_scale)
+    if not math.isfinite(guidance) or guidance < 0:
+        raise ValueError(f"guidance_scale must be a finite number of at least 0, got {guidance}")
+    padding = defaults.padding if padding is None else padding
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
+    return Sampling(steps=steps, guidance_scale=guidance, padding=padding)
+
+
+def check_size(height: int, width: int, *, max_side: int) -> None:
+    """Refuse sides that the model has no positions for."""
+    for name, side in (("height", height), ("width", width)):
+        if isinstance(side, bool) or not isinstance(side, int) or side < SIZE_UNIT:
+            raise ValueError(f"{name} must be a positive multiple of {SIZE_UNIT}, got {side!r}")
+        if side % SIZE_UNIT:
+            below = side - side % SIZE_UNIT
+            raise ValueError(
+                f"{name} must be a multiple of {SIZE_UNIT}, got {side}; "
+                f"{below} and {below + SIZE_UNIT} are the nearest"
+            )
+        if side > max_side:
+            raise ValueError(f"{name} must be at most {max_side} for this model, got {side}")
+
+
+def noise_generators(
+    count: int, seed: int | None, generator: Generators
+) -> tuple[list[Generator], list[int | None]]:
+    """One generator per picture, and the seed each picture can be made again with.
+
+    Picture *i* of a call uses ``seed + i``. Without a seed and a generator one is drawn from
+    torch's global generator, so ``torch.manual_seed`` is enough for a repeatable script.
+    """
+    if generator is not None:
+        if seed is not None:
+            raise ValueError("give either seed or generator, not both")
+        generators = [generator] * count if isinstance(generator, Generator) else list(generator)
+        if len(generators) != count:
+            raise ValueError(f"{count} pictures need {count} generators, got {len(generators)}")
+        return generators, [None] * count
+    if seed is None:
+        seed = int(torch.randint(2**31, ()).item())
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= 2**63 - count:
+        raise ValueError(f"seed must be a whole number from 0 to 2^63 - {count}, got {seed!r}")
+    seeds = [seed + index for index in range(count)]
+    return [Generator().manual_seed(value) for value in seeds], list(seeds)
+
+
+def _per_prompt(
+    image: References, prompts: list[str], *, single: bool
+) -> list[tuple[Image.Image, ...]]:
+    if image is None:
+        return [()] * len(prompts)
+    if single:
+        own = (image,) if isinstance(image, Image.Image) else tuple(image)
+        nested: list[tuple[object, ...]] = [own]
+    else:
+        if isinstance(image, Image.Image) or len(image) != len(prompts):
+            raise ValueError(
+                f"{len(prompts)} prompts need a list of {len(prompts)} lists of pictures as image"
+            )
+        nested = [(own,) if isinstance(own, Image.Image) else tuple(own or ()) for own in image]
+    checked = []
+    for own in nested:
+        for picture in own:
+            if not isinstance(picture, Image.Image):
+                raise ValueError(f"image must be a PIL image or a list of them, got {picture!r}")
+        checked.append(tuple(picture for picture in own if isinstance(picture, Image.Image)))
+    return checked
+
+
+def _negatives(
+    negative_prompt: Prompts | None,
+    pictures: list[tuple[Image.Image, ...]],
+    defaults: GenerationDefaults,
+) -> list[str]:
+    if negative_prompt is None:
+        return [defaults.edit_negative_prompt if own else "" for own in pictures]
+    if isinstance(negative_prompt, str):
+        return [negative_prompt] * len(pictures)
+    negatives = list(negative_prompt)
+    if len(negatives) != len(pictures):
+        raise ValueError(f"{len(pictures)} prompts need as many negatives, got {len(negatives)}")
+    return negatives
+
+
+def _size_of_latents(latents: Tensor, height: int | None, width: int | None) -> tuple[int, int]:
+    if latents.ndim != 4:
+        raise ValueError(
+            f"latents must be [batch, channels, height / 8, width / 8], got {list(latents.shape)}"
+        )
+    size = latents.shape[2] * 8, latents.shape[3] * 8
+    for name, side, given in (("height", size[0], height), ("width", size[1], width)):
+        if given is not None and given != side:
+            raise ValueError(f"latents are for {name} {side}, but {name} is {given}")
+    return size
+
+
+def _reference(image: Image.Image, default_side: int, max_side: int) -> Reference:
+    rgb = to_rgb(image)
+    height, width = reference_size(rgb.height, rgb.width, default_side)
+    if max(height, width) > max_side:
+        raise ValueError(
+            f"a reference of {rgb.width} x {rgb.height} would be seen at {width} x {height}, but "
+            f"the model has positions for sides of at most {max_side}; crop it"
+        )
+    return Reference(image=rgb, height=height, width=width)
