@@ -1,0 +1,105 @@
+"""Stacked Channel Bridging: from the VLM's hidden states to what the DiT is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
+from deepgen.config.model import BridgeConfig
+from deepgen.types import Condition
+
+
+class Bridge(nn.Module):
+    """Think tokens, and the way from VLM features to the DiT's context (DeepGen paper, 3.1).
+
+    Six hidden states stand side by side on the channel axis, at every position: prompt, pictures,
+    think tokens and padding alike::
+
+        tokens  = connector(projector_1(features))
+        pooled  = projector_2(mean over tokens)
+        context = projector_3(tokens)
+
+    The state dict has exactly the names of the released checkpoints.
+    """
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_size
+        self.meta_queries = nn.Parameter(torch.empty(config.num_queries, config.llm_hidden_size))
+        """The think tokens."""
+        self.projector_1 = nn.Linear(config.input_size, width)
+        self.connector = Connector(config)
+        self.projector_2 = nn.Linear(width, config.pooled_projection_dim)
+        self.projector_3 = nn.Linear(width, config.joint_attention_dim)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Start so that any prompt gives a condition of zeros, which leaves a trained DiT as it is.
+
+        ``projector_1`` and the connector keep what their constructors gave them.
+        """
+        nn.init.normal_(self.meta_queries, std=self.config.llm_hidden_size**-0.5)
+        for head in (self.projector_2, self.projector_3):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(
+        self,
+        rows: Sequence[Float[Tensor, "_ features"]],
+        padding: Sequence[int],
+        pad_feature: Float[Tensor, " features"] | None = None,
+    ) -> list[Condition]:
+        """Turn VLM features into conditions.
+
+        Padding takes part in everything, as in training. In float32 a row's padding tokens are
+        computed as one token that counts for all. Lower precisions write them out, because the
+        ln n of the count would be rounded (by up to 1.6 % of the padding's weight in bfloat16);
+        padded rows of a batch are then equally long and need no mask.
+
+        Args:
+            rows: Features of the real tokens of each row.
+            padding: How many padding tokens stand before each row.
+            pad_feature: Features of a padding token; needed where there is any.
+        """
+        dtype = self.projector_1.weight.dtype
+        exact = dtype in (torch.float32, torch.float64)
+        written = [min(count, 1) if exact else count for count in padding]
+        if any(written) and pad_feature is None:
+            raise ValueError("padded rows need the feature of a padding token")
+        features = [
+            row if pad_feature is None else torch.cat([pad_feature.expand(copies, -1), row])
+            for row, copies in zip(rows, written, strict=True)
+        ]
+        counts = torch.zeros(len(features), max(map(len, features)))
+        for index, (row, count, copies) in enumerate(zip(features, padding, written, strict=True)):
+            counts[index, : len(row)] = 1
+            counts[index, :copies] = count / max(copies, 1)
+        single = bool((counts == 1).all())
+        batch = nn.utils.rnn.pad_sequence([row.to(dtype) for row in features], batch_first=True)
+        embeds, pooled = self.project(batch, None if single else counts.to(batch.device))
+        return [
+            Condition(
+                # Of several written padding tokens the last one stands for all.
+                prompt_embeds=embeds[index, max(copies - 1, 0) : len(row)],
+                pooled_prompt_embeds=pooled[index],
+                padding=count,
+            )
+            for index, (row, count, copies) in enumerate(
+                zip(features, padding, written, strict=True)
+            )
+        ]
+
+    def project(
+        self, features: Float[Tensor, "batch tokens features"], counts: Counts | None = None
+    ) -> tuple[Tokens, Float[Tensor, "batch pooled"]]:
+        """Context tokens and pooled vector of whole rows; ``counts`` as in the connector."""
+        tokens = self.connector(self.projector_1(features), counts)
+        context: Tensor = self.projector_3(tokens)
+        pooled: Tensor = self.projector_2(pool(tokens, counts))
+        return context, pooled

@@ -1,0 +1,105 @@
+"""The connector: a small bidirectional transformer between the VLM and the DiT."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepgen.config.model import BridgeConfig
+
+Tokens = Float[Tensor, "batch tokens channels"]
+Counts = Float[Tensor, "batch tokens"]
+"""How many equal tokens each token stands for: 1, the size of a padding, or 0 for no token."""
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among all tokens of a row, without positions."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        width = config.hidden_size
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, tokens: Tokens, key_bias: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
+        """Attend; ``key_bias`` is added to the logits of each key."""
+        query, key, value = (
+            projection(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+        out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class MLP(nn.Module):
+    """Two linear layers around a tanh-approximated GELU."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        for linear in (self.fc1, self.fc2):
+            nn.init.xavier_uniform_(linear.weight)
+            # Not zero in the published training, though nothing depends on it.
+            nn.init.normal_(linear.bias, std=1e-6)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Transform each token by itself."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
+        return out
+
+
+class ConnectorLayer(nn.Module):
+    """Attention and MLP, each behind a LayerNorm and added to what it read."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = SelfAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, tokens: Tokens, key_bias: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
+        """Pass the tokens on."""
+        attended: Tensor = tokens + self.self_attn(self.layer_norm1(tokens), key_bias)
+        out: Tensor = attended + self.mlp(self.layer_norm2(attended))
+        return out
+
+
+class Connector(nn.Module):
+    """A stack of such layers; no final norm, and no positions: token order means nothing."""
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(ConnectorLayer(config) for _ in range(config.num_hidden_layers))
+
+    def forward(self, tokens: Tokens, counts: Counts | None = None) -> Tokens:
+        """Let all tokens of a row see each other.
+
+        Args:
+            tokens: Rows of projected features.
+            counts: How many equal tokens each one stands for, None where all are single. Attention
+                over n equal keys is attention over one whose logit is larger by ln n.
+        """
+        key_bias = None if counts is None else counts.log().to(tokens.dtype)[:, None, None]
+        for layer in self.layers:
+            tokens = layer(tokens, key_bias)
+        return tokens
+
+
+def pool(tokens: Tokens, counts: Counts | None) -> Float[Tensor, "batch channels"]:
+    """Mean over all tokens of a row, each with its count; summed in float32 at least."""
+    if counts is None:
+        return tokens.mean(dim=1)
+    wide = torch.promote_types(tokens.dtype, torch.float32)
+    weights = (counts / counts.sum(dim=1, keepdim=True)).to(wide)
+    return torch.einsum("btc,bt->bc", tokens.to(wide), weights).to(tokens.dtype)

@@ -1,0 +1,235 @@
+"""From a prompt to token ids and their positions, before any weight is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
+from deepgen.types import Pixels, Prompt
+
+INPUT = "{input}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptTemplate:
+    """The strings around the user's text; the defaults are those of the released model."""
+
+    instruction: str = "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
+    """One turn of a conversation, without a system message."""
+    generation: str = "Generate an image: {input}"
+    """What a text-to-image prompt says; edits go without."""
+    image_start: str = "<|vision_start|>"
+    image_context: str = "<|image_pad|>"
+    """Stands for one cell of a reference picture; its embedding is never looked up."""
+    image_end: str = "<|vision_end|>"
+    padding: str = "<|endoftext|>"
+
+    def __post_init__(self) -> None:
+        for name in ("instruction", "generation"):
+            if getattr(self, name).count(INPUT) != 1:
+                raise ValueError(f"{name} must contain {INPUT} once, got {getattr(self, name)!r}")
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> PromptTemplate:
+        """Read the values of a ``prompt_template.json``; entries that no code uses are ignored."""
+        names = {
+            "instruction": "INSTRUCTION",
+            "generation": "GENERATION",
+            "image_start": "IMG_START_TOKEN",
+            "image_context": "IMG_CONTEXT_TOKEN",
+            "image_end": "IMG_END_TOKEN",
+        }
+        given = {ours: values[theirs] for ours, theirs in names.items() if theirs in values}
+        wrong = {name: value for name, value in given.items() if not isinstance(value, str)}
+        if wrong:
+            raise ValueError(f"the entries of a prompt template must be strings, got {wrong}")
+        return cls(**given)
+
+    def to_json(self) -> dict[str, str]:
+        """The used entries, under the names of ``prompt_template.json``."""
+        return {
+            "IMG_START_TOKEN": self.image_start,
+            "IMG_END_TOKEN": self.image_end,
+            "IMG_CONTEXT_TOKEN": self.image_context,
+            "INSTRUCTION": self.instruction,
+            "GENERATION": self.generation,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpan:
+    """Where the tokens of one reference stand in a row: a raster of cells of 32 x 32 pixels."""
+
+    start: int
+    rows: int
+    columns: int
+
+    @property
+    def length(self) -> int:
+        """Number of image tokens."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRow:
+    """One prompt as the VLM gets it, without padding and without think tokens."""
+
+    token_ids: tuple[int, ...]
+    images: tuple[ImageSpan, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def position_ids(self, think_tokens: int = 0) -> Int[Tensor, "3 tokens"]:
+        """M-RoPE positions (time, height, width) of all tokens, think tokens counted on as text.
+
+        A text token has the same position on all three axes, one more than what came before. The
+        tokens of an image that starts at position ``s`` have ``(s, s + row, s + column)``, and
+        the text goes on at ``s + max(rows, columns)``.
+        """
+        parts = []
+        position = end = 0
+        for image in self.images:
+            text = image.start - end
+            parts.append(_text_positions(position, text))
+            position += text
+            cells = torch.cartesian_prod(torch.arange(image.rows), torch.arange(image.columns))
+            time = torch.zeros(image.length, 1, dtype=torch.long)
+            parts.append(position + torch.cat([time, cells], dim=1).T)
+            position += max(image.rows, image.columns)
+            end = image.start + image.length
+        parts.append(_text_positions(position, len(self) - end + think_tokens))
+        return torch.cat(parts, dim=1)
+
+
+def _text_positions(first: int, length: int) -> Int[Tensor, "3 tokens"]:
+    return torch.arange(first, first + length).expand(3, -1)
+
+
+class PromptTokenizer:
+    """Puts prompts into the template's words and those into token ids.
+
+    Users may write anything: in their text the names of special tokens are plain characters, so
+    no prompt can end its own turn or pass for a picture. (The public implementation reads them as
+    special tokens; ``compat`` does too.) Braces in the text mean nothing.
+
+    Args:
+        tokenizer: A fast Hugging Face tokenizer that knows the template's special tokens.
+        template: The strings around the user's text.
+        compat: Read special tokens in the user's text as the public implementation does.
+    """
+
+    def __init__(
+        self, tokenizer: Any, template: PromptTemplate | None = None, *, compat: bool = False
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.template = template = template or PromptTemplate()
+        self.compat = compat
+        self._special: dict[str, int] = {
+            token.content: id_
+            for id_, token in tokenizer.added_tokens_decoder.items()
+            if token.special
+        }
+        needed = (template.image_start, template.image_context, template.image_end)
+        missing = {*needed, template.padding} - self._special.keys()
+        if missing:
+            raise ValueError(f"the tokenizer lacks the special tokens {sorted(missing)}")
+        # Longest first, or a token whose name begins another one's would win.
+        names = sorted(self._special, key=len, reverse=True)
+        self._boundary = re.compile(f"({'|'.join(map(re.escape, names))})")
+
+    @property
+    def padding_id(self) -> int:
+        """The token that the public implementation pads with."""
+        return self._special[self.template.padding]
+
+    @property
+    def image_id(self) -> int:
+        """The token that stands for one cell of a reference."""
+        return self._special[self.template.image_context]
+
+    def __call__(self, prompt: Prompt) -> TokenRow:
+        """Token ids of one prompt in its template.
+
+        Raises:
+            ValueError: The prompt is too long, or (``compat`` only) spells image tokens in an edit.
+        """
+        grids = [_grid(pixels) for pixels in prompt.references]
+        frame = self._frame(grids)
+        if self.compat:
+            ids = self._encode(frame.replace(INPUT, prompt.text), special=True)
+        else:
+            ids = self._encode_plainly(frame, prompt.text)
+        if len(ids) > MAX_PROMPT_TOKENS:
+            cells = sum(rows * columns for rows, columns in grids)
+            raise ValueError(
+                f"the prompt has {len(ids)} tokens, {cells} of them for pictures, but "
+                f"{MAX_PROMPT_TOKENS} is the limit; shorten it"
+                + (" or give fewer or smaller pictures" if grids else "")
+            )
+        return TokenRow(tuple(ids), self._locate(ids, grids))
+
+    def _frame(self, grids: list[tuple[int, int]]) -> str:
+        """The template with everything in place but the user's text."""
+        template = self.template
+        if not grids:
+            return template.instruction.replace(INPUT, template.generation)
+        images = (
+            template.image_start + template.image_context * (rows * columns) + template.image_end
+            for rows, columns in grids
+        )
+        return template.instruction.replace(INPUT, "".join(images) + "\n" + INPUT)
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        encoding = self.tokenizer(
+            text, add_special_tokens=False, split_special_tokens=not special, verbose=False
+        )
+        return list(encoding["input_ids"])
+
+    def _encode_plainly(self, frame: str, text: str) -> list[int]:
+        """Only the frame's special tokens are special.
+
+        The text is encoded together with the frame's words around it, because byte pairs do not
+        stop where the text begins (its first word takes the space before it); a special token, on
+        the other hand, always separates what stands before and after it.
+        """
+        ids: list[int] = []
+        for piece in self._boundary.split(frame):
+            if piece in self._special:
+                ids.append(self._special[piece])
+            elif piece:
+                ids += self._encode(piece.replace(INPUT, text), special=False)
+        return ids
+
+    def _locate(self, ids: list[int], grids: list[tuple[int, int]]) -> tuple[ImageSpan, ...]:
+        """Where each reference's tokens begin; they come in the order of the references."""
+        if not grids:
+            return ()
+        places = [place for place, id_ in enumerate(ids) if id_ == self.image_id]
+        cells = sum(rows * columns for rows, columns in grids)
+        if len(places) != cells:
+            raise ValueError(
+                f"the prompt's pictures have {cells} tokens, but it has {len(places)} of "
+                f"{self.template.image_context}; take that out of the text"
+            )
+        spans: list[ImageSpan] = []
+        for rows, columns in grids:
+            spans.append(ImageSpan(places[sum(span.length for span in spans)], rows, columns))
+        return tuple(spans)
+
+
+def _grid(pixels: Pixels) -> tuple[int, int]:
+    """Rows and columns of image tokens: one per 32 x 32 pixels."""
+    height, width = pixels.shape[1:]
+    if height % SIZE_UNIT or width % SIZE_UNIT:
+        raise ValueError(
+            f"sides of references must be multiples of {SIZE_UNIT}, got {height} x {width}"
+        )
+    return height // SIZE_UNIT, width // SIZE_UNIT

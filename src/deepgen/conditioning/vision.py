@@ -1,0 +1,117 @@
+"""Reference pictures on their way into the VLM's vision tower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
+)
+
+from deepgen.config.model import RopePrecision
+from deepgen.types import Pixels
+
+PATCH = 14
+MERGE = 2
+"""Patches per side that the tower merges into one token."""
+FRAMES = 2
+"""Frames per patch: the tower reads video, where a picture is a frame seen twice."""
+# A token of 2 x 2 patches of 14 pixels is to stand for 32 pixels, so that the VLM and the DiT
+# (VAE by 8, patch 2) cut the picture along the same lines.
+SHRINK = MERGE * PATCH / 32
+
+# Statistics of CLIP's training pictures (Radford et al. 2021), which Qwen2.5-VL was trained with.
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+ROPE_THETA = 10_000.0
+
+Patches = Float[Tensor, "patches 1176"]
+"""Pixels of one patch each: channel, frame, row, column; 3 x 2 x 14 x 14."""
+
+
+def shrink(pixels: Pixels) -> Pixels:
+    """Scale a picture by 28/32: bilinear, without antialiasing, as DeepGen was trained."""
+    return F.interpolate(
+        pixels[None], scale_factor=SHRINK, mode="bilinear", align_corners=False, antialias=False
+    )[0]
+
+
+def to_patches(pixels: Pixels) -> Patches:
+    """Normalise a shrunk picture and cut it into patches, the four of a token side by side.
+
+    All in the dtype of the pixels, the constants too: bfloat16 models were trained on statistics
+    rounded to bfloat16.
+    """
+    mean = pixels.new_tensor(MEAN)[:, None, None]
+    std = pixels.new_tensor(STD)[:, None, None]
+    normalized = ((pixels + 1) / 2 - mean) / std
+    channels, height, width = normalized.shape
+    cells = normalized.view(
+        channels, height // (MERGE * PATCH), MERGE, PATCH, width // (MERGE * PATCH), MERGE, PATCH
+    )
+    # channel, cell row, row in cell, y, cell column, column in cell, x
+    patches = cells.permute(1, 4, 2, 5, 0, 3, 6).unsqueeze(5)
+    return patches.expand(-1, -1, -1, -1, -1, FRAMES, -1, -1).flatten(4).flatten(0, 3)
+
+
+class VisionRotary(nn.Module):
+    """Rotary embedding of the vision tower, in the precision that a model was trained with.
+
+    The public implementation casts the tower to bfloat16 as a whole, so that frequencies, angles,
+    cosines and sines are all rounded (``bf16``). Frequencies are kept outside the module's
+    buffers: those change with every ``.to(dtype)``, and stay empty on the meta device.
+    """
+
+    def __init__(self, head_dim: int, precision: RopePrecision) -> None:
+        super().__init__()
+        half = head_dim // 2
+        exponents = torch.arange(0, half, 2, dtype=torch.float32, device="cpu") / half
+        self.frequencies = 1 / ROPE_THETA**exponents
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+
+    def forward(
+        self, hidden_states: Tensor, position_ids: Int[Tensor, "2 patches"]
+    ) -> tuple[Float[Tensor, "patches head_dim"], Float[Tensor, "patches head_dim"]]:
+        """Cosines and sines of the angles of each patch, laid out row, column, row, column."""
+        frequencies = self.frequencies.to(hidden_states.device, self.dtype)
+        rows, columns = position_ids.to(self.dtype)[..., None] * frequencies
+        angles = torch.cat([rows, columns, rows, columns], dim=-1)
+        return angles.cos(), angles.sin()
+
+
+def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
+    """The vision tower of a Qwen2.5-VL configuration, on torch's current default device."""
+    vision: Any = config.vision_config
+    expected = {"patch_size": PATCH, "spatial_merge_size": MERGE, "temporal_patch_size": FRAMES}
+    found = {name: getattr(vision, name) for name in expected}
+    if found != expected:
+        raise ValueError(f"the vision tower must have {expected}, got {found}")
+    vision._attn_implementation = "sdpa"
+    return VisionTower(vision)
+
+
+# The released model learned with image features as constants; nothing trains the tower.
+@torch.no_grad()
+def encode_references(
+    tower: VisionTower, references: Sequence[Pixels]
+) -> list[Float[Tensor, "_ channels"]]:
+    """Image tokens of each reference, in raster order, by one pass over all of them.
+
+    Attention never crosses pictures, so they do not notice each other.
+    """
+    weight: Tensor = tower.patch_embed.proj.weight
+    shrunk = [shrink(pixels.to(weight.device, weight.dtype)) for pixels in references]
+    grids = [(1, pixels.shape[1] // PATCH, pixels.shape[2] // PATCH) for pixels in shrunk]
+    output = tower(
+        torch.cat([to_patches(pixels) for pixels in shrunk]),
+        grid_thw=torch.tensor(grids, device=weight.device),
+    )
+    tokens = [rows * columns // MERGE**2 for _, rows, columns in grids]
+    return list(output.pooler_output.split(tokens))

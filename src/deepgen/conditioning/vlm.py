@@ -1,0 +1,282 @@
+"""The language model of Qwen2.5-VL as an encoder: one causal pass, several layers read."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import Qwen2_5_VLConfig
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
+)
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel as TextModel
+
+from deepgen.conditioning.prompts import TokenRow
+from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode_references
+from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
+from deepgen.types import Pixels
+
+LAYER_KEY = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+FINAL_NORM_KEY = re.compile(r"(?:^|\.)norm\.weight$")
+
+
+def tapped_states(layers: int, taps: int) -> tuple[int, ...]:
+    """Which hidden states the bridge stacks, deepest first (DeepGen paper, section 3.1).
+
+    State 0 is the embedding, state i the residual stream after i layers. The last one is left
+    out: it is specialised in predicting the next token.
+
+    >>> tapped_states(36, 6)
+    (35, 29, 23, 17, 11, 5)
+    """
+    if layers % taps:
+        raise ValueError(f"a VLM of {layers} layers cannot be tapped at {taps} even distances")
+    return tuple(range(layers - 1, -1, -(layers // taps)))
+
+
+def live_layers(layers: int, kind: BridgeKind, taps: int) -> int:
+    """How many decoder layers influence the picture; what follows them is never run."""
+    return layers if kind == "last" else tapped_states(layers, taps)[0]
+
+
+def dead_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
+    """Tell which tensors of a stored Qwen2.5-VL never influence a picture.
+
+    Args:
+        layers: Decoder layers of the stored model.
+        bridge: What reads the model.
+
+    Returns:
+        A predicate on tensor names, in any of the layouts that versions of transformers write.
+    """
+    live = live_layers(layers, bridge.kind, bridge.num_selected_layers)
+
+    def is_dead(key: str) -> bool:
+        if key.endswith("lm_head.weight"):
+            return True
+        layer = LAYER_KEY.search(key)
+        if layer:
+            return int(layer[1]) >= live
+        return bridge.kind == "stacked" and FINAL_NORM_KEY.search(key) is not None
+
+    return is_dead
+
+
+def module_key(key: str) -> str:
+    """Name in :class:`VisionLanguageModel` of a tensor stored by any version of transformers.
+
+    ``model.language_model.layers...`` (5.x), ``model.layers...`` (as 4.56 saved) and
+    ``layers...`` all become ``language_model.layers...``; ``visual...`` likewise.
+    """
+    name = key.removeprefix("model.")
+    if name.startswith(("visual.", "language_model.", "lm_head.")):
+        return name
+    return f"language_model.{name}"
+
+
+class TextRotary(nn.Module):
+    """Rotary embedding over time, height and width, in the precision a model was trained with.
+
+    The public implementation casts the model to bfloat16 as a whole, which rounds the frequencies
+    to 8 bits (``bf16``); angles, cosines and sines are float32 all the same. Frequencies are kept
+    outside the module's buffers: those change with every ``.to(dtype)``, and stay empty on the
+    meta device.
+    """
+
+    def __init__(self, config: Any, precision: RopePrecision) -> None:
+        super().__init__()
+        rope = config.rope_parameters
+        if rope["rope_type"] != "default":
+            raise ValueError(f"rope_type must be default, got {rope['rope_type']!r}")
+        head_dim = config.hidden_size // config.num_attention_heads
+        exponents = torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim
+        frequencies = 1 / rope["rope_theta"] ** exponents
+        self.frequencies = frequencies.bfloat16().float() if precision == "bf16" else frequencies
+        # Each frequency turns with one axis: the first section with time, and so on.
+        sections = torch.tensor(rope["mrope_section"], device="cpu")
+        self.axes = torch.arange(3, device="cpu").repeat_interleave(sections)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "batch tokens channels"],
+        position_ids: Int[Tensor, "3 batch tokens"],
+    ) -> tuple[Float[Tensor, "batch tokens head_dim"], Float[Tensor, "batch tokens head_dim"]]:
+        """Cosines and sines of the angles of each token, in the dtype of the states."""
+        device, dtype = hidden_states.device, hidden_states.dtype
+        positions = position_ids.float()[self.axes.to(device)].movedim(0, -1)
+        angles = positions * self.frequencies.to(device)
+        angles = torch.cat([angles, angles], dim=-1)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+class VisionLanguageModel(nn.Module):
+    """What is left of Qwen2.5-VL where it only conditions pictures.
+
+    Built from transformers' modules, whose weights it keeps under their names
+    (``language_model.*``, ``visual.*``), without what no picture depends on: the language head,
+    and for the stacked bridge the last decoder layer and the final norm. Built on torch's current
+    default device, the meta device included.
+
+    Args:
+        config: Configuration of the whole Qwen2.5-VL, as stored.
+        bridge: What reads the states.
+        rope_precision: ``bf16`` as DeepGen was trained, or ``fp32``; see :class:`TextRotary`.
+        with_vision: Build the vision tower; without it, it must be attached before an edit.
+    """
+
+    def __init__(
+        self,
+        config: Qwen2_5_VLConfig | Mapping[str, Any],
+        bridge: BridgeConfig,
+        *,
+        rope_precision: RopePrecision = "bf16",
+        with_vision: bool = True,
+    ) -> None:
+        super().__init__()
+        if isinstance(config, Mapping):
+            config = Qwen2_5_VLConfig.from_dict(copy.deepcopy(dict(config)))
+        self.config = config
+        self.rope_precision = rope_precision
+        self.load_vision: Callable[[], VisionTower] | None = None
+        """Called at the first reference where the vision tower is not there yet."""
+        depth = config.text_config.num_hidden_layers
+        stacked = bridge.kind == "stacked"
+        self.taps = tapped_states(depth, bridge.num_selected_layers) if stacked else ()
+        """States the bridge stacks; empty where it reads the normalised last one instead."""
+
+        text = copy.deepcopy(config.text_config)
+        text.num_hidden_layers = live_layers(depth, bridge.kind, bridge.num_selected_layers)
+        text.layer_types = text.layer_types[: text.num_hidden_layers]
+        # No mask is ever given, so SDPA may take its causal kernels; eager attention could not
+        # do without one.
+        text._attn_implementation = "sdpa"
+        self.language_model = TextModel(text)
+        self.language_model.rotary_emb = TextRotary(text, rope_precision)
+        if stacked:
+            self.language_model.norm = nn.Identity()
+        self.visual: VisionTower | None = None
+        if with_vision:
+            self.attach_vision(build_vision_tower(config))
+
+    @property
+    def width(self) -> int:
+        """Channels of one hidden state."""
+        return int(self.language_model.config.hidden_size)
+
+    @property
+    def embedding(self) -> Float[Tensor, "vocabulary channels"]:
+        """Weights of the token embedding; their device and dtype are those of the model."""
+        weight: Tensor = self.language_model.embed_tokens.weight
+        return weight
+
+    def attach_vision(self, tower: VisionTower) -> None:
+        """Take a vision tower; rotary embedding and attention become those of this model."""
+        vision: Any = tower.config
+        tower.rotary_pos_emb = VisionRotary(
+            vision.hidden_size // vision.num_heads, self.rope_precision
+        )
+        self.visual = tower
+
+    def require_vision(self) -> VisionTower:
+        """The vision tower, loaded now if it was not needed before.
+
+        Raises:
+            RuntimeError: There is none, and nothing to load it with.
+        """
+        if self.visual is None:
+            if self.load_vision is None:
+                raise RuntimeError("this model was built without its vision tower; attach it first")
+            self.attach_vision(self.load_vision().to(self.embedding.device, self.embedding.dtype))
+        assert self.visual is not None
+        return self.visual
+
+    def encode_references(self, references: Sequence[Pixels]) -> list[Float[Tensor, "_ channels"]]:
+        """Image tokens of each reference, ready to take their places among the embeddings."""
+        return encode_references(self.require_vision(), references)
+
+    def forward(
+        self,
+        rows: Sequence[TokenRow],
+        image_features: Sequence[Sequence[Float[Tensor, "_ channels"]]],
+        think_tokens: Float[Tensor, "think channels"],
+    ) -> list[Float[Tensor, "_ features"]]:
+        """Read prompts and the think tokens after them, in one causal pass.
+
+        Rows of different length are filled up on the right, where a causal pass cannot see, so
+        no mask is needed and every row gets what it would get alone.
+
+        Args:
+            rows: Prompts.
+            image_features: Image tokens of each row's references, in order.
+            think_tokens: Learned embeddings that follow each prompt as they are.
+
+        Returns:
+            Per row, features of prompt and think tokens: the tapped states side by side, deepest
+            first, or the normalised last state.
+        """
+        think = think_tokens.to(self.embedding.dtype)
+        embeddings = [
+            torch.cat([self._embed(row, features), think])
+            for row, features in zip(rows, image_features, strict=True)
+        ]
+        lengths = [len(each) for each in embeddings]
+        positions = torch.zeros(3, len(rows), max(lengths), dtype=torch.long)
+        for index, row in enumerate(rows):
+            positions[:, index, : lengths[index]] = row.position_ids(len(think))
+        features = self._read(
+            nn.utils.rnn.pad_sequence(embeddings, batch_first=True),
+            positions.to(self.embedding.device),
+        )
+        return [each[:length] for each, length in zip(features, lengths, strict=True)]
+
+    def pad_feature(self, padding_id: int) -> Float[Tensor, " features"]:
+        """Features of a padding token, the same at every place of every prompt.
+
+        Padding attends to nothing and the attention's output has no bias, so only the MLPs
+        move it: ``p[l + 1] = p[l] + MLP(norm(p[l]))``.
+        """
+        token = torch.tensor([padding_id], device=self.embedding.device)
+        hidden_states: Tensor = self.language_model.embed_tokens(token)
+        states = [hidden_states]
+        for layer in self.language_model.layers:
+            hidden_states = hidden_states + layer.mlp(layer.post_attention_layernorm(hidden_states))
+            states.append(hidden_states)
+        return self._select(states)[0]
+
+    def _embed(
+        self, row: TokenRow, image_features: Sequence[Float[Tensor, "_ channels"]]
+    ) -> Float[Tensor, "tokens channels"]:
+        """Token embeddings, with image features in place of the image tokens."""
+        ids = torch.tensor(row.token_ids, device=self.embedding.device)
+        embeddings: Tensor = self.language_model.embed_tokens(ids)
+        parts = []
+        end = 0
+        for image, features in zip(row.images, image_features, strict=True):
+            parts += [embeddings[end : image.start], features.to(embeddings.dtype)]
+            end = image.start + image.length
+        return torch.cat([*parts, embeddings[end:]])
+
+    def _read(
+        self,
+        embeddings: Float[Tensor, "batch tokens channels"],
+        position_ids: Int[Tensor, "3 batch tokens"],
+    ) -> Float[Tensor, "batch tokens features"]:
+        position_embeddings = self.language_model.rotary_emb(embeddings, position_ids)
+        states = [embeddings]
+        for layer in self.language_model.layers:
+            states.append(layer(states[-1], position_embeddings=position_embeddings))
+        return self._select(states)
+
+    def _select(
+        self, states: Sequence[Float[Tensor, "*rows channels"]]
+    ) -> Float[Tensor, "*rows features"]:
+        """What the bridge reads of all hidden states."""
+        if self.taps:
+            return torch.cat([states[tap] for tap in self.taps], dim=-1)
+        normalized: Tensor = self.language_model.norm(states[-1])
+        return normalized
