@@ -1,6 +1,7 @@
 """The data flow on one page: prompt -> condition -> latents -> picture.
 
-Shapes are written with jaxtyping; the tests check them at every call.
+Shapes are written with jaxtyping; the tests check them at every call. An axis whose name begins
+with an underscore may differ between the pictures of one call.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Pixels = Float[Tensor, "3 height width"]
+Pixels = Float[Tensor, "3 _height _width"]
 """One picture, channels first, in [-1, 1]; both sides multiples of 32."""
 
-Latents = Float[Tensor, "channels height width"]
+Latents = Float[Tensor, "channels _height _width"]
 """One picture's VAE latents after shift and scale: 16 channels, an eighth of the sides."""
 
 
