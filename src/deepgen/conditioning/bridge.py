@@ -76,7 +76,7 @@ class Bridge(nn.Module):
             row if pad_feature is None else torch.cat([pad_feature.expand(copies, -1), row])
             for row, copies in zip(rows, written, strict=True)
         ]
-        counts = torch.zeros(len(features), max(map(len, features)))
+        counts = torch.zeros(len(features), max(map(len, features)), dtype=dtype)
         for index, (row, count, copies) in enumerate(zip(features, padding, written, strict=True)):
             counts[index, : len(row)] = 1
             counts[index, :copies] = count / max(copies, 1)

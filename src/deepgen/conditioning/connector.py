@@ -90,7 +90,7 @@ class Connector(nn.Module):
             counts: How many equal tokens each one stands for, None where all are single. Attention
                 over n equal keys is attention over one whose logit is larger by ln n.
         """
-        key_bias = None if counts is None else counts.log().to(tokens.dtype)[:, None, None]
+        key_bias = None if counts is None else counts.log()[:, None, None]
         for layer in self.layers:
             tokens = layer(tokens, key_bias)
         return tokens
@@ -101,5 +101,6 @@ def pool(tokens: Tokens, counts: Counts | None) -> Float[Tensor, "batch channels
     if counts is None:
         return tokens.mean(dim=1)
     wide = torch.promote_types(tokens.dtype, torch.float32)
-    weights = (counts / counts.sum(dim=1, keepdim=True)).to(wide)
-    return torch.einsum("btc,bt->bc", tokens.to(wide), weights).to(tokens.dtype)
+    weights = counts.to(wide)
+    total = torch.einsum("btc,bt->bc", tokens.to(wide), weights)
+    return (total / weights.sum(dim=1, keepdim=True)).to(tokens.dtype)

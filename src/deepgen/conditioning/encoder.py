@@ -6,7 +6,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -71,10 +71,11 @@ class Conditioner(nn.Module):
         """What the conditions are computed in."""
         return self.bridge.projector_1.weight.dtype
 
-    def train(self, mode: bool = True) -> Self:
+    def train(self, mode: bool = True) -> Conditioner:
         """Switch between training and inference, and forget what was computed before."""
         self._cache.clear()
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def encode(
         self,

@@ -77,12 +77,12 @@ class VisionRotary(nn.Module):
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
 
     def forward(
-        self, hidden_states: Tensor, position_ids: Int[Tensor, "2 patches"]
+        self, hidden_states: Tensor, position_ids: Int[Tensor, "patches 2"]
     ) -> tuple[Float[Tensor, "patches head_dim"], Float[Tensor, "patches head_dim"]]:
         """Cosines and sines of the angles of each patch, laid out row, column, row, column."""
         frequencies = self.frequencies.to(hidden_states.device, self.dtype)
-        rows, columns = position_ids.to(self.dtype)[..., None] * frequencies
-        angles = torch.cat([rows, columns, rows, columns], dim=-1)
+        angles = (position_ids.to(self.dtype)[..., None] * frequencies).flatten(1)
+        angles = torch.cat([angles, angles], dim=-1)
         return angles.cos(), angles.sin()
 
 
