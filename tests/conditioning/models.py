@@ -81,6 +81,8 @@ def tiny_config(layers: int = 6) -> Qwen2_5_VLConfig:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "vocab_size": 272,
+            "bos_token_id": None,
+            "eos_token_id": None,
             "max_position_embeddings": 4096,
             "initializer_range": 0.2,
             "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1]},

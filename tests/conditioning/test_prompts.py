@@ -139,6 +139,16 @@ def test_a_prompt_may_have_the_limit_of_tokens_and_no_more(tokenize):
         tokenize(Prompt(text=longest + "x"))
 
 
+def test_megabytes_of_text_are_refused_at_once(tokenize):
+    with pytest.raises(ValueError, match="100000000 characters"):
+        tokenize(Prompt(text="word " * 20_000_000))
+
+
+def test_text_that_is_no_unicode_is_refused(tokenize):
+    with pytest.raises(ValueError, match="no valid Unicode text at character 3"):
+        tokenize(Prompt(text="caf\udce9"))
+
+
 def test_pictures_count_against_the_limit(tokenize):
     with pytest.raises(ValueError, match="4096 of them for pictures"):
         tokenize(Prompt(text="", references=(torch.zeros(3, 2048, 2048),)))

@@ -26,10 +26,9 @@ FINAL_NORM_KEY = re.compile(r"(?:^|\.)norm\.weight$")
 
 
 def tapped_states(layers: int, taps: int) -> tuple[int, ...]:
-    """Which hidden states the bridge stacks, deepest first (DeepGen paper, section 3.1).
+    """Which hidden states the bridge stacks, deepest first; evenly spaced, without the last.
 
-    State 0 is the embedding, state i the residual stream after i layers. The last one is left
-    out: it is specialised in predicting the next token.
+    State 0 is the embedding, state i the residual stream after i layers.
 
     >>> tapped_states(36, 6)
     (35, 29, 23, 17, 11, 5)
