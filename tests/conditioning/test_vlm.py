@@ -3,12 +3,14 @@ import torch
 from torch import Tensor
 
 from deepgen.conditioning.prompts import PromptTokenizer, TokenRow
+from deepgen.conditioning.vision import VisionTower, build_vision_tower
 from deepgen.conditioning.vlm import (
     VisionLanguageModel,
     dead_keys,
     module_key,
     tapped_states,
 )
+from deepgen.config.model import BridgeConfig
 from deepgen.types import Prompt
 from tests.conditioning.models import (
     TINY_BRIDGE,
@@ -281,13 +283,48 @@ def test_gradients_reach_every_weight_of_the_language_model(stock, tokenize):
 
 
 def test_the_vision_tower_is_loaded_at_the_first_reference(stock, vlm):
-    late = take_over(stock)
-    tower, late.visual = late.visual, None
+    late = VisionLanguageModel(stock.config, TINY_BRIDGE, rope_precision="fp32", with_vision=False)
     calls = []
-    late.load_vision = lambda: calls.append(None) or tower
+
+    def load() -> VisionTower:
+        calls.append(None)
+        with torch.device("meta"):
+            tower = build_vision_tower(late.config)
+        tower.load_state_dict(stock.model.visual.state_dict(), assign=True)
+        return tower
+
+    late.load_vision = load
     ours = [late.encode_references([picture(0)])[0] for _ in range(2)]
     assert len(calls) == 1
     assert torch.equal(ours[0], vlm.encode_references([picture(0)])[0])
+
+
+def test_a_late_vision_tower_follows_the_model(stock):
+    late = VisionLanguageModel(stock.config, TINY_BRIDGE, with_vision=False).to(torch.bfloat16)
+    late.load_vision = lambda: build_vision_tower(late.config)
+    assert late.encode_references([picture(0)])[0].dtype == torch.bfloat16
+
+
+def test_the_released_size_has_the_published_parameters():
+    text = {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "rope_scaling": {"rope_type": "default", "mrope_section": [16, 24, 24]},
+    }
+    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 2048}
+    with torch.device("meta"):
+        vlm = VisionLanguageModel({"text_config": text, "vision_config": vision}, BridgeConfig())
+    counts = {
+        name: sum(weight.numel() for weight in part.parameters())
+        for name, part in vlm.named_children()
+    }
+    # The embedding and 35 of 36 layers; the last one and the final norm are not there.
+    assert counts["language_model"] == 311_164_928 + 2_697_694_720
+    assert counts["visual"] == 668_684_288
 
 
 def test_a_model_without_vision_says_so():

@@ -190,7 +190,11 @@ class VisionLanguageModel(nn.Module):
         if self.visual is None:
             if self.load_vision is None:
                 raise RuntimeError("this model was built without its vision tower; attach it first")
-            self.attach_vision(self.load_vision().to(self.embedding.device, self.embedding.dtype))
+            tower = self.load_vision()
+            # First attached, then moved: the stock rotary embedding has buffers that no file fills,
+            # which could not leave the meta device.
+            self.attach_vision(tower)
+            tower.to(self.embedding.device, self.embedding.dtype)
         assert self.visual is not None
         return self.visual
 
