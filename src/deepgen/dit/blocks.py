@@ -1,0 +1,256 @@
+"""One block of the diffusion transformer: two streams that meet in attention (MMDiT-X).
+
+Source: SD3, section 4 and figure 2 (arXiv 2403.03206); the second attention of the first blocks is
+SD3.5 Medium's. Names of modules are those of diffusers' ``SD3Transformer2DModel``, so that its
+weights load as they are.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepgen.config.model import DiTConfig
+
+Tokens = Float[Tensor, "batch tokens channels"]
+Heads = Float[Tensor, "batch tokens heads head_channels"]
+Modulation = Float[Tensor, "parts batch 1 channels"]
+KeyBias = Float[Tensor, "batch 1 1 keys"]
+
+EPSILON = 1e-6
+
+
+def layer_norm(tokens: Tokens) -> Tokens:
+    """Normalise each token; the affine part comes from the modulation."""
+    return F.layer_norm(tokens, tokens.shape[-1:], eps=EPSILON)
+
+
+def modulate(
+    normed: Tokens,
+    shift: Float[Tensor, "batch 1 channels"],
+    gain: Float[Tensor, "batch 1 channels"],
+) -> Tokens:
+    """``normed * gain + shift``; the gain is 1 + scale already."""
+    return torch.addcmul(shift, normed, gain)
+
+
+class ModulationLinear(nn.Module):
+    """adaLN: from the embedding of time and prompt to shifts, gains and gates of one stream.
+
+    Args:
+        width: Channels of the stream.
+        parts: How many vectors.
+        scales: Which of them are scales; 1 is added to them here, once, and not at every use.
+    """
+
+    def __init__(self, width: int, parts: int, scales: tuple[int, ...]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, parts * width)
+        self.parts = parts
+        self.scales = scales
+
+    def forward(
+        self, activated: Float[Tensor, "rows channels"]
+    ) -> Float[Tensor, "rows parts channels"]:
+        """All parts for every row of ``SiLU(embedding)``."""
+        parts: Tensor = self.linear(activated).unflatten(-1, (self.parts, -1))
+        one = torch.zeros(self.parts, 1, dtype=parts.dtype, device=parts.device)
+        one[list(self.scales)] = 1
+        return parts + one
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm of each head's queries or keys."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, heads: Heads) -> Heads:
+        """Normalise over the head's channels."""
+        return F.rms_norm(heads, heads.shape[-1:], self.weight, EPSILON)
+
+
+def attend(query: Heads, key: Heads, value: Heads, key_bias: KeyBias | None = None) -> Tokens:
+    """Scaled dot-product attention; heads side by side again in the result."""
+    mixed = F.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=key_bias
+    )
+    return mixed.transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Attention among image tokens alone (``attn2``)."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.heads = config.num_attention_heads
+        self.to_q = nn.Linear(width, width)
+        self.to_k = nn.Linear(width, width)
+        self.to_v = nn.Linear(width, width)
+        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.norm_q, self.norm_k = _query_key_norms(config)
+
+    def project(self, tokens: Tokens, queries: int) -> tuple[Heads, Heads, Heads]:
+        """Queries of the first ``queries`` tokens, keys and values of all."""
+        return (
+            self.norm_q(self.to_q(tokens[:, :queries]).unflatten(-1, (self.heads, -1))),
+            self.norm_k(self.to_k(tokens).unflatten(-1, (self.heads, -1))),
+            self.to_v(tokens).unflatten(-1, (self.heads, -1)),
+        )
+
+    def forward(self, tokens: Tokens, queries: int) -> Tokens:
+        """What the first ``queries`` tokens see of all."""
+        out: Tensor = self.to_out[0](attend(*self.project(tokens, queries)))
+        return out
+
+
+class JointAttention(SelfAttention):
+    """Attention among image and context tokens together, each with projections of its own.
+
+    Args:
+        config: Sizes.
+        reads_context_only: In the last block the context is only looked at: its queries and its
+            output would lead nowhere. The query weights exist all the same, as checkpoints do.
+    """
+
+    def __init__(self, config: DiTConfig, *, reads_context_only: bool) -> None:
+        super().__init__(config)
+        width = config.width
+        self.add_q_proj = nn.Linear(width, width)
+        self.add_k_proj = nn.Linear(width, width)
+        self.add_v_proj = nn.Linear(width, width)
+        self.norm_added_q, self.norm_added_k = _query_key_norms(config)
+        self.to_add_out = None if reads_context_only else nn.Linear(width, width)
+
+    def joint(
+        self, image: Tokens, context: Tokens, queries: int, key_bias: KeyBias | None
+    ) -> tuple[Tokens, Tokens | None]:
+        """What image and context tokens see of each other; the sequence is image, then context.
+
+        Args:
+            image: Modulated image tokens.
+            context: Modulated context tokens.
+            queries: How many of the first image tokens ask.
+            key_bias: Added to the logits of each key.
+        """
+        query, key, value = self.project(image, queries)
+        key = torch.cat([key, self.norm_added_k(self._split(self.add_k_proj(context)))], dim=1)
+        value = torch.cat([value, self._split(self.add_v_proj(context))], dim=1)
+        if self.to_add_out is None:
+            return self.to_out[0](attend(query, key, value, key_bias)), None
+        asked = self.norm_added_q(self._split(self.add_q_proj(context)))
+        mixed = attend(torch.cat([query, asked], dim=1), key, value, key_bias)
+        return self.to_out[0](mixed[:, :queries]), self.to_add_out(mixed[:, queries:])
+
+    def _split(self, tokens: Tokens) -> Heads:
+        return tokens.unflatten(-1, (self.heads, -1))
+
+
+class GELUProjection(nn.Module):
+    """Linear layer and tanh-approximated GELU."""
+
+    def __init__(self, width: int, inner: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, inner)
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Project and activate."""
+        return F.gelu(self.proj(tokens), approximate="tanh")
+
+
+class FeedForward(nn.Module):
+    """The MLP of a stream; ``net.1`` was a dropout when the names were given."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            GELUProjection(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Transform each token by itself."""
+        out: Tensor = self.net(tokens)
+        return out
+
+
+class JointBlock(nn.Module):
+    """Joint attention, in the first blocks a second one among image tokens, and an MLP a stream.
+
+    Args:
+        config: Sizes.
+        index: Number of the block; it decides on the second attention and on what is left out.
+    """
+
+    def __init__(self, config: DiTConfig, index: int) -> None:
+        super().__init__()
+        width = config.width
+        self.is_dual = index in config.dual_attention_layers
+        self.is_last = index == config.num_layers - 1
+        # Parts: shift, scale, gate of the attention; of the MLP; and of the second attention.
+        self.norm1 = ModulationLinear(
+            width, 9 if self.is_dual else 6, (1, 4, 7) if self.is_dual else (1, 4)
+        )
+        # The last block's context modulation is scale, then shift; all others begin with shift.
+        self.norm1_context = ModulationLinear(
+            width, 2 if self.is_last else 6, (0,) if self.is_last else (1, 4)
+        )
+        self.attn = JointAttention(config, reads_context_only=self.is_last)
+        self.attn2 = SelfAttention(config) if self.is_dual else None
+        self.ff = FeedForward(width)
+        self.ff_context = None if self.is_last else FeedForward(width)
+
+    def forward(
+        self,
+        image: Tokens,
+        context: Tokens,
+        image_modulation: Modulation,
+        context_modulation: Modulation,
+        targets: int,
+        key_bias: KeyBias | None,
+    ) -> tuple[Tokens, Tokens]:
+        """Pass both streams on.
+
+        Args:
+            image: Target tokens, then reference tokens.
+            context: Context tokens.
+            image_modulation: 6 or 9 parts.
+            context_modulation: 6 parts, 2 in the last block.
+            targets: Number of target tokens; the last block computes and returns only those.
+            key_bias: Added to the logits of each key of the joint attention.
+        """
+        keep = targets if self.is_last else image.shape[1]
+        shift, gain, gate, mlp_shift, mlp_gain, mlp_gate = image_modulation[:6]
+        normed = layer_norm(image)
+        if self.is_last:
+            context_gain, context_shift = context_modulation
+        else:
+            context_shift, context_gain = context_modulation[:2]
+        seen, context_seen = self.attn.joint(
+            modulate(normed, shift, gain),
+            modulate(layer_norm(context), context_shift, context_gain),
+            keep,
+            key_bias,
+        )
+        image = torch.addcmul(image[:, :keep], gate, seen)
+        if self.attn2 is not None:
+            second_shift, second_gain, second_gate = image_modulation[6:]
+            second = self.attn2(modulate(normed, second_shift, second_gain), keep)
+            image = torch.addcmul(image, second_gate, second)
+        moved = self.ff(modulate(layer_norm(image), mlp_shift, mlp_gain))
+        image = torch.addcmul(image, mlp_gate, moved)
+        if context_seen is not None and self.ff_context is not None:
+            gate, mlp_shift, mlp_gain, mlp_gate = context_modulation[2:]
+            context = torch.addcmul(context, gate, context_seen)
+            moved = self.ff_context(modulate(layer_norm(context), mlp_shift, mlp_gain))
+            context = torch.addcmul(context, mlp_gate, moved)
+        return image, context
+
+
+def _query_key_norms(config: DiTConfig) -> tuple[nn.Module, nn.Module]:
+    if config.qk_norm is None:
+        return nn.Identity(), nn.Identity()
+    return RMSNorm(config.attention_head_dim), RMSNorm(config.attention_head_dim)

@@ -1,0 +1,316 @@
+"""The diffusion transformer: noisy latents in, velocity out.
+
+An SD3.5-Medium-type MMDiT-X (SD3, arXiv 2403.03206) that also looks at reference pictures: their
+clean latents are embedded like the target's and stand behind it in the image stream (DeepGen
+paper, arXiv 2602.12205, section 3.2). Weights, names and folder are those of diffusers'
+``SD3Transformer2DModel``.
+
+Rows are computed in groups of equal shape. Sampling therefore never needs an attention mask, which
+keeps attention on its fastest kernels; and whatever no step changes is computed once per picture,
+in :meth:`DiT.prepare`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deepgen.config.model import DiTConfig
+from deepgen.dit.blocks import (
+    JointBlock,
+    KeyBias,
+    Modulation,
+    ModulationLinear,
+    Tokens,
+    layer_norm,
+    modulate,
+)
+from deepgen.dit.patchify import PatchEmbed, unpatchify
+from deepgen.types import Condition, Latents
+
+TIME_CHANNELS = 256
+
+# Modulations of 128 (step, row) pairs are 128 MB in bfloat16 at full size: 64 steps of one guided
+# picture, or fewer of a larger batch. The matrices are read once per so many.
+MODULATION_ROWS = 128
+
+Modulations = list[Modulation]
+"""Two per block (image, context), and the output's at the end."""
+
+
+@dataclass(kw_only=True, slots=True)
+class Group:
+    """Rows of one shape, and what stays the same over all steps."""
+
+    members: list[int]
+    """Their places among all rows."""
+    rows: int
+    """Patches of the target, downwards."""
+    columns: int
+    context: Tokens
+    """Embedded context tokens."""
+    key_bias: KeyBias | None
+    references: Tokens | None
+    """Embedded reference tokens."""
+    pooled: Float[Tensor, "batch channels"]
+    """Embedded pooled vectors."""
+    timesteps: Float[Tensor, "steps batch"]
+    first_step: int = -1
+    """First step of the modulations at hand."""
+    modulations: list[Modulations] = field(default_factory=list)
+
+
+class _Embedding(nn.Module):
+    """Two linear layers with SiLU between them."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(inputs, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, inputs: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows channels"]:
+        out: Tensor = self.linear_2(F.silu(self.linear_1(inputs)))
+        return out
+
+
+class _TimeTextEmbedding(nn.Module):
+    """The embeddings of timestep and pooled prompt, which are added."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.timestep_embedder = _Embedding(TIME_CHANNELS, config.width)
+        self.text_embedder = _Embedding(config.pooled_projection_dim, config.width)
+
+
+class DiT(nn.Module):
+    """Predicts the velocity ``noise - latents`` of noisy latents.
+
+    Args:
+        config: Sizes; the defaults are those of the released model.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.pos_embed = PatchEmbed(config)
+        self.time_text_embed = _TimeTextEmbedding(config)
+        self.context_embedder = nn.Linear(config.joint_attention_dim, config.width)
+        self.transformer_blocks = nn.ModuleList(
+            JointBlock(config, index) for index in range(config.num_layers)
+        )
+        # Of the output, too, the first part is the scale.
+        self.norm_out = ModulationLinear(config.width, 2, (0,))
+        self.proj_out = nn.Linear(config.width, config.patch_size**2 * config.out_channels)
+        self._run: Callable[..., Tokens] = self.run_blocks
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the blocks compute in."""
+        return self.proj_out.weight.dtype
+
+    def forward(
+        self,
+        latents: Sequence[Latents],
+        timesteps: Float[Tensor, " batch"],
+        conditions: Sequence[Condition],
+        references: Sequence[Sequence[Latents]],
+    ) -> list[Latents]:
+        """Velocity of each row at a timestep of its own.
+
+        Args:
+            latents: Noisy latents; sizes may differ.
+            timesteps: ``1000 * sigma`` per row.
+            conditions: What each row is told.
+            references: Clean latents that each row looks at, of any number and size.
+
+        Returns:
+            Velocities in float32.
+        """
+        sizes = [(each.shape[1], each.shape[2]) for each in latents]
+        return self.velocity(
+            latents, 0, self._group(conditions, sizes, timesteps[None], references, ragged=True)
+        )
+
+    def prepare(
+        self,
+        conditions: Sequence[Condition],
+        sizes: Sequence[tuple[int, int]],
+        timesteps: Float[Tensor, " steps"],
+        references: Sequence[Sequence[Latents]],
+    ) -> list[Group]:
+        """Compute what no step changes: context, references, and (lazily) all modulations.
+
+        Args:
+            conditions: What each row is told.
+            sizes: (height, width) of each row's latents.
+            timesteps: ``1000 * sigma`` of every step that will be asked for.
+            references: Clean latents that each row looks at.
+        """
+        every = timesteps[:, None].expand(-1, len(conditions))
+        return self._group(conditions, sizes, every, references, ragged=False)
+
+    def velocity(
+        self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
+    ) -> list[Latents]:
+        """Velocity of every row at a step, in float32.
+
+        Args:
+            latents: Noisy latents, of the sizes and in the order that were prepared.
+            step: Index into the prepared timesteps.
+            prepared: What :meth:`prepare` returned.
+        """
+        result: dict[int, Latents] = {}
+        for group in prepared:
+            noisy = torch.stack([latents[index] for index in group.members])
+            image = self.pos_embed(noisy.to(self.dtype))
+            targets = image.shape[1]
+            if group.references is not None:
+                image = torch.cat([image, group.references], dim=1)
+            tokens = self._run(
+                image, group.context, self._modulations(group, step), targets, group.key_bias
+            )
+            size = self.config.patch_size
+            velocities = unpatchify(tokens, group.rows, group.columns, size).float()
+            result.update(zip(group.members, velocities, strict=True))
+        return [result[index] for index in range(len(latents))]
+
+    def run_blocks(
+        self,
+        image: Tokens,
+        context: Tokens,
+        modulations: Modulations,
+        targets: int,
+        key_bias: KeyBias | None,
+    ) -> Tokens:
+        """The network between embedded tokens and the output tokens of the target.
+
+        Args:
+            image: Target tokens, then reference tokens.
+            context: Embedded context tokens.
+            modulations: See :data:`Modulations`.
+            targets: Number of target tokens.
+            key_bias: Added to the logits of each key, where rows of a group differ.
+        """
+        for index, block in enumerate(self.transformer_blocks):
+            image, context = block(
+                image,
+                context,
+                modulations[2 * index],
+                modulations[2 * index + 1],
+                targets,
+                key_bias,
+            )
+        gain, shift = modulations[-1]
+        out: Tokens = self.proj_out(modulate(layer_norm(image), shift, gain))
+        return out
+
+    def compile_blocks(self, **options: object) -> None:
+        """Have ``torch.compile`` take the blocks, as one graph; options go to it."""
+        self._run = torch.compile(self.run_blocks, fullgraph=True, **options)  # type: ignore[call-overload]
+
+    def _group(
+        self,
+        conditions: Sequence[Condition],
+        sizes: Sequence[tuple[int, int]],
+        timesteps: Float[Tensor, "steps batch"],
+        references: Sequence[Sequence[Latents]],
+        *,
+        ragged: bool,
+    ) -> list[Group]:
+        """Sort rows by shape and embed what they share over all steps.
+
+        ``ragged`` puts contexts of different lengths into one group, with a bias that hides the
+        filling: in training every prompt has its own length, and a group a length would be slow.
+        """
+        contexts = [condition.expanded() for condition in conditions]
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for index, (context, size, own) in enumerate(zip(contexts, sizes, references, strict=True)):
+            shape = (size, tuple(each.shape for each in own), None if ragged else len(context))
+            groups.setdefault(shape, []).append(index)
+        patch = self.config.patch_size
+        result = []
+        for members in groups.values():
+            height, width = sizes[members[0]]
+            if height % patch or width % patch:
+                raise ValueError(
+                    f"latents of {height} x {width} cannot be cut into {patch} x {patch}"
+                )
+            embedded = self._embed_references([references[index] for index in members])
+            tokens = height * width // patch**2 + (0 if embedded is None else embedded.shape[1])
+            own = [contexts[index].to(self.dtype) for index in members]
+            pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
+            result.append(
+                Group(
+                    members=members,
+                    rows=height // patch,
+                    columns=width // patch,
+                    context=self.context_embedder(nn.utils.rnn.pad_sequence(own, batch_first=True)),
+                    key_bias=_key_bias([len(each) for each in own], tokens, own[0]),
+                    references=embedded,
+                    pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
+                    timesteps=timesteps[:, members].to(own[0].device),
+                )
+            )
+        return result
+
+    def _embed_references(self, references: Sequence[Sequence[Latents]]) -> Tokens | None:
+        """Tokens of the references of equally shaped rows, or None without references."""
+        if not references[0]:
+            return None
+        # Both halves of guidance bring the same tensors; each is embedded once.
+        known: dict[int, Tokens] = {}
+        for own in references:
+            for each in own:
+                if id(each) not in known:
+                    known[id(each)] = self.pos_embed(each[None].to(self.dtype))
+        rows = [torch.cat([known[id(each)] for each in own], dim=1) for own in references]
+        return torch.cat(rows)
+
+    def _modulations(self, group: Group, step: int) -> Modulations:
+        """adaLN parts of all blocks at a step, computed for many steps at once."""
+        count = max(1, MODULATION_ROWS // len(group.members))
+        first = step - step % count
+        if first != group.first_step:
+            group.modulations = self._modulate_steps(group, first, count)
+            group.first_step = first
+        return group.modulations[step - first]
+
+    def _modulate_steps(self, group: Group, first: int, count: int) -> list[Modulations]:
+        timesteps = group.timesteps[first : first + count]
+        time = timestep_sinusoid(timesteps.flatten()).to(self.dtype)
+        embedding = self.time_text_embed.timestep_embedder(time).unflatten(0, timesteps.shape)
+        activated = F.silu(embedding + group.pooled).flatten(0, 1)
+        layers = [
+            layer
+            for block in self.transformer_blocks
+            for layer in (block.norm1, block.norm1_context)
+        ]
+        parts = [
+            layer(activated).unflatten(0, timesteps.shape).transpose(1, 2).unsqueeze(3)
+            for layer in (*layers, self.norm_out)
+        ]
+        return [[each[step] for each in parts] for step in range(len(timesteps))]
+
+
+def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows channels"]:
+    """128 cosines, then 128 sines, of timesteps from 0 to 1000; in float32."""
+    half = TIME_CHANNELS // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps.float()[:, None] * torch.exp(-math.log(10000) * exponents)
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def _key_bias(lengths: Sequence[int], image_tokens: int, like: Tensor) -> KeyBias | None:
+    """Hide the filling behind the shorter contexts; None where there is none."""
+    if len(set(lengths)) == 1:
+        return None
+    hidden = torch.arange(max(lengths))[None] >= torch.tensor(lengths)[:, None]
+    bias = torch.zeros(len(lengths), 1, 1, image_tokens + max(lengths))
+    bias[:, 0, 0, image_tokens:].masked_fill_(hidden, -math.inf)
+    return bias.to(like.device, like.dtype)
