@@ -21,6 +21,7 @@ from torch import nn
 from deepgen.mini.drawing import draw, rasterise
 from deepgen.mini.knowledge import OBJECTS
 from deepgen.mini.scene import BACKGROUNDS, Scene, Thing
+from deepgen.mini.version0 import OBJECT_NAMES
 from deepgen.scoring.objects import NONE, ObjectClassifier, find_objects, to_crop
 from deepgen.scoring.objects import foreground as foreground_of
 
@@ -197,7 +198,7 @@ def main() -> None:
     """Train, measure, save."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    names = tuple(OBJECTS)[:24]
+    names = OBJECT_NAMES
     classifier = train_reader(names)
     folder: Path = parser.parse_args().out
     save_reader(classifier, folder)
