@@ -125,6 +125,8 @@ class ScheduleConfig:
 
     def __post_init__(self) -> None:
         if self.num_train_timesteps < 1:
-            raise ValueError(f"num_train_timesteps must be positive, got {self.num_train_timesteps}")
+            raise ValueError(
+                f"num_train_timesteps must be positive, got {self.num_train_timesteps}"
+            )
         if not self.shift > 0:
             raise ValueError(f"shift must be positive, got {self.shift}")

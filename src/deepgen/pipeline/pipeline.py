@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Generator, Tensor, nn
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.model import Padding, RopePrecision
+from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step, euler
 from deepgen.images import to_image, to_pixels
@@ -37,9 +38,6 @@ from deepgen.pipeline.request import (
 from deepgen.types import Condition, Latents, Pixels, Prompt
 
 T = TypeVar("T")
-
-LATENT_SCALE = 8
-"""Pixels per latent, along each side."""
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 CALLBACK_TENSORS = ("latents", "clean_latents", "preview")
@@ -85,7 +83,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         revision: str | None = None,
         local_files_only: bool = False,
         rope_precision: RopePrecision | None = None,
-    ) -> Self:
+    ) -> DeepGenPipeline:
         """Load ``"mini"``, a model folder, or a hub id (``org/name`` or ``org/name@revision``).
 
         Args:
@@ -119,7 +117,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Write the model folder; it appears whole or not at all."""
         save_folder(self.model, Path(save_directory), overwrite=overwrite)
 
-    def to(self, *args: Any, **kwargs: Any) -> Self:
+    def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""
         kwargs.pop("silence_dtype_warnings", None)
         if self._offload_device is not None:

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from deepgen.config.model import PADDINGS, SIZE_UNIT, GenerationDefaults, Padding
-from deepgen.images import reference_size, to_rgb
+from deepgen.config.model import PADDINGS, GenerationDefaults, Padding
+from deepgen.config.sizes import LATENT_SCALE, check_side, reference_size
+from deepgen.pictures import to_rgb
 
 Prompts = str | Sequence[str]
 References = Image.Image | Sequence[Image.Image] | Sequence[Sequence[Image.Image]] | None
@@ -91,7 +92,8 @@ def parse_requests(
             height if height is not None else (seen[0] if seen else defaults.height),
             width if width is not None else (seen[1] if seen else defaults.width),
         )
-        check_size(*size, max_side=max_side)
+        check_side("height", size[0], max_side=max_side)
+        check_side("width", size[1], max_side=max_side)
         shown = (references[0].image.height, references[0].image.width) if free else None
         requests.append(
             Request(
@@ -123,21 +125,6 @@ def parse_sampling(
     if padding not in PADDINGS:
         raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
     return Sampling(steps=steps, guidance_scale=guidance, padding=padding)
-
-
-def check_size(height: int, width: int, *, max_side: int) -> None:
-    """Refuse sides that the model has no positions for."""
-    for name, side in (("height", height), ("width", width)):
-        if isinstance(side, bool) or not isinstance(side, int) or side < SIZE_UNIT:
-            raise ValueError(f"{name} must be a positive multiple of {SIZE_UNIT}, got {side!r}")
-        if side % SIZE_UNIT:
-            below = side - side % SIZE_UNIT
-            raise ValueError(
-                f"{name} must be a multiple of {SIZE_UNIT}, got {side}; "
-                f"{below} and {below + SIZE_UNIT} are the nearest"
-            )
-        if side > max_side:
-            raise ValueError(f"{name} must be at most {max_side} for this model, got {side}")
 
 
 def noise_generators(
@@ -206,7 +193,7 @@ def _size_of_latents(latents: Tensor, height: int | None, width: int | None) -> 
         raise ValueError(
             f"latents must be [batch, channels, height / 8, width / 8], got {list(latents.shape)}"
         )
-    size = latents.shape[2] * 8, latents.shape[3] * 8
+    size = latents.shape[2] * LATENT_SCALE, latents.shape[3] * LATENT_SCALE
     for name, side, given in (("height", size[0], height), ("width", size[1], width)):
         if given is not None and given != side:
             raise ValueError(f"latents are for {name} {side}, but {name} is {given}")

@@ -31,10 +31,10 @@ ENCODE_BATCH = 64
 def autoencoder_batch(step: int, size: int) -> Pictures:
     """Pictures of the samples ``step * size`` and on, targets of edits included."""
     first = step * size
-    pictures = [
-        to_pixels(draw(sample(first + index, "autoencoder").target)) for index in range(size)
-    ]
-    return torch.stack(pictures).contiguous(memory_format=torch.channels_last)
+    scenes = [sample(first + index, "autoencoder").target for index in range(size)]
+    return torch.stack([to_pixels(draw(each)) for each in scenes]).contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,55 @@
+"""The whole model: conditioner, DiT and VAE. It holds parts and runs no loops."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from deepgen.conditioning.encoder import Conditioner
+from deepgen.config.model import GenerationDefaults, ScheduleConfig
+from deepgen.config.sizes import LATENT_SCALE
+from deepgen.dit.model import DiT
+from deepgen.vae import LatentCodec
+
+
+class DeepGen(nn.Module):
+    """DeepGen 1.0 (arXiv 2602.12205), of any size.
+
+    Args:
+        conditioner: Reads prompts and references.
+        dit: Predicts velocities.
+        vae: Turns latents into pixels and back.
+        schedule: The noise levels the DiT was trained with.
+        defaults: What a call uses where the user says nothing.
+    """
+
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        dit: DiT,
+        vae: LatentCodec,
+        schedule: ScheduleConfig,
+        defaults: GenerationDefaults,
+    ) -> None:
+        super().__init__()
+        self.conditioner = conditioner
+        self.dit = dit
+        self.vae = vae
+        self.schedule = schedule
+        self.defaults = defaults
+
+    @property
+    def device(self) -> torch.device:
+        """Where the DiT lives."""
+        return self.dit.proj_out.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the DiT computes in."""
+        return self.dit.dtype
+
+    @property
+    def max_side(self) -> int:
+        """Longest side of a picture in pixels that the DiT has positions for."""
+        config = self.dit.config
+        return LATENT_SCALE * config.patch_size * config.pos_embed_max_size
