@@ -18,7 +18,7 @@ def shared_dir() -> Path:
 
     Absent, the test is skipped; in CI it fails, because there the folder must be.
     """
-    folder = Path(os.environ.get("DEEPGEN_SHARED") or HERE.parent.parent / "shared")
+    folder = _shared_path()
     if not folder.is_dir():
         reason = f"no reference numbers at {folder}; set DEEPGEN_SHARED to have them checked"
         if os.environ.get("CI") == "true":
@@ -28,9 +28,17 @@ def shared_dir() -> Path:
 
 
 def golden(name: str) -> Path:
-    """A file or folder of reference numbers; a few of them live beside the tests."""
+    """A file or folder of reference numbers; a few of them also live beside the tests."""
     own = HERE / "golden" / name
-    return own if own.exists() else shared_dir() / "golden" / name
+    if own.exists() and not _shared_path().is_dir():
+        return own
+    path = shared_dir() / "golden" / name
+    assert path.exists(), f"{path} is missing from the reference numbers"
+    return path
+
+
+def _shared_path() -> Path:
+    return Path(os.environ.get("DEEPGEN_SHARED") or HERE.parent.parent / "shared")
 
 
 def error(actual: Any, expected: Any) -> float:
