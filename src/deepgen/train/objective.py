@@ -47,9 +47,8 @@ class FlowObjective:
         sigmas = self.sigmas[(uniform * len(self.sigmas)).long()]
         noise = torch.randn(batch.latents.shape, generator=generator)
         noisy, velocity = interpolate(batch.latents, noise, sigmas)
-        predicted = model.velocity(
-            list(noisy), 1000 * sigmas, list(batch.prompts), batch.reference_latents
-        )
+        conditions, _ = model.conditioner.encode(batch.prompts, [], padding="none", guided=False)
+        predicted = model.dit(list(noisy), 1000 * sigmas, conditions, batch.reference_latents)
         errors = torch.stack(
             [
                 (mine.float() - true).square().mean()
