@@ -65,8 +65,8 @@ RULES: dict[str, Callable[[int, int, int], Size]] = {
 }
 
 
-def check_side(name: str, side: object, *, max_side: int | None = None) -> None:
-    """Refuse an output side that the model cannot draw.
+def check_side(name: str, side: object, *, max_side: int | None = None) -> int:
+    """Return an output side, if the model can draw it.
 
     Raises:
         ValueError: It is no positive multiple of 32, or longer than ``max_side``.
@@ -81,6 +81,7 @@ def check_side(name: str, side: object, *, max_side: int | None = None) -> None:
         )
     if max_side is not None and side > max_side:
         raise ValueError(f"{name} must be at most {max_side} for this model, got {side}")
+    return side
 
 
 def _covering(side: int, length: int, other: int) -> int:

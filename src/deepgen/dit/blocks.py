@@ -147,7 +147,8 @@ class JointAttention(SelfAttention):
         return self.to_out[0](mixed[:, :queries]), self.to_add_out(mixed[:, queries:])
 
     def _split(self, tokens: Tokens) -> Heads:
-        return tokens.unflatten(-1, (self.heads, -1))
+        heads: Tensor = tokens.unflatten(-1, (self.heads, -1))
+        return heads
 
 
 class GELUProjection(nn.Module):

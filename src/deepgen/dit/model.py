@@ -286,11 +286,9 @@ class DiT(nn.Module):
         time = timestep_sinusoid(timesteps.flatten()).to(self.dtype)
         embedding = self.time_text_embed.timestep_embedder(time).unflatten(0, timesteps.shape)
         activated = F.silu(embedding + group.pooled).flatten(0, 1)
-        layers = [
-            layer
-            for block in self.transformer_blocks
-            for layer in (block.norm1, block.norm1_context)
-        ]
+        layers: list[nn.Module] = []
+        for block in self.transformer_blocks.children():
+            layers += [block.get_submodule("norm1"), block.get_submodule("norm1_context")]
         parts = [
             layer(activated).unflatten(0, timesteps.shape).transpose(1, 2).unsqueeze(3)
             for layer in (*layers, self.norm_out)

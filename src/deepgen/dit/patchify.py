@@ -72,4 +72,5 @@ def sinusoidal_table(width: int, side: int, base_side: int) -> Float[Tensor, "pl
 def unpatchify(tokens: Tokens, rows: int, columns: int, patch_size: int) -> BatchLatents:
     """Put output tokens back into latents; inside a token the channel runs fastest."""
     cells = tokens.unflatten(1, (rows, columns)).unflatten(3, (patch_size, patch_size, -1))
-    return cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    latents: Tensor = cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+    return latents

@@ -54,11 +54,11 @@ class Sampling:
 
 def parse_requests(
     prompt: Prompts,
-    image: References,
+    image: object,
     *,
     negative_prompt: Prompts | None,
-    height: int | None,
-    width: int | None,
+    height: object,
+    width: object,
     latents: Tensor | None,
     defaults: GenerationDefaults,
     max_side: int,
@@ -87,13 +87,12 @@ def parse_requests(
     for text, negative, own in zip(prompts, negatives, pictures, strict=True):
         references = tuple(_reference(picture, default_side, max_side) for picture in own)
         seen = (references[0].height, references[0].width) if references else None
-        free = height is None and width is None and references
+        free = height is None and width is None and bool(references)
+        fallback = seen or (defaults.height, defaults.width)
         size = (
-            height if height is not None else (seen[0] if seen else defaults.height),
-            width if width is not None else (seen[1] if seen else defaults.width),
+            check_side("height", fallback[0] if height is None else height, max_side=max_side),
+            check_side("width", fallback[1] if width is None else width, max_side=max_side),
         )
-        check_side("height", size[0], max_side=max_side)
-        check_side("width", size[1], max_side=max_side)
         shown = (references[0].image.height, references[0].image.width) if free else None
         requests.append(
             Request(
@@ -109,9 +108,9 @@ def parse_requests(
 
 
 def parse_sampling(
-    steps: int | None,
+    steps: object,
     guidance_scale: float | None,
-    padding: Padding | None,
+    padding: str | None,
     defaults: GenerationDefaults,
 ) -> Sampling:
     """Check and complete the settings that all pictures of a call share."""
@@ -121,10 +120,10 @@ def parse_sampling(
     guidance = defaults.guidance_scale if guidance_scale is None else float(guidance_scale)
     if not math.isfinite(guidance) or guidance < 0:
         raise ValueError(f"guidance_scale must be a finite number of at least 0, got {guidance}")
-    padding = defaults.padding if padding is None else padding
-    if padding not in PADDINGS:
-        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
-    return Sampling(steps=steps, guidance_scale=guidance, padding=padding)
+    for known in PADDINGS:
+        if known == (padding or defaults.padding):
+            return Sampling(steps=steps, guidance_scale=guidance, padding=known)
+    raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
 
 
 def noise_generators(
@@ -151,26 +150,29 @@ def noise_generators(
 
 
 def _per_prompt(
-    image: References, prompts: list[str], *, single: bool
+    image: object, prompts: list[str], *, single: bool
 ) -> list[tuple[Image.Image, ...]]:
     if image is None:
         return [()] * len(prompts)
     if single:
-        own = (image,) if isinstance(image, Image.Image) else tuple(image)
-        nested: list[tuple[object, ...]] = [own]
-    else:
-        if isinstance(image, Image.Image) or len(image) != len(prompts):
-            raise ValueError(
-                f"{len(prompts)} prompts need a list of {len(prompts)} lists of pictures as image"
-            )
-        nested = [(own,) if isinstance(own, Image.Image) else tuple(own or ()) for own in image]
-    checked = []
-    for own in nested:
-        for picture in own:
-            if not isinstance(picture, Image.Image):
-                raise ValueError(f"image must be a PIL image or a list of them, got {picture!r}")
-        checked.append(tuple(picture for picture in own if isinstance(picture, Image.Image)))
-    return checked
+        return [_pictures(image)]
+    if not isinstance(image, Sequence) or len(image) != len(prompts):
+        raise ValueError(
+            f"{len(prompts)} prompts need a list of {len(prompts)} lists of pictures as image"
+        )
+    return [_pictures(own or ()) for own in image]
+
+
+def _pictures(value: object) -> tuple[Image.Image, ...]:
+    """One picture or several, as a tuple."""
+    if isinstance(value, Image.Image):
+        return (value,)
+    pictures = []
+    for each in value if isinstance(value, Sequence) else (value,):
+        if not isinstance(each, Image.Image):
+            raise ValueError(f"image must be a PIL image or a list of them, got {each!r}")
+        pictures.append(each)
+    return tuple(pictures)
 
 
 def _negatives(
@@ -188,7 +190,7 @@ def _negatives(
     return negatives
 
 
-def _size_of_latents(latents: Tensor, height: int | None, width: int | None) -> tuple[int, int]:
+def _size_of_latents(latents: Tensor, height: object, width: object) -> tuple[int, int]:
     if latents.ndim != 4:
         raise ValueError(
             f"latents must be [batch, channels, height / 8, width / 8], got {list(latents.shape)}"

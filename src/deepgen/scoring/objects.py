@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,8 @@ class ObjectClassifier(nn.Module):
 
     def forward(self, crops: Float[Tensor, "batch 3 40 40"]) -> Float[Tensor, "batch labels"]:
         """Logits of crops in [-1, 1]."""
-        return self.head(self.blocks(crops).flatten(1))
+        logits: Tensor = self.head(self.blocks(crops).flatten(1))
+        return logits
 
 
 def read_background(
@@ -88,7 +90,8 @@ def foreground(image: Image.Image) -> np.ndarray:
     marker = (255, 0, 255) if color != (255, 0, 255) else (0, 255, 0)
     ImageDraw.floodfill(framed, (0, 0), marker, thresh=FLOW_THRESHOLD)
     filled = (np.asarray(framed) == np.array(marker)).all(axis=-1)
-    return ~filled[1:-1, 1:-1]
+    covered: np.ndarray = ~filled[1:-1, 1:-1]
+    return covered
 
 
 def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Found]:
@@ -139,7 +142,8 @@ def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
 
 def _border_color(array: np.ndarray) -> np.ndarray:
     border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
-    return np.median(border, axis=0)
+    color: np.ndarray = np.median(border, axis=0)
+    return color
 
 
 def _parts(mask: np.ndarray) -> list[np.ndarray]:
@@ -148,10 +152,10 @@ def _parts(mask: np.ndarray) -> list[np.ndarray]:
     Drawings have loose strokes (whiskers, flying sparks) above or below their body, while objects
     of a scene stand apart by at least one column or one row that is free.
     """
-    columns = _runs(mask.any(axis=0))
+    columns = _runs(np.any(mask, axis=0))
     parts = []
     for left, right in columns:
-        for top, bottom in _runs(mask[:, left:right].any(axis=1), gap=mask.shape[0] // 8):
+        for top, bottom in _runs(np.any(mask[:, left:right], axis=1), gap=mask.shape[0] // 8):
             part = np.zeros_like(mask)
             part[top:bottom, left:right] = mask[top:bottom, left:right]
             if part.mean() >= MIN_SHARE:
@@ -159,7 +163,7 @@ def _parts(mask: np.ndarray) -> list[np.ndarray]:
     return parts
 
 
-def _runs(flags: np.ndarray, gap: int = 1) -> list[tuple[int, int]]:
+def _runs(flags: Any, gap: int = 1) -> list[tuple[int, int]]:
     """Stretches of true values, joined over fewer than ``gap`` false ones."""
     runs: list[tuple[int, int]] = []
     for index in np.flatnonzero(flags).tolist():

@@ -6,7 +6,7 @@ import copy
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,5 +26,5 @@ class Ema(Generic[Model]):
     def update(self, model: nn.Module, step: int) -> None:
         """Follow the model after update ``step`` (0 for the first)."""
         decay = min(self.decay, (step + 1) / (step + 10))
-        average = list(self.model.parameters())
+        average: list[Tensor] = list(self.model.parameters())
         torch._foreach_lerp_(average, list(model.parameters()), 1 - decay)

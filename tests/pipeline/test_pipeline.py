@@ -1,0 +1,179 @@
+"""What holds for every model, on the tiny recorded one."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.pipeline.test_golden import picture, pipeline
+
+FAST = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "pt"}
+TOLERANCE = 2e-5
+
+
+@pytest.mark.parametrize("padding", ["pair", "none"])
+def test_a_picture_does_not_depend_on_its_batch_mates(padding: str) -> None:
+    prompts = ["a cat", "two dogs under a very old tree", ""]
+    together = pipeline()(prompts, seed=7, padding=padding, **FAST).images
+    for index, prompt in enumerate(prompts):
+        alone = pipeline()(prompt, seed=7 + index, padding=padding, **FAST).images[0]
+        assert (together[index] - alone).abs().max() <= TOLERANCE
+
+
+def test_edits_of_different_sizes_and_numbers_of_references_go_together() -> None:
+    prompts = ["make it red", "a cat", "put the first into the second"]
+    references = [[picture("r0")], [], [picture("r1"), picture("r2")]]
+    options = {"num_inference_steps": 2, "seed": 1, "output_type": "pt"}
+    options |= {"negative_prompt": "low quality"}
+    sizes = {"height": 64, "width": 64}
+    together = pipeline()(prompts, image=references, **options, **sizes).images
+    free = pipeline()(prompts[0], image=references[0], **options).images
+    assert free.shape == (1, 3, 64, 96)
+    for index, (prompt, own) in enumerate(zip(prompts, references, strict=True)):
+        one = {**options, "seed": 1 + index, **sizes}
+        alone = pipeline()(prompt, image=own or None, **one).images[0]
+        assert (together[index] - alone).abs().max() <= TOLERANCE
+
+
+def test_pair_is_batch_for_a_single_picture() -> None:
+    pair = pipeline()("a cat", seed=0, padding="pair", **FAST).images
+    batch = pipeline()("a cat", seed=0, padding="batch", **FAST).images
+    assert torch.equal(pair, batch)
+    none = pipeline()("a cat", seed=0, padding="none", **FAST).images
+    assert not torch.allclose(none, pair, atol=1e-3)
+
+
+def test_guidance_of_one_is_the_prompt_alone() -> None:
+    options = {"seed": 0, "padding": "none", **FAST}
+    first = pipeline()("a cat", guidance_scale=1.0, negative_prompt="dog", **options).images
+    second = pipeline()("a cat", guidance_scale=0.5, negative_prompt="tree", **options).images
+    assert torch.equal(first, second)
+
+
+def test_equal_prompts_on_both_sides_make_the_scale_irrelevant() -> None:
+    options = {"seed": 0, "negative_prompt": "a cat", **FAST}
+    first = pipeline()("a cat", guidance_scale=2.0, **options).images
+    second = pipeline()("a cat", guidance_scale=9.0, **options).images
+    assert (first - second).abs().max() <= TOLERANCE
+
+
+def test_a_seed_is_a_picture_and_edits_need_nothing_else() -> None:
+    options = {"image": picture("r0"), "num_inference_steps": 2, "output_type": "np"}
+    first = pipeline()("make it red", seed=5, **options).images
+    torch.manual_seed(123)
+    again = pipeline()("make it red", seed=5, **options).images
+    other = pipeline()("make it red", seed=6, **options).images
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_seeds_are_reported_and_follow_each_other() -> None:
+    result = pipeline()(["a", "b"], num_images_per_prompt=2, seed=10, **FAST)
+    assert result.seeds == [10, 11, 12, 13]
+    assert len(result.images) == 4
+    generators = [torch.Generator().manual_seed(10 + index) for index in range(4)]
+    same = pipeline()(["a", "b"], num_images_per_prompt=2, generator=generators, **FAST)
+    assert torch.equal(result.images, same.images)
+    assert same.seeds == [None] * 4
+
+
+def test_an_edit_of_an_odd_picture_comes_back_in_its_size() -> None:
+    odd = picture("r0").resize((75, 41))
+    pictures = pipeline()("make it red", image=odd, num_inference_steps=1, seed=0).images
+    assert pictures[0].size == (75, 41)
+    arrays = pipeline()("x", image=odd, num_inference_steps=1, seed=0, output_type="np").images
+    assert arrays.shape[1] % 32 == 0
+    assert arrays.shape[2] % 32 == 0
+
+
+def test_output_types_agree() -> None:
+    options = {key: value for key, value in FAST.items() if key != "output_type"}
+    unit = pipeline()("a cat", seed=0, output_type="pt", **options).images
+    array = pipeline()("a cat", seed=0, output_type="np", **options).images
+    assert np.array_equal(array[0], unit[0].permute(1, 2, 0).numpy())
+    image = pipeline()("a cat", seed=0, **options).images[0]
+    assert np.abs(np.asarray(image).astype(float) - 255 * array[0]).max() <= 0.501
+    latents = pipeline()("a cat", seed=0, output_type="latent", **options).images
+    assert latents.shape == (1, 16, 8, 8)
+    assert pipeline()("a cat", seed=0, return_dict=False, **FAST)[0].shape == (1, 3, 64, 64)
+
+
+def test_a_callback_sees_and_replaces_the_latents() -> None:
+    def erase(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    options = {**FAST, "output_type": "latent"}
+    assert not pipeline()("a cat", seed=0, callback_on_step_end=erase, **options).images.any()
+
+
+def test_a_callback_gets_a_preview_and_may_cancel() -> None:
+    previews = []
+
+    def look(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> None:
+        previews.append(tensors["preview"][0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline()(
+            "a cat",
+            seed=0,
+            callback_on_step_end=look,
+            callback_on_step_end_tensor_inputs=("preview",),
+            **FAST,
+        )
+    assert len(previews) == 1
+    assert isinstance(previews[0], Image.Image)
+    assert previews[0].size == (64, 64)
+
+
+def test_an_interrupted_call_returns_the_picture_so_far() -> None:
+    seen = []
+
+    def stop(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> None:
+        seen.append(tensors["clean_latents"])
+        pipe.interrupt()
+
+    options = {**FAST, "num_inference_steps": 6, "output_type": "latent"}
+    result = pipeline()(
+        "a cat",
+        seed=0,
+        callback_on_step_end=stop,
+        callback_on_step_end_tensor_inputs=("clean_latents",),
+        **options,
+    ).images
+    assert len(seen) == 1
+    assert torch.equal(result, seen[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output_type": "jpg"}, "output_type"),
+        ({"num_images_per_prompt": 0}, "at least 1"),
+        ({"callback_on_step_end_tensor_inputs": ("noise",)}, "noise"),
+        ({"latents": torch.zeros(2, 16, 8, 8)}, "1 pictures need as many latents, got 2"),
+        ({"height": 2048}, "at most 1024"),
+        ({"seed": 1, "generator": torch.Generator()}, "not both"),
+    ],
+)
+def test_bad_arguments_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pipeline()("a cat", **options)
+
+
+def test_repeated_prompts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    vlm = pipeline().model.conditioner.vlm
+    original = vlm.forward
+
+    def count(tokens: Any, *arguments: Any) -> Any:
+        rows.append(len(tokens))
+        return original(tokens, *arguments)
+
+    monkeypatch.setattr(vlm, "forward", count)
+    pipeline()(["a new prompt"] * 3, seed=0, num_images_per_prompt=2, **FAST)
+    assert sum(rows) <= 2
+    pipeline()("a new prompt", seed=1, **FAST)
+    assert sum(rows) <= 2
