@@ -5,6 +5,7 @@ No torch in here, so that a bad picture is refused before anything slow is impor
 
 from __future__ import annotations
 
+import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,9 @@ MAX_PIXELS = 180_000_000
 # tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO", "PPM", "ICO")
 
+# What Pillow's decoders raise on bytes that are not what their header says.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
+
 
 def read_image(path: Path) -> Image.Image:
     """Read a picture file as upright RGB.
@@ -31,53 +35,80 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: There is no picture, it is damaged, or larger than ``MAX_PIXELS``.
     """
-    if not path.exists():
-        raise ImageError(f"no picture at {path}")
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, expected a picture file")
     try:
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path} is empty, expected a picture")
+        start = _start_of_file(path)
         with warnings.catch_warnings():
-            # Its threshold is lower than ours and only warns; ours refuses, below.
+            # Its threshold is lower than ours and only warns; ours refuses, in to_rgb.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
                 return to_rgb(image, name=str(path))
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is no picture in a known format ({', '.join(FORMATS)}); convert it first"
+            f"{path} is no picture: it starts with {start!r}, and none of {', '.join(FORMATS)} "
+            "does so; convert it to one of these"
         ) from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is too large: {error}") from None
+    except Image.DecompressionBombError:
+        raise _too_large(str(path)) from None
     except PermissionError:
         raise ImageError(f"{path} may not be read; check its permissions") from None
+    except DAMAGE as error:
+        raise _damaged(str(path), error) from None
 
 
 def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
     """Bring an open picture into upright RGB; see :func:`read_image`.
 
     Raises:
-        ImageError: Too large, or its data are damaged.
+        ImageError: Empty, too large, or its data are damaged.
     """
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} has {image.width} x {image.height} pixels, at most {MAX_PIXELS:,} are read; "
-            "make it smaller first"
-        )
-    if getattr(image, "n_frames", 1) > 1:
-        warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
-        image.seek(0)
+        raise _too_large(f"{name} ({image.width} x {image.height})")
+    if min(image.size) < 1:
+        raise ImageError(f"{name} is {image.width} x {image.height}, expected at least one pixel")
     try:
+        # Telephones store a second picture (depth, gain map) behind a photograph; that is no
+        # animation.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
+            warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
+            image.seek(0)
         image.load()
-        upright = ImageOps.exif_transpose(image)
-        return _opaque(upright)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"{name} is damaged ({error}); save it again or take another") from None
+        return _opaque(ImageOps.exif_transpose(image))
+    except DAMAGE as error:
+        raise _damaged(name, error) from None
+
+
+def _start_of_file(path: Path) -> bytes:
+    """The first bytes of a file that may be a picture."""
+    if not path.exists():
+        raise ImageError(f"no picture at {path}; check the path")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ImageError(f"{path} is {kind}, expected a picture file")
+    with path.open("rb") as file:
+        start = file.read(12)
+    if not start:
+        raise ImageError(f"{path} is empty, expected a picture")
+    return start
+
+
+def _too_large(name: str) -> ImageError:
+    return ImageError(
+        f"{name} is too large: at most {MAX_PIXELS:,} pixels are read; make it smaller first"
+    )
+
+
+def _damaged(name: str, error: Exception) -> ImageError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ImageError(f"{name} is damaged ({reason}); save it again or take another")
 
 
 def _opaque(image: Image.Image) -> Image.Image:
     """RGB of any mode, over white where it is transparent."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, expected 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_deep(image)
     if image.mode == "CMYK":
         return _from_cmyk(image)
@@ -89,13 +120,18 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit: 65535 becomes 255. Pillow's own conversion would clip at 255."""
+    """16-bit grey as 8-bit: 65535 becomes 255. Pillow's own conversion would clip at 255.
+
+    Mode ``I`` does not say how deep it is; where no value exceeds 255 it is taken for 8 bits.
+    """
     values = np.asarray(image).astype(np.float64)
-    levels = (values / 257).round() if values.max(initial=0) > 255 else values
-    return Image.fromarray(levels.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode != "I" or values.max() > 255:
+        values /= 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
+    """Through the embedded profile, which says what the inks look like; else by complement."""
     profile = image.info.get("icc_profile")
     if profile:
         try:

@@ -1,0 +1,46 @@
+# Needs make and Python 3.11 or newer; everything else is installed into .venv.
+
+PROMPT ?= a red apple on a blue background
+EDIT ?= make the background yellow
+SEED ?= 7
+
+PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; do \
+	"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo "$$each" && break; done)
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+# Through the environment, because the shell would read quotes inside a sentence.
+export PROMPT EDIT
+
+# "Entering directory" would stand on standard output, where only results belong.
+MAKEFLAGS += --no-print-directory
+
+.PHONY: demo test check
+
+demo: .venv/installed
+	@mkdir -p demo
+	@echo "sentence:    $$PROMPT" >&2
+	@$(BIN)/deepgen generate "$$PROMPT" --seed $(SEED) --output demo/generated.png --overwrite
+	@echo "instruction: $$EDIT" >&2
+	@$(BIN)/deepgen edit "$$EDIT" demo/generated.png --seed $(SEED) --output demo/edited.png \
+		--overwrite
+
+test: .venv/tested
+	$(BIN)/python -m pytest
+
+check: .venv/tested
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
+	@$(PIP_INSTALL) -e . >&2
+	@touch $@
+
+.venv/tested: .venv/installed
+	@$(PIP_INSTALL) -e ".[dev]" >&2
+	@touch $@
