@@ -1,0 +1,33 @@
+"""``deepgen edit``: pictures changed by instructions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from deepgen.cli.making import make_pictures
+from deepgen.cli.options import PictureOptions, read_prompts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit(PictureOptions):
+    """Change a picture by an instruction."""
+
+    instruction: Positional[Annotated[str, arg(metavar="INSTRUCTION")]]
+    """What to change; - reads standard input and @FILE a file, one instruction a line."""
+    # No default, yet the parser takes an empty list, so run() refuses that.
+    images: Positional[
+        Annotated[
+            tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)")
+        ]
+    ]
+    """The picture to change; more are further references, in order."""
+
+    def run(self) -> None:
+        """Edit, write the files and print their paths."""
+        if not self.images:
+            raise ValueError("an edit needs a picture, found none; give it after the instruction")
+        make_pictures(self, read_prompts(self.instruction), image_paths=self.images, stem="edited")

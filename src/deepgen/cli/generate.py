@@ -1,0 +1,26 @@
+"""``deepgen generate``: pictures from sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from deepgen.cli.making import make_pictures
+from deepgen.cli.options import PictureOptions, read_prompts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generate(PictureOptions):
+    """Draw a picture from a sentence."""
+
+    prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
+    """What to draw; - reads standard input and @FILE a file, one prompt a line."""
+
+    def run(self) -> None:
+        """Draw, write the files and print their paths."""
+        prompts = read_prompts(self.prompt)
+        if not all(prompt.strip() for prompt in prompts):
+            raise ValueError("the prompt is empty, expected a sentence that says what to draw")
+        make_pictures(self, prompts, image_paths=(), stem="generated")

@@ -1,0 +1,117 @@
+"""The command ``deepgen``: parses, runs one command, and turns what went wrong into one line.
+
+Exit codes: 0 done; 2 the user's input cannot be used; 1 a failure of ours; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from io import StringIO
+from typing import Annotated, TextIO
+
+import tyro
+
+from deepgen.cli.console import print_line
+from deepgen.cli.edit import Edit
+from deepgen.cli.generate import Generate
+from deepgen.cli.info import Info
+from deepgen.errors import DeepGenError
+
+Command = (
+    Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Edit, tyro.conf.subcommand("edit")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+)
+
+DONE = 0
+FAILED = 1
+UNUSABLE_INPUT = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        command = _parse(arguments)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        # Libraries announce their own changes to programmers, not to people with a picture in mind.
+        for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        try:
+            command.run()
+        except KeyboardInterrupt:
+            return _report("interrupted", INTERRUPTED, debug=command.debug)
+        except (DeepGenError, ValueError) as error:
+            return _report(str(error), UNUSABLE_INPUT, debug=command.debug)
+        except Exception as error:
+            hint = "" if command.debug else "; --debug shows where"
+            message = f"{type(error).__name__}: {error}{hint}"
+            return _report(message, FAILED, debug=command.debug)
+    return DONE
+
+
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info:
+    """The command that was typed.
+
+    Raises:
+        SystemExit: Help was asked for (0), or a mistake was reported (2).
+    """
+    complaint = StringIO()
+    try:
+        with redirect_stderr(complaint):
+            return tyro.cli(
+                Command,
+                prog="deepgen",
+                description="Pictures and edits from a sentence.",
+                args=list(arguments),
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+            )
+    except SystemExit as end:
+        if end.code:
+            _report(_sentence(complaint.getvalue()), UNUSABLE_INPUT, debug=False)
+        raise
+
+
+def _sentence(box: str) -> str:
+    """What the parser has to say, without the frame it draws around it."""
+    words: list[str] = []
+    for line in box.splitlines():
+        inner = line.strip(" │")
+        if inner.startswith("───") and words:
+            break
+        if inner and not line.startswith(("╭", "╰")):
+            words.append(inner)
+    found = " ".join(words).rstrip(".") or "the command line cannot be used"
+    return f"{found}; see deepgen --help, and --help after the command"
+
+
+def _report(message: str, code: int, *, debug: bool) -> int:
+    """Write the one line, after the traceback where that was asked for."""
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    print_line(f"error: {message}")
+    return code
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print_line(f"warning: {message}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

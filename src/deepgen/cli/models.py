@@ -1,0 +1,93 @@
+"""Finding a model and seeing from its headers whether a request fits, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepgen.checkpoint.configs import read_defaults, read_dit
+from deepgen.checkpoint.files import INDEX_NAME, WEIGHT_STEMS, ModelFolder
+from deepgen.config.model import MAX_PROMPT_TOKENS, GenerationDefaults
+from deepgen.config.sizes import LATENT_SCALE, Size, check_side, reference_size
+from deepgen.errors import CheckpointError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundModel:
+    """A model folder that is complete as far as names and headers tell."""
+
+    folder: ModelFolder
+    defaults: GenerationDefaults
+    max_side: int
+    """Longest side of a picture in pixels that the model has positions for."""
+
+    @property
+    def path(self) -> Path:
+        """The folder's path."""
+        return self.folder.path
+
+    def check_sizes(self, height: int | None, width: int | None, references: list[Size]) -> None:
+        """Refuse sizes, (height, width), that the model has no positions for.
+
+        Raises:
+            ValueError: Which one, and how long a side may be.
+        """
+        for name, side in (("--height", height), ("--width", width)):
+            if side is not None:
+                check_side(name, side, max_side=self.max_side)
+        default_side = round(math.sqrt(self.defaults.height * self.defaults.width))
+        for own in references:
+            seen = reference_size(*own, default_side)
+            if max(seen) > self.max_side:
+                raise ValueError(
+                    f"a picture of {own[1]} x {own[0]} would be seen at {seen[1]} x {seen[0]}, but "
+                    f"sides may be at most {self.max_side} for this model; crop it"
+                )
+
+    def check_lengths(self, texts: Sequence[str]) -> None:
+        """Refuse texts of more tokens than any prompt may have.
+
+        Raises:
+            ValueError: How long the text is, and how long it may be.
+        """
+        # A token is at least one byte, so most texts need no counting.
+        long = [text for text in texts if len(text.encode()) > MAX_PROMPT_TOKENS]
+        vocabulary = self.path / "tokenizer" / "tokenizer.json"
+        if not long or not vocabulary.is_file():
+            return
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(vocabulary))
+        for text in long:
+            count = len(tokenizer.encode(text, add_special_tokens=False))
+            if count > MAX_PROMPT_TOKENS:
+                raise ValueError(
+                    f"a prompt has {count} tokens, {MAX_PROMPT_TOKENS} is the limit; shorten it"
+                )
+
+
+def find_model(name: str) -> FoundModel:
+    """Find ``mini``, a folder or a hub model, and check what can be checked without its weights.
+
+    Raises:
+        CheckpointError: It is not there, or parts are missing or damaged.
+    """
+    from deepgen.checkpoint.hub import resolve
+
+    folder = ModelFolder(resolve(name))
+    problems = [f"{part} is missing" for part in folder.missing()]
+    for component in WEIGHT_STEMS:
+        try:
+            folder.stored(component)
+        except CheckpointError as error:
+            problems.append(str(error))
+    if problems:
+        raise CheckpointError(f"{folder.path} is no complete model: {'; '.join(problems)}")
+    dit = read_dit(folder.config("transformer"))
+    return FoundModel(
+        folder=folder,
+        defaults=read_defaults(folder.json(INDEX_NAME)),
+        max_side=LATENT_SCALE * dit.patch_size * dit.pos_embed_max_size,
+    )

@@ -1,0 +1,157 @@
+"""What ``generate`` and ``edit`` have in common on the command line, checked without weights."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
+
+from deepgen.config.model import Padding, RopePrecision
+from deepgen.config.sizes import check_side
+
+MAX_SEED = 2**63
+"""Seeds of torch's generators are 64-bit numbers with a sign."""
+
+# "(default: None)" would stand after each of these, where the help says what happens instead.
+Pixels = Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")]
+Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
+Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """A LoRA adapter and how strongly it is applied."""
+
+    path: Path
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureOptions:
+    """Options of every command that makes pictures."""
+
+    model: Annotated[str, arg(metavar="MODEL")] = "mini"
+    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
+    output: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    """Picture file: .png, .jpg or .webp; {i} is the picture's number (default: by the seed)."""
+    negative_prompt: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
+    """What to steer away from (default: the model's own text for the task)."""
+    width: Pixels = None
+    """A multiple of 32 (default: the model's own; for edits that of the first picture)."""
+    height: Pixels = None
+    """As width."""
+    steps: Whole = None
+    """Sampling steps; more are slower and finer (default: the model's own)."""
+    guidance: Number = None
+    """How closely to follow the prompt; up to 1, negatives do nothing (default: the model's own)."""
+    seed: Whole = None
+    """Picture i uses SEED + i (default: drawn and reported)."""
+    num_images: Annotated[int, arg(metavar="INT")] = 1
+    """Pictures per prompt."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """What to compute in; auto is float32 on a CPU and bfloat16 on a GPU."""
+    padding: Annotated[Padding | None, arg(metavar="{pair,none,batch}", help_behavior_hint="")] = (
+        None
+    )
+    """How a prompt and its negative pad each other (default: as the model says)."""
+    rope_precision: Annotated[
+        RopePrecision | None, arg(metavar="{bf16,fp32}", help_behavior_hint="")
+    ] = None
+    """Precision of the text model's rotary frequencies (default: as the model says)."""
+    lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
+    """A LoRA adapter to apply."""
+    overwrite: bool = False
+    """Replace existing output files."""
+    json: bool = False
+    """Print one JSON object per picture instead of its path."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def check(self) -> None:
+        """Refuse values that no model can use.
+
+        Raises:
+            ValueError: What was found and what was expected.
+        """
+        for name, side in (("--width", self.width), ("--height", self.height)):
+            if side is not None:
+                check_side(name, side)
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        if self.guidance is not None and not 0 <= self.guidance < math.inf:
+            raise ValueError(f"--guidance must be a number of at least 0, got {self.guidance}")
+        if self.num_images < 1:
+            raise ValueError(f"--num-images must be at least 1, got {self.num_images}")
+        if self.seed is not None and not 0 <= self.seed < MAX_SEED:
+            raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
+        _check_text("--negative-prompt", self.negative_prompt or "")
+        self.adapters()
+
+    def adapters(self) -> list[Adapter]:
+        """The LoRA adapters, in order.
+
+        Raises:
+            ValueError: One is missing, or its scale is no number.
+        """
+        return [_adapter(value) for value in self.lora]
+
+
+def read_prompts(argument: str) -> list[str]:
+    """The prompts that an argument stands for.
+
+    ``-`` is standard input and ``@FILE`` a file, both with one prompt a line, blank lines skipped;
+    anything else is the prompt itself.
+
+    Raises:
+        ValueError: The file is missing, no text, or has no prompt in it.
+    """
+    if argument == "-":
+        source, text = "standard input", sys.stdin.read()
+    elif argument.startswith("@"):
+        source = argument[1:]
+        try:
+            text = Path(source).read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise ValueError(f"{source} is not UTF-8 text, expected one prompt a line") from None
+        except OSError as error:
+            raise ValueError(f"no prompts from {source}: {error.strerror}") from None
+    else:
+        _check_text("the prompt", argument)
+        return [argument]
+    prompts = [line.strip() for line in text.splitlines() if line.strip()]
+    if not prompts:
+        raise ValueError(f"{source} is empty, expected one prompt a line")
+    for prompt in prompts:
+        _check_text(f"a prompt of {source}", prompt)
+    return prompts
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is not valid text; type it in UTF-8") from None
+
+
+def _adapter(value: str) -> Adapter:
+    name, colon, number = value.rpartition(":")
+    path, scale = Path(value), 1.0
+    # A file may well have a colon in its name, so what exists as a whole is no scale.
+    if colon and not path.exists():
+        try:
+            path, scale = Path(name), float(number)
+        except ValueError:
+            raise ValueError(
+                f"--lora {value}: found neither such a file nor a number after the colon"
+            ) from None
+        if not math.isfinite(scale):
+            raise ValueError(f"--lora {value}: the scale must be a finite number")
+    if not path.exists():
+        raise ValueError(f"--lora {value}: no adapter at {path}; check the path")
+    return Adapter(path=path, scale=scale)
