@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -21,6 +23,7 @@ class DeepGen(nn.Module):
         vae: Turns latents into pixels and back.
         schedule: The noise levels the DiT was trained with.
         defaults: What a call uses where the user says nothing.
+        provenance: Which training each component comes from, by its name in a model folder.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class DeepGen(nn.Module):
         vae: LatentCodec,
         schedule: ScheduleConfig,
         defaults: GenerationDefaults,
+        provenance: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.conditioner = conditioner
@@ -37,6 +41,7 @@ class DeepGen(nn.Module):
         self.vae = vae
         self.schedule = schedule
         self.defaults = defaults
+        self.provenance = dict(provenance or {})
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,287 @@
+"""The JSON files of a model folder as our own configurations, and back; no torch in here.
+
+Each ``read_`` function takes the values of one file and raises ``CheckpointError``, which names
+that file, where they cannot be used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, TypeVar
+
+from deepgen.checkpoint.files import listed
+from deepgen.checkpoint.headers import StoredTensor
+from deepgen.config.model import (
+    PADDINGS,
+    ROPE_PRECISIONS,
+    BridgeConfig,
+    DiTConfig,
+    GenerationDefaults,
+    RopePrecision,
+    ScheduleConfig,
+)
+from deepgen.config.sizes import check_side
+from deepgen.errors import CheckpointError
+
+T = TypeVar("T")
+
+DIT_CLASS = "SD3Transformer2DModel"
+VAE_CLASS = "AutoencoderKL"
+VLM_CLASS = "Qwen2_5_VLForConditionalGeneration"
+SCHEDULER_CLASS = "FlowMatchEulerDiscreteScheduler"
+
+PIPELINE_CLASS = "DeepGenPipeline"
+
+VLM_MODEL_TYPE = "qwen2_5_vl"
+
+ACTIVATION = "gelu_pytorch_tanh"
+"""What transformers calls the connector's activation."""
+
+RELEASED_HIDDEN_SIZE = 2048
+"""The width of connector whose heads, activation and epsilon need not be said."""
+
+LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
+
+CONNECTOR_LAYER = re.compile(r"connector\.layers\.(\d+)\.")
+
+JSON_TYPES: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "str": (str,),
+}
+"""What JSON may give for a field so annotated; other fields are checked by their class's reader."""
+
+
+def read_dit(values: Mapping[str, Any]) -> DiTConfig:
+    """Sizes of the DiT, from ``transformer/config.json``."""
+    where = "transformer/config.json"
+    check_class(values, DIT_CLASS, where)
+    if values.get("out_channels") is None and "in_channels" in values:
+        values = {**values, "out_channels": values["in_channels"]}
+    known = {
+        # What diffusers takes where an older file says nothing.
+        "dual_attention_layers": (),
+        "qk_norm": None,
+        **_known(DiTConfig, values, where),
+    }
+    missing = {each.name for each in fields(DiTConfig)} - known.keys()
+    if missing:
+        raise CheckpointError(f"{where} lacks {listed(missing)}")
+    layers = known["dual_attention_layers"]
+    if not isinstance(layers, list | tuple) or any(type(each) is not int for each in layers):
+        raise CheckpointError(f"{where}: dual_attention_layers must be a list of block numbers")
+    if known["qk_norm"] not in ("rms_norm", None):
+        raise CheckpointError(f"{where}: qk_norm must be rms_norm or null")
+    return _build(DiTConfig, {**known, "dual_attention_layers": tuple(layers)}, where)
+
+
+def write_dit(config: DiTConfig) -> dict[str, Any]:
+    """The inverse of :func:`read_dit`, as diffusers reads it too."""
+    return {"_class_name": DIT_CLASS, **asdict(config)}
+
+
+def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> BridgeConfig:
+    """Sizes of the bridge, from ``connector/config.json`` and the shapes of its tensors.
+
+    Shapes decide wherever they can. What they cannot show, the number of heads, the activation and
+    the epsilon, must be in the file, except for the released width.
+    """
+    where = "connector/config.json"
+    nested = values.get("connector", values)
+    if not isinstance(nested, Mapping):
+        raise CheckpointError(f"{where}: connector must be an object")
+    think_tokens, llm_width = _matrix(stored, "meta_queries")
+    width, features = _matrix(stored, "projector_1.weight")
+    taps, rest = divmod(features, llm_width)
+    if rest:
+        raise CheckpointError(
+            f"connector: projector_1 reads {features} channels, which are no multiple of the "
+            f"think tokens' {llm_width}"
+        )
+    said = values.get("num_queries", think_tokens)
+    if said != think_tokens:
+        raise CheckpointError(
+            f"connector: the file has {think_tokens} think tokens, but {where} says {said}"
+        )
+    unseen: dict[str, Any] = {
+        name: nested[name]
+        for name in ("num_attention_heads", "hidden_act", "layer_norm_eps")
+        if nested.get(name) is not None
+    }
+    if width == RELEASED_HIDDEN_SIZE:
+        unseen = {
+            "num_attention_heads": 32,
+            "hidden_act": ACTIVATION,
+            "layer_norm_eps": 1e-6,
+            **unseen,
+        }
+    if len(unseen) < 3:
+        absent = {"num_attention_heads", "hidden_act", "layer_norm_eps"} - unseen.keys()
+        raise CheckpointError(
+            f"{where} lacks {listed(absent)}, which a connector of width {width} needs"
+        )
+    if unseen["hidden_act"] != ACTIVATION:
+        raise CheckpointError(f"{where}: hidden_act must be {ACTIVATION}")
+    layers = {match[1] for match in map(CONNECTOR_LAYER.match, stored) if match}
+    config = {
+        "kind": "last" if taps == 1 else "stacked",
+        "num_queries": think_tokens,
+        "llm_hidden_size": llm_width,
+        "num_selected_layers": taps,
+        "hidden_size": width,
+        "intermediate_size": _matrix(stored, "connector.layers.0.mlp.fc1.weight")[0],
+        "num_hidden_layers": len(layers),
+        "num_attention_heads": unseen["num_attention_heads"],
+        "layer_norm_eps": unseen["layer_norm_eps"],
+        "pooled_projection_dim": _matrix(stored, "projector_2.weight")[0],
+        "joint_attention_dim": _matrix(stored, "projector_3.weight")[0],
+    }
+    return _build(BridgeConfig, _known(BridgeConfig, config, where), where)
+
+
+def read_rope_precision(values: Mapping[str, Any]) -> RopePrecision:
+    """``rope_precision`` of ``connector/config.json``; ``bf16`` where it says nothing."""
+    found = values.get("rope_precision", "bf16")
+    if found not in ROPE_PRECISIONS:
+        raise CheckpointError(
+            f"connector/config.json: rope_precision must be one of {', '.join(ROPE_PRECISIONS)}"
+        )
+    precision: RopePrecision = found
+    return precision
+
+
+def write_bridge(config: BridgeConfig, rope_precision: RopePrecision) -> dict[str, Any]:
+    """The inverse of :func:`read_bridge` and :func:`read_rope_precision`."""
+    nested = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    values = asdict(config)
+    connector = {name: values.pop(name) for name in (*nested, "layer_norm_eps")}
+    # Which states are read follows from the shape of projector_1.
+    del values["kind"], values["num_selected_layers"]
+    return {
+        **values,
+        "connector": {**connector, "hidden_act": ACTIVATION},
+        "rope_precision": rope_precision,
+    }
+
+
+def read_schedule(values: Mapping[str, Any]) -> ScheduleConfig:
+    """The noise schedule, from ``scheduler/scheduler_config.json``."""
+    where = "scheduler/scheduler_config.json"
+    check_class(values, SCHEDULER_CLASS, where)
+    switches = (
+        "use_karras_sigmas",
+        "use_exponential_sigmas",
+        "use_beta_sigmas",
+        "invert_sigmas",
+        "stochastic_sampling",
+        "shift_terminal",
+    )
+    unsupported = [name for name in switches if values.get(name)]
+    if values.get("time_shift_type", "exponential") != "exponential":
+        unsupported.append("time_shift_type")
+    if unsupported:
+        raise CheckpointError(f"{where} asks for {listed(unsupported)}, which is not supported")
+    # What diffusers takes for a missing shift.
+    known = {"shift": 1.0, **_known(ScheduleConfig, values, where)}
+    config = _build(ScheduleConfig, known, where)
+    if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
+        raise CheckpointError(f"{where}: base_image_seq_len and max_image_seq_len are equal")
+    return config
+
+
+def write_schedule(config: ScheduleConfig) -> dict[str, Any]:
+    """The inverse of :func:`read_schedule`, as diffusers reads it too."""
+    return {"_class_name": SCHEDULER_CLASS, **asdict(config)}
+
+
+def read_defaults(index: Mapping[str, Any]) -> GenerationDefaults:
+    """What a call uses where the user says nothing, from ``model_index.json``."""
+    where = "model_index.json"
+    values = index.get("defaults", {})
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"{where}: defaults must be an object")
+    unknown = values.keys() - {each.name for each in fields(GenerationDefaults)}
+    if unknown:
+        raise CheckpointError(f"{where}: defaults has unknown entries {listed(unknown)}")
+    defaults = _build(GenerationDefaults, _known(GenerationDefaults, values, where), where)
+    try:
+        check_side("height", defaults.height)
+        check_side("width", defaults.width)
+    except ValueError as cause:
+        raise CheckpointError(f"{where}: defaults: {cause}") from cause
+    if defaults.padding not in PADDINGS:
+        raise CheckpointError(f"{where}: defaults: padding must be one of {', '.join(PADDINGS)}")
+    return defaults
+
+
+def read_provenance(index: Mapping[str, Any]) -> dict[str, str]:
+    """Which training each component comes from, by its folder's name; may be empty."""
+    values = index.get("provenance", {})
+    if not isinstance(values, dict) or not all(isinstance(each, str) for each in values.values()):
+        raise CheckpointError("model_index.json: provenance must map components to texts")
+    return values
+
+
+def check_class(values: Mapping[str, Any], expected: str, where: str) -> None:
+    """Refuse the configuration of another class; a file that names none is taken at its word."""
+    found = values.get("_class_name", expected)
+    if found != expected:
+        raise CheckpointError(f"{where} describes {found!r}, but {expected} is expected")
+
+
+def check_depths(values: Mapping[str, Any], tensors: int, where: str) -> None:
+    """Refuse numbers of layers that the stored tensors cannot fill.
+
+    A model is built before its tensors are compared with the file's, and one of a billion layers
+    would never be.
+    """
+    remaining = [values]
+    while remaining:
+        for name, value in remaining.pop().items():
+            if isinstance(value, Mapping):
+                remaining.append(value)
+            elif name in LAYER_COUNTS and (type(value) is not int or not 0 < value <= tensors):
+                raise CheckpointError(
+                    f"{where}: {name} is {value!r}, but there are only {tensors} tensors"
+                )
+
+
+def _known(config: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The entries that a configuration has fields for, their JSON types checked."""
+    known = {}
+    for each in fields(config):
+        if each.name not in values:
+            continue
+        value = values[each.name]
+        types = JSON_TYPES.get(str(each.type))
+        if types and type(value) not in types:
+            raise CheckpointError(
+                f"{where}: {each.name} must be of type {each.type}, got {value!r}"
+            )
+        if each.type == "int" and value < 1:
+            raise CheckpointError(f"{where}: {each.name} must be positive, got {value}")
+        if type(value) is float and not math.isfinite(value):
+            raise CheckpointError(f"{where}: {each.name} must be finite, got {value}")
+        known[each.name] = value
+    return known
+
+
+def _build(config: type[T], values: Mapping[str, Any], where: str) -> T:
+    try:
+        return config(**values)
+    except (ValueError, ArithmeticError) as cause:
+        raise CheckpointError(f"{where}: {cause}") from cause
+
+
+def _matrix(stored: Mapping[str, StoredTensor], name: str) -> tuple[int, int]:
+    """Rows and columns of a tensor of the connector, all positive."""
+    if name not in stored:
+        raise CheckpointError(f"connector lacks {name!r}")
+    shape = stored[name].shape
+    if len(shape) != 2 or 0 in shape:
+        raise CheckpointError(f"connector: {name!r} must be a matrix, has the shape {shape}")
+    return shape[0], shape[1]

@@ -1,0 +1,174 @@
+"""The files of a model folder, opened only after it is clear what they are; no torch in here.
+
+Only JSON, the tokenizer's texts and safetensors are ever read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from deepgen.checkpoint.headers import StoredTensor, read_header
+from deepgen.errors import CheckpointError
+
+WEIGHT_STEMS = {
+    "transformer": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "vlm": "model",
+    "connector": "model",
+}
+"""What the files with a component's weights are called, as diffusers and transformers do."""
+
+CONFIG_NAMES = {
+    "transformer": "config.json",
+    "vae": "config.json",
+    "vlm": "config.json",
+    "connector": "config.json",
+    "scheduler": "scheduler_config.json",
+    "tokenizer": "tokenizer_config.json",
+}
+
+INDEX_NAME = "model_index.json"
+TEMPLATE_NAME = "prompt_template.json"
+
+PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
+
+# An index of the released VLM's tensors has 70 kB.
+MAX_JSON_BYTES = 16 << 20
+
+LISTED_NAMES = 4
+"""How many names a message spells out before it only counts."""
+
+
+class ModelFolder:
+    """A model folder in the layout of diffusers.
+
+    Args:
+        path: The folder; may itself be reached by links.
+
+    Raises:
+        CheckpointError: It is no model folder, or a link in it leads out of it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_dir():
+            raise CheckpointError(f"{path} is not a folder")
+        if not (path / INDEX_NAME).is_file():
+            raise CheckpointError(f"{path} is not a model folder: it has no {INDEX_NAME}")
+        _refuse_links_outside(path)
+
+    def missing(self) -> list[str]:
+        """Parts that every model has and this folder lacks."""
+        needed = [f"{component}/{name}" for component, name in CONFIG_NAMES.items()]
+        return [name for name in (*needed, TEMPLATE_NAME) if not (self.path / name).is_file()]
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object of the folder, as plain values.
+
+        Raises:
+            CheckpointError: It is missing or damaged.
+        """
+        path = self.path / name
+        if not path.is_file():
+            raise CheckpointError(f"{name} is missing")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise CheckpointError(f"{name} is larger than any such file")
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        except (OSError, ValueError, RecursionError) as cause:
+            raise CheckpointError(f"{name} cannot be read: {cause}") from cause
+        if not isinstance(values, dict):
+            raise CheckpointError(f"{name} must hold a JSON object")
+        return values
+
+    def config(self, component: str) -> dict[str, Any]:
+        """A component's configuration."""
+        return self.json(f"{component}/{CONFIG_NAMES[component]}")
+
+    def stored(self, component: str) -> dict[str, StoredTensor]:
+        """All tensors of a component by name, from one file or several.
+
+        Raises:
+            CheckpointError: Files are missing, damaged, pickles, or not what their index says.
+        """
+        folder, stem = self.path / component, WEIGHT_STEMS[component]
+        single = folder / f"{stem}.safetensors"
+        if single.is_file():
+            return read_header(single)
+        index = f"{stem}.safetensors.index.json"
+        if (folder / index).is_file():
+            return self._sharded(component, index)
+        if folder.is_dir():
+            pickles = [each.name for each in folder.iterdir() if each.suffix in PICKLE_SUFFIXES]
+            if pickles:
+                raise CheckpointError(
+                    f"{component}/ has {listed(sorted(pickles))} in place of {single.name}; "
+                    "pickles can run code and are never read, so save the model as safetensors"
+                )
+        raise CheckpointError(f"{component}/{single.name} is missing")
+
+    def _sharded(self, component: str, index: str) -> dict[str, StoredTensor]:
+        where = f"{component}/{index}"
+        weight_map = self.json(where).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{where} has no weight_map")
+        odd = [name for name in weight_map.values() if not _is_shard_name(name)]
+        if odd:
+            raise CheckpointError(f"{where} names files that are no shards: {listed(odd)}")
+        found: dict[str, StoredTensor] = {}
+        for name in sorted(set(weight_map.values())):
+            path = self.path / component / name
+            if not path.is_file():
+                raise CheckpointError(f"{component}/{name} is missing")
+            for tensor in read_header(path).values():
+                if weight_map.get(tensor.name) != name:
+                    raise CheckpointError(
+                        f"{component}/{name} holds {tensor.name!r}, which {index} does not say"
+                    )
+                found[tensor.name] = tensor
+        absent = weight_map.keys() - found.keys()
+        if absent:
+            raise CheckpointError(f"{where} names tensors that no file has: {listed(absent)}")
+        return found
+
+
+def listed(names: Any) -> str:
+    """The first few names, quoted since they come from files, and how many follow."""
+    ordered = sorted(map(repr, names))
+    rest = len(ordered) - LISTED_NAMES
+    return ", ".join(ordered[:LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _is_shard_name(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and name.endswith(".safetensors")
+        and not set(name) & {"/", "\\", ":", "\0"}
+    )
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _refuse_links_outside(folder: Path) -> None:
+    """Links may lead to files of the folder, and from a hub snapshot into the same hub cache."""
+    root = Path(os.path.realpath(folder))
+    allowed = [root]
+    if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
+        allowed.append(root.parent.parent / "blobs")
+    # Not followed: what links within the folder lead to is visited anyway.
+    for current, folders, files in os.walk(root, followlinks=False):
+        for name in (*folders, *files):
+            path = Path(current, name)
+            if not path.is_symlink():
+                continue
+            target = Path(os.path.realpath(path))
+            if not any(target.is_relative_to(each) for each in allowed):
+                raise CheckpointError(
+                    f"{folder}: {path.relative_to(root)} is a link out of the folder; "
+                    "replace it by the file itself"
+                )

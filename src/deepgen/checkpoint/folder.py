@@ -1,0 +1,306 @@
+"""The diffusers-style model folder: how a released model is stored, and ours too.
+
+Loading trusts nothing in the folder: see :mod:`deepgen.checkpoint.files` for what is opened at all,
+:mod:`deepgen.checkpoint.headers` for which of its promises a file must keep, and
+:mod:`deepgen.checkpoint.parts` for how a configuration becomes a module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import AutoencoderKL
+
+from deepgen.checkpoint.configs import (
+    DIT_CLASS,
+    PIPELINE_CLASS,
+    SCHEDULER_CLASS,
+    VAE_CLASS,
+    VLM_CLASS,
+    read_defaults,
+    read_provenance,
+    read_rope_precision,
+    read_schedule,
+    write_bridge,
+    write_dit,
+    write_schedule,
+)
+from deepgen.checkpoint.files import INDEX_NAME, TEMPLATE_NAME, ModelFolder
+from deepgen.checkpoint.parts import (
+    DiTPart,
+    Part,
+    VLMPart,
+    bridge_part,
+    dit_part,
+    read_template,
+    read_tokenizer,
+    vae_part,
+    vlm_part,
+)
+from deepgen.checkpoint.writing import appearing_whole, config_values, write_json, write_weights
+from deepgen.conditioning.bridge import Bridge
+from deepgen.conditioning.encoder import Conditioner
+from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
+from deepgen.config.model import GenerationDefaults, RopePrecision, ScheduleConfig
+from deepgen.errors import CheckpointError
+from deepgen.model import DeepGen
+from deepgen.vae import LatentCodec
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_folder(
+    path: Path,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str = "cpu",
+    rope_precision: RopePrecision | None = None,
+) -> DeepGen:
+    """Load a model folder.
+
+    Every tensor is accounted for before the first is read, and as many problems of a folder as can
+    be seen together are told together.
+
+    Args:
+        path: The folder.
+        dtype: Compute dtype; None and ``auto`` choose by device, see :func:`compute_dtype`.
+        device: Where the weights go.
+        rope_precision: Rotary frequencies of the VLM; None takes what the folder says.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
+        ValueError: The dtype is none that the model computes in.
+    """
+    device = torch.device(device)
+    dtype = compute_dtype(dtype, device)
+    plan = _plan(path, rope_precision)
+    problems = Problems(path)
+    with problems.gather():
+        dit = plan.dit.load(dtype, device)
+    with problems.gather():
+        vae = plan.vae.load(dtype, device)
+    with problems.gather():
+        bridge = plan.bridge.load(dtype, device)
+    with problems.gather():
+        vlm = plan.vlm.load(dtype, device)
+    problems.settle()
+    model = DeepGen(
+        Conditioner(vlm, bridge, plan.tokenizer, plan.template),
+        dit,
+        LatentCodec(vae),
+        plan.schedule,
+        plan.defaults,
+        plan.provenance,
+    )
+    return model.eval()
+
+
+def save_folder(
+    model: DeepGen, path: Path, *, dtype: torch.dtype | None = None, overwrite: bool = False
+) -> None:
+    """Write a model folder; it appears whole or not at all.
+
+    Stock diffusers loads ``transformer/``, ``vae/`` and ``scheduler/``. Of the VLM only what
+    conditions pictures is ever loaded, and that is what is written: ``vlm/`` loads again here, and
+    stock transformers makes up the language head and (for the stacked bridge) the last layer and
+    the final norm, which nothing here reads.
+
+    Args:
+        model: The model.
+        path: The new folder.
+        dtype: What floats are stored as; None keeps what the model computes in.
+        overwrite: Replace a model folder that is there.
+
+    Raises:
+        CheckpointError: There is something at ``path`` already, or it cannot be written.
+    """
+    conditioner = model.conditioner
+    vlm, bridge = conditioner.vlm, conditioner.bridge
+    vision = vlm.require_vision().state_dict()
+    language = vlm.language_model.state_dict()
+    weights = {
+        "transformer": model.dit.state_dict(),
+        "vae": model.vae.autoencoder.state_dict(),
+        "connector": bridge.state_dict(),
+        "vlm": {
+            # The names that transformers 4.56 wrote and every later version reads.
+            **{f"model.{name}": value for name, value in language.items()},
+            **{f"visual.{name}": value for name, value in vision.items()},
+        },
+    }
+    configs = {
+        "transformer/config.json": write_dit(model.dit.config),
+        "vae/config.json": {
+            "_class_name": VAE_CLASS,
+            **config_values(model.vae.autoencoder.config),
+        },
+        "connector/config.json": write_bridge(bridge.config, vlm.rope_precision),
+        "vlm/config.json": {
+            **config_values(vlm.config),
+            "architectures": [VLM_CLASS],
+            "dtype": str(dtype or vlm.embedding.dtype).removeprefix("torch."),
+        },
+        "scheduler/scheduler_config.json": write_schedule(model.schedule),
+        TEMPLATE_NAME: conditioner.tokenize.template.to_json(),
+        INDEX_NAME: {
+            "_class_name": PIPELINE_CLASS,
+            "_diffusers_version": diffusers.__version__,
+            "transformer": ["diffusers", DIT_CLASS],
+            "vae": ["diffusers", VAE_CLASS],
+            "scheduler": ["diffusers", SCHEDULER_CLASS],
+            "vlm": ["transformers", VLM_CLASS],
+            "tokenizer": ["transformers", type(conditioner.tokenize.tokenizer).__name__],
+            "connector": [None, None],
+            "defaults": asdict(model.defaults),
+            "provenance": dict(model.provenance),
+        },
+    }
+    with appearing_whole(path, overwrite=overwrite) as folder:
+        for name, values in configs.items():
+            write_json(folder / name, values)
+        for component, tensors in weights.items():
+            write_weights(folder / component, component, tensors, dtype)
+        conditioner.tokenize.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def compute_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    """What to compute in: as asked, or the best that a device is fast in.
+
+    Float32 on CPUs; bfloat16 elsewhere, as the model was trained. Only GPUs without it get
+    float16, whose range the VLM's largest activations may exceed.
+    """
+    if isinstance(dtype, torch.dtype):
+        dtype = str(dtype).removeprefix("torch.")
+    if dtype in (None, "auto"):
+        if device.type == "cpu":
+            return torch.float32
+        lacking = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+        return torch.float16 if lacking else torch.bfloat16
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
+    return DTYPES[dtype]
+
+
+class Problems:
+    """What is wrong with a folder, gathered so that one message tells all of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[str] = []
+
+    @contextmanager
+    def gather(self) -> Iterator[None]:
+        """Note what goes wrong inside, and go on behind it."""
+        try:
+            yield
+        except CheckpointError as error:
+            self.found.append(str(error))
+
+    def settle(self) -> None:
+        """Raise if anything was noted."""
+        if self.found:
+            raise CheckpointError(f"{self.path} cannot be loaded: {'; '.join(self.found)}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    """A checked model folder whose weights have not been read yet."""
+
+    dit: DiTPart
+    vae: Part[AutoencoderKL]
+    bridge: Part[Bridge]
+    vlm: VLMPart
+    tokenizer: Any
+    template: PromptTemplate
+    schedule: ScheduleConfig
+    defaults: GenerationDefaults
+    provenance: dict[str, str]
+
+    def misfits(self) -> list[str]:
+        """Where components do not fit each other."""
+        bridge, dit = self.bridge.module.config, self.dit.module.config
+        vlm = self.vlm.module
+        pairs = {
+            "states of the VLM and think tokens": (vlm.width, bridge.llm_hidden_size),
+            "context tokens of connector and transformer": (
+                bridge.joint_attention_dim,
+                dit.joint_attention_dim,
+            ),
+            "pooled vectors of connector and transformer": (
+                bridge.pooled_projection_dim,
+                dit.pooled_projection_dim,
+            ),
+            "latents of vae and transformer": (
+                self.vae.module.config.latent_channels,
+                dit.in_channels,
+            ),
+        }
+        found = [
+            f"{what} differ in width: {one} and {other}"
+            for what, (one, other) in pairs.items()
+            if one != other
+        ]
+        rows = len(vlm.embedding)
+        if len(self.tokenizer) > rows:
+            found.append(
+                f"the tokenizer has {len(self.tokenizer)} tokens, but the VLM knows {rows}"
+            )
+        try:
+            PromptTokenizer(self.tokenizer, self.template)
+        except ValueError as cause:
+            found.append(str(cause))
+        return found
+
+
+def _plan(path: Path, rope_precision: RopePrecision | None) -> _Plan:
+    """Check everything that can be checked without reading weights."""
+    folder = ModelFolder(path)
+    problems = Problems(path)
+    missing = folder.missing()
+    if missing:
+        problems.found.append(f"it lacks {', '.join(missing)}")
+    problems.settle()
+
+    with problems.gather():
+        index = folder.json(INDEX_NAME)
+        defaults = read_defaults(index)
+        provenance = read_provenance(index)
+    with problems.gather():
+        schedule = read_schedule(folder.config("scheduler"))
+    with problems.gather():
+        template = read_template(folder)
+    with problems.gather():
+        tokenizer = read_tokenizer(folder)
+    with problems.gather():
+        dit = dit_part(folder)
+    with problems.gather():
+        vae = vae_part(folder)
+    with problems.gather():
+        precision = rope_precision or read_rope_precision(folder.config("connector"))
+        bridge = bridge_part(folder)
+        vlm = vlm_part(folder, bridge.module.config, precision)
+    problems.settle()
+
+    plan = _Plan(
+        dit=dit,
+        vae=vae,
+        bridge=bridge,
+        vlm=vlm,
+        tokenizer=tokenizer,
+        template=template,
+        schedule=schedule,
+        defaults=defaults,
+        provenance=provenance,
+    )
+    problems.found += plan.misfits()
+    problems.settle()
+    return plan

@@ -1,0 +1,259 @@
+"""Each component of a model folder as a module without weights, and where its weights are.
+
+Modules are built on the meta device from values that we parsed ourselves, always of the same few
+classes, whatever class or code a configuration names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
+)
+
+from deepgen.checkpoint.configs import (
+    VAE_CLASS,
+    VLM_MODEL_TYPE,
+    check_class,
+    check_depths,
+    read_bridge,
+    read_dit,
+)
+from deepgen.checkpoint.files import TEMPLATE_NAME, ModelFolder, listed
+from deepgen.checkpoint.headers import StoredTensor
+from deepgen.checkpoint.weights import Stored, account, fill, read_tensors, shapes
+from deepgen.conditioning.bridge import Bridge
+from deepgen.conditioning.prompts import PromptTemplate
+from deepgen.conditioning.vision import build_vision_tower
+from deepgen.conditioning.vlm import VisionLanguageModel, dead_keys, module_key
+from deepgen.config.model import BridgeConfig, RopePrecision
+from deepgen.dit.model import DiT
+from deepgen.dit.patchify import sinusoidal_table
+from deepgen.errors import CheckpointError
+
+M = TypeVar("M", bound=nn.Module)
+T = TypeVar("T")
+
+POSITIONS = "pos_embed.pos_embed"
+"""The DiT's table of positions, which a file may leave out."""
+
+VISION_PREFIX = "visual."
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Generic[M]):
+    """A component whose tensors are accounted for but not read yet."""
+
+    component: str
+    module: M
+    """On the meta device."""
+    tensors: Stored
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> M:
+        """The module with its weights."""
+        fill(
+            self.module,
+            dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
+        )
+        return self.module
+
+
+@dataclass(frozen=True, slots=True)
+class DiTPart(Part[DiT]):
+    """The DiT."""
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> DiT:
+        """The DiT with its weights; positions that no file has are computed."""
+        tensors = dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device))
+        if POSITIONS not in tensors:
+            config = self.module.config
+            table = sinusoidal_table(
+                config.width, config.pos_embed_max_size, config.sample_size // config.patch_size
+            )
+            tensors[POSITIONS] = table[None].to(device, dtype)
+        fill(self.module, tensors)
+        return self.module
+
+
+@dataclass(frozen=True, slots=True)
+class VLMPart(Part[VisionLanguageModel]):
+    """The language model; its vision tower is checked now and loaded at the first reference.
+
+    Text-to-image never needs the tower, which is a tenth of the released model's bytes.
+    """
+
+    vision: Stored
+
+    def load(self, dtype: torch.dtype, device: torch.device) -> VisionLanguageModel:
+        """The language model with its weights, and able to load its tower."""
+        fill(
+            self.module,
+            dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
+        )
+        # Known now rather than in the middle of an edit: all its values are finite.
+        for _ in read_tensors(self.component, self.vision, dtype=dtype, device=device):
+            pass
+        self.module.load_vision = partial(
+            _load_vision, self.module.config, self.vision, dtype, device
+        )
+        return self.module
+
+
+def dit_part(folder: ModelFolder) -> DiTPart:
+    """The DiT of a folder."""
+    stored = folder.stored("transformer")
+    values = folder.config("transformer")
+    check_depths(values, len(stored), "transformer/config.json")
+    config = read_dit(values)
+    module = _build("transformer/config.json", lambda: DiT(config))
+    account("transformer", shapes(module), stored, optional=frozenset({POSITIONS}))
+    return DiTPart("transformer", module, stored)
+
+
+def vae_part(folder: ModelFolder) -> Part[AutoencoderKL]:
+    """The autoencoder of a folder."""
+    stored = folder.stored("vae")
+    values = folder.config("vae")
+    check_class(values, VAE_CLASS, "vae/config.json")
+    check_depths(values, len(stored), "vae/config.json")
+    module = _build("vae/config.json", lambda: AutoencoderKL.from_config(values))
+    account("vae", shapes(module), stored)
+    return Part("vae", module, stored)
+
+
+def bridge_part(folder: ModelFolder) -> Part[Bridge]:
+    """Think tokens, projectors and connector of a folder."""
+    stored = folder.stored("connector")
+    config = read_bridge(folder.config("connector"), stored)
+    module = _build("connector/config.json", lambda: Bridge(config))
+    account("connector", shapes(module), stored)
+    return Part("connector", module, stored)
+
+
+def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrecision) -> VLMPart:
+    """The VLM of a folder, less what this bridge never reads.
+
+    Tensors without influence (the language head, and for the stacked bridge the last layer and the
+    final norm) may be there, in the right shape, or not.
+    """
+    where = "vlm/config.json"
+    stored = folder.stored("vlm")
+    values = folder.config("vlm")
+    if values.get("model_type") != VLM_MODEL_TYPE:
+        raise CheckpointError(
+            f"{where} describes {values.get('model_type')!r}, but {VLM_MODEL_TYPE} is expected"
+        )
+    check_depths(values, len(stored), where)
+    module = _build(
+        where,
+        lambda: VisionLanguageModel(
+            values, bridge, rope_precision=rope_precision, with_vision=False
+        ),
+    )
+    tower = _build(where, lambda: build_vision_tower(module.config))
+    live = shapes(module) | shapes(tower, VISION_PREFIX)
+    depth = module.config.text_config.num_hidden_layers
+    dead = _dead_shapes(live, depth, dead_keys(depth, bridge))
+    named = _by_module_key(stored)
+    account("vlm", live | dead, named, optional=frozenset(dead))
+    read = {key: tensor for key, tensor in named.items() if key not in dead}
+    return VLMPart(
+        "vlm",
+        module,
+        {key: value for key, value in read.items() if not key.startswith(VISION_PREFIX)},
+        {
+            key.removeprefix(VISION_PREFIX): value
+            for key, value in read.items()
+            if key.startswith(VISION_PREFIX)
+        },
+    )
+
+
+def read_tokenizer(folder: ModelFolder) -> Any:
+    """The tokenizer of a folder: Qwen2's, or any other that is complete in ``tokenizer.json``.
+
+    Which class is ours to choose; ``auto_map`` and other class names mean nothing.
+    """
+    name = folder.config("tokenizer").get("tokenizer_class")
+    qwen = name in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
+    tokenizer_class = Qwen2Tokenizer if qwen else PreTrainedTokenizerFast
+    try:
+        return tokenizer_class.from_pretrained(folder.path / "tokenizer", local_files_only=True)
+    except Exception as cause:
+        # The tokenizers library raises bare Exceptions for damaged files.
+        raise CheckpointError(f"tokenizer/ cannot be read: {one_line(cause)}") from cause
+
+
+def read_template(folder: ModelFolder) -> PromptTemplate:
+    """The prompt template of a folder."""
+    try:
+        return PromptTemplate.from_json(folder.json(TEMPLATE_NAME))
+    except ValueError as cause:
+        raise CheckpointError(f"{TEMPLATE_NAME}: {cause}") from cause
+
+
+def one_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _build(where: str, make: Callable[[], T]) -> T:
+    """Build a module on the meta device from a configuration that may be nonsense."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception as cause:
+        # Constructors of three libraries raise whatever they stumble over.
+        raise CheckpointError(f"{where} cannot be used: {one_line(cause)}") from cause
+
+
+def _by_module_key(stored: Stored) -> dict[str, StoredTensor]:
+    """Tensors of the VLM under the module's names, whichever version of transformers saved them."""
+    named: dict[str, StoredTensor] = {}
+    twice = []
+    for name, tensor in stored.items():
+        key = module_key(name)
+        if key in named:
+            twice.append(name)
+        named[key] = tensor
+    if twice:
+        raise CheckpointError(f"vlm has tensors under two names each: {listed(twice)}")
+    return named
+
+
+def _dead_shapes(
+    live: Mapping[str, tuple[int, ...]], depth: int, is_dead: Callable[[str], bool]
+) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that a whole Qwen2.5-VL has beyond the live ones."""
+    text = "language_model."
+    embedding = live[f"{text}embed_tokens.weight"]
+    first = f"{text}layers.0."
+    whole = {"lm_head.weight": embedding, f"{text}norm.weight": embedding[1:]}
+    for key, shape in live.items():
+        if key.startswith(first):
+            for layer in range(depth):
+                whole[f"{text}layers.{layer}.{key.removeprefix(first)}"] = shape
+    return {key: shape for key, shape in whole.items() if is_dead(key)}
+
+
+def _load_vision(
+    config: Any, stored: Stored, dtype: torch.dtype, device: torch.device
+) -> VisionTower:
+    """The vision tower with its weights.
+
+    Outside of inference mode, which the first edit may run in: its tensors could never be used
+    in training afterwards.
+    """
+    with torch.inference_mode(False):
+        tower = _build("vlm/config.json", lambda: build_vision_tower(config))
+        fill(tower, dict(read_tensors("vlm", stored, dtype=dtype, device=device)))
+        tower.eval()
+        return tower

@@ -1,0 +1,106 @@
+"""Stored tensors into modules: every one accounted for, none held twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from deepgen.checkpoint.files import listed
+from deepgen.checkpoint.headers import StoredTensor
+from deepgen.errors import CheckpointError
+
+Stored = Mapping[str, StoredTensor]
+"""Tensors on disk, by the name that the module has for them."""
+
+
+def account(
+    component: str,
+    expected: Mapping[str, tuple[int, ...]],
+    stored: Stored,
+    *,
+    optional: frozenset[str] = frozenset(),
+) -> None:
+    """Compare what a module needs with what is there.
+
+    Args:
+        component: For the message.
+        expected: Shapes of the module's tensors.
+        stored: Tensors on disk.
+        optional: What may be missing.
+
+    Raises:
+        CheckpointError: Tensors are unknown, missing or misshapen; all three are listed.
+    """
+    problems = []
+    unknown = [stored[key].name for key in stored.keys() - expected.keys()]
+    if unknown:
+        problems.append(f"{len(unknown)} unknown tensors: {listed(unknown)}")
+    missing = expected.keys() - stored.keys() - optional
+    if missing:
+        problems.append(f"{len(missing)} missing tensors: {listed(missing)}")
+    misshapen = {
+        f"{stored[key].name} has {list(stored[key].shape)}, not {list(expected[key])}"
+        for key in expected.keys() & stored.keys()
+        if stored[key].shape != expected[key]
+    }
+    if misshapen:
+        problems.append(f"{len(misshapen)} misshapen tensors: {listed(misshapen)}")
+    if problems:
+        raise CheckpointError(f"{component} has {'; '.join(problems)}")
+
+
+def shapes(module: nn.Module, prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Shapes of a module's state, by name."""
+    return {prefix + key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+def read_tensors(
+    component: str, stored: Stored, *, dtype: torch.dtype, device: torch.device
+) -> Iterator[tuple[str, Tensor]]:
+    """Read tensors one after the other, mapped into memory rather than copied where possible.
+
+    Raises:
+        CheckpointError: A file cannot be read; or, after the last tensor, some were not finite.
+    """
+    infinite = []
+    with ExitStack() as stack:
+        opened: dict[Path, Any] = {}
+        for key, tensor in stored.items():
+            try:
+                if tensor.file not in opened:
+                    opened[tensor.file] = stack.enter_context(safe_open(tensor.file, "pt"))
+                value: Tensor = opened[tensor.file].get_tensor(tensor.name)
+            except (SafetensorError, OSError) as cause:
+                raise CheckpointError(f"{component}/{tensor.file.name}: {cause}") from cause
+            # First moved, then cast: a GPU casts faster, and half the bytes cross the bus.
+            value = value.to(device).to(dtype)
+            if not is_finite(value):
+                infinite.append(tensor.name)
+            yield key, value
+    if infinite:
+        raise CheckpointError(
+            f"{component} has {len(infinite)} tensors with values that are not finite"
+            f" in {str(dtype).removeprefix('torch.')}: {listed(infinite)}"
+        )
+
+
+def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Give a module on the meta device its tensors, without copying them."""
+    module.load_state_dict(tensors, assign=True)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite.
+
+    Extremes show NaN and infinities as well as looking at each value does, at the speed of
+    memory and without a second tensor.
+    """
+    if tensor.numel() == 0:
+        return True
+    return bool(torch.stack(torch.aminmax(tensor)).isfinite().all())
