@@ -20,7 +20,7 @@ MAX_PIXELS = 180_000_000
 
 # Formats that people exchange. Others (PostScript among them, which starts a program) are not even
 # tried.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO", "PPM", "ICO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 
 # What Pillow's decoders raise on bytes that are not what their header says.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
@@ -40,7 +40,7 @@ def read_image(path: Path) -> Image.Image:
         with warnings.catch_warnings():
             # Its threshold is lower than ours and only warns; ours refuses, in to_rgb.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
+            with Image.open(path, formats=_known_formats()) as image:
                 return to_rgb(image, name=str(path))
     except ImageError:
         raise
@@ -77,6 +77,12 @@ def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
         return _opaque(ImageOps.exif_transpose(image))
     except DAMAGE as error:
         raise _damaged(name, error) from None
+
+
+def _known_formats() -> list[str]:
+    """Those of ``FORMATS`` that this build of Pillow has; older ones lack AVIF."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _start_of_file(path: Path) -> bytes:
