@@ -13,11 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepgen.config.model import DiTConfig
+from deepgen.nn.linear import Linear
 
-Tokens = Float[Tensor, "batch tokens channels"]
-Heads = Float[Tensor, "batch tokens heads head_channels"]
-Modulation = Float[Tensor, "parts batch 1 channels"]
-KeyBias = Float[Tensor, "batch 1 1 keys"]
+Tokens = Float[Tensor, "batch _tokens width"]
+Heads = Float[Tensor, "batch _tokens heads head_channels"]
+Modulation = Float[Tensor, "_parts batch 1 width"]
+KeyBias = Float[Tensor, "batch 1 1 _keys"]
 
 EPSILON = 1e-6
 
@@ -29,8 +30,8 @@ def layer_norm(tokens: Tokens) -> Tokens:
 
 def modulate(
     normed: Tokens,
-    shift: Float[Tensor, "batch 1 channels"],
-    gain: Float[Tensor, "batch 1 channels"],
+    shift: Float[Tensor, "batch 1 width"],
+    gain: Float[Tensor, "batch 1 width"],
 ) -> Tokens:
     """``normed * gain + shift``; the gain is 1 + scale already."""
     return torch.addcmul(shift, normed, gain)
@@ -47,13 +48,11 @@ class ModulationLinear(nn.Module):
 
     def __init__(self, width: int, parts: int, scales: tuple[int, ...]) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, parts * width)
+        self.linear = Linear(width, parts * width)
         self.parts = parts
         self.scales = scales
 
-    def forward(
-        self, activated: Float[Tensor, "rows channels"]
-    ) -> Float[Tensor, "rows parts channels"]:
+    def forward(self, activated: Float[Tensor, "rows width"]) -> Float[Tensor, "rows parts width"]:
         """All parts for every row of ``SiLU(embedding)``."""
         parts: Tensor = self.linear(activated).unflatten(-1, (self.parts, -1))
         one = torch.zeros(self.parts, 1, dtype=parts.dtype, device=parts.device)
@@ -88,10 +87,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         width = config.width
         self.heads = config.num_attention_heads
-        self.to_q = nn.Linear(width, width)
-        self.to_k = nn.Linear(width, width)
-        self.to_v = nn.Linear(width, width)
-        self.to_out = nn.ModuleList([nn.Linear(width, width)])
+        self.to_q = Linear(width, width)
+        self.to_k = Linear(width, width)
+        self.to_v = Linear(width, width)
+        self.to_out = nn.ModuleList([Linear(width, width)])
         self.norm_q, self.norm_k = _query_key_norms(config)
 
     def project(self, tokens: Tokens, queries: int) -> tuple[Heads, Heads, Heads]:
@@ -120,11 +119,11 @@ class JointAttention(SelfAttention):
     def __init__(self, config: DiTConfig, *, reads_context_only: bool) -> None:
         super().__init__(config)
         width = config.width
-        self.add_q_proj = nn.Linear(width, width)
-        self.add_k_proj = nn.Linear(width, width)
-        self.add_v_proj = nn.Linear(width, width)
+        self.add_q_proj = Linear(width, width)
+        self.add_k_proj = Linear(width, width)
+        self.add_v_proj = Linear(width, width)
         self.norm_added_q, self.norm_added_k = _query_key_norms(config)
-        self.to_add_out = None if reads_context_only else nn.Linear(width, width)
+        self.to_add_out = None if reads_context_only else Linear(width, width)
 
     def joint(
         self, image: Tokens, context: Tokens, queries: int, key_bias: KeyBias | None
@@ -156,9 +155,9 @@ class GELUProjection(nn.Module):
 
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self.proj = nn.Linear(width, inner)
+        self.proj = Linear(width, inner)
 
-    def forward(self, tokens: Tokens) -> Tokens:
+    def forward(self, tokens: Tokens) -> Float[Tensor, "batch _tokens inner"]:
         """Project and activate."""
         return F.gelu(self.proj(tokens), approximate="tanh")
 
@@ -169,7 +168,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            GELUProjection(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width)
+            GELUProjection(width, 4 * width), nn.Identity(), Linear(4 * width, width)
         )
 
     def forward(self, tokens: Tokens) -> Tokens:

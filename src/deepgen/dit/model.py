@@ -5,9 +5,10 @@ clean latents are embedded like the target's and stand behind it in the image st
 paper, arXiv 2602.12205, section 3.2). Weights, names and folder are those of diffusers'
 ``SD3Transformer2DModel``.
 
-Rows are computed in groups of equal shape. Sampling therefore never needs an attention mask, which
-keeps attention on its fastest kernels; and whatever no step changes is computed once per picture,
-in :meth:`DiT.prepare`.
+Rows are computed in groups of equal shape. Sampling on an accelerator therefore never needs an
+attention mask, which keeps attention on its fastest kernels; on CPU a bias costs nothing, so
+contexts of different length go together there, and padding stays a counted token. Whatever no step
+changes is computed once per picture, in :meth:`DiT.prepare`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from deepgen.config.model import DiTConfig
 from deepgen.dit.blocks import (
@@ -32,6 +34,7 @@ from deepgen.dit.blocks import (
     modulate,
 )
 from deepgen.dit.patchify import PatchEmbed, unpatchify
+from deepgen.nn.linear import Linear
 from deepgen.types import Condition, Latents
 
 TIME_CHANNELS = 256
@@ -39,6 +42,11 @@ TIME_CHANNELS = 256
 # Modulations of 128 (step, row) pairs are 128 MB in bfloat16 at full size: 64 steps of one guided
 # picture, or fewer of a larger batch. The matrices are read once per so many.
 MODULATION_ROWS = 128
+
+# On CPU a row or a few at a time keep activations in the cache, and the widest of them under the
+# 32 MiB above which glibc maps fresh pages for every tensor, which costs more than most of what
+# is computed in them.
+CPU_ACTIVATION_BYTES = 2**25
 
 Modulations = list[Modulation]
 """Two per block (image, context), and the output's at the end."""
@@ -58,9 +66,11 @@ class Group:
     key_bias: KeyBias | None
     references: Tokens | None
     """Embedded reference tokens."""
-    pooled: Float[Tensor, "batch channels"]
+    pooled: Float[Tensor, "batch width"]
     """Embedded pooled vectors."""
     timesteps: Float[Tensor, "steps batch"]
+    steps_at_once: int
+    """For how many steps modulations are computed together."""
     first_step: int = -1
     """First step of the modulations at hand."""
     modulations: list[Modulations] = field(default_factory=list)
@@ -71,10 +81,10 @@ class _Embedding(nn.Module):
 
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(inputs, width)
-        self.linear_2 = nn.Linear(width, width)
+        self.linear_1 = Linear(inputs, width)
+        self.linear_2 = Linear(width, width)
 
-    def forward(self, inputs: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows channels"]:
+    def forward(self, inputs: Float[Tensor, "*rows inputs"]) -> Float[Tensor, "*rows width"]:
         out: Tensor = self.linear_2(F.silu(self.linear_1(inputs)))
         return out
 
@@ -100,14 +110,14 @@ class DiT(nn.Module):
         self.config = config
         self.pos_embed = PatchEmbed(config)
         self.time_text_embed = _TimeTextEmbedding(config)
-        self.context_embedder = nn.Linear(config.joint_attention_dim, config.width)
+        self.context_embedder = Linear(config.joint_attention_dim, config.width)
         self.transformer_blocks = nn.ModuleList(
             JointBlock(config, index) for index in range(config.num_layers)
         )
         # Of the output, too, the first part is the scale.
         self.norm_out = ModulationLinear(config.width, 2, (0,))
-        self.proj_out = nn.Linear(config.width, config.patch_size**2 * config.out_channels)
-        self._run: Callable[..., Tokens] = self.run_blocks
+        self.proj_out = Linear(config.width, config.patch_size**2 * config.out_channels)
+        self._run: Callable[..., Tensor] = self.run_blocks
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,7 +163,8 @@ class DiT(nn.Module):
             references: Clean latents that each row looks at.
         """
         every = timesteps[:, None].expand(-1, len(conditions))
-        return self._group(conditions, sizes, every, references, ragged=False)
+        ragged = self.proj_out.weight.is_cpu
+        return self._group(conditions, sizes, every, references, ragged=ragged)
 
     def velocity(
         self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
@@ -187,7 +198,7 @@ class DiT(nn.Module):
         modulations: Modulations,
         targets: int,
         key_bias: KeyBias | None,
-    ) -> Tokens:
+    ) -> Float[Tensor, "batch targets patch_values"]:
         """The network between embedded tokens and the output tokens of the target.
 
         Args:
@@ -207,7 +218,7 @@ class DiT(nn.Module):
                 key_bias,
             )
         gain, shift = modulations[-1]
-        out: Tokens = self.proj_out(modulate(layer_norm(image), shift, gain))
+        out: Tensor = self.proj_out(modulate(layer_norm(image), shift, gain))
         return out
 
     def compile_blocks(self, **options: object) -> None:
@@ -228,36 +239,53 @@ class DiT(nn.Module):
         ``ragged`` puts contexts of different lengths into one group, with a bias that hides the
         filling: in training every prompt has its own length, and a group a length would be slow.
         """
-        contexts = [condition.expanded() for condition in conditions]
+        # Lower precisions would round the ln n of a count, by up to 1.6 % of the padding's weight.
+        counted = ragged and self.dtype in (torch.float32, torch.float64)
+        contexts = [each.prompt_embeds if counted else each.expanded() for each in conditions]
+        counts = [each.padding if counted else 0 for each in conditions]
         groups: dict[tuple[object, ...], list[int]] = {}
         for index, (context, size, own) in enumerate(zip(contexts, sizes, references, strict=True)):
             shape = (size, tuple(each.shape for each in own), None if ragged else len(context))
             groups.setdefault(shape, []).append(index)
-        patch = self.config.patch_size
         result = []
-        for members in groups.values():
-            height, width = sizes[members[0]]
+        for group in groups.values():
+            height, width = sizes[group[0]]
+            patch = self.config.patch_size
             if height % patch or width % patch:
                 raise ValueError(
                     f"latents of {height} x {width} cannot be cut into {patch} x {patch}"
                 )
-            embedded = self._embed_references([references[index] for index in members])
-            tokens = height * width // patch**2 + (0 if embedded is None else embedded.shape[1])
-            own = [contexts[index].to(self.dtype) for index in members]
-            pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
-            result.append(
-                Group(
-                    members=members,
-                    rows=height // patch,
-                    columns=width // patch,
-                    context=self.context_embedder(nn.utils.rnn.pad_sequence(own, batch_first=True)),
-                    key_bias=_key_bias([len(each) for each in own], tokens, own[0]),
-                    references=embedded,
-                    pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
-                    timesteps=timesteps[:, members].to(own[0].device),
-                )
+            cells = height * width + sum(
+                each.shape[1] * each.shape[2] for each in references[group[0]]
             )
+            image_tokens = cells // patch**2
+            at_once = self._rows_at_once(image_tokens, len(group))
+            for start in range(0, len(group), at_once):
+                members = group[start : start + at_once]
+                own = [contexts[index].to(self.dtype) for index in members]
+                pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
+                result.append(
+                    Group(
+                        members=members,
+                        rows=height // patch,
+                        columns=width // patch,
+                        context=self.context_embedder(pad_sequence(own, batch_first=True)),
+                        key_bias=_key_bias(own, [counts[index] for index in members], image_tokens),
+                        references=self._embed_references([references[index] for index in members]),
+                        pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
+                        timesteps=timesteps[:, members].to(own[0].device),
+                        steps_at_once=max(1, MODULATION_ROWS // len(conditions)),
+                    )
+                )
         return result
+
+    def _rows_at_once(self, image_tokens: int, rows: int) -> int:
+        """How many rows of a shape go through the blocks together."""
+        weight = self.proj_out.weight
+        if not weight.is_cpu:
+            return rows
+        widest = image_tokens * 4 * self.config.width * weight.element_size()
+        return max(1, CPU_ACTIVATION_BYTES // widest)
 
     def _embed_references(self, references: Sequence[Sequence[Latents]]) -> Tokens | None:
         """Tokens of the references of equally shaped rows, or None without references."""
@@ -274,15 +302,14 @@ class DiT(nn.Module):
 
     def _modulations(self, group: Group, step: int) -> Modulations:
         """adaLN parts of all blocks at a step, computed for many steps at once."""
-        count = max(1, MODULATION_ROWS // len(group.members))
-        first = step - step % count
+        first = step - step % group.steps_at_once
         if first != group.first_step:
-            group.modulations = self._modulate_steps(group, first, count)
+            group.modulations = self._modulate_steps(group, first)
             group.first_step = first
         return group.modulations[step - first]
 
-    def _modulate_steps(self, group: Group, first: int, count: int) -> list[Modulations]:
-        timesteps = group.timesteps[first : first + count]
+    def _modulate_steps(self, group: Group, first: int) -> list[Modulations]:
+        timesteps = group.timesteps[first : first + group.steps_at_once]
         time = timestep_sinusoid(timesteps.flatten()).to(self.dtype)
         embedding = self.time_text_embed.timestep_embedder(time).unflatten(0, timesteps.shape)
         activated = F.silu(embedding + group.pooled).flatten(0, 1)
@@ -296,7 +323,7 @@ class DiT(nn.Module):
         return [[each[step] for each in parts] for step in range(len(timesteps))]
 
 
-def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows channels"]:
+def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows time_channels"]:
     """128 cosines, then 128 sines, of timesteps from 0 to 1000; in float32."""
     half = TIME_CHANNELS // 2
     exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
@@ -304,11 +331,22 @@ def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows 
     return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
-def _key_bias(lengths: Sequence[int], image_tokens: int, like: Tensor) -> KeyBias | None:
-    """Hide the filling behind the shorter contexts; None where there is none."""
-    if len(set(lengths)) == 1:
+def _key_bias(
+    contexts: Sequence[Float[Tensor, "_tokens context_width"]],
+    counts: Sequence[int],
+    image_tokens: int,
+) -> KeyBias | None:
+    """Let a counted padding token weigh as many, and hide the filling behind shorter contexts.
+
+    None where no row has either.
+    """
+    longest = max(len(context) for context in contexts)
+    if all(
+        len(each) == longest and count <= 1 for each, count in zip(contexts, counts, strict=True)
+    ):
         return None
-    hidden = torch.arange(max(lengths))[None] >= torch.tensor(lengths)[:, None]
-    bias = torch.zeros(len(lengths), 1, 1, image_tokens + max(lengths))
-    bias[:, 0, 0, image_tokens:].masked_fill_(hidden, -math.inf)
-    return bias.to(like.device, like.dtype)
+    bias = torch.zeros(len(contexts), 1, 1, image_tokens + longest)
+    for row, context, count in zip(bias[:, 0, 0], contexts, counts, strict=True):
+        row[image_tokens] = math.log(max(count, 1))
+        row[image_tokens + len(context) :] = -math.inf
+    return bias.to(contexts[0].device, contexts[0].dtype)

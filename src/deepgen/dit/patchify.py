@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deepgen.config.model import DiTConfig
 
-BatchLatents = Float[Tensor, "batch channels height width"]
+BatchLatents = Float[Tensor, "batch latent_channels height width"]
 Tokens = Float[Tensor, "batch tokens channels"]
 
 

@@ -1,0 +1,259 @@
+"""What holds for every DiT, whatever its weights."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepgen.config.model import DiTConfig
+from deepgen.dit import model
+from deepgen.dit.model import MODULATION_ROWS, DiT
+from deepgen.types import Condition, Latents
+from tests.dit.models import TINY, conditions, random_condition, relative, twins
+
+ROOT = Path(__file__).resolve().parents[2]
+PARITY = 1e-5
+BATCHED = 2e-5
+
+
+def latents(*sizes: tuple[int, int]) -> list[Latents]:
+    return [torch.randn(16, *size) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"qk_norm": None}, {"dual_attention_layers": ()}, {"dual_attention_layers": (0, 1, 2)}],
+)
+def test_without_references_it_is_diffusers_transformer(changes: dict[str, Any]) -> None:
+    dit, stock = twins(**changes)
+    noisy, context, pooled = torch.randn(2, 16, 8, 12), torch.randn(2, 9, 40), torch.randn(2, 24)
+    timesteps = torch.tensor([3.0, 700.0])
+    mine = torch.stack(dit(list(noisy), timesteps, conditions(context, pooled), [[], []]))
+    true = stock(noisy, context, pooled, timesteps, return_dict=False)[0]
+    assert relative(mine, true) <= PARITY
+
+
+def test_the_table_of_positions_begins_as_diffusers_does() -> None:
+    _, stock = twins(sample_size=16, pos_embed_max_size=20)
+    own = DiT(DiTConfig(**{**dict(_fields()), "sample_size": 16, "pos_embed_max_size": 20}))
+    assert relative(own.pos_embed.pos_embed, stock.pos_embed.pos_embed) <= 1e-6
+
+
+def _fields() -> list[tuple[str, Any]]:
+    return [(name, getattr(TINY, name)) for name in TINY.__dataclass_fields__]
+
+
+def test_mixed_sizes_references_and_prompts_go_together() -> None:
+    dit, _ = twins()
+    noisy = latents((8, 12), (6, 6), (8, 12), (12, 8))
+    references: list[list[Tensor]] = [
+        latents((8, 8)),
+        [],
+        latents((8, 8)),
+        latents((4, 6), (10, 8)),
+    ]
+    told = [random_condition(tokens, seed=tokens) for tokens in (9, 5, 7, 9)]
+    timesteps = torch.tensor([10.0, 200.0, 500.0, 999.0])
+    together = dit(noisy, timesteps, told, references)
+    for index in range(4):
+        (alone,) = dit(
+            noisy[index : index + 1],
+            timesteps[index : index + 1],
+            told[index : index + 1],
+            references[index : index + 1],
+        )
+        assert relative(together[index], alone) <= BATCHED
+
+
+def test_what_is_prepared_once_is_what_every_step_would_compute() -> None:
+    dit, _ = twins()
+    steps = MODULATION_ROWS // 3 + 5
+    noisy = latents((8, 12), (8, 12), (6, 6))
+    references: list[list[Tensor]] = [latents((8, 8)), [], []]
+    told = [random_condition(tokens, seed=tokens) for tokens in (9, 7, 7)]
+    timesteps = torch.linspace(1000, 5, steps)
+    prepared = dit.prepare(told, [(8, 12), (8, 12), (6, 6)], timesteps, references)
+    for step in (0, 1, steps - 1, 3):
+        mine = dit.velocity(noisy, step, prepared)
+        true = dit(noisy, timesteps[step].expand(3), told, references)
+        for each, expected in zip(mine, true, strict=True):
+            assert relative(each, expected) <= PARITY
+
+
+def test_sampling_on_an_accelerator_needs_no_mask() -> None:
+    dit = DiT(TINY).to("meta")
+    told = [
+        Condition(
+            prompt_embeds=torch.empty(tokens, 40, device="meta"),
+            pooled_prompt_embeds=torch.empty(24, device="meta"),
+            padding=padding,
+        )
+        for tokens, padding in ((9, 0), (7, 3), (9, 0), (7, 0))
+    ]
+    prepared = dit.prepare(told, [(8, 8)] * 4, torch.tensor([500.0]), [[]] * 4)
+    assert [group.members for group in prepared] == [[0, 1, 2], [3]]
+    assert all(group.key_bias is None for group in prepared)
+
+
+def test_a_counted_padding_token_is_as_many_tokens() -> None:
+    dit, _ = twins()
+    counted = random_condition(6, padding=5)
+    written = Condition(
+        prompt_embeds=counted.expanded(), pooled_prompt_embeds=counted.pooled_prompt_embeds
+    )
+    assert len(written.prompt_embeds) == 10
+    noisy, time = latents((8, 8)), torch.tensor([300.0])
+    mine, true = dit(noisy, time, [counted], [[]])[0], dit(noisy, time, [written], [[]])[0]
+    assert relative(mine, true) <= 1e-6
+    # Beside a longer row, too, where filling stands behind it.
+    other = random_condition(14)
+    beside, _ = dit(noisy * 2, time.expand(2), [counted, other], [[], []])
+    assert relative(beside, true) <= BATCHED
+
+
+def test_lower_precisions_write_padding_out() -> None:
+    # The logarithm of a count would be rounded to 8 bits.
+    dit, _ = twins()
+    dit.bfloat16()
+    counted = random_condition(6, padding=53)
+    (group,) = dit.prepare([counted], [(8, 8)], torch.tensor([300.0]), [[]])
+    assert group.context.shape[1] == 58
+    assert group.key_bias is None
+
+
+def test_rows_beyond_the_cache_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    dit, _ = twins()
+    noisy, time = latents((8, 8), (8, 8), (8, 8)), torch.tensor([300.0, 20.0, 900.0])
+    told = [random_condition(9), random_condition(5, padding=3), random_condition(7)]
+    together = dit(noisy, time, told, [[], [], []])
+    # Of the widest activations, 16 tokens of 4 x 32 float32 channels, two rows fit.
+    monkeypatch.setattr(model, "CPU_ACTIVATION_BYTES", 2 * 16 * 4 * 32 * 4)
+    prepared = dit.prepare(told, [(8, 8)] * 3, time[:1], [[], [], []])
+    assert [group.members for group in prepared] == [[0, 1], [2]]
+    for mine, true in zip(dit(noisy, time, told, [[], [], []]), together, strict=True):
+        assert relative(mine, true) <= BATCHED
+
+
+def test_n_equal_context_tokens_are_one_with_a_key_bias_of_ln_n() -> None:
+    dit, _ = twins()
+    dit = dit.double()
+    tokens = torch.randn(5, 40, dtype=torch.float64)
+    repeated = torch.cat([tokens[:1].expand(7, -1), tokens[1:]])
+    noisy, time = [torch.randn(16, 4, 4, dtype=torch.float64)], torch.tensor([300.0])
+    pooled = torch.randn(24, dtype=torch.float64)
+    whole = dit.prepare(
+        [Condition(prompt_embeds=repeated, pooled_prompt_embeds=pooled)], [(4, 4)], time, [[]]
+    )
+    (group,) = dit.prepare(
+        [Condition(prompt_embeds=tokens, pooled_prompt_embeds=pooled)], [(4, 4)], time, [[]]
+    )
+    bias = torch.zeros(1, 1, 1, 4 + 5, dtype=torch.float64)
+    bias[..., 4] = torch.tensor(7.0, dtype=torch.float64).log()
+    group.key_bias = bias
+    mine, true = dit.velocity(noisy, 0, [group])[0], dit.velocity(noisy, 0, whole)[0]
+    assert relative(mine, true) <= 1e-6
+
+
+def test_the_order_of_context_tokens_means_nothing() -> None:
+    dit, _ = twins()
+    told = random_condition(9)
+    shuffled = Condition(
+        prompt_embeds=told.prompt_embeds[torch.randperm(9)],
+        pooled_prompt_embeds=told.pooled_prompt_embeds,
+    )
+    noisy, time = latents((8, 8)), torch.tensor([300.0])
+    first, second = dit(noisy, time, [told], [[]])[0], dit(noisy, time, [shuffled], [[]])[0]
+    assert relative(first, second) <= PARITY
+
+
+def test_the_order_of_references_means_nothing_and_their_content_does() -> None:
+    dit, _ = twins()
+    noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
+    one, two = latents((8, 12), (8, 12))
+    first = dit(noisy, time, told, [[one, two]])[0]
+    assert relative(dit(noisy, time, told, [[two, one]])[0], first) <= PARITY
+    assert relative(dit(noisy, time, told, [[one, one]])[0], first) > 1e-3
+
+
+def test_k_equal_references_are_one_with_a_key_bias_of_ln_k() -> None:
+    # Only the joint attention takes a bias, so this holds for blocks that have no other.
+    dit, _ = twins(dual_attention_layers=())
+    noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
+    (reference,) = latents((8, 4))
+    (group,) = dit.prepare(told, [(8, 8)], time, [[reference]])
+    group.key_bias = torch.zeros(1, 1, 1, 16 + 8 + 9)
+    group.key_bias[..., 16:24] = torch.tensor(3.0).log()
+    true = dit(noisy, time, told, [[reference] * 3])[0]
+    assert relative(dit.velocity(noisy, 0, [group])[0], true) <= PARITY
+
+
+@pytest.mark.parametrize("part", ["add_q_proj.weight", "norm_added_q.weight"])
+def test_the_last_blocks_context_queries_are_never_computed(part: str) -> None:
+    dit, _ = twins()
+    noisy, time = latents((8, 8)), torch.tensor([300.0])
+    told = [random_condition(9)]
+    before = dit(noisy, time, told, [[]])[0]
+    dit.transformer_blocks[-1].attn.get_parameter(part).fill_(float("nan"))
+    assert torch.equal(dit(noisy, time, told, [[]])[0], before)
+
+
+def test_the_released_size_has_the_published_keys_and_parameters() -> None:
+    with torch.device("meta"):
+        dit = DiT(DiTConfig())
+    assert len(dit.state_dict()) == 909
+    assert sum(each.numel() for each in dit.parameters()) == 2_243_171_520
+    assert dit.state_dict()["pos_embed.pos_embed"].shape == (1, 147_456, 1536)
+    shapes = {name: tuple(value.shape) for name, value in dit.state_dict().items()}
+    assert shapes["transformer_blocks.12.norm1.linear.weight"] == (13824, 1536)
+    assert shapes["transformer_blocks.13.norm1.linear.weight"] == (9216, 1536)
+    assert shapes["transformer_blocks.23.norm1_context.linear.weight"] == (3072, 1536)
+    assert "transformer_blocks.23.attn.to_add_out.weight" not in shapes
+    assert "transformer_blocks.13.attn2.to_q.weight" not in shapes
+
+
+def test_gradients_reach_every_weight_that_is_used() -> None:
+    dit, _ = twins()
+    dit.requires_grad_(True)
+    noisy, time = latents((8, 8), (8, 8)), torch.tensor([300.0, 20.0])
+    told = [random_condition(9), random_condition(5)]
+    velocity = dit(noisy, time, told, [latents((4, 4)), latents((4, 4))])
+    torch.stack(velocity).square().mean().backward()
+    unused = {name for name, value in dit.named_parameters() if value.grad is None}
+    last = "transformer_blocks.2.attn"
+    assert unused == {
+        f"{last}.add_q_proj.weight",
+        f"{last}.add_q_proj.bias",
+        f"{last}.norm_added_q.weight",
+    }
+
+
+def test_sizes_without_positions_or_patches_are_refused() -> None:
+    dit, _ = twins()
+    time, told = torch.tensor([300.0]), [random_condition(9)]
+    with pytest.raises(ValueError, match="64 x 64 patches, got 65 x 2"):
+        dit(latents((130, 4)), time, told, [[]])
+    with pytest.raises(ValueError, match="7 x 8 cannot be cut"):
+        dit(latents((7, 8)), time, told, [[]])
+
+
+def test_torch_compile_takes_the_blocks_as_one_graph() -> None:
+    # In a process of its own, because the checks of shapes in this one are no part of the code.
+    code = """
+import torch
+from tests.dit.test_model import latents, random_condition, relative, twins
+dit, _ = twins()
+noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
+references = [latents((4, 8))]
+before = dit(noisy, time, told, references)[0]
+dit.compile_blocks(backend="aot_eager")
+print(relative(dit(noisy, time, told, references)[0], before))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) <= PARITY
