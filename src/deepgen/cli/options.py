@@ -47,7 +47,7 @@ class PictureOptions:
     steps: Whole = None
     """Sampling steps; more are slower and finer (default: the model's own)."""
     guidance: Number = None
-    """How closely to follow the prompt; up to 1, negatives do nothing (default: the model's own)."""
+    """How closely to follow the prompt; up to 1 without negatives (default: the model's own)."""
     seed: Whole = None
     """Picture i uses SEED + i (default: drawn and reported)."""
     num_images: Annotated[int, arg(metavar="INT")] = 1

@@ -1,0 +1,44 @@
+"""A pipeline that draws nothing but remembers what it was asked, in place of a loaded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepgen.checkpoint.files import ModelFolder
+from deepgen.cli import making
+from deepgen.cli.models import FoundModel
+from deepgen.config.model import GenerationDefaults
+
+
+class StubPipeline:
+    """Its pictures have one colour, made from the seed."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.failure: BaseException | None = None
+
+    def __call__(self, prompt: str, image: Any = None, **arguments: Any) -> Any:
+        self.calls.append({"prompt": prompt, "image": image, **arguments})
+        for step in range(arguments["num_inference_steps"]):
+            arguments["callback_on_step_end"](self, step, 0.0, {})
+        if self.failure is not None:
+            raise self.failure
+        size = (arguments["width"] or 64, arguments["height"] or 64)
+        picture = Image.new("RGB", size, (arguments["seed"] % 256, 100, 200))
+        return SimpleNamespace(images=[picture])
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
+    """Have the commands find and load the stub, whatever model they are given."""
+    pipe = StubPipeline()
+    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
+    (folder / "model_index.json").write_text("{}")
+    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
+    monkeypatch.setattr(making, "find_model", lambda name: found)
+    monkeypatch.setattr(making, "_load", lambda model, options: pipe)
+    return pipe

@@ -1,0 +1,195 @@
+"""What cannot be used is refused in one line, without torch, and leaves nothing behind.
+
+The whole table runs in one fresh interpreter, because this one has torch loaded already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.shared import golden
+from tests.test_pictures import png_header
+
+LIMIT_SECONDS = 2.0
+
+RUNNER = """
+import contextlib, io, json, sys, time
+from deepgen.cli.main import main
+
+for line in sys.stdin:
+    out, err = io.StringIO(), io.StringIO()
+    start = time.perf_counter()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main(json.loads(line))
+    seconds = time.perf_counter() - start
+    torch = "torch" in sys.modules
+    print(json.dumps([code, out.getvalue(), err.getvalue(), seconds, torch]), flush=True)
+"""
+
+# Name of the case, command line, and a part of the line that it must give.
+CASES = [
+    ("empty prompt", ["generate", ""], "the prompt is empty"),
+    ("blank prompt", ["generate", "  "], "the prompt is empty"),
+    ("no prompt", ["generate"], "PROMPT"),
+    ("prompt file missing", ["generate", "@absent.txt"], "absent.txt"),
+    ("prompt file empty", ["generate", "@empty.png"], "empty.png is empty"),
+    ("prompt file no text", ["generate", "@own.png"], "not UTF-8"),
+    ("prompt too long", ["generate", "a b " * 3000], "4096 is the limit"),
+    ("negative too long", ["generate", "a", "--negative-prompt", "a b " * 3000], "4096"),
+    ("odd width", ["generate", "a", "--width", "100"], "96 and 128"),
+    ("zero height", ["generate", "a", "--height", "0"], "--height"),
+    ("negative height", ["generate", "a", "--height", "-64"], "got -64"),
+    ("no number", ["generate", "a", "--height", "tall"], "tall"),
+    ("beyond the positions", ["generate", "a", "--width", "2048"], "at most 1024"),
+    ("no steps", ["generate", "a", "--steps", "0"], "--steps"),
+    ("NaN guidance", ["generate", "a", "--guidance", "nan"], "got nan"),
+    ("infinite guidance", ["generate", "a", "--guidance", "inf"], "got inf"),
+    ("no pictures wanted", ["generate", "a", "--num-images", "0"], "--num-images"),
+    ("negative seed", ["generate", "a", "--seed", "-1"], "--seed"),
+    ("huge seed", ["generate", "a", "--seed", str(2**64)], "--seed"),
+    ("unknown device", ["generate", "a", "--device", "abacus"], "abacus"),
+    ("unknown dtype", ["generate", "a", "--dtype", "int4"], "int4"),
+    ("unknown padding", ["generate", "a", "--padding", "pairs"], "pairs"),
+    ("unknown option", ["generate", "a", "--stepz", "4"], "--stepz"),
+    ("unknown command", ["paint", "a"], "paint"),
+    ("no command", [], "generate"),
+    ("output format", ["generate", "a", "--output", "a.bmp"], ".webp"),
+    ("output exists", ["generate", "a", "--output", "own.png"], "--overwrite"),
+    ("output folder missing", ["generate", "a", "--output", "absent/a.png"], "no folder"),
+    ("output is a folder", ["generate", "a", "--output", "folder.png"], "is a folder"),
+    ("adapter missing", ["generate", "a", "--lora", "absent:0.5"], "no adapter at absent"),
+    ("no picture", ["edit", "a"], "needs a picture"),
+    ("picture missing", ["edit", "a", "absent.png"], "no picture at absent.png"),
+    ("second picture missing", ["edit", "a", "own.png", "absent.png"], "absent.png"),
+    ("picture empty", ["edit", "a", "empty.png"], "empty.png is empty"),
+    ("picture truncated", ["edit", "a", "truncated.png"], "truncated.png is damaged"),
+    ("picture enormous", ["edit", "a", "bomb.png"], "too large"),
+    ("picture a drawing", ["edit", "a", "drawing.png"], "drawing.png is no picture"),
+    ("picture a text", ["edit", "a", "text.png"], "text.png is no picture"),
+    ("picture a folder", ["edit", "a", "folder.png"], "is a folder"),
+    ("picture too slim", ["edit", "a", "slim.png"], "at most 1024"),
+    ("model missing", ["generate", "a", "--model", "./absent"], "./absent"),
+    ("model a file", ["info", "own.png"], "own.png"),
+    ("model unknown to the hub", ["info", "nobody/nothing"], "nobody/nothing"),
+    ("model without a part", ["info", "partless"], "vae/diffusion_pytorch_model.safetensors"),
+    ("model without its index", ["info", "folder.png"], "model_index.json"),
+    ("model a pickle", ["generate", "a", "--model", "pickled"], "pickles can run code"),
+    ("model truncated", ["generate", "a", "--model", "truncated"], "truncated"),
+    ("model with a lying header", ["info", "lying"], "transformer"),
+    ("model linking outside", ["generate", "a", "--model", "linking"], "link out of the folder"),
+]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+    seconds: float
+    torch_was_imported: bool
+
+
+def make_pictures(folder: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "own.png")
+    whole = (folder / "own.png").read_bytes()
+    (folder / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.png").touch()
+    (folder / "bomb.png").write_bytes(png_header(50_000, 50_000))
+    (folder / "drawing.png").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (folder / "text.png").write_text("just some text\n")
+    (folder / "folder.png").mkdir()
+    Image.new("RGB", (4, 400)).save(folder / "slim.png")
+
+
+def make_models(folder: Path) -> None:
+    """Copies of a model, each spoilt in one way."""
+    for name in ("whole", "partless", "pickled", "truncated", "lying", "linking"):
+        shutil.copytree(golden("model"), folder / name)
+    weights = "diffusion_pytorch_model.safetensors"
+    (folder / "partless" / "vae" / weights).unlink()
+    pickled = folder / "pickled" / "transformer"
+    (pickled / weights).rename(pickled / "diffusion_pytorch_model.bin")
+    for name, change in (
+        ("truncated", lambda data: data[:-100]),
+        ("lying", lambda data: (10**15).to_bytes(8, "little") + data[8:]),
+    ):
+        path = folder / name / "transformer" / weights
+        path.write_bytes(change(path.read_bytes()))
+    linked = folder / "linking" / "connector" / "config.json"
+    linked.unlink()
+    linked.symlink_to(folder / "whole" / "connector" / "config.json")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad-input")
+    make_pictures(folder)
+    make_models(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcomes(place: Path) -> dict[str, Outcome]:
+    """Of every case, in one interpreter; the default model is a real one."""
+    lines = []
+    for _, arguments, _ in CASES:
+        given = arguments and arguments[0] in ("generate", "edit") and "--model" not in arguments
+        lines.append(json.dumps([*arguments, *(["--model", "whole"] if given else [])]))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "hub")}
+    ran = subprocess.run(
+        [sys.executable, "-c", RUNNER],
+        input="\n".join(lines),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=place,
+        env=environment,
+    )
+    assert ran.returncode == 0, ran.stderr
+    results = [Outcome(*json.loads(line)) for line in ran.stdout.splitlines()]
+    return {name: result for (name, *_), result in zip(CASES, results, strict=True)}
+
+
+@pytest.mark.parametrize(("name", "part"), [(name, part) for name, _, part in CASES])
+def test_it_is_refused_in_one_line(outcomes: dict[str, Outcome], name: str, part: str) -> None:
+    outcome = outcomes[name]
+    assert outcome.code == 2, outcome.err
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("\n") == 1
+    assert part in outcome.err
+    assert outcome.seconds < LIMIT_SECONDS
+    assert not outcome.torch_was_imported
+
+
+def test_nothing_is_left_behind(outcomes: dict[str, Outcome], place: Path) -> None:
+    before = {"own", "truncated", "empty", "bomb", "drawing", "text", "folder", "slim"}
+    models = {"whole", "partless", "pickled", "truncated", "lying", "linking"}
+    left = {path.name for path in place.iterdir()} - {"hub"}
+    assert left == {f"{name}.png" for name in before} | models
+
+
+def test_the_first_refusal_of_a_fresh_process_comes_in_time(place: Path) -> None:
+    start = time.perf_counter()
+    ran = subprocess.run(
+        [sys.executable, "-m", "deepgen.cli.main", "edit", "a", "bomb.png"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=place,
+    )
+    assert ran.returncode == 2
+    assert "too large" in ran.stderr
+    assert time.perf_counter() - start < LIMIT_SECONDS

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from deepgen.cli.main import main
+from tests.cli import stub
+from tests.cli.stub import StubPipeline
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> StubPipeline:
+    monkeypatch.chdir(tmp_path)
+    return stub.install(monkeypatch, tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "own.png"
+    Image.new("RGB", (48, 80), (1, 2, 3)).save(path)
+    return path
+
+
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_standard_output_is_the_path_and_nothing_else(pipe: StubPipeline, capsys: Captured) -> None:
+    assert main(["generate", "a cat", "--output", "cat.png", "--seed", "7"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "cat.png\n"
+    assert captured.err == ""
+    assert pipe.calls[0]["prompt"] == "a cat"
+    assert pipe.calls[0]["image"] is None
+
+
+def test_json_has_the_promised_fields(pipe: StubPipeline, capsys: Captured) -> None:
+    assert main(["generate", "ein Ä", "--output", "a.png", "--seed", "7", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record.pop("seconds") >= 0
+    assert record == {
+        "path": "a.png",
+        "prompt": "ein Ä",
+        "seed": 7,
+        "width": 64,
+        "height": 64,
+        "steps": 3,
+        "guidance": 2.5,
+        "model": "mini",
+    }
+
+
+def test_a_drawn_seed_is_reported_and_makes_the_same_file(
+    pipe: StubPipeline, capsys: Captured, tmp_path: Path
+) -> None:
+    assert main(["generate", "a cat", "--output", "a.png"]) == 0
+    seed = capsys.readouterr().err.rpartition("--seed ")[2].strip()
+    assert int(seed) == pipe.calls[0]["seed"]
+    assert main(["generate", "a cat", "--output", "b.png", "--seed", seed]) == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_without_a_name_the_seed_names_the_file(
+    pipe: StubPipeline, tmp_path: Path, picture: Path
+) -> None:
+    assert main(["generate", "a cat", "--seed", "5"]) == 0
+    assert main(["edit", "greener", "own.png", "--seed", "5"]) == 0
+    assert files(tmp_path) == {"own.png", "generated-5.png", "edited-5.png"}
+
+
+def test_options_reach_the_pipeline(pipe: StubPipeline) -> None:
+    options = ["--width", "96", "--height", "32", "--steps", "2", "--guidance", "1.5"]
+    more = ["--negative-prompt", "", "--padding", "none", "--seed", "3"]
+    assert main(["generate", "a cat", *options, *more]) == 0
+    call = pipe.calls[0]
+    assert (call["width"], call["height"]) == (96, 32)
+    assert (call["num_inference_steps"], call["guidance_scale"]) == (2, 1.5)
+    assert (call["negative_prompt"], call["padding"], call["seed"]) == ("", "none", 3)
+
+
+def test_several_pictures_count_seeds_and_names_up(
+    pipe: StubPipeline, capsys: Captured, tmp_path: Path
+) -> None:
+    assert main(["generate", "a", "--num-images", "3", "--seed", "9", "--output", "x.webp"]) == 0
+    assert capsys.readouterr().out.split() == ["x-0.webp", "x-1.webp", "x-2.webp"]
+    assert [call["seed"] for call in pipe.calls] == [9, 10, 11]
+    assert main(["generate", "a", "--num-images", "2", "--seed", "9", "--output", "{i}b.png"]) == 0
+    assert {"0b.png", "1b.png"} <= files(tmp_path)
+
+
+def test_a_file_has_one_prompt_a_line(pipe: StubPipeline, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("\ufeffa cat\n\n 一只狗 \n", encoding="utf-8")
+    assert main(["generate", "@prompts.txt", "--num-images", "2", "--seed", "0"]) == 0
+    assert [call["prompt"] for call in pipe.calls] == ["a cat", "a cat", "一只狗", "一只狗"]
+    assert [call["seed"] for call in pipe.calls] == [0, 1, 2, 3]
+
+
+def test_a_dash_reads_standard_input(pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
+    assert main(["generate", "-"]) == 0
+    assert pipe.calls[0]["prompt"] == "from a pipe"
+
+
+def test_references_arrive_upright_and_in_order(
+    pipe: StubPipeline, picture: Path, tmp_path: Path
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert main(["edit", "merge", "own.png", "turned.jpg"]) == 0
+    assert [image.size for image in pipe.calls[0]["image"]] == [(48, 80), (20, 30)]
+
+
+def test_a_warning_is_one_line_on_standard_error(
+    pipe: StubPipeline, capsys: Captured, tmp_path: Path
+) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert main(["edit", "greener", "a.gif", "--seed", "1"]) == 0
+    assert capsys.readouterr().err == "warning: a.gif is animated; its first frame is used\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (RuntimeError("no\nluck"), 1, "error: RuntimeError: no luck; --debug shows where"),
+        (OSError("disk full"), 1, "error: OSError: disk full; --debug shows where"),
+        (ValueError("too long"), 2, "error: too long"),
+    ],
+)
+def test_a_failure_is_one_line_and_leaves_nothing(
+    pipe: StubPipeline,
+    capsys: Captured,
+    tmp_path: Path,
+    failure: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    pipe.failure = failure
+    assert main(["generate", "a cat", "--output", "a.png", "--seed", "1"]) == code
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", line + "\n")
+    assert files(tmp_path) == set()
+
+
+def test_debug_shows_where(pipe: StubPipeline, capsys: Captured) -> None:
+    pipe.failure = RuntimeError("no luck")
+    assert main(["generate", "a cat", "--debug"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback")
+    assert error.endswith("\nerror: RuntimeError: no luck\n")
+
+
+def test_finished_pictures_survive_an_interruption(pipe: StubPipeline, tmp_path: Path) -> None:
+    def interrupt_the_second(*_: object) -> None:
+        pipe.failure = KeyboardInterrupt() if len(pipe.calls) == 1 else None
+
+    original = StubPipeline.__call__
+
+    class Interrupted(StubPipeline):
+        def __call__(self, prompt: str, image: object = None, **arguments: object) -> object:
+            result = original(self, prompt, image, **arguments)
+            interrupt_the_second()
+            return result
+
+    pipe.__class__ = Interrupted
+    assert main(["generate", "a", "--num-images", "3", "--output", "a.png"]) == 130
+    assert files(tmp_path) == {"a-0.png"}
+
+
+def test_an_adapter_is_loaded_with_its_scale(tmp_path: Path) -> None:
+    from deepgen.cli.options import PictureOptions
+
+    (tmp_path / "a:0.5").mkdir()
+    whole, scaled = str(tmp_path / "a:0.5"), f"{tmp_path}/a:0.5:0.25"
+    adapters = PictureOptions(lora=(whole, scaled)).adapters()
+    assert [(each.path.name, each.scale) for each in adapters] == [("a:0.5", 1.0), ("a:0.5", 0.25)]
