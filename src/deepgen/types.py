@@ -15,7 +15,7 @@ from torch import Tensor
 Pixels = Float[Tensor, "3 _height _width"]
 """One picture, channels first, in [-1, 1]; both sides multiples of 32."""
 
-Latents = Float[Tensor, "channels _height _width"]
+Latents = Float[Tensor, "latent_channels _height _width"]
 """One picture's VAE latents after shift and scale: 16 channels, an eighth of the sides."""
 
 
