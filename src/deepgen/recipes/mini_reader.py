@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from deepgen.mini.drawing import draw, rasterise
+from deepgen.mini.drawing import draw, mask, rasterise
 from deepgen.mini.knowledge import OBJECTS
 from deepgen.mini.scene import BACKGROUNDS, Scene, Thing
 from deepgen.mini.version0 import OBJECT_NAMES
 from deepgen.scoring.objects import NONE, ObjectClassifier, find_objects, to_crop
-from deepgen.scoring.objects import foreground as foreground_of
 
 CANVAS = 64
 TRAIN_STEPS = 1500
@@ -34,38 +34,46 @@ JUNK_SHARE = 0.25
 FOREIGN_TEST_SHARE = 0.3
 
 
-def true_picture(names: tuple[str, ...], rng: random.Random) -> tuple[Image.Image, str]:
-    """A rendering of one object, and its name."""
+Box = tuple[int, int, int, int]
+"""(top, left, bottom, right)."""
+
+
+def true_picture(names: tuple[str, ...], rng: random.Random) -> tuple[Image.Image, Box, str]:
+    """A rendering of one object, where it is, and its name."""
     name = rng.choice(names)
-    return draw(_scene(name, rng)), name
+    scene = _scene(name, rng)
+    return draw(scene), _box(scene), name
 
 
 def junk_picture(
     names: tuple[str, ...], foreign: tuple[str, ...], kind: str, rng: random.Random
-) -> Image.Image:
+) -> tuple[Image.Image, Box]:
     """A picture of nothing known: two objects blended, one half noise, or a foreign drawing."""
     if kind == "blended":
         first, second = rng.sample(names, 2)
         scene = _scene(first, rng)
-        other = Scene(
-            height=CANVAS,
-            width=CANVAS,
-            background=scene.background,
-            items=_scene(second, rng).items,
-        )
-        return Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
+        other = replace(_scene(second, rng), background=scene.background)
+        boxes = np.array([_box(scene), _box(other)])
+        top, left = boxes[:, :2].min(axis=0).tolist()
+        bottom, right = boxes[:, 2:].max(axis=0).tolist()
+        picture = Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
+        return picture, (top, left, bottom, right)
     if kind == "noised":
-        pixels = np.asarray(draw(_scene(rng.choice(names), rng)), dtype=np.float32)
+        scene = _scene(rng.choice(names), rng)
+        pixels = np.asarray(draw(scene), dtype=np.float32)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(128, 90, pixels.shape)
         share = rng.uniform(0.45, 0.65)
-        mixed = (1 - share) * pixels + share * noise
-        return Image.fromarray(mixed.clip(0, 255).astype(np.uint8))
+        mixed = ((1 - share) * pixels + share * noise).clip(0, 255).astype(np.uint8)
+        # Noise leaves no background, so that such a picture is mostly found as a whole.
+        whole = (0, 0, CANVAS, CANVAS)
+        return Image.fromarray(mixed), _box(scene) if rng.random() < 0.3 else whole
     size = round(rng.uniform(0.44, 0.82) * CANVAS)
     sprite = rasterise(_foreign_svg(rng.choice(foreign)), size)
     canvas = Image.new("RGB", (CANVAS, CANVAS), rng.choice(list(BACKGROUNDS.values())))
     corner = (CANVAS - size) // 2
     canvas.paste(sprite, (corner, corner), sprite)
-    return canvas
+    left, top, right, bottom = sprite.getbbox() or (0, 0, size, size)
+    return canvas, (corner + top, corner + left, corner + bottom, corner + right)
 
 
 JUNK_KINDS = ("blended", "noised", "foreign")
@@ -100,12 +108,13 @@ def train_reader(names: tuple[str, ...], seed: int = 0) -> ObjectClassifier:
         crops, labels = [], []
         for _ in range(BATCH):
             if rng.random() < JUNK_SHARE:
-                picture = junk_picture(names, foreign, rng.choice(JUNK_KINDS), rng)
+                picture, box = junk_picture(names, foreign, rng.choice(JUNK_KINDS), rng)
                 label = NONE
             else:
-                picture, label = true_picture(names, rng)
+                picture, box, label = true_picture(names, rng)
                 picture = _jitter(picture, rng)
-            crops.append(to_crop(picture, _jittered_box(picture, rng)))
+            top, left, bottom, right = (side + rng.randint(-2, 2) for side in box)
+            crops.append(to_crop(picture, (top, left, bottom, right)))
             labels.append(classifier.labels.index(label))
         loss = nn.functional.cross_entropy(
             classifier(torch.stack(crops)), torch.tensor(labels), label_smoothing=0.05
@@ -126,7 +135,7 @@ def measure_reader(
     foreign = foreign_drawings("test")
     right = 0
     for index in range(count):
-        picture, name = true_picture(names, random.Random(f"true {index}"))
+        picture, _, name = true_picture(names, random.Random(f"true {index}"))
         right += [found.label for found in find_objects(picture, classifier)] == [name]
     result = {"true renderings": right / count}
     total = 0
@@ -134,7 +143,7 @@ def measure_reader(
         refused = 0
         for index in range(count // 3 + 1):
             rng = random.Random(f"{kind} {index}")
-            picture = junk_picture(names, foreign, kind, rng)
+            picture, _ = junk_picture(names, foreign, kind, rng)
             refused += all(found.label == NONE for found in find_objects(picture, classifier))
         result[f"junk, {kind}"] = refused / (count // 3 + 1)
         total += refused
@@ -177,14 +186,10 @@ def _jitter(picture: Image.Image, rng: random.Random) -> Image.Image:
     return Image.fromarray((np.asarray(picture) + noise).clip(0, 255).astype(np.uint8))
 
 
-def _jittered_box(picture: Image.Image, rng: random.Random) -> tuple[int, int, int, int]:
-    mask = foreground_of(picture)
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return 8, 8, CANVAS - 8, CANVAS - 8
-    shift = [rng.randint(-2, 2) for _ in range(4)]
-    top, left = int(rows[0]) + shift[0], int(columns[0]) + shift[1]
-    return top, left, int(rows[-1]) + 1 + shift[2], int(columns[-1]) + 1 + shift[3]
+def _box(scene: Scene) -> Box:
+    covered = mask(scene, 0)
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    return int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
 
 
 def _foreign_svg(code: str) -> str:
