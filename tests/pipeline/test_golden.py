@@ -120,4 +120,4 @@ def test_a_saved_pipeline_draws_the_same(tmp_path: Path) -> None:
         "output_type": "pt",
     }
     first = pipeline()("a cat", **arguments).images
-    assert torch.equal(again("a cat", **arguments).images, first)
+    assert error(again("a cat", **arguments).images, first) <= 1e-6
