@@ -1,6 +1,6 @@
 # Needs make and Python 3.11 or newer; everything else is installed into .venv.
 
-PROMPT ?= a red apple on a blue background
+PROMPT ?= an apple on a blue background
 EDIT ?= make the background yellow
 SEED ?= 7
 
