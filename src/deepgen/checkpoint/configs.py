@@ -207,14 +207,14 @@ def read_defaults(index: Mapping[str, Any]) -> GenerationDefaults:
     unknown = values.keys() - {each.name for each in fields(GenerationDefaults)}
     if unknown:
         raise CheckpointError(f"{where}: defaults has unknown entries {listed(unknown)}")
+    if values.get("padding", PADDINGS[0]) not in PADDINGS:
+        raise CheckpointError(f"{where}: defaults: padding must be one of {', '.join(PADDINGS)}")
     defaults = _build(GenerationDefaults, _known(GenerationDefaults, values, where), where)
     try:
         check_side("height", defaults.height)
         check_side("width", defaults.width)
     except ValueError as cause:
         raise CheckpointError(f"{where}: defaults: {cause}") from cause
-    if defaults.padding not in PADDINGS:
-        raise CheckpointError(f"{where}: defaults: padding must be one of {', '.join(PADDINGS)}")
     return defaults
 
 
@@ -264,10 +264,20 @@ def _known(config: type[Any], values: Mapping[str, Any], where: str) -> dict[str
             )
         if each.type == "int" and value < 1:
             raise CheckpointError(f"{where}: {each.name} must be positive, got {value}")
-        if type(value) is float and not math.isfinite(value):
-            raise CheckpointError(f"{where}: {each.name} must be finite, got {value}")
+        if each.type == "float":
+            value = _finite(value, f"{where}: {each.name}")
         known[each.name] = value
     return known
+
+
+def _finite(value: int | float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise CheckpointError(f"{where} must be finite")
+    return number
 
 
 def _build(config: type[T], values: Mapping[str, Any], where: str) -> T:

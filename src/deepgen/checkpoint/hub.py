@@ -11,7 +11,7 @@ from deepgen.errors import CheckpointError
 
 EMBEDDED = "mini"
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer/*.txt")
 """What is downloaded of a hub model: nothing that could be run."""
@@ -100,8 +100,8 @@ def _from_hub(name: str, revision: str | None, local_files_only: bool) -> Path:
         )
     except LocalEntryNotFoundError as cause:
         raise CheckpointError(
-            f"{shown} is not on this machine{unreachable}; give a model folder, or try again "
-            "with a network"
+            f"{shown} is no folder, and no hub model on this machine{unreachable}; check the "
+            "path, or try again with a network"
         ) from cause
     except Exception as cause:
         kind = f"{type(cause).__name__}: {cause}".splitlines()[0]

@@ -1,0 +1,133 @@
+"""Nothing about a safetensors file is believed that the file does not show."""
+
+from __future__ import annotations
+
+import json
+import random
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from deepgen.checkpoint.headers import MAX_HEADER_BYTES, read_header
+from deepgen.checkpoint.weights import read_tensors
+from deepgen.errors import CheckpointError
+
+GOOD: dict[str, Any] = {
+    "a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    "b": {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]},
+}
+
+
+def write(path: Path, header: Any, data: bytes = bytes(32)) -> Path:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    return path
+
+
+def with_entry(name: str, **changes: Any) -> dict[str, Any]:
+    return {**GOOD, name: {**GOOD[name], **changes}}
+
+
+def test_names_types_and_shapes_are_those_that_were_saved(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(4).bfloat16()}, path, {"format": "pt"})
+    found = read_header(path)
+    assert {name: (each.dtype, each.shape) for name, each in found.items()} == {
+        "a": ("F32", (2, 3)),
+        "b": ("BF16", (4,)),
+    }
+    assert sum(each.bytes for each in found.values()) == 32
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"{{", "damaged header"),
+        (b"\xff\xfe{}", "damaged header"),
+        (b"[" * 100_000, "damaged header"),
+        (b"[1, 2]", "no JSON object"),
+        (b'{"a": 1, "a": 2}', "twice"),
+        ({"a": 7}, "must have"),
+        ({"a": {"dtype": "F32", "shape": [8]}}, "must have"),
+        (with_entry("a", dtype="I64"), "is stored as 'I64'"),
+        (with_entry("a", dtype=["F32"]), "is stored as"),
+        (with_entry("a", shape=[2, -3]), "has the shape"),
+        (with_entry("a", shape=[True, 6]), "has the shape"),
+        (with_entry("a", shape=[2.0, 3]), "has the shape"),
+        (with_entry("a", shape="23"), "has the shape"),
+        (with_entry("a", shape=[10**30]), "its shape needs"),
+        (with_entry("a", data_offsets=[0]), "has the offsets"),
+        (with_entry("a", data_offsets=[24, 0]), "its shape needs"),
+        (with_entry("a", shape=[2, 2]), "24 bytes, but its shape needs 16"),
+        (with_entry("b", data_offsets=[0, 8]), "starts at byte 0"),
+        (with_entry("b", data_offsets=[28, 36]), "starts at byte 28"),
+        (with_entry("b", shape=[8], data_offsets=[24, 40]), "is truncated"),
+        (with_entry("b", shape=[2], data_offsets=[24, 28]), "belong to no tensor"),
+    ],
+)
+def test_a_lying_header_is_refused(tmp_path: Path, header: Any, message: str) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        read_header(write(tmp_path / "x.safetensors", header))
+
+
+@pytest.mark.parametrize("length", [0, 1, 10_000, MAX_HEADER_BYTES + 1, 2**63, 2**64 - 1])
+def test_an_impossible_header_length_is_refused(tmp_path: Path, length: int) -> None:
+    path = write(tmp_path / "x.safetensors", GOOD)
+    path.write_bytes(struct.pack("<Q", length) + path.read_bytes()[8:])
+    with pytest.raises(CheckpointError, match="header"):
+        read_header(path)
+
+
+def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.safetensors", GOOD)
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        with pytest.raises(CheckpointError):
+            read_header(path)
+
+
+def test_a_renamed_pickle_is_called_one(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    for zipped in (True, False):
+        torch.save({"a": torch.zeros(2)}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(CheckpointError, match="pickle"):
+            read_header(path)
+
+
+def test_random_damage_never_gets_past_the_checks(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({name: torch.rand(3, 4) for name in "abcd"}, path, {"format": "pt"})
+    whole = path.read_bytes()
+    header_end = 8 + struct.unpack("<Q", whole[:8])[0]
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(600):
+        damaged = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 2, 8])):
+            place = rng.randrange(header_end)
+            match rng.randrange(4):
+                case 0:
+                    damaged[place] ^= 1 << rng.randrange(8)
+                case 1:
+                    damaged[place] = rng.choice(b'0123456789[]{}",:-e.')
+                case 2:
+                    del damaged[place]
+                case 3:
+                    damaged.insert(place, rng.choice(b"0123456789[]{}"))
+        path.write_bytes(damaged)
+        try:
+            stored = read_header(path)
+            tensors = dict(
+                read_tensors("x", stored, dtype=torch.float32, device=torch.device("cpu"))
+            )
+        except CheckpointError:
+            refused += 1
+        else:
+            # A name, or a shape of equally many values, is nothing that a header can be wrong in.
+            assert sum(each.numel() for each in tensors.values()) == 48
+    assert refused > 400

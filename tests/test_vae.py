@@ -1,0 +1,105 @@
+"""Latents and pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from deepgen.vae import LatentCodec
+from tests.checkpoint.models import tiny_autoencoder
+from tests.conditioning.models import golden_picture
+from tests.shared import error, golden
+
+TOLERANCE = 2e-5
+
+
+@pytest.fixture(scope="module")
+def recorded() -> dict[str, np.ndarray]:
+    return dict(np.load(golden("vae/vae.npz")))
+
+
+@pytest.fixture(scope="module")
+def codec() -> LatentCodec:
+    autoencoder = AutoencoderKL.from_pretrained(golden("model") / "vae")
+    return LatentCodec(autoencoder.eval().requires_grad_(False))
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(3, *size, generator=generator) * 2 - 1 for size in sizes]
+
+
+def test_encoding_gives_the_recorded_posterior_mean(
+    codec: LatentCodec, recorded: dict[str, np.ndarray]
+) -> None:
+    (latents,) = codec.encode([golden_picture("r0")])
+    assert error(latents[None], recorded["r0.latents_mode"]) <= TOLERANCE
+
+
+def test_a_sample_of_the_posterior_is_the_recorded_one_for_the_recorded_noise(
+    codec: LatentCodec, recorded: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = torch.from_numpy(recorded["r0.eps"])
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: noise)
+    (latents,) = codec.encode([golden_picture("r0")], torch.Generator())
+    assert error(latents[None], recorded["r0.latents_sampled"]) <= TOLERANCE
+
+
+def test_decoding_gives_the_recorded_pixels(
+    codec: LatentCodec, recorded: dict[str, np.ndarray]
+) -> None:
+    (pixels,) = codec.decode(list(torch.from_numpy(recorded["r0.latents_mode"])))
+    assert error(pixels[None], recorded["r0.decoded_from_latents_mode"]) <= TOLERANCE
+    both = codec.decode(list(torch.from_numpy(recorded["rand.latents"])))
+    assert error(torch.stack(both), recorded["rand.decoded"]) <= TOLERANCE
+
+
+def test_pictures_of_different_sizes_go_together_in_any_order() -> None:
+    tiny = LatentCodec(tiny_autoencoder())
+    mixed = pictures((32, 64), (64, 32), (32, 64), (32, 32))
+    with torch.no_grad():
+        latents = tiny.encode(mixed)
+        decoded = tiny.decode(latents)
+        assert tiny.encode([]) == tiny.decode([]) == []
+        for picture, own, pixels in zip(mixed, latents, decoded, strict=True):
+            assert own.shape == (16, picture.shape[1] // 8, picture.shape[2] // 8)
+            assert pixels.shape == picture.shape
+            assert error(own, tiny.encode([picture])[0]) <= TOLERANCE
+            assert error(pixels, tiny.decode([own])[0]) <= TOLERANCE
+
+
+def test_sampling_follows_the_generator_and_the_mean_does_not_need_one() -> None:
+    tiny = LatentCodec(tiny_autoencoder())
+    (picture,) = pictures((32, 32))
+    with torch.no_grad():
+        draws = [tiny.encode([picture], torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)]
+        assert torch.equal(draws[0], draws[1])
+        assert not torch.allclose(draws[0], draws[2], atol=1e-4)
+        state = torch.get_rng_state()
+        assert torch.equal(tiny.encode([picture])[0], tiny.encode([picture])[0])
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_latents_are_shifted_and_scaled_by_the_autoencoders_own_values() -> None:
+    autoencoder = tiny_autoencoder()
+    tiny = LatentCodec(autoencoder)
+    (picture,) = pictures((32, 32))
+    with torch.no_grad():
+        mean = autoencoder.encode(picture[None]).latent_dist.mean[0]
+        assert torch.allclose(tiny.encode([picture])[0], (mean - 0.25) * 1.5, atol=1e-6)
+        assert torch.allclose(
+            tiny.decode([(mean - 0.25) * 1.5])[0],
+            autoencoder.decode(mean[None]).sample[0],
+            atol=1e-5,
+        )
+
+
+def test_lower_precisions_still_return_float32() -> None:
+    half = LatentCodec(tiny_autoencoder().bfloat16())
+    with torch.no_grad():
+        latents = half.encode(pictures((32, 32)))
+        assert latents[0].dtype == torch.float32
+        assert half.decode(latents)[0].dtype == torch.float32
