@@ -1,0 +1,61 @@
+"""What the documents say is there, is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from deepgen.cli.main import main
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+COMMANDS = re.findall(r"^deepgen .+$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", ["paper-map.md", "architecture.md", "deviations.md"])
+def test_named_sources_exist(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    named = re.findall(r"`([a-z_]+/[a-z_/]*(?:\.py)?|[a-z_]+\.py)`", text)
+    absent = [
+        path
+        for path in named
+        if not (ROOT / "src" / "deepgen" / path).exists() and not (ROOT / path).exists()
+    ]
+    assert absent == []
+
+
+def test_the_readme_names_what_to_run() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for command in ("make demo", "make test", "make check"):
+        assert command in text
+        assert f"\n{command.split()[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_commands_of_the_readme_are_understood(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from deepgen.cli.edit import Edit
+    from deepgen.cli.generate import Generate
+    from deepgen.cli.info import Info
+
+    for kind in (Generate, Edit, Info):
+        monkeypatch.setattr(kind, "run", lambda self: None)
+    assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) >= 4
