@@ -12,6 +12,9 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 
+WHOLE_FOLDERS = {"dit", "inputs", "model/connector", "model/tokenizer", "model/transformer"}
+"""What of ``golden/`` lives here as a whole; of other folders only single files do."""
+
 
 def shared_dir() -> Path:
     """The folder of reference numbers: ``DEEPGEN_SHARED``, else ``shared`` beside the checkout.
@@ -30,7 +33,7 @@ def shared_dir() -> Path:
 def golden(name: str) -> Path:
     """A file or folder of reference numbers; a few of them also live beside the tests."""
     own = HERE / "golden" / name
-    if own.exists() and not _shared_path().is_dir():
+    if (own.is_file() or name in WHOLE_FOLDERS) and not _shared_path().is_dir():
         return own
     path = shared_dir() / "golden" / name
     assert path.exists(), f"{path} is missing from the reference numbers"

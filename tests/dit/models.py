@@ -29,7 +29,7 @@ TINY = DiTConfig(
 
 @cache
 def golden_dit() -> DiT:
-    folder = golden("model") / "transformer"
+    folder = golden("model/transformer")
     stored = json.loads((folder / "config.json").read_text())
     assert stored["num_layers"] == TINY.num_layers
     dit = DiT(TINY)
