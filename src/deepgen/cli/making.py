@@ -91,10 +91,7 @@ def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
         device=device,
         rope_precision=options.rope_precision,
     )
-    adapters = options.adapters()
-    if adapters and not hasattr(pipe, "load_lora_weights"):
-        raise ValueError("--lora: this version cannot load adapters yet; leave it out")
-    for adapter in adapters:
+    for adapter in options.adapters():
         pipe.load_lora_weights(adapter.path, scale=adapter.scale)
     # We draw our own bar, and only where someone watches.
     pipe.set_progress_bar_config(disable=True)

@@ -10,16 +10,24 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from deepgen.config.model import Padding, RopePrecision
+from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecision
 from deepgen.config.sizes import check_side
 
 MAX_SEED = 2**63
 """Seeds of torch's generators are 64-bit numbers with a sign."""
 
 # "(default: None)" would stand after each of these, where the help says what happens instead.
-Pixels = Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")]
+Side = Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+PaddingChoice = Annotated[
+    Padding | None, arg(metavar=f"{{{','.join(PADDINGS)}}}", help_behavior_hint="")
+]
+RopeChoice = Annotated[
+    RopePrecision | None, arg(metavar=f"{{{','.join(ROPE_PRECISIONS)}}}", help_behavior_hint="")
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,13 +44,13 @@ class PictureOptions:
 
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
-    output: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    output: File = None
     """Picture file: .png, .jpg or .webp; {i} is the picture's number (default: by the seed)."""
-    negative_prompt: Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")] = None
+    negative_prompt: Text = None
     """What to steer away from (default: the model's own text for the task)."""
-    width: Pixels = None
+    width: Side = None
     """A multiple of 32 (default: the model's own; for edits that of the first picture)."""
-    height: Pixels = None
+    height: Side = None
     """As width."""
     steps: Whole = None
     """Sampling steps; more are slower and finer (default: the model's own)."""
@@ -56,13 +64,9 @@ class PictureOptions:
     """Where to compute."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What to compute in; auto is float32 on a CPU and bfloat16 on a GPU."""
-    padding: Annotated[Padding | None, arg(metavar="{pair,none,batch}", help_behavior_hint="")] = (
-        None
-    )
+    padding: PaddingChoice = None
     """How a prompt and its negative pad each other (default: as the model says)."""
-    rope_precision: Annotated[
-        RopePrecision | None, arg(metavar="{bf16,fp32}", help_behavior_hint="")
-    ] = None
+    rope_precision: RopeChoice = None
     """Precision of the text model's rotary frequencies (default: as the model says)."""
     lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
     """A LoRA adapter to apply."""
