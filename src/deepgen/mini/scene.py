@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from deepgen.mini.lettering import ALPHABET
+
 Style = Literal["colour", "line"]
 Background = Literal["white", "gray", "blue", "green", "yellow", "orange", "pink", "purple"]
 Tint = Literal["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"]
@@ -27,6 +29,7 @@ BACKGROUNDS: dict[Background, tuple[int, int, int]] = {
 }
 
 MAX_ITEMS = 4
+MAX_LETTERS = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +52,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Word:
-    """One written word of up to six capitals or digits."""
+    """One written word of up to six capitals or digits, in black."""
 
     text: str
     center: tuple[float, float]
@@ -59,10 +62,10 @@ class Word:
 
     def __post_init__(self) -> None:
         _check_place(self.text, self.center, self.size)
-        if not (1 <= len(self.text) <= 6 and self.text.isascii() and self.text.isalnum()):
-            raise ValueError(f"a word is 1 to 6 ASCII capitals or digits, got {self.text!r}")
-        if self.text != self.text.upper():
-            raise ValueError(f"words are written in capitals, got {self.text!r}")
+        if not 1 <= len(self.text) <= MAX_LETTERS or set(self.text) - set(ALPHABET):
+            raise ValueError(
+                f"a word is 1 to {MAX_LETTERS} of {ALPHABET} (no look-alikes), got {self.text!r}"
+            )
 
 
 Item = Thing | Word
