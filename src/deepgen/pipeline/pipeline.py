@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
+from deepgen.checkpoint.lora import merge_lora
 from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
@@ -73,7 +74,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     # -- loading, saving, placing ----------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
@@ -111,11 +112,26 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         return cls(model)
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
     ) -> None:
         """Write the model folder; it appears whole or not at all."""
         save_folder(self.model, Path(save_directory), overwrite=overwrite)
+
+    def load_lora_weights(
+        self, pretrained_model_name_or_path: str | os.PathLike[str], *, scale: float = 1.0
+    ) -> None:
+        """Merge a LoRA adapter into the weights; several add up.
+
+        Args:
+            pretrained_model_name_or_path: A safetensors file in diffusers' or peft's layout, or a
+                folder with one.
+            scale: Its strength.
+
+        Raises:
+            CheckpointError: It is no adapter, or one for another model; nothing was changed.
+        """
+        merge_lora(self.model, Path(pretrained_model_name_or_path), scale)
 
     def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""
