@@ -1,0 +1,116 @@
+"""The released sizes: what stock classes call their tensors is what our parts account for.
+
+The files have headers and a length, but no disc space and no memory is spent on their tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, SD3Transformer2DModel
+from torch import nn
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from deepgen.checkpoint.configs import write_bridge, write_dit
+from deepgen.checkpoint.files import WEIGHT_STEMS, ModelFolder
+from deepgen.checkpoint.parts import bridge_part, dit_part, vae_part, vlm_part
+from deepgen.conditioning.bridge import Bridge
+from deepgen.config.model import BridgeConfig, DiTConfig
+
+VLM: dict[str, Any] = {
+    "model_type": "qwen2_5_vl",
+    "tie_word_embeddings": True,
+    "text_config": {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [16, 24, 24],
+        },
+    },
+    "vision_config": {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 2048,
+        "fullatt_block_indexes": [7, 15, 23, 31],
+    },
+}
+
+VAE: dict[str, Any] = {
+    "latent_channels": 16,
+    "block_out_channels": [128, 256, 512, 512],
+    "layers_per_block": 2,
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "scaling_factor": 1.5305,
+    "shift_factor": 0.0609,
+}
+
+
+def write(folder: Path, component: str, module: nn.Module, config: dict[str, Any]) -> None:
+    header, end = {}, 0
+    for name, value in module.state_dict().items():
+        if name == "lm_head.weight":
+            continue  # Tied, so it is not stored.
+        begin, end = end, end + 2 * math.prod(value.shape)
+        shape = list(value.shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    (folder / component).mkdir()
+    path = folder / component / f"{WEIGHT_STEMS[component]}.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text)
+    os.truncate(path, 8 + len(text) + end)
+    (folder / component / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    path = tmp_path_factory.mktemp("full")
+    (path / "model_index.json").write_text("{}")
+    dit = write_dit(DiTConfig())
+    with torch.device("meta"):
+        write(path, "transformer", SD3Transformer2DModel.from_config(dit), dit)
+        write(path, "vae", AutoencoderKL.from_config(VAE), VAE)
+        write(path, "connector", Bridge(BridgeConfig()), write_bridge(BridgeConfig(), "bf16"))
+        config = Qwen2_5_VLConfig.from_dict(json.loads(json.dumps(VLM)))
+        write(path, "vlm", Qwen2_5_VLForConditionalGeneration(config), VLM)
+    return ModelFolder(path)
+
+
+def test_every_tensor_of_the_released_size_is_accounted_for(folder: ModelFolder) -> None:
+    sizes = {
+        component: sum(tensor.size for tensor in folder.stored(component).values())
+        for component in WEIGHT_STEMS
+    }
+    assert sizes == {
+        "transformer": 2_243_171_520 + 226_492_416,
+        "vae": 83_819_683,
+        "vlm": 3_754_622_976,
+        "connector": 432_449_532,
+    }
+    assert len(dit_part(folder).tensors) == 909
+    assert len(vae_part(folder).tensors) == 244
+    bridge = bridge_part(folder)
+    assert bridge.module.config == BridgeConfig()
+    assert len(bridge.tensors) == 103
+    vlm = vlm_part(folder, bridge.module.config, "bf16")
+    last_layer_and_norm = 77_076_992 + 2048
+    assert sum(each.size for each in vlm.vision.values()) == 668_684_288
+    assert sum(each.size for each in vlm.tensors.values()) == 3_085_938_688 - last_layer_and_norm
