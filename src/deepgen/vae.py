@@ -30,9 +30,7 @@ class LatentCodec(nn.Module):
         """What the autoencoder computes in."""
         return cast(torch.dtype, self.autoencoder.dtype)
 
-    def encode(
-        self, pixels: Sequence[Pixels], generator: Generator | None = None
-    ) -> list[Latents]:
+    def encode(self, pixels: Sequence[Pixels], generator: Generator | None = None) -> list[Latents]:
         """Latents of pictures in [-1, 1], in float32.
 
         The mean of the posterior, so that an edit depends on nothing but its seed; with a
