@@ -10,11 +10,11 @@ PYTHON ?= $(shell for each in python3 python3.13 python3.12 python3.11 python; d
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
-# Through the environment, because the shell would read quotes inside a sentence.
+# As typed, because make would expand dollars in a sentence, and through the environment, because the
+# shell would read its quotes.
+override PROMPT := $(value PROMPT)
+override EDIT := $(value EDIT)
 export PROMPT EDIT
-
-# "Entering directory" would stand on standard output, where only results belong.
-MAKEFLAGS += --no-print-directory
 
 .PHONY: demo test check
 
