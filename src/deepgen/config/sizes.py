@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from deepgen.config.model import SIZE_UNIT
 
@@ -25,7 +24,7 @@ def fix_pixels(height: int, width: int, side: int) -> Size:
 
 
 def fix_pixels_float(height: int, width: int, side: int) -> Size:
-    """As :func:`fix_pixels`, in the floating point of the public implementation, for comparisons."""
+    """As :func:`fix_pixels`, in the floating point of the public implementation, to compare."""
     _check(height, width, side)
     ratio = side / math.sqrt(height * width)
     unit = SIZE_UNIT
@@ -56,13 +55,6 @@ def reference_size(height: int, width: int, default_side: int) -> Size:
     if fits and height % SIZE_UNIT == 0 and width % SIZE_UNIT == 0:
         return height, width
     return fix_pixels(height, width, default_side)
-
-
-RULES: dict[str, Callable[[int, int, int], Size]] = {
-    "fix_pixels": fix_pixels,
-    "fix_pixels_float": fix_pixels_float,
-    "dynamic": dynamic,
-}
 
 
 def check_side(name: str, side: object, *, max_side: int | None = None) -> int:
