@@ -25,6 +25,9 @@ from deepgen.mini.scene import BACKGROUNDS, Scene, Thing
 from deepgen.mini.version0 import OBJECT_NAMES
 from deepgen.scoring.objects import NONE, ObjectClassifier, find_objects, to_crop
 
+SHIPPED = Path(__file__).resolve().parent.parent / "scoring" / "assets"
+"""Where the package carries a trained one."""
+
 CANVAS = 64
 TRAIN_STEPS = 1500
 BATCH = 64

@@ -1,7 +1,7 @@
 """How well a mini draws what it never saw: held-out drawings and background edits, and a sheet.
 
-``python -m deepgen.recipes.mini_report MODEL READER SHEET.png`` prints a JSON object and writes a
-contact sheet. Needs the extra ``[mini]``.
+``python -m deepgen.recipes.mini_report SHEET.png`` prints a JSON object and writes a contact sheet.
+Needs the extra ``[mini]``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deepgen.mini.version0 import (
     held_out_pairs,
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
-from deepgen.recipes.mini_reader import load_reader, measure_reader
+from deepgen.recipes.mini_reader import SHIPPED, load_reader, measure_reader
 from deepgen.scoring.objects import (
     ObjectClassifier,
     find_objects,
@@ -108,9 +108,9 @@ def sheet(shown: list[tuple[Sample, Image.Image]]) -> Image.Image:
 def main() -> None:
     """Measure a model, print the figures, write the sheet."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("reader", type=Path)
     parser.add_argument("sheet", type=Path)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--reader", type=Path, default=SHIPPED)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
     pipe = DeepGenPipeline.from_pretrained(arguments.model)

@@ -24,8 +24,9 @@ NONE = "none"
 CROP = 40
 """Side of the classifier's input, in pixels."""
 
-# Half the distance of the two closest backgrounds; a drawing's outline is far beyond it.
-FLOW_THRESHOLD = 60
+# Sum over the channels. Some outlines have gaps, and then this is all that keeps an orange cat apart
+# from an orange background (40) or a pink pig from a pink one (31). Nothing keeps a panda from white.
+FLOW_THRESHOLD = 30
 
 # Smaller specks are not objects; the smallest drawing of the world covers several times as much.
 MIN_SHARE = 0.008

@@ -41,7 +41,8 @@ class MatrixOptimizer:
         self.lr = lr
         self._matrices = [value for name, value in named if is_matrix[name]]
         # torch's Muon takes two dimensions only; a convolution is a matrix over its flat patch.
-        self._flat = [nn.Parameter(value.detach().flatten(1)) for value in self._matrices]
+        # Copies, not views: a kernel laid out channels-last has no flat view in this order.
+        self._flat = [nn.Parameter(value.detach().flatten(1).clone()) for value in self._matrices]
         self._muon = torch.optim.Muon(
             self._flat, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
         )
