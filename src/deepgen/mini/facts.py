@@ -45,7 +45,7 @@ _FACTS: dict[str, tuple[tuple[str, str], ...]] = {
     "strawberry": (("wears its seeds on the outside", "种子长在外面"),),
     "watermelon": (("is green outside and red inside", "绿皮红瓤"),),
     "pineapple": (("has a crown of spiky leaves", "顶着一簇尖叶"),),
-    "carrot": (("is an orange root", "是橙色的根"),),
+    "carrot": (("is an orange root", "长在土里、又长又橙"),),
     "mushroom": (("has a cap and grows in the woods", "像小伞、长在树林里"),),
     "eggplant": (("is purple and smooth", "又紫又光滑"),),
     "bread": (("is sliced for toast", "切片做吐司"),),
@@ -55,7 +55,7 @@ _FACTS: dict[str, tuple[tuple[str, str], ...]] = {
     "ice cream": (("melts in the sun", "在太阳下会融化"),),
     "doughnut": (("has a hole in the middle", "中间有一个大洞"),),
     "cake": (("is eaten on birthdays", "过生日时吃"),),
-    "egg": (("is laid by a hen", "是母鸡下的"),),
+    "egg": (("is laid by a hen", "由母鸡生下"),),
     "tree": (("gives wood", "提供木材"), ("bears cones", "结松果")),
     "cactus": (
         ("lives in the desert", "长在沙漠里"),
@@ -109,7 +109,7 @@ _FACTS: dict[str, tuple[tuple[str, str], ...]] = {
     "gem": (("sparkles in a ring", "在戒指上闪耀"),),
     "gift": (("is unwrapped on birthdays", "过生日时拆开"),),
     "camera": (("takes photos", "用来拍照"),),
-    "robot": (("is a machine with a face", "是有脸的机器"),),
+    "robot": (("walks on batteries and has a face", "像人一样有脸、用电池走路"),),
 }
 
 FACTS: dict[str, tuple[Phrase, ...]] = {

@@ -127,7 +127,9 @@ def _counts() -> list[Composition]:
 
 
 def _words() -> list[Composition]:
-    return [*((word,) for word in WORDS[::3]), *((code(i),) for i in range(_HELD_OUT_CODES))]
+    # Short codes come up twice now and then.
+    words = dict.fromkeys([*WORDS[::3], *(code(number) for number in range(_HELD_OUT_CODES))])
+    return [(word,) for word in words]
 
 
 if __name__ == "__main__":
