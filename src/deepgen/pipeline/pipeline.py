@@ -50,8 +50,9 @@ StepCallback = Callable[["DeepGenPipeline", int, float, dict[str, Any]], dict[st
 class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
     """What a call returns."""
 
-    images: list[Image.Image] | np.ndarray | Tensor | list[Any]
-    """In the asked form; a list where the pictures of a call differ in size."""
+    images: Any
+    """A list of PIL pictures, or by ``output_type`` an array or tensor; of these a list too where
+    the pictures of a call differ in size."""
     seeds: list[int | None]
     """The seed that makes each picture again; None where a generator was given."""
 
@@ -208,7 +209,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
-    ) -> DeepGenPipelineOutput | tuple[Any]:
+    ) -> DeepGenPipelineOutput:
         """Make pictures.
 
         Args:
@@ -235,7 +236,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (where the
                 latents are heading) and ``preview`` (those decoded, as PIL pictures) the callback
                 gets.
-            return_dict: False returns ``(images,)``.
+            return_dict: False returns the tuple ``(images,)``, as older diffusers scripts ask.
 
         Raises:
             ValueError: An argument cannot be used; nothing was computed.
@@ -286,7 +287,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             callback_on_step_end_tensor_inputs,
         )
         images = self._finish(final, pictures, output_type)
-        return DeepGenPipelineOutput(images=images, seeds=seeds) if return_dict else (images,)
+        output = DeepGenPipelineOutput(images=images, seeds=seeds)
+        return output if return_dict else (images,)  # type: ignore[return-value]
 
     def _reference_pixels(self, request: Request) -> tuple[Pixels, ...]:
         """References as the model sees them: resized whole, [-1, 1], on the device."""

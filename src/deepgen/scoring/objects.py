@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,14 +18,17 @@ from jaxtyping import Float
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+Name = TypeVar("Name", bound=str)
+
 NONE = "none"
 """The class of everything that is no known object."""
 
 CROP = 40
 """Side of the classifier's input, in pixels."""
 
-# Sum over the channels. Some outlines have gaps, and then this is all that keeps an orange cat apart
-# from an orange background (40) or a pink pig from a pink one (31). Nothing keeps a panda from white.
+# Sum over the channels. Some outlines have gaps, and then this is all that keeps an orange cat
+# apart from an orange background (40) or a pink pig from a pink one (31). Nothing keeps a panda
+# from white.
 FLOW_THRESHOLD = 30
 
 # Smaller specks are not objects; the smallest drawing of the world covers several times as much.
@@ -72,8 +75,8 @@ class ObjectClassifier(nn.Module):
 
 
 def read_background(
-    image: Image.Image, palette: Mapping[str, tuple[int, int, int]]
-) -> tuple[str, float]:
+    image: Image.Image, palette: Mapping[Name, tuple[int, int, int]]
+) -> tuple[Name, float]:
     """Name of the palette colour nearest to the border's median, and its distance in levels."""
     color = _border_color(np.asarray(image.convert("RGB")))
     distances = {name: float(np.abs(color - np.array(rgb)).max()) for name, rgb in palette.items()}
