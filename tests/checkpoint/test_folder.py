@@ -49,6 +49,17 @@ def test_a_loaded_model_says_what_the_saved_one_did(saved: Path) -> None:
         assert torch.equal(mine.prompt_embeds, other.prompt_embeds)
 
 
+def test_a_latent_scale_set_after_building_is_saved(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.vae.autoencoder = AutoencoderKL.from_config(
+        {key: value for key, value in model.vae.autoencoder.config.items() if "factor" not in key}
+    )
+    model.vae.autoencoder.register_to_config(scaling_factor=0.5, shift_factor=-0.25)
+    save_folder(model, tmp_path / "scaled")
+    loaded = load_folder(tmp_path / "scaled")
+    assert (loaded.vae.scale, loaded.vae.shift) == (0.5, -0.25)
+
+
 def test_the_recorded_model_survives_saving(tmp_path: Path) -> None:
     model = load_folder(golden("model"), rope_precision="fp32")
     save_folder(model, tmp_path / "copy")

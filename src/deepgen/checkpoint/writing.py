@@ -73,11 +73,15 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def config_values(config: Any) -> dict[str, Any]:
-    """A diffusers or transformers configuration as the values of its file."""
+    """A diffusers or transformers configuration as the values of its file.
+
+    Without diffusers' own notes: by ``_use_default_values`` a reader would reset what the list
+    names, although it has been set since.
+    """
     if hasattr(config, "to_json_string"):
         values: dict[str, Any] = json.loads(config.to_json_string())
         return values
-    return {name: value for name, value in dict(config).items() if name != "_name_or_path"}
+    return {name: value for name, value in dict(config).items() if name[0] != "_"}
 
 
 def write_weights(
