@@ -34,8 +34,8 @@ class Condition:
 
     The public implementation lets padding take part in everything. All padding tokens of a row are
     one and the same vector, and neither the connector nor the DiT's context has positions, so the
-    row keeps that vector once, in front, and counts it (``model.md`` section 14.1): attention over
-    n equal keys is attention over one key whose logit is larger by ln n.
+    row keeps that vector once, in front, and counts it: attention over n equal keys is attention
+    over one key whose logit is larger by ln n.
     """
 
     prompt_embeds: Float[Tensor, "tokens channels"]
