@@ -184,7 +184,7 @@ def test_nothing_is_left_behind(outcomes: dict[str, Outcome], place: Path) -> No
 def test_the_first_refusal_of_a_fresh_process_comes_in_time(place: Path) -> None:
     before = os.times()
     ran = subprocess.run(
-        [sys.executable, "-m", "deepgen.cli.main", "edit", "a", "bomb.png"],
+        [sys.executable, "-m", "deepgen", "edit", "a", "bomb.png"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -39,12 +39,7 @@ class FoundModel:
                 check_side(name, side, max_side=self.max_side)
         default_side = round(math.sqrt(self.defaults.height * self.defaults.width))
         for own in references:
-            seen = reference_size(*own, default_side)
-            if max(seen) > self.max_side:
-                raise ValueError(
-                    f"a picture of {own[1]} x {own[0]} would be seen at {seen[1]} x {seen[0]}, but "
-                    f"sides may be at most {self.max_side} for this model; crop it"
-                )
+            reference_size(*own, default_side, max_side=self.max_side)
 
     def check_lengths(self, texts: Sequence[str]) -> None:
         """Refuse texts of more tokens than any prompt may have.

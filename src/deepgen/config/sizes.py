@@ -44,17 +44,28 @@ def dynamic(height: int, width: int, side: int) -> Size:
     return _round_up(height, 1), _round_up(width, 1)
 
 
-def reference_size(height: int, width: int, default_side: int) -> Size:
+def reference_size(height: int, width: int, default_side: int, *, max_side: int) -> Size:
     """The size a reference is seen in.
 
     Its own where both sides are multiples of 32 and its area is at most twice the model's side,
     squared; else :func:`fix_pixels` around the model's side.
+
+    Args:
+        max_side: Longest side that the model has positions for.
+
+    Raises:
+        ValueError: A side would be longer than that.
     """
     _check(height, width, default_side)
     fits = height * width <= (2 * default_side) ** 2
-    if fits and height % SIZE_UNIT == 0 and width % SIZE_UNIT == 0:
-        return height, width
-    return fix_pixels(height, width, default_side)
+    whole = height % SIZE_UNIT == 0 and width % SIZE_UNIT == 0
+    seen = (height, width) if fits and whole else fix_pixels(height, width, default_side)
+    if max(seen) > max_side:
+        raise ValueError(
+            f"a picture of {width} x {height} would be seen at {seen[1]} x {seen[0]}, but sides "
+            f"may be at most {max_side} for this model; crop it"
+        )
+    return seen
 
 
 def check_side(name: str, side: object, *, max_side: int | None = None) -> int:

@@ -204,10 +204,5 @@ def _size_of_latents(latents: Tensor, height: object, width: object) -> tuple[in
 
 def _reference(image: Image.Image, default_side: int, max_side: int) -> Reference:
     rgb = to_rgb(image)
-    height, width = reference_size(rgb.height, rgb.width, default_side)
-    if max(height, width) > max_side:
-        raise ValueError(
-            f"a reference of {rgb.width} x {rgb.height} would be seen at {width} x {height}, but "
-            f"the model has positions for sides of at most {max_side}; crop it"
-        )
+    height, width = reference_size(rgb.height, rgb.width, default_side, max_side=max_side)
     return Reference(image=rgb, height=height, width=width)

@@ -1,6 +1,6 @@
 """Train the mini, version 0: autoencoder, then VLM, bridge and DiT together on the flow.
 
-``python -m deepgen.recipes.mini RUN_FOLDER`` takes about two hours on two CPU cores. It may be
+``python -m deepgen.recipes.mini RUN_FOLDER`` takes a few hours on two CPU cores. It may be
 stopped at any time and goes on where it was when started again. ``RUN_FOLDER/model`` is what
 ``deepgen generate --model`` reads; ``RUN_FOLDER/preview.png`` shows how far it is. Needs the extra
 ``[mini]``.
@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--autoencoder-steps", type=int, default=5700)
-    parser.add_argument("--flow-steps", type=int, default=3000)
+    parser.add_argument("--flow-steps", type=int, default=2500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -1,4 +1,4 @@
-"""How well a mini draws what it never saw: held-out drawings and background edits, and a sheet.
+"""How well a mini draws: what it never saw, what it was trained for, and a sheet to look at.
 
 ``python -m deepgen.recipes.mini_report SHEET.png`` prints a JSON object and writes a contact sheet.
 Needs the extra ``[mini]``.
@@ -23,6 +23,7 @@ from deepgen.mini.version0 import (
     held_out_background_edit,
     held_out_drawing,
     held_out_pairs,
+    sample,
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.recipes.mini_reader import SHIPPED, load_reader, measure_reader
@@ -35,6 +36,7 @@ from deepgen.scoring.objects import (
 )
 
 SEEDS = 5
+FRESH = 200
 SHEET_COLUMNS = 10
 
 
@@ -66,6 +68,31 @@ def report(
                 shown += [(wanted, picture), (edit, edited)]
     total = len(pairs) * seeds
     return {name: count / total for name, count in hits.items()} | {"pictures": total}, shown
+
+
+def fresh_samples(
+    pipe: DeepGenPipeline, reader: ObjectClassifier, count: int = FRESH
+) -> dict[str, dict[str, float]]:
+    """Scenes, wordings and languages as in training, drawn anew: one or two objects, all tasks.
+
+    Returns:
+        For each task and number of objects, how many there were and the share whose objects, from
+        left to right, and background all came out.
+    """
+    right: dict[str, list[bool]] = {}
+    for index in range(count):
+        wanted = sample(index, "report")
+        source = None if wanted.source is None else draw(wanted.source)
+        picture = pipe(wanted.text, image=source, seed=index).images[0]
+        names = [thing.name for thing in sorted(wanted.target.things, key=lambda it: it.center[1])]
+        background = read_background(picture, BACKGROUNDS)[0]
+        right.setdefault(f"{wanted.task}, {len(names)}", []).append(
+            _labels(picture, reader) == names and background == wanted.target.background
+        )
+    return {
+        kind: {"count": len(each), "right": round(sum(each) / len(each), 3)}
+        for kind, each in sorted(right.items())
+    }
 
 
 def _read_edit(
@@ -118,7 +145,8 @@ def main() -> None:
     reader = load_reader(arguments.reader)
     figures, shown = report(pipe, reader, seeds=arguments.seeds)
     sheet(shown).save(arguments.sheet, optimize=True)
-    result = {"model": figures, "reader": measure_reader(reader, tuple(NAMES))}
+    fresh = fresh_samples(pipe, reader)
+    result = {"held out": figures, "fresh": fresh, "reader": measure_reader(reader, tuple(NAMES))}
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 
