@@ -1,7 +1,4 @@
-"""Pictures between people and model: reading, sizes, and tensors in [-1, 1].
-
-Sizes are always (height, width).
-"""
+"""PIL pictures and tensors in [-1, 1], both ways."""
 
 from __future__ import annotations
 
@@ -27,3 +24,11 @@ def to_image(pixels: Float[Tensor, "3 _height _width"]) -> Image.Image:
     """
     levels = (127.5 * pixels.float() + 128).clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+
+
+def resize(image: Image.Image, height: int, width: int) -> Image.Image:
+    """The whole picture at another size, by Pillow's own default, as the model was trained.
+
+    Bicubic, with its support widened for shrinking, so that nothing is skipped.
+    """
+    return image.resize((width, height), Image.Resampling.BICUBIC)

@@ -65,6 +65,8 @@ def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
     """
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(f"{name} ({image.width} x {image.height})")
+    if image.mode == "F":
+        raise ImageError(f"{name} has floating-point pixels, expected 8 or 16 bits; convert it")
     if min(image.size) < 1:
         raise ImageError(f"{name} is {image.width} x {image.height}, expected at least one pixel")
     try:
@@ -112,8 +114,6 @@ def _damaged(name: str, error: Exception) -> ImageError:
 
 def _opaque(image: Image.Image) -> Image.Image:
     """RGB of any mode, over white where it is transparent."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, expected 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;16"):
         return _from_deep(image)
     if image.mode == "CMYK":

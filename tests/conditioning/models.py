@@ -55,13 +55,6 @@ TINY_LAST_BRIDGE = BridgeConfig(
 )
 
 
-def error(ours: Tensor, reference: Tensor | np.ndarray[Any, Any]) -> float:
-    """Largest difference, relative to the largest value."""
-    reference = torch.as_tensor(reference)
-    assert ours.shape == reference.shape
-    return float((ours - reference).abs().max() / reference.abs().max())
-
-
 def tiny_tokenizer() -> Qwen2Tokenizer:
     """Bytes and special tokens only."""
     alphabet = sorted(Qwen2Tokenizer().backend_tokenizer.pre_tokenizer[1].alphabet())

@@ -9,11 +9,10 @@ from deepgen.config.model import BridgeConfig
 from tests.conditioning.models import (
     TINY_BRIDGE,
     TINY_LAST_BRIDGE,
-    error,
     golden_bridge,
     random_bridge,
 )
-from tests.shared import golden
+from tests.shared import error, golden
 
 TOLERANCE = 2e-5
 

@@ -12,7 +12,6 @@ from deepgen.conditioning.vision import (
     to_patches,
 )
 from tests.conditioning.models import (
-    error,
     golden_picture,
     golden_vlm,
     picture,
@@ -20,7 +19,7 @@ from tests.conditioning.models import (
     take_over,
     tiny_config,
 )
-from tests.shared import golden
+from tests.shared import error, golden
 
 TOLERANCE = 2e-5
 

@@ -15,7 +15,6 @@ from deepgen.types import Prompt
 from tests.conditioning.models import (
     TINY_BRIDGE,
     TINY_LAST_BRIDGE,
-    error,
     golden_bridge_config,
     golden_json,
     picture,
@@ -25,6 +24,7 @@ from tests.conditioning.models import (
     tiny_config,
     tiny_tokenizer,
 )
+from tests.shared import error
 
 THINK = torch.randn(4, 32, generator=torch.Generator().manual_seed(3))
 TAPS = (5, 3, 1)

@@ -63,7 +63,3 @@ def random_condition(tokens: int, *, padding: int = 0, seed: int = 0) -> Conditi
         pooled_prompt_embeds=torch.randn(24, generator=generator),
         padding=padding,
     )
-
-
-def relative(mine: Tensor, true: Tensor) -> float:
-    return float((mine - true).abs().max() / true.abs().max())

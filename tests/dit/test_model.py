@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from deepgen.config.model import DiTConfig
 from deepgen.dit import model
 from deepgen.dit.model import MODULATION_ROWS, DiT
 from deepgen.types import Condition, Latents
-from tests.dit.models import TINY, conditions, random_condition, relative, twins
+from tests.dit.models import TINY, conditions, random_condition, twins
+from tests.shared import error
 
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = 1e-5
@@ -34,17 +36,13 @@ def test_without_references_it_is_diffusers_transformer(changes: dict[str, Any])
     timesteps = torch.tensor([3.0, 700.0])
     mine = torch.stack(dit(list(noisy), timesteps, conditions(context, pooled), [[], []]))
     true = stock(noisy, context, pooled, timesteps, return_dict=False)[0]
-    assert relative(mine, true) <= PARITY
+    assert error(mine, true) <= PARITY
 
 
 def test_the_table_of_positions_begins_as_diffusers_does() -> None:
     _, stock = twins(sample_size=16, pos_embed_max_size=20)
-    own = DiT(DiTConfig(**{**dict(_fields()), "sample_size": 16, "pos_embed_max_size": 20}))
-    assert relative(own.pos_embed.pos_embed, stock.pos_embed.pos_embed) <= 1e-6
-
-
-def _fields() -> list[tuple[str, Any]]:
-    return [(name, getattr(TINY, name)) for name in TINY.__dataclass_fields__]
+    own = DiT(replace(TINY, sample_size=16, pos_embed_max_size=20))
+    assert error(own.pos_embed.pos_embed, stock.pos_embed.pos_embed) <= 1e-6
 
 
 def test_mixed_sizes_references_and_prompts_go_together() -> None:
@@ -66,7 +64,7 @@ def test_mixed_sizes_references_and_prompts_go_together() -> None:
             told[index : index + 1],
             references[index : index + 1],
         )
-        assert relative(together[index], alone) <= BATCHED
+        assert error(together[index], alone) <= BATCHED
 
 
 def test_what_is_prepared_once_is_what_every_step_would_compute() -> None:
@@ -81,7 +79,7 @@ def test_what_is_prepared_once_is_what_every_step_would_compute() -> None:
         mine = dit.velocity(noisy, step, prepared)
         true = dit(noisy, timesteps[step].expand(3), told, references)
         for each, expected in zip(mine, true, strict=True):
-            assert relative(each, expected) <= PARITY
+            assert error(each, expected) <= PARITY
 
 
 def test_sampling_on_an_accelerator_needs_no_mask() -> None:
@@ -108,11 +106,11 @@ def test_a_counted_padding_token_is_as_many_tokens() -> None:
     assert len(written.prompt_embeds) == 10
     noisy, time = latents((8, 8)), torch.tensor([300.0])
     mine, true = dit(noisy, time, [counted], [[]])[0], dit(noisy, time, [written], [[]])[0]
-    assert relative(mine, true) <= 1e-6
+    assert error(mine, true) <= 1e-6
     # Beside a longer row, too, where filling stands behind it.
     other = random_condition(14)
     beside, _ = dit(noisy * 2, time.expand(2), [counted, other], [[], []])
-    assert relative(beside, true) <= BATCHED
+    assert error(beside, true) <= BATCHED
 
 
 def test_lower_precisions_write_padding_out() -> None:
@@ -135,7 +133,7 @@ def test_rows_beyond_the_cache_go_one_after_the_other(monkeypatch: pytest.Monkey
     prepared = dit.prepare(told, [(8, 8)] * 3, time[:1], [[], [], []])
     assert [group.members for group in prepared] == [[0, 1], [2]]
     for mine, true in zip(dit(noisy, time, told, [[], [], []]), together, strict=True):
-        assert relative(mine, true) <= BATCHED
+        assert error(mine, true) <= BATCHED
 
 
 def test_n_equal_context_tokens_are_one_with_a_key_bias_of_ln_n() -> None:
@@ -155,7 +153,7 @@ def test_n_equal_context_tokens_are_one_with_a_key_bias_of_ln_n() -> None:
     bias[..., 4] = torch.tensor(7.0, dtype=torch.float64).log()
     group.key_bias = bias
     mine, true = dit.velocity(noisy, 0, [group])[0], dit.velocity(noisy, 0, whole)[0]
-    assert relative(mine, true) <= 1e-6
+    assert error(mine, true) <= 1e-6
 
 
 def test_the_order_of_context_tokens_means_nothing() -> None:
@@ -167,7 +165,7 @@ def test_the_order_of_context_tokens_means_nothing() -> None:
     )
     noisy, time = latents((8, 8)), torch.tensor([300.0])
     first, second = dit(noisy, time, [told], [[]])[0], dit(noisy, time, [shuffled], [[]])[0]
-    assert relative(first, second) <= PARITY
+    assert error(first, second) <= PARITY
 
 
 def test_the_order_of_references_means_nothing_and_their_content_does() -> None:
@@ -175,8 +173,8 @@ def test_the_order_of_references_means_nothing_and_their_content_does() -> None:
     noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
     one, two = latents((8, 12), (8, 12))
     first = dit(noisy, time, told, [[one, two]])[0]
-    assert relative(dit(noisy, time, told, [[two, one]])[0], first) <= PARITY
-    assert relative(dit(noisy, time, told, [[one, one]])[0], first) > 1e-3
+    assert error(dit(noisy, time, told, [[two, one]])[0], first) <= PARITY
+    assert error(dit(noisy, time, told, [[one, one]])[0], first) > 1e-3
 
 
 def test_k_equal_references_are_one_with_a_key_bias_of_ln_k() -> None:
@@ -188,7 +186,7 @@ def test_k_equal_references_are_one_with_a_key_bias_of_ln_k() -> None:
     group.key_bias = torch.zeros(1, 1, 1, 16 + 8 + 9)
     group.key_bias[..., 16:24] = torch.tensor(3.0).log()
     true = dit(noisy, time, told, [[reference] * 3])[0]
-    assert relative(dit.velocity(noisy, 0, [group])[0], true) <= PARITY
+    assert error(dit.velocity(noisy, 0, [group])[0], true) <= PARITY
 
 
 @pytest.mark.parametrize("part", ["add_q_proj.weight", "norm_added_q.weight"])
@@ -244,16 +242,22 @@ def test_torch_compile_takes_the_blocks_as_one_graph() -> None:
     # In a process of its own, because the checks of shapes in this one are no part of the code.
     code = """
 import torch
-from tests.dit.test_model import latents, random_condition, relative, twins
+from tests.dit.test_model import error, latents, random_condition, twins
 dit, _ = twins()
 noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
 references = [latents((4, 8))]
 before = dit(noisy, time, told, references)[0]
 dit.compile_blocks(backend="aot_eager")
-print(relative(dit(noisy, time, told, references)[0], before))
+print(error(dit(noisy, time, told, references)[0], before))
 """
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) <= PARITY
+
+
+def test_a_reference_that_cannot_be_cut_into_patches_is_refused() -> None:
+    dit, _ = twins()
+    with pytest.raises(ValueError, match="7 x 8 cannot be cut"):
+        dit(latents((8, 8)), torch.tensor([300.0]), [random_condition(9)], [latents((7, 8))])

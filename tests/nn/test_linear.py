@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from deepgen.nn import linear
 from deepgen.nn.linear import Linear
@@ -14,12 +15,15 @@ def test_the_faster_kernel_computes_the_same(monkeypatch: pytest.MonkeyPatch, bi
     layer = Linear(24, 40, bias=bias)
     # Not contiguous, as the tokens of a longer sequence are.
     tokens = torch.randn(2, 9, 24)[:, :5]
-    with torch.no_grad():
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU]) as seen:
         mine = layer(tokens)
+    with torch.no_grad():
         true = nn.functional.linear(tokens.double(), layer.weight.double())
         true += 0 if layer.bias is None else layer.bias.double()
     assert (mine - true).abs().max() <= 1e-6 * true.abs().max()
     assert mine.shape == (2, 5, 40)
+    if torch.backends.mkldnn.is_available():
+        assert any("mkldnn" in each.key for each in seen.key_averages())
 
 
 def test_gradients_flow_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,5 +119,8 @@ def test_a_saved_pipeline_draws_the_same(tmp_path: Path) -> None:
         "width": 64,
         "output_type": "pt",
     }
+    mine, theirs = again.model.state_dict(), pipeline().model.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     first = pipeline()("a cat", **arguments).images
-    assert error(again("a cat", **arguments).images, first) <= 1e-6
+    # Files are mapped as they lie, and kernels round by how their operands are aligned.
+    assert error(again("a cat", **arguments).images, first) <= 1e-5

@@ -18,6 +18,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates(padding: str) -> None:
     prompts = ["a cat", "two dogs under a very old tree", ""]
     together = pipeline()(prompts, seed=7, padding=padding, **FAST).images
     for index, prompt in enumerate(prompts):
+        pipeline().model.conditioner.forget()
         alone = pipeline()(prompt, seed=7 + index, padding=padding, **FAST).images[0]
         assert (together[index] - alone).abs().max() <= TOLERANCE
 
@@ -39,6 +40,7 @@ def test_edits_of_different_sizes_and_numbers_of_references_go_together() -> Non
 
 def test_pair_is_batch_for_a_single_picture() -> None:
     pair = pipeline()("a cat", seed=0, padding="pair", **FAST).images
+    pipeline().model.conditioner.forget()
     batch = pipeline()("a cat", seed=0, padding="batch", **FAST).images
     assert torch.equal(pair, batch)
     none = pipeline()("a cat", seed=0, padding="none", **FAST).images
@@ -50,6 +52,10 @@ def test_guidance_of_one_is_the_prompt_alone() -> None:
     first = pipeline()("a cat", guidance_scale=1.0, negative_prompt="dog", **options).images
     second = pipeline()("a cat", guidance_scale=0.5, negative_prompt="tree", **options).images
     assert torch.equal(first, second)
+    guided = pipeline()("a cat", guidance_scale=1 + 1e-6, negative_prompt="dog", **options).images
+    assert (first - guided).abs().max() <= TOLERANCE
+    strong = pipeline()("a cat", guidance_scale=5.0, negative_prompt="dog", **options).images
+    assert (first - strong).abs().max() > 100 * TOLERANCE
 
 
 def test_equal_prompts_on_both_sides_make_the_scale_irrelevant() -> None:
@@ -173,7 +179,58 @@ def test_repeated_prompts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None
         return original(tokens, *arguments)
 
     monkeypatch.setattr(vlm, "forward", count)
+    pipeline().model.conditioner.forget()
     pipeline()(["a new prompt"] * 3, seed=0, num_images_per_prompt=2, **FAST)
-    assert sum(rows) <= 2
+    # The prompt and the empty negative one.
+    assert sum(rows) == 2
     pipeline()("a new prompt", seed=1, **FAST)
-    assert sum(rows) <= 2
+    assert sum(rows) == 2
+
+
+def test_a_picture_does_not_depend_on_earlier_calls() -> None:
+    conditioner = pipeline().model.conditioner
+    conditioner.forget()
+    fresh = pipeline()("two dogs under a tree", seed=3, **FAST).images
+    conditioner.forget()
+    pipeline()(["a cat", "a very long sentence about nothing at all"], seed=8, **FAST)
+    later = pipeline()("two dogs under a tree", seed=3, **FAST).images
+    assert torch.equal(fresh, later)
+
+
+def test_results_are_ordinary_tensors() -> None:
+    images = pipeline()("a cat", seed=0, **FAST).images
+    images.mul_(2).requires_grad_().sum().backward()
+
+
+def test_a_bridge_that_says_nothing_makes_the_prompt_irrelevant() -> None:
+    bridge = pipeline().model.conditioner.bridge
+    own = {name: value.detach().clone() for name, value in bridge.state_dict().items()}
+    with torch.no_grad():
+        for projector in (bridge.projector_2, bridge.projector_3):
+            for value in projector.parameters():
+                value.zero_()
+    try:
+        first, second = (
+            pipeline()(prompt, seed=0, padding="none", **FAST).images for prompt in ("cat", "dog")
+        )
+    finally:
+        bridge.load_state_dict(own)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, pipeline()("dog", seed=0, padding="none", **FAST).images)
+
+
+def test_latents_of_the_callback_stay_when_it_interrupts() -> None:
+    def stop(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipe.interrupt()
+        return {"latents": torch.zeros_like(tensors["latents"])}
+
+    options = {**FAST, "output_type": "latent"}
+    assert not pipeline()("a cat", seed=0, callback_on_step_end=stop, **options).images.any()
+
+
+def test_latents_of_another_shape_from_the_callback_are_refused() -> None:
+    def shrink(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> dict[str, Any]:
+        return {"latents": tensors["latents"][..., :4]}
+
+    with pytest.raises(ValueError, match="the callback's latents"):
+        pipeline()("a cat", seed=0, callback_on_step_end=shrink, **FAST)

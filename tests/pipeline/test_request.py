@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +19,7 @@ def parse(prompt: str | list[str], image: object = None, **options: object) -> l
         "height": None,
         "width": None,
         "latents": None,
+        "channels": 16,
         "defaults": DEFAULTS,
         "max_side": 6144,
         **options,
@@ -78,7 +80,12 @@ def test_given_latents_fix_the_size() -> None:
         ({"height": 6176}, "at most 6144"),
         ({"height": 512.0}, "got 512.0"),
         ({"negative_prompt": ["a", "b"]}, "1 prompts need as many negatives, got 2"),
+        ({"negative_prompt": [None]}, "negative_prompt must be"),
+        ({"negative_prompt": 5}, "negative_prompt must be"),
         ({"latents": torch.zeros(16, 8, 8)}, "latents must be"),
+        ({"latents": torch.zeros(1, 4, 8, 8)}, "16, height / 8"),
+        ({"latents": np.zeros((1, 16, 8, 8))}, "got ndarray"),
+        ({"latents": torch.full((1, 16, 8, 8), math.nan)}, "finite"),
         ({"latents": torch.zeros(1, 16, 8, 8), "height": 96}, "latents are for height 64"),
     ],
 )
@@ -92,8 +99,13 @@ def test_pictures_that_do_not_match_the_prompts_are_refused() -> None:
         parse(["a", "b"], [SQUARE])
     with pytest.raises(ValueError, match="must be a PIL image"):
         parse("a", "cat.png")
-    with pytest.raises(ValueError, match="non-empty list"):
-        parse([])
+    with pytest.raises(ValueError, match="got a str"):
+        parse("a", "cat.png")
+    with pytest.raises(ValueError, match="got a ndarray"):
+        parse("a", np.zeros((8, 8, 3)))
+    for prompts in ([], None, [1]):
+        with pytest.raises(ValueError, match="non-empty list"):
+            parse(prompts)  # type: ignore[arg-type]
 
 
 def test_a_reference_too_long_for_the_positions_is_refused() -> None:
@@ -106,6 +118,8 @@ def test_a_reference_too_long_for_the_positions_is_refused() -> None:
     [
         (0, None, None, "at least 1, got 0"),
         (2.5, None, None, "whole number"),
+        ("2", None, None, "whole number"),
+        (None, [1], None, "finite"),
         (None, math.nan, None, "finite"),
         (None, math.inf, None, "finite"),
         (None, -1.0, None, "at least 0"),
@@ -130,6 +144,22 @@ def test_without_a_seed_one_is_drawn_from_torchs_own_generator() -> None:
     _, again = noise_generators(1, None, None)
     assert first == again
     assert noise_generators(1, None, None)[1] != first
+
+
+def test_seeds_of_numpy_are_seeds() -> None:
+    assert noise_generators(2, np.int64(40), None)[1] == [40, 41]
+
+
+def test_no_seed_makes_given_latents_again() -> None:
+    before = torch.get_rng_state()
+    assert noise_generators(2, None, None, drawn=False)[1] == [None, None]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("generator", [1, [1], "cpu"])
+def test_what_is_no_generator_is_refused(generator: object) -> None:
+    with pytest.raises(ValueError, match="generator"):
+        noise_generators(1, None, generator)
 
 
 def test_seed_and_generator_together_are_refused() -> None:

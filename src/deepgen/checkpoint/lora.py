@@ -75,6 +75,7 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
         raise CheckpointError(f"{file.name} is no LoRA adapter that is understood: {kinds}")
     for weight, delta in updates:
         weight.copy_(weight.float() + delta.to(weight.device))
+    model.conditioner.forget()
     return len(updates)
 
 
@@ -126,6 +127,8 @@ def _target(model: DeepGen, name: str, file: Path) -> Tensor:
     while wrapper := next((each for each in WRAPPERS if plain.startswith(each)), None):
         plain = plain.removeprefix(wrapper)
     root = next((each for each in roots if plain.startswith(each)), "transformer.")
+    if plain.startswith("vlm.visual."):
+        model.conditioner.vlm.require_vision()
     try:
         weight = roots[root].get_parameter(f"{plain.removeprefix(root)}.weight")
     except AttributeError:

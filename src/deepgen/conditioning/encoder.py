@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,9 @@ from deepgen.types import Condition, Pixels, Prompt
 # One entry of the released model is 2 to 10 MB; 16 hold the negatives and the prompts that
 # someone is trying seeds and settings with, and stay small beside the weights.
 CACHED_CONDITIONS = 16
+
+Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
 
 PromptKey = tuple[str, tuple[bytes, ...]]
 """A prompt's identity: its text and the digests of its references."""
@@ -71,9 +74,15 @@ class Conditioner(nn.Module):
         """What the conditions are computed in."""
         return self.bridge.projector_1.weight.dtype
 
+    def forget(self) -> None:
+        """Drop what was computed before; weights that someone writes to are noticed by themselves,
+        unless they were loaded in inference mode.
+        """
+        self._cache.clear()
+
     def train(self, mode: bool = True) -> Conditioner:
         """Switch between training and inference, and forget what was computed before."""
-        self._cache.clear()
+        self.forget()
         super().train(mode)
         return self
 
@@ -153,32 +162,49 @@ class Conditioner(nn.Module):
         found = {each: value for each, value in conditions.items() if value is not None}
         if not missing:
             return found
-        prompts = list(dict.fromkeys(key for key, _ in missing))
-        features = dict(zip(prompts, self._read(prompts, rows, pixels), strict=True))
-        computed = self.bridge(
-            [features[key] for key, _ in missing],
-            [count for _, count in missing],
-            self._pad_feature(caching) if any(count for _, count in missing) else None,
+
+        def run(compute: Callable[[list[Key]], Sequence[T]], keys: Iterable[Key]) -> dict[Key, T]:
+            """Each key once. What is kept is computed alone: in a batch it would be rounded as its
+            mates have it, and a picture would depend on what was asked for before.
+            """
+            distinct = list(dict.fromkeys(keys))
+            batches = [[key] for key in distinct] if caching else [distinct] if distinct else []
+            return {
+                key: value
+                for batch in batches
+                for key, value in zip(batch, compute(batch), strict=True)
+            }
+
+        prompts = [key for key, _ in missing]
+        seen = run(
+            lambda digests: self.vlm.encode_references([pixels[each] for each in digests]),
+            (digest for _, images in prompts for digest in images),
         )
-        found.update(zip(missing, computed, strict=True))
+        features = run(lambda keys: self._read(keys, rows, seen), prompts)
+        pad = self._pad_feature(caching) if any(count for _, count in missing) else None
+        computed = run(
+            lambda padded: self.bridge(
+                [features[key] for key, _ in padded],
+                [count for _, count in padded],
+                pad if any(count for _, count in padded) else None,
+            ),
+            missing,
+        )
         if caching:
-            for each in missing:
-                self._cache.put(each, found[each])
-        return found
+            for each, condition in computed.items():
+                self._cache.put(each, condition)
+        return {**found, **computed}
 
     def _read(
         self,
         prompts: Sequence[PromptKey],
         rows: dict[PromptKey, TokenRow],
-        pixels: dict[bytes, Pixels],
+        seen: dict[bytes, Float[Tensor, "_ width"]],
     ) -> list[Float[Tensor, "_ features"]]:
-        """VLM features of each prompt; every picture goes through the vision tower once."""
-        digests = list(dict.fromkeys(digest for _, images in prompts for digest in images))
-        images = self.vlm.encode_references([pixels[each] for each in digests]) if digests else []
-        by_digest = dict(zip(digests, images, strict=True))
+        """VLM features of each prompt."""
         features: list[Tensor] = self.vlm(
             [rows[key] for key in prompts],
-            [[by_digest[digest] for digest in images] for _, images in prompts],
+            [[seen[digest] for digest in images] for _, images in prompts],
             self.bridge.meta_queries,
         )
         return features

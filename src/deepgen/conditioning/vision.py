@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
 )
 
-from deepgen.config.model import RopePrecision
+from deepgen.config.model import SIZE_UNIT, RopePrecision
 from deepgen.types import Pixels
 
 PATCH = 14
@@ -24,7 +25,7 @@ FRAMES = 2
 """Frames per patch: the tower reads video, where a picture is a frame seen twice."""
 # A token of 2 x 2 patches of 14 pixels is to stand for 32 pixels, so that the VLM and the DiT
 # (VAE by 8, patch 2) cut the picture along the same lines.
-SHRINK = MERGE * PATCH / 32
+SHRINK = MERGE * PATCH / SIZE_UNIT
 
 # Statistics of CLIP's training pictures (Radford et al. 2021), which Qwen2.5-VL was trained with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -93,6 +94,7 @@ def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
     found = {name: getattr(vision, name) for name in expected}
     if found != expected:
         raise ValueError(f"the vision tower must have {expected}, got {found}")
+    vision = copy.deepcopy(vision)
     vision._attn_implementation = "sdpa"
     return VisionTower(vision)
 

@@ -174,7 +174,7 @@ class VisionLanguageModel(nn.Module):
         return weight
 
     def attach_vision(self, tower: VisionTower) -> None:
-        """Take a vision tower; rotary embedding and attention become those of this model."""
+        """Take a vision tower; its rotary embedding becomes that of this model."""
         vision: Any = tower.config
         tower.rotary_pos_emb = VisionRotary(
             vision.hidden_size // vision.num_heads, self.rope_precision

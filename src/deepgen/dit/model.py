@@ -251,10 +251,11 @@ class DiT(nn.Module):
         for group in groups.values():
             height, width = sizes[group[0]]
             patch = self.config.patch_size
-            if height % patch or width % patch:
-                raise ValueError(
-                    f"latents of {height} x {width} cannot be cut into {patch} x {patch}"
-                )
+            for tall, wide in [sizes[group[0]], *(e.shape[1:] for e in references[group[0]])]:
+                if tall % patch or wide % patch:
+                    raise ValueError(
+                        f"latents of {tall} x {wide} cannot be cut into {patch} x {patch}"
+                    )
             cells = height * width + sum(
                 each.shape[1] * each.shape[2] for each in references[group[0]]
             )

@@ -23,7 +23,7 @@ from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step, euler
-from deepgen.images import to_image, to_pixels
+from deepgen.images import resize, to_image, to_pixels
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import guided_velocity, schedules
 from deepgen.pipeline.request import (
@@ -33,6 +33,7 @@ from deepgen.pipeline.request import (
     Request,
     Sampling,
     noise_generators,
+    parse_count,
     parse_requests,
     parse_sampling,
 )
@@ -189,7 +190,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     # -- generation ------------------------------------------------------------------------------
 
-    @torch.inference_mode()
+    # Not inference mode: what comes out may be trained on, and weights that move must keep count of
+    # who writes to them.
+    @torch.no_grad()
     def __call__(
         self,
         prompt: Prompts,
@@ -209,7 +212,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
-    ) -> DeepGenPipelineOutput:
+    ) -> DeepGenPipelineOutput | Any:
         """Make pictures.
 
         Args:
@@ -232,7 +235,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 ``latent`` (scaled latents, undecoded).
             padding: How the two prompts of a picture pad each other; None is the model's default.
             callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after every
-                step; a returned ``{"latents": ...}`` replaces them; raising cancels the call.
+                step; a returned ``{"latents": ...}`` replaces them; raising cancels the call. Where
+                the schedule depends on the size, pictures of each size have steps of their own,
+                one size after another.
             callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (where the
                 latents are heading) and ``preview`` (those decoded, as PIL pictures) the callback
                 gets.
@@ -247,10 +252,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         unknown = set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
         if unknown:
             raise ValueError(f"callbacks can have {CALLBACK_TENSORS}, not {sorted(unknown)}")
-        if num_images_per_prompt < 1:
-            raise ValueError(
-                f"num_images_per_prompt must be at least 1, got {num_images_per_prompt}"
-            )
+        per_prompt = parse_count("num_images_per_prompt", num_images_per_prompt)
         sampling = parse_sampling(num_inference_steps, guidance_scale, padding, model.defaults)
         requests = parse_requests(
             prompt,
@@ -259,19 +261,20 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             height=height,
             width=width,
             latents=latents,
+            channels=model.dit.config.in_channels,
             defaults=model.defaults,
             max_side=model.max_side,
         )
-        count = len(requests) * num_images_per_prompt
+        count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
             raise ValueError(f"{count} pictures need as many latents, got {latents.shape[0]}")
-        generators, seeds = noise_generators(count, seed, generator)
+        generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
         self._interrupt = False
 
         pixels = [self._reference_pixels(request) for request in requests]
         positive, negative = self._conditions(requests, pixels, sampling)
         references = self._encode(pixels)
-        pictures = [request for request in requests for _ in range(num_images_per_prompt)]
+        pictures = _repeat(requests, per_prompt)
         noise = (
             list(latents.to(self.device, torch.float32))
             if latents is not None
@@ -279,21 +282,21 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         final = self._denoise(
             noise,
-            _repeat(positive, num_images_per_prompt),
-            _repeat(negative, num_images_per_prompt),
-            _repeat(references, num_images_per_prompt),
+            _repeat(positive, per_prompt),
+            _repeat(negative, per_prompt),
+            _repeat(references, per_prompt),
             sampling,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
         images = self._finish(final, pictures, output_type)
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
-        return output if return_dict else (images,)  # type: ignore[return-value]
+        return output if return_dict else (images,)
 
     def _reference_pixels(self, request: Request) -> tuple[Pixels, ...]:
         """References as the model sees them: resized whole, [-1, 1], on the device."""
         return tuple(
-            to_pixels(each.image.resize((each.width, each.height))).to(self.device)
+            to_pixels(resize(each.image, each.height, each.width)).to(self.device)
             for each in request.references
         )
 
@@ -319,7 +322,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not any(pixels):
             return [[] for _ in pixels]
         with self._working(self.model.vae):
-            return [self.model.vae.encode(list(own)) for own in pixels]
+            latents = iter(self.model.vae.encode([each for own in pixels for each in own]))
+        return [[next(latents) for _ in own] for own in pixels]
 
     def _noise(self, pictures: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
         channels = self.model.dit.config.in_channels
@@ -358,18 +362,20 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                     sigmas,
                     sampling.guidance_scale,
                 )
+                replaced = False
                 for step in euler(velocity, start, sigmas):
                     if callback is not None:
-                        self._call_back(callback, callback_inputs, step)
+                        replaced = self._call_back(callback, callback_inputs, step)
                     bar.update()
                     if self._interrupt:
                         break
-            finished = step.clean_latents if self._interrupt else step.latents
+            cut_short = self._interrupt and not replaced
+            finished = step.clean_latents if cut_short else step.latents
             result.update(zip(members, finished, strict=True))
         return [result[index] for index in range(len(noise))]
 
-    def _call_back(self, callback: StepCallback, inputs: Sequence[str], step: Step) -> None:
-        """Show the callback what it asked for, and take back what it changed."""
+    def _call_back(self, callback: StepCallback, inputs: Sequence[str], step: Step) -> bool:
+        """Show the callback what it asked for; return whether it put other latents in place."""
         tensors: dict[str, Any] = {}
         if "latents" in inputs:
             tensors["latents"] = _stack(step.latents)
@@ -377,13 +383,18 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             tensors["clean_latents"] = _stack(step.clean_latents)
         if "preview" in inputs:
             with self._working(self.model.vae):
-                tensors["preview"] = [to_image(each) for each in self._decode(step.clean_latents)]
+                tensors["preview"] = [
+                    to_image(e) for e in self.model.vae.decode(step.clean_latents)
+                ]
         changed = callback(self, step.index, 1000 * step.sigma, tensors) or {}
-        if "latents" in changed:
-            step.latents[:] = list(changed["latents"])
-
-    def _decode(self, latents: Sequence[Latents]) -> list[Tensor]:
-        return self.model.vae.decode(list(latents))
+        if "latents" not in changed:
+            return False
+        latents = list(changed["latents"])
+        own, theirs = [e.shape for e in step.latents], [e.shape for e in latents]
+        if own != theirs:
+            raise ValueError(f"the callback's latents must be of shapes {own}, got {theirs}")
+        step.latents[:] = latents
+        return True
 
     def _finish(
         self, latents: list[Latents], pictures: Sequence[Request], output_type: str
@@ -392,7 +403,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if output_type == "latent":
             return _stack(latents)
         with self._working(self.model.vae):
-            decoded = [each.float() for each in self._decode(latents)]
+            decoded = self.model.vae.decode(latents)
         if output_type == "pil":
             return [
                 _shown(to_image(each), request)
@@ -409,8 +420,7 @@ def _shown(image: Image.Image, request: Request) -> Image.Image:
     """An edit in the size of the picture it was made from."""
     if request.shown_size is None:
         return image
-    height, width = request.shown_size
-    return image.resize((width, height))
+    return resize(image, *request.shown_size)
 
 
 def _stack(pictures: list[Tensor]) -> Tensor | list[Tensor]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Generator, Tensor
@@ -53,13 +54,14 @@ class Sampling:
 
 
 def parse_requests(
-    prompt: Prompts,
+    prompt: object,
     image: object,
     *,
-    negative_prompt: Prompts | None,
+    negative_prompt: object,
     height: object,
     width: object,
-    latents: Tensor | None,
+    latents: object,
+    channels: int,
     defaults: GenerationDefaults,
     max_side: int,
 ) -> list[Request]:
@@ -69,19 +71,18 @@ def parse_requests(
     in, and shown at the size of the user's picture; given ``latents`` fix the size.
 
     Args:
-        latents: Initial noise ``[batch, channels, height / 8, width / 8]``, only its shape is used.
+        latents: Initial noise ``[batch, channels, height / 8, width / 8]``, or None.
+        channels: Of the model's latents.
         max_side: Longest side in pixels that the model has positions for.
 
     Raises:
         ValueError: What was found, what was expected.
     """
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
-    if not prompts or not all(isinstance(text, str) for text in prompts):
-        raise ValueError(f"prompt must be a string or a non-empty list of strings, got {prompt!r}")
+    prompts = _texts("prompt", prompt)
     pictures = _per_prompt(image, prompts, single=isinstance(prompt, str))
     negatives = _negatives(negative_prompt, pictures, defaults)
     if latents is not None:
-        height, width = _size_of_latents(latents, height, width)
+        height, width = _size_of_latents(latents, channels, height, width)
     default_side = round(math.sqrt(defaults.height * defaults.width))
     requests = []
     for text, negative, own in zip(prompts, negatives, pictures, strict=True):
@@ -109,44 +110,71 @@ def parse_requests(
 
 def parse_sampling(
     steps: object,
-    guidance_scale: float | None,
+    guidance_scale: object,
     padding: str | None,
     defaults: GenerationDefaults,
 ) -> Sampling:
     """Check and complete the settings that all pictures of a call share."""
     steps = defaults.num_inference_steps if steps is None else steps
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"num_inference_steps must be a whole number of at least 1, got {steps!r}")
-    guidance = defaults.guidance_scale if guidance_scale is None else float(guidance_scale)
+    steps = parse_count("num_inference_steps", steps)
+    scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+    guidance = float(scale) if isinstance(scale, int | float | np.number) else math.nan
     if not math.isfinite(guidance) or guidance < 0:
-        raise ValueError(f"guidance_scale must be a finite number of at least 0, got {guidance}")
+        raise ValueError(f"guidance_scale must be a finite number of at least 0, got {scale!r}")
     for known in PADDINGS:
         if known == (padding or defaults.padding):
             return Sampling(steps=steps, guidance_scale=guidance, padding=known)
     raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
 
 
+def parse_count(name: str, value: object) -> int:
+    """A whole number of at least 1; numpy's are taken too.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
 def noise_generators(
-    count: int, seed: int | None, generator: Generators
+    count: int, seed: object, generator: object, *, drawn: bool = True
 ) -> tuple[list[Generator], list[int | None]]:
     """One generator per picture, and the seed each picture can be made again with.
 
     Picture *i* of a call uses ``seed + i``. Without a seed and a generator one is drawn from
-    torch's global generator, so ``torch.manual_seed`` is enough for a repeatable script.
+    torch's global generator, so ``torch.manual_seed`` is enough for a repeatable script. Where no
+    noise is ``drawn``, because latents are given, no seed makes the picture again.
     """
     if generator is not None:
         if seed is not None:
             raise ValueError("give either seed or generator, not both")
-        generators = [generator] * count if isinstance(generator, Generator) else list(generator)
+        given = list(generator) if isinstance(generator, Sequence) else [generator] * count
+        if len(given) != count:
+            raise ValueError(f"{count} pictures need {count} generators, got {len(given)}")
+        generators = [each for each in given if isinstance(each, Generator)]
         if len(generators) != count:
-            raise ValueError(f"{count} pictures need {count} generators, got {len(generators)}")
+            raise ValueError(f"generator must be torch.Generator or a list, got {generator!r}")
         return generators, [None] * count
+    if seed is None and not drawn:
+        return [], [None] * count
     if seed is None:
         seed = int(torch.randint(2**31, ()).item())
+    seed = int(seed) if isinstance(seed, np.integer) else seed
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= 2**63 - count:
         raise ValueError(f"seed must be a whole number from 0 to 2^63 - {count}, got {seed!r}")
     seeds = [seed + index for index in range(count)]
-    return [Generator().manual_seed(value) for value in seeds], list(seeds)
+    generators = [Generator().manual_seed(value) for value in seeds]
+    return generators, list(seeds) if drawn else [None] * count
+
+
+def _texts(name: str, value: object) -> list[str]:
+    """One text or several, as a list."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not texts or not all(isinstance(e, str) for e in texts):
+        raise ValueError(f"{name} must be a string or a non-empty list of strings, got {value!r}")
+    return list(texts)
 
 
 def _per_prompt(
@@ -167,16 +195,16 @@ def _pictures(value: object) -> tuple[Image.Image, ...]:
     """One picture or several, as a tuple."""
     if isinstance(value, Image.Image):
         return (value,)
-    pictures = []
-    for each in value if isinstance(value, Sequence) else (value,):
+    pictures = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for each in pictures:
         if not isinstance(each, Image.Image):
-            raise ValueError(f"image must be a PIL image or a list of them, got {each!r}")
-        pictures.append(each)
-    return tuple(pictures)
+            kind = type(each).__name__
+            raise ValueError(f"image must be a PIL image or a list of them, got a {kind}")
+    return pictures
 
 
 def _negatives(
-    negative_prompt: Prompts | None,
+    negative_prompt: object,
     pictures: list[tuple[Image.Image, ...]],
     defaults: GenerationDefaults,
 ) -> list[str]:
@@ -184,17 +212,22 @@ def _negatives(
         return [defaults.edit_negative_prompt if own else "" for own in pictures]
     if isinstance(negative_prompt, str):
         return [negative_prompt] * len(pictures)
-    negatives = list(negative_prompt)
+    negatives = _texts("negative_prompt", negative_prompt)
     if len(negatives) != len(pictures):
         raise ValueError(f"{len(pictures)} prompts need as many negatives, got {len(negatives)}")
     return negatives
 
 
-def _size_of_latents(latents: Tensor, height: object, width: object) -> tuple[int, int]:
-    if latents.ndim != 4:
+def _size_of_latents(
+    latents: object, channels: int, height: object, width: object
+) -> tuple[int, int]:
+    if not isinstance(latents, Tensor) or latents.ndim != 4 or latents.shape[1] != channels:
+        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
         raise ValueError(
-            f"latents must be [batch, channels, height / 8, width / 8], got {list(latents.shape)}"
+            f"latents must be a tensor [batch, {channels}, height / 8, width / 8], got {found}"
         )
+    if not latents.isfinite().all():
+        raise ValueError("latents must be finite, got NaN or infinity among them")
     size = latents.shape[2] * LATENT_SCALE, latents.shape[3] * LATENT_SCALE
     for name, side, given in (("height", size[0], height), ("width", size[1], width)):
         if given is not None and given != side:
