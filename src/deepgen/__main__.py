@@ -1,8 +1,18 @@
-"""``python -m deepgen`` is ``deepgen``."""
+"""``python -m deepgen`` is ``deepgen``. Importing takes a moment, which may be interrupted."""
 
 import sys
 
-from deepgen.cli.main import main
+
+def run() -> int:
+    """Run the command line of this process and return its exit code."""
+    try:
+        from deepgen.cli.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        sys.stderr.write("error: interrupted\n")
+        return 130
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

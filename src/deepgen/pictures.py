@@ -38,7 +38,8 @@ def read_image(path: Path) -> Image.Image:
     try:
         start = _start_of_file(path)
         with warnings.catch_warnings():
-            # Its threshold is lower than ours and only warns; ours refuses, in to_rgb.
+            # Of a large picture, below our own threshold, and of damage, which an error tells.
+            warnings.filterwarnings("ignore", module="PIL")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=_known_formats()) as image:
                 return to_rgb(image, name=str(path))
@@ -46,8 +47,8 @@ def read_image(path: Path) -> Image.Image:
         raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is no picture: it starts with {start!r}, and none of {', '.join(FORMATS)} "
-            "does so; convert it to one of these"
+            f"{path} is no picture, or a damaged one: it starts with {start!r}, and cannot be read "
+            f"as any of {', '.join(FORMATS)}; convert it to one of these"
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(str(path)) from None
@@ -130,10 +131,12 @@ def _from_deep(image: Image.Image) -> Image.Image:
 
     Mode ``I`` does not say how deep it is; where no value exceeds 255 it is taken for 8 bits.
     """
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
+    levels = values.astype(np.uint16) if values.dtype != np.int32 else values.clip(0, 65535)
     if image.mode != "I" or values.max() > 255:
-        values /= 257
-    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+        # In whole numbers and in place: a large scan in floating point takes gigabytes.
+        levels = levels // 257 + (levels % 257 > 128)
+    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:

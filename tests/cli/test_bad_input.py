@@ -53,6 +53,15 @@ CASES = [
     ("no number", ["generate", "a", "--height", "tall"], "tall"),
     ("beyond the positions", ["generate", "a", "--width", "2048"], "at most 1024"),
     ("no steps", ["generate", "a", "--steps", "0"], "--steps"),
+    ("endless steps", ["generate", "a", "--steps", "3000000000"], "--steps"),
+    ("endless pictures", ["generate", "a", "--num-images", "20000000"], "--num-images"),
+    ("output name too long", ["generate", "a", "--output", "y" * 300 + ".png"], "too long"),
+    ("model name too long", ["generate", "a", "--model", "x" * 300], "too long"),
+    (
+        "prompt long, vocabulary damaged",
+        ["generate", "a b " * 3000, "--model", "garbled"],
+        "garbled",
+    ),
     ("NaN guidance", ["generate", "a", "--guidance", "nan"], "got nan"),
     ("infinite guidance", ["generate", "a", "--guidance", "inf"], "got inf"),
     ("no pictures wanted", ["generate", "a", "--num-images", "0"], "--num-images"),
@@ -84,11 +93,24 @@ CASES = [
     ("model unknown to the hub", ["info", "nobody/nothing"], "nobody/nothing"),
     ("model without a part", ["info", "partless"], "vae/diffusion_pytorch_model.safetensors"),
     ("model without its index", ["info", "folder.png"], "model_index.json"),
+    ("model without words", ["generate", "a", "--model", "wordless"], "tokenizer.json is missing"),
     ("model a pickle", ["generate", "a", "--model", "pickled"], "pickles can run code"),
     ("model truncated", ["generate", "a", "--model", "truncated"], "truncated"),
     ("model with a lying header", ["info", "lying"], "transformer"),
     ("model linking outside", ["generate", "a", "--model", "linking"], "link out of the folder"),
 ]
+
+
+MODELS = (
+    "whole",
+    "partless",
+    "pickled",
+    "truncated",
+    "lying",
+    "linking",
+    "wordless",
+    "garbled",
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +137,7 @@ def make_pictures(folder: Path) -> None:
 
 def make_models(folder: Path) -> None:
     """Copies of a model, each spoilt in one way."""
-    for name in ("whole", "partless", "pickled", "truncated", "lying", "linking"):
+    for name in MODELS:
         shutil.copytree(golden("model"), folder / name)
     weights = "diffusion_pytorch_model.safetensors"
     (folder / "partless" / "vae" / weights).unlink()
@@ -127,6 +149,9 @@ def make_models(folder: Path) -> None:
     ):
         path = folder / name / "transformer" / weights
         path.write_bytes(change(path.read_bytes()))
+    for file in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (folder / "wordless" / "tokenizer" / file).unlink(missing_ok=True)
+    (folder / "garbled" / "tokenizer" / "tokenizer.json").write_text("garbage")
     linked = folder / "linking" / "connector" / "config.json"
     linked.unlink()
     linked.symlink_to(folder / "whole" / "connector" / "config.json")
@@ -176,9 +201,8 @@ def test_it_is_refused_in_one_line(outcomes: dict[str, Outcome], name: str, part
 
 def test_nothing_is_left_behind(outcomes: dict[str, Outcome], place: Path) -> None:
     before = {"own", "truncated", "empty", "bomb", "drawing", "text", "folder", "slim"}
-    models = {"whole", "partless", "pickled", "truncated", "lying", "linking"}
     left = {path.name for path in place.iterdir()} - {"hub"}
-    assert left == {f"{name}.png" for name in before} | models
+    assert left == {f"{name}.png" for name in before} | set(MODELS)
 
 
 def test_the_first_refusal_of_a_fresh_process_comes_in_time(place: Path) -> None:

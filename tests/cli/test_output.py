@@ -45,7 +45,7 @@ def test_a_file_that_came_in_between_is_not_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     assert plan_outputs(path, 1, overwrite=False) == [path]
     path.write_text("precious")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(ValueError, match="choose another"):
         write_picture(PICTURE, path, RECORD, overwrite=False)
     assert path.read_text() == "precious"
     assert names(tmp_path) == ["a.png"]
@@ -69,7 +69,7 @@ def test_no_file_appears_where_no_hard_links_are(
 
     monkeypatch.setattr(os, "link", refuse)
     write_picture(PICTURE, tmp_path / "a.png", RECORD, overwrite=False)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(ValueError, match="choose another"):
         write_picture(PICTURE, tmp_path / "a.png", RECORD, overwrite=False)
     assert names(tmp_path) == ["a.png"]
 

@@ -234,3 +234,9 @@ def test_latents_of_another_shape_from_the_callback_are_refused() -> None:
 
     with pytest.raises(ValueError, match="the callback's latents"):
         pipeline()("a cat", seed=0, callback_on_step_end=shrink, **FAST)
+
+
+def test_a_result_that_is_not_finite_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline().model.vae, "scale", 0.0)
+    with pytest.raises(FloatingPointError, match="no finite picture"):
+        pipeline()("a cat", seed=0, **FAST)

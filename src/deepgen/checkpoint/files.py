@@ -38,6 +38,9 @@ PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 # An index of the released VLM's tensors has 70 kB.
 MAX_JSON_BYTES = 16 << 20
 
+VOCABULARY_NAMES = ("vocab.json", "merges.txt")
+"""What a tokenizer without ``tokenizer.json`` consists of."""
+
 LISTED_NAMES = 4
 """How many names a message spells out before it only counts."""
 
@@ -63,6 +66,10 @@ class ModelFolder:
     def missing(self) -> list[str]:
         """Parts that every model has and this folder lacks."""
         needed = [f"{component}/{name}" for component, name in CONFIG_NAMES.items()]
+        # Of one file, or of two as Qwen's older tokenizers have it. Without, every text is empty.
+        split = [f"tokenizer/{name}" for name in VOCABULARY_NAMES]
+        if not all((self.path / name).is_file() for name in split):
+            needed.append("tokenizer/tokenizer.json")
         return [name for name in (*needed, TEMPLATE_NAME) if not (self.path / name).is_file()]
 
     def json(self, name: str) -> dict[str, Any]:

@@ -26,8 +26,14 @@ MAX_HEADER_BYTES = 16 << 20
 
 PREFIX_BYTES = 8
 
-# torch.save writes zip archives, and older versions bare pickles of protocol 2.
-PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02")
+SHOWN = 60
+"""Characters that a message repeats of what it refuses."""
+
+MAX_DIMENSIONS = 8
+MAX_SIZE = 1 << 48
+
+# torch.save writes zip archives, others bare pickles of protocols 2 to 5.
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +119,9 @@ def _problem(entry: object) -> str | None:
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         return f"is stored as {dtype!r}, but weights must be one of {', '.join(ITEM_BYTES)}"
     if not _are_sizes(shape):
-        return f"has the shape {shape!r}"
+        return f"has the shape {repr(shape)[:SHOWN]}"
     if not _are_sizes(offsets) or len(offsets) != 2:
-        return f"has the offsets {offsets!r}"
+        return f"has the offsets {repr(offsets)[:SHOWN]}"
     needed = math.prod(shape) * ITEM_BYTES[dtype]
     if offsets[1] - offsets[0] != needed:
         return f"has {offsets[1] - offsets[0]} bytes, but its shape needs {needed}"
@@ -123,8 +129,13 @@ def _problem(entry: object) -> str | None:
 
 
 def _are_sizes(values: object) -> bool:
-    # The type itself, because True is an int too.
-    return isinstance(values, list) and all(type(each) is int and each >= 0 for each in values)
+    # The type itself, because True is an int too. Longer lists and larger numbers than any tensor
+    # has could be multiplied for hours.
+    return (
+        isinstance(values, list)
+        and len(values) <= MAX_DIMENSIONS
+        and all(type(each) is int and 0 <= each < MAX_SIZE for each in values)
+    )
 
 
 def _check_layout(entries: dict[str, dict[str, Any]], data_bytes: int, where: str) -> None:

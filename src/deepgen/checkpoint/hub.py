@@ -32,8 +32,12 @@ def resolve(model: str, *, revision: str | None = None, local_files_only: bool =
         CheckpointError: There is no such model, or the network is needed and not there.
         ValueError: Two different revisions are asked for, or one of something that has none.
     """
-    path = Path(model).expanduser()
-    if model == EMBEDDED or path.exists():
+    try:
+        path = Path(model).expanduser()
+        there = path.exists()
+    except (OSError, RuntimeError) as cause:
+        raise CheckpointError(f"{model} cannot be a folder: {cause}") from None
+    if model == EMBEDDED or there:
         if revision is not None:
             raise ValueError(f"only hub models have revisions, {model} does not")
         return _embedded() if model == EMBEDDED else _folder(path)

@@ -6,6 +6,7 @@ classes, whatever class or code a configuration names.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -124,6 +125,12 @@ def vae_part(folder: ModelFolder) -> Part[AutoencoderKL]:
     values = folder.config("vae")
     check_class(values, VAE_CLASS, "vae/config.json")
     check_depths(values, len(stored), "vae/config.json")
+    for name, unset in (("scaling_factor", 1.0), ("shift_factor", 0.0)):
+        number = values.get(name, unset)
+        if number is None and name == "shift_factor":
+            continue
+        if type(number) not in (int, float) or not math.isfinite(number) or number == 0 != unset:
+            raise CheckpointError(f"vae/config.json: {name} cannot be {number!r}")
     module = _build("vae/config.json", lambda: AutoencoderKL.from_config(values))
     account("vae", shapes(module), stored)
     return Part("vae", module, stored)
@@ -152,6 +159,7 @@ def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrec
             f"{where} describes {values.get('model_type')!r}, but {VLM_MODEL_TYPE} is expected"
         )
     check_depths(values, len(stored), where)
+    _check_width(values, _by_module_key(stored), where)
     module = _build(
         where,
         lambda: VisionLanguageModel(
@@ -213,6 +221,17 @@ def _build(where: str, make: Callable[[], T]) -> T:
     except Exception as cause:
         # Constructors of three libraries raise whatever they stumble over.
         raise CheckpointError(f"{where} cannot be used: {one_line(cause)}") from cause
+
+
+def _check_width(values: Mapping[str, Any], named: Stored, where: str) -> None:
+    """Refuse a width that the stored embedding does not have, before anything is built from it."""
+    text = values.get("text_config")
+    width = (text if isinstance(text, Mapping) else values).get("hidden_size")
+    embedding = named.get("language_model.embed_tokens.weight")
+    if embedding is not None and width is not None and embedding.shape[1:] != (width,):
+        raise CheckpointError(
+            f"{where}: hidden_size is {width!r}, but the embedding has the shape {embedding.shape}"
+        )
 
 
 def _by_module_key(stored: Stored) -> dict[str, StoredTensor]:

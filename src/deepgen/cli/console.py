@@ -17,6 +17,14 @@ def print_line(text: str) -> None:
     sys.stderr.flush()
 
 
+def print_result(text: str) -> None:
+    """One result on standard output, in whatever characters that can take."""
+    out = sys.stdout
+    encoding = out.encoding or "utf-8"
+    out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    out.flush()
+
+
 @contextmanager
 def progress_bar(description: str, steps: int) -> Iterator[Advance]:
     """Show ``steps`` steps, where someone watches; the function that comes back counts one."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
@@ -13,6 +12,7 @@ from tyro.conf import Positional, arg
 from deepgen.checkpoint.configs import read_provenance
 from deepgen.checkpoint.files import CONFIG_NAMES, INDEX_NAME, WEIGHT_STEMS
 from deepgen.checkpoint.headers import DTYPE_NAMES
+from deepgen.cli.console import print_result
 from deepgen.cli.models import FoundModel, find_model
 
 NO_PROVENANCE = "not recorded"
@@ -44,7 +44,7 @@ class Info:
             "components": components,
             "defaults": asdict(found.defaults),
         }
-        sys.stdout.write((json.dumps(report) if self.json else _table(report)) + "\n")
+        print_result(json.dumps(report) if self.json else _table(report))
 
 
 def _components(found: FoundModel) -> list[dict[str, Any]]:
@@ -69,8 +69,9 @@ def _components(found: FoundModel) -> list[dict[str, Any]]:
 
 def _class_name(component: str, config: Mapping[str, Any]) -> str:
     """What a component calls itself; each library has its own key for it."""
-    architectures = config.get("architectures") or [None]
-    named = config.get("_class_name") or config.get("tokenizer_class") or architectures[0]
+    architectures = config.get("architectures")
+    first = architectures[0] if isinstance(architectures, list) and architectures else None
+    named = config.get("_class_name") or config.get("tokenizer_class") or first
     if isinstance(named, str):
         return named
     return CONNECTOR_CLASS if component == "connector" else "not recorded"
@@ -102,4 +103,10 @@ def _table(report: Mapping[str, Any]) -> str:
         for name, value in report["defaults"].items()
         if name != "edit_negative_prompt"
     )
-    return "\n".join([f"{report['model']} ({report['path']})", *lines, f"defaults: {defaults}"])
+    shown = [f"{report['model']} ({report['path']})", *lines, f"defaults: {defaults}"]
+    # Texts from the files of a model: nothing of them is to command the terminal.
+    return "\n".join("".join(map(_visible, line)) for line in shown)
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else ascii(character)[1:-1]

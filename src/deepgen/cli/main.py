@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 the user's input cannot be used; 1 a failure of ours; 130 
 
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = _parse(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
+    except KeyboardInterrupt:
+        return _report("interrupted", INTERRUPTED, debug=False)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         # Libraries announce their own changes to programmers, not to people with a picture in mind.
@@ -50,10 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _report("interrupted", INTERRUPTED, debug=command.debug)
         except (DeepGenError, ValueError) as error:
             return _report(str(error), UNUSABLE_INPUT, debug=command.debug)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                return _report(
+                    "a path is too long for any file", UNUSABLE_INPUT, debug=command.debug
+                )
+            return _failed(error, debug=command.debug)
         except Exception as error:
-            hint = "" if command.debug else "; --debug shows where"
-            message = f"{type(error).__name__}: {error}{hint}"
-            return _report(message, FAILED, debug=command.debug)
+            return _failed(error, debug=command.debug)
     return DONE
 
 
@@ -90,6 +97,12 @@ def _sentence(box: str) -> str:
             words.append(inner)
     found = " ".join(words).rstrip(".") or "the command line cannot be used"
     return f"{found}; see deepgen --help, and --help after the command"
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    """Report a failure of ours."""
+    hint = "" if debug else "; --debug shows where"
+    return _report(f"{type(error).__name__}: {error}{hint}", FAILED, debug=debug)
 
 
 def _report(message: str, code: int, *, debug: bool) -> int:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgen.cli.console import print_line, progress_bar
+from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, PictureOptions
 from deepgen.cli.output import plan_outputs, write_picture
@@ -74,8 +73,7 @@ def make_pictures(
 
 def _show(record: dict[str, Any], options: PictureOptions) -> None:
     """A result on standard output, and what made it unrepeatable otherwise on standard error."""
-    sys.stdout.write((json.dumps(record) if options.json else record["path"]) + "\n")
-    sys.stdout.flush()
+    print_result(json.dumps(record) if options.json else record["path"])
     if options.seed is None and not options.json:
         print_line(f"{record['path']}: --seed {record['seed']}")
 

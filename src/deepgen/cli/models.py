@@ -54,7 +54,11 @@ class FoundModel:
             return
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(str(vocabulary))
+        try:
+            tokenizer = Tokenizer.from_file(str(vocabulary))
+        except Exception as cause:
+            # The library raises bare Exceptions for damaged files.
+            raise CheckpointError(f"{vocabulary} cannot be read: {cause}") from None
         for text in long:
             count = len(tokenizer.encode(text, add_special_tokens=False))
             if count > MAX_PROMPT_TOKENS:
@@ -81,8 +85,11 @@ def find_model(name: str) -> FoundModel:
     if problems:
         raise CheckpointError(f"{folder.path} is no complete model: {'; '.join(problems)}")
     dit = read_dit(folder.config("transformer"))
-    return FoundModel(
-        folder=folder,
-        defaults=read_defaults(folder.json(INDEX_NAME)),
-        max_side=LATENT_SCALE * dit.patch_size * dit.pos_embed_max_size,
-    )
+    defaults = read_defaults(folder.json(INDEX_NAME))
+    max_side = LATENT_SCALE * dit.patch_size * dit.pos_embed_max_size
+    if max(defaults.height, defaults.width) > max_side:
+        raise CheckpointError(
+            f"{folder.path}: the model's own size, {defaults.width} x {defaults.height}, is beyond "
+            f"its positions, which end at {max_side}"
+        )
+    return FoundModel(folder=folder, defaults=defaults, max_side=max_side)

@@ -13,6 +13,11 @@ from tyro.conf import UseAppendAction, arg
 from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecision
 from deepgen.config.sizes import check_side
 
+MAX_STEPS = 1000
+"""As many noise levels as the model was trained with; more cannot be finer."""
+
+MAX_IMAGES = 100_000
+
 MAX_SEED = 2**63
 """Seeds of torch's generators are 64-bit numbers with a sign."""
 
@@ -86,12 +91,12 @@ class PictureOptions:
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
                 check_side(name, side)
-        if self.steps is not None and self.steps < 1:
-            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"--steps must be from 1 to {MAX_STEPS}, got {self.steps}")
         if self.guidance is not None and not 0 <= self.guidance < math.inf:
             raise ValueError(f"--guidance must be a number of at least 0, got {self.guidance}")
-        if self.num_images < 1:
-            raise ValueError(f"--num-images must be at least 1, got {self.num_images}")
+        if not 1 <= self.num_images <= MAX_IMAGES:
+            raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:
             raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
         _check_text("--negative-prompt", self.negative_prompt or "")
@@ -117,7 +122,7 @@ def read_prompts(argument: str) -> list[str]:
     """
     if argument == "-":
         source, text = "standard input", sys.stdin.read()
-    elif argument.startswith("@"):
+    elif argument.startswith("@") and len(argument) > 1:
         source = argument[1:]
         try:
             text = Path(source).read_text(encoding="utf-8-sig")

@@ -36,7 +36,7 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
         ValueError: A name cannot be used, its folder is missing or read-only, or it exists.
     """
     if output.suffix.lower() not in FORMATS:
-        raise ValueError(f"{output} must end in one of {', '.join(FORMATS)}")
+        raise ValueError(f"--output {output} must end in one of {', '.join(FORMATS)}")
     if "{i}" in output.name:
         paths = [output.with_name(output.name.replace("{i}", str(i))) for i in range(count)]
     elif count > 1:
@@ -61,7 +61,7 @@ def write_picture(
     in ASCII, so equal pictures are equal files.
 
     Raises:
-        FileExistsError: Someone else was faster with a file of this name.
+        ValueError: Someone else was faster with a file of this name.
     """
     text = json.dumps(dict(record))
     kind = FORMATS[path.suffix.lower()]
@@ -97,12 +97,10 @@ def _rename_to_new(part: Path, path: Path) -> None:
     """Rename, but never over another file: a hard link refuses where a rename would replace."""
     try:
         os.link(part, path)
-    except FileExistsError:
-        raise
     except OSError as error:
         # Some file systems have no hard links; there a file made this very moment is overlooked.
         if os.path.lexists(path):
-            raise FileExistsError(f"{path} exists") from error
+            raise ValueError(f"{path} has come to exist; choose another --output") from error
         part.replace(path)
 
 

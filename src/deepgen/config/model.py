@@ -109,6 +109,10 @@ class GenerationDefaults:
     edit_negative_prompt: str = EDIT_NEGATIVE_PROMPT
     padding: Padding = "pair"
 
+    def __post_init__(self) -> None:
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:

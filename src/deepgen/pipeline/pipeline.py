@@ -245,6 +245,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
 
         Raises:
             ValueError: An argument cannot be used; nothing was computed.
+            FloatingPointError: The result is NaN or infinite somewhere.
         """
         model = self.model
         if output_type not in OUTPUT_TYPES:
@@ -404,6 +405,11 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             return _stack(latents)
         with self._working(self.model.vae):
             decoded = self.model.vae.decode(latents)
+        if not all(each.isfinite().all() for each in decoded):
+            raise FloatingPointError(
+                f"the model computed no finite picture in {self.dtype}; try dtype float32, and "
+                "leave out adapters"
+            )
         if output_type == "pil":
             return [
                 _shown(to_image(each), request)
