@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepgen.config.train import LoraConfig
 from deepgen.flow.loss import Weighting
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
 from tests.shared import error, golden
@@ -52,10 +54,12 @@ def check_norms(found: dict[str, Tensor], case: str) -> None:
     assert all(value == 0 for value in beyond.values()), beyond
 
 
+@pytest.mark.parametrize("detach_prompts", [True, False])
 @pytest.mark.parametrize("case", ["t2i_latents", "t2i_pixels", "i2i"])
-def test_losses_and_gradients_are_the_recorded_ones(case: str) -> None:
+def test_losses_and_gradients_are_the_recorded_ones(case: str, detach_prompts: bool) -> None:
     model = recorded_model()
     model.conditioner.vlm.requires_grad_(False)
+    model.conditioner.vlm.detach_prompts = detach_prompts
     loss = recorded_objective(case)(model, recorded_batch(model, case), torch.Generator())
     recorded = arrays(case)
     assert error(loss.total[None], recorded["loss"]) <= LOSS
@@ -65,6 +69,73 @@ def test_losses_and_gradients_are_the_recorded_ones(case: str) -> None:
     for name, value in recorded.items():
         if name.startswith("grad."):
             assert error(gradients[name.removeprefix("grad.")], value) <= GRADIENT
+
+
+def stage_one(case: str, *, detach_prompts: bool) -> tuple[dict[str, Tensor], int]:
+    """Loss and gradients, and how many bytes were kept for the backward pass through the VLM."""
+    model = recorded_model()
+    make_trainable(model, "pretrain")
+    vlm = model.conditioner.vlm
+    vlm.detach_prompts = detach_prompts
+    batch = recorded_batch(model, case)
+    kept: dict[int, int] = {}
+    inside = False
+
+    def enter(*_: object) -> None:
+        nonlocal inside
+        inside = True
+
+    def leave(*_: object) -> None:
+        nonlocal inside
+        inside = False
+
+    def keep(value: Tensor) -> Tensor:
+        if inside:
+            storage = value.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return value
+
+    weights = {each.untyped_storage().data_ptr() for each in vlm.parameters()}
+    vlm.register_forward_pre_hook(enter)
+    vlm.register_forward_hook(leave)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+        loss = recorded_objective(case)(model, batch, torch.Generator())
+    loss.total.backward()
+    values = {"loss": loss.total.detach()[None], **published_names(model)}
+    return values, sum(size for place, size in kept.items() if place not in weights)
+
+
+@pytest.mark.parametrize("case", ["t2i_latents", "i2i"])
+def test_prompts_without_gradient_give_the_same_loss_and_gradients_for_less(case: str) -> None:
+    plain, plain_bytes = stage_one(case, detach_prompts=False)
+    apart, apart_bytes = stage_one(case, detach_prompts=True)
+    assert plain.keys() == apart.keys()
+    assert len(plain) == 1 + 1 + 6 + 2 * 16
+    # A key bias shifts all scores of a query alike: its gradient is zero but for rounding.
+    names = {name for name in plain if not name.endswith("k_proj.bias")}
+    assert max(error(apart[name], plain[name]) for name in names) <= 1e-5
+    # 8 of about 90 tokens are think tokens.
+    assert apart_bytes < 0.3 * plain_bytes
+
+
+def test_a_trained_vlm_is_never_run_without_its_gradient() -> None:
+    model = recorded_model()
+    make_trainable(model, "sft", lora=LoraConfig(rank=2))
+    plain = make_gradient(model, detach_prompts=False)
+    assert torch.equal(make_gradient(model, detach_prompts=True), plain)
+    assert plain.any()
+
+
+def make_gradient(model: DeepGen, *, detach_prompts: bool) -> Tensor:
+    """Gradient of the first layer's keys, which think tokens see only by way of the prompt."""
+    model.zero_grad()
+    model.eval().conditioner.vlm.detach_prompts = detach_prompts
+    batch = recorded_batch(model, "t2i_latents")
+    recorded_objective("t2i_latents")(model, batch, torch.Generator()).total.backward()
+    name = "language_model.layers.0.self_attn.k_proj.lora_B.default.weight"
+    gradient = model.conditioner.vlm.get_parameter(name).grad
+    assert gradient is not None
+    return gradient.clone()
 
 
 def test_adapters_on_the_vlm_get_the_recorded_gradients() -> None:
