@@ -12,7 +12,7 @@ from deepgen.flow.loss import Weighting
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
-from deepgen.train.trainable import make_trainable
+from deepgen.train.trainable import Stage, make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
 from tests.shared import error, golden
@@ -229,3 +229,21 @@ def test_rounded_levels_change_the_noise_but_not_what_the_dit_is_told() -> None:
     )
     assert exact != rounded
     assert exact == pytest.approx(rounded, rel=2**-6)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_bfloat16_computes_nearly_the_same_and_gives_float32_gradients(stage: Stage) -> None:
+    gradients = {}
+    for dtype in (None, torch.bfloat16):
+        model = tiny_model() if dtype is None else tiny_model().to(dtype)
+        trained = make_trainable(model, stage, lora=LoraConfig(rank=2, dropout=0.0))
+        objective = FlowObjective(
+            torch.linspace(1, 0.001, 1000), VisitDraws(0, "test"), autocast=dtype
+        )
+        objective(model, batch(["a", "b", "c"]), torch.Generator()).total.backward()
+        found = [each.grad for each in trained.values() if each.grad is not None]
+        assert all(each.dtype == torch.float32 for each in found)
+        gradients[dtype] = torch.cat([each.flatten() for each in found])
+    exact, rounded = gradients[None], gradients[torch.bfloat16]
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert not torch.equal(exact, rounded)

@@ -211,6 +211,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
     [
         ({"steps": 20}, "steps 12, this one has 20"),
         ({"identity": {"data": "cats"}}, "data None, this one has cats"),
+        ({"muon": True}, "optimizer AdamW, this one has MatrixOptimizer"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(

@@ -85,7 +85,7 @@ class Checkpoints:
             self._check_space(tensors)
             aside.mkdir(parents=True)
             for name, group in tensors.items():
-                stored = {key: value.detach().contiguous() for key, value in group.items()}
+                stored = {key: value.detach().cpu().contiguous() for key, value in group.items()}
                 save_file(stored, aside / f"{name}.safetensors")
             for name, each in values.items():
                 write_json(aside / f"{name}.json", each)

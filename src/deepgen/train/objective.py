@@ -68,6 +68,7 @@ class FlowObjective:
         padding: How prompts are padded; ``batch`` is what the public implementation trains with.
         levels: How noise levels are drawn.
         weighting: How much each noise level counts.
+        autocast: Compute in this dtype although weights are float32; None computes in theirs.
         round_sigmas: Noise by levels rounded to bfloat16 while the DiT is told the exact ones, as
             the public implementation does.
     """
@@ -81,6 +82,7 @@ class FlowObjective:
         padding: Padding = "none",
         levels: Levels = "uniform",
         weighting: Weighting = "none",
+        autocast: torch.dtype | None = None,
         round_sigmas: bool = False,
     ) -> None:
         self.sigmas = sigmas
@@ -89,6 +91,7 @@ class FlowObjective:
         self.padding = padding
         self.levels = levels
         self.weighting = weighting
+        self.autocast = autocast
         self.round_sigmas = round_sigmas
 
     def __call__(self, model: DeepGen, batch: FlowBatch, generator: torch.Generator) -> Loss:
@@ -111,8 +114,11 @@ class FlowObjective:
             self._prompt(each, visit)
             for each, visit in zip(batch.prompts, batch.visits, strict=True)
         ]
-        conditions, _ = model.conditioner.encode(prompts, [], padding=self.padding, guided=False)
-        predicted = model.dit(noisy, 1000 * sigmas, conditions, references)
+        with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
+            conditions, _ = model.conditioner.encode(
+                prompts, [], padding=self.padding, guided=False
+            )
+            predicted = model.dit(noisy, 1000 * sigmas, conditions, references)
         weights = level_weights(sigmas, self.weighting).to(device)
         errors = velocity_errors(predicted, velocity, weights)
         total = (errors * batch.weights.to(device)).sum()

@@ -83,7 +83,13 @@ class Trainer(Generic[Model, Batch]):
         self.schedule = schedule
         self.seed = seed
         self.max_grad_norm = max_grad_norm
-        self.identity = {"steps": steps, "seed": seed, **(identity or {})}
+        self.identity = {
+            "steps": steps,
+            "seed": seed,
+            "optimizer": type(optimizer).__name__,
+            "ema_decay": None if ema is None else ema.decay,
+            **(identity or {}),
+        }
         self.done = 0
         self.skipped = 0
         """Updates left out because their loss or gradient was not finite."""
