@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,13 @@ def test_a_step_that_is_done_again_takes_the_place_of_the_old(tmp_path: Path) ->
     (path / "model.safetensors").write_bytes(b"")
     write(tmp_path, 20)
     assert newest(tmp_path).step == 20
+
+
+def test_a_manifest_that_forgot_a_file_is_not_believed(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    path = write(tmp_path, 20) / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["files"]["model.safetensors"]
+    path.write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match=r"damaged \(manifest.json is not what was written\)"):
+        assert newest(tmp_path).step == 10

@@ -206,6 +206,15 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) ->
         trainer(frozen).run(tmp_path)
 
 
+def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path) -> None:
+    run = trainer()
+    run.step()
+    run.model.append(nn.Identity())
+    run.model[-1].register_buffer("late", torch.ones(3))
+    run.save(Checkpoints(tmp_path / "checkpoints"))
+    trainer().run(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -90,6 +89,8 @@ class Trainer(Generic[Model, Batch]):
             "ema_decay": None if ema is None else ema.decay,
             **(identity or {}),
         }
+        # Now, since parts of a model (the vision tower) may be loaded on the way.
+        self._frozen = frozen_digest(model, self.trained.keys())
         self.done = 0
         self.skipped = 0
         """Updates left out because their loss or gradient was not finite."""
@@ -226,10 +227,6 @@ class Trainer(Generic[Model, Batch]):
         restore_random_states(checkpoint.values("random"))
         log: dict[str, Any] = trainer["log"]
         return log
-
-    @cached_property
-    def _frozen(self) -> str:
-        return frozen_digest(self.model, self.trained.keys())
 
     def _seed(self, place: int) -> torch.Generator:
         """Randomness of a micro-batch: a generator, and torch's global one, for dropout."""
