@@ -48,6 +48,14 @@ def test_a_sample_of_the_posterior_is_the_recorded_one_for_the_recorded_noise(
     assert error(latents[None], recorded["r0.latents_sampled"]) <= TOLERANCE
 
 
+def test_a_posterior_gives_the_recorded_sample_for_the_recorded_noise(
+    codec: LatentCodec, recorded: dict[str, np.ndarray]
+) -> None:
+    (posterior,) = codec.posteriors([golden_picture("r0")])
+    latents = posterior.sample(torch.from_numpy(recorded["r0.eps"])[0])
+    assert error(latents[None], recorded["r0.latents_sampled"]) <= TOLERANCE
+
+
 def test_decoding_gives_the_recorded_pixels(
     codec: LatentCodec, recorded: dict[str, np.ndarray]
 ) -> None:

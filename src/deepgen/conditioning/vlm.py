@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import Qwen2_5_VLConfig
+from transformers import DynamicCache, Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
 )
@@ -141,6 +141,8 @@ class VisionLanguageModel(nn.Module):
             config = Qwen2_5_VLConfig.from_dict(copy.deepcopy(dict(config)))
         self.config = config
         self.rope_precision = rope_precision
+        self.detach_prompts = True
+        """Run prompts without autograd where nothing in here is trained: gradients are equal."""
         self.load_vision: Callable[[], VisionTower] | None = None
         """Called at the first reference where the vision tower is not there yet."""
         depth = config.text_config.num_hidden_layers
@@ -210,8 +212,9 @@ class VisionLanguageModel(nn.Module):
     ) -> list[Float[Tensor, "_ features"]]:
         """Read prompts and the think tokens after them, in one causal pass.
 
-        Rows of different length are filled up on the right, where a causal pass cannot see, so
-        no mask is needed and every row gets what it would get alone.
+        (In two where nothing in here is trained; see :attr:`detach_prompts`.) Rows of different
+        length are filled up on the right, where a causal pass cannot see, so no mask is needed and
+        every row gets what it would get alone.
 
         Args:
             rows: Prompts.
@@ -223,19 +226,68 @@ class VisionLanguageModel(nn.Module):
             first, or the normalised last state.
         """
         think = think_tokens.to(self.embedding.dtype)
-        embeddings = [
-            torch.cat([self._embed(row, features), think])
-            for row, features in zip(rows, image_features, strict=True)
+        prompts = [
+            self._embed(row, features) for row, features in zip(rows, image_features, strict=True)
         ]
-        lengths = [len(each) for each in embeddings]
-        positions = torch.zeros(3, len(rows), max(lengths), dtype=torch.long)
-        for index, row in enumerate(rows):
-            positions[:, index, : lengths[index]] = row.position_ids(len(think))
+        device = self.embedding.device
+        positions = [row.position_ids(len(think)).to(device) for row in rows]
+        if self.detach_prompts and torch.is_grad_enabled() and not self._is_trained():
+            return self._read_apart(prompts, think, positions)
+        return self._read_rows([torch.cat([each, think]) for each in prompts], positions)
+
+    def _is_trained(self) -> bool:
+        return any(each.requires_grad for each in self.language_model.parameters())
+
+    def _read_rows(
+        self,
+        rows: Sequence[Float[Tensor, "_ channels"]],
+        positions: Sequence[Int[Tensor, "3 _"]],
+        cache: DynamicCache | None = None,
+    ) -> list[Float[Tensor, "_ features"]]:
+        """Features of rows of embeddings, filled up on the right."""
         features = self._read(
-            nn.utils.rnn.pad_sequence(embeddings, batch_first=True),
-            positions.to(self.embedding.device),
+            nn.utils.rnn.pad_sequence(list(rows), batch_first=True),
+            nn.utils.rnn.pad_sequence([each.T for each in positions], batch_first=True).permute(
+                2, 0, 1
+            ),
+            cache,
         )
-        return [each[:length] for each, length in zip(features, lengths, strict=True)]
+        return [each[: len(row)] for each, row in zip(features, rows, strict=True)]
+
+    def _read_apart(
+        self,
+        prompts: Sequence[Float[Tensor, "_ channels"]],
+        think: Float[Tensor, "think channels"],
+        positions: Sequence[Int[Tensor, "3 _"]],
+    ) -> list[Float[Tensor, "_ features"]]:
+        """Prompts first, without autograd, then the think tokens behind them, with it.
+
+        Attention is causal and nothing in here is trained, so the states of a prompt depend on
+        nothing that is: their derivatives are zero, and the think tokens see constant keys and
+        values.
+        """
+        lengths = [len(each) for each in prompts]
+        cache = DynamicCache()
+        with torch.no_grad():
+            before = self._read_rows(
+                prompts,
+                [each[:, :length] for each, length in zip(positions, lengths, strict=True)],
+                cache,
+            )
+        seen = torch.ones(
+            len(prompts), 1, len(think), max(lengths) + len(think), dtype=torch.bool
+        ).tril(max(lengths))
+        for row, length in zip(seen, lengths, strict=True):
+            row[..., length : max(lengths)] = False
+        behind = self._read(
+            think.expand(len(prompts), -1, -1),
+            torch.stack(
+                [each[:, length:] for each, length in zip(positions, lengths, strict=True)], 1
+            ),
+            cache,
+            seen.to(self.embedding.device),
+        )
+        return [torch.cat(pair) for pair in zip(before, behind, strict=True)]
 
     def pad_feature(self, padding_id: int) -> Float[Tensor, " features"]:
         """Features of a padding token, the same at every place of every prompt.
@@ -268,11 +320,28 @@ class VisionLanguageModel(nn.Module):
         self,
         embeddings: Float[Tensor, "batch tokens channels"],
         position_ids: Int[Tensor, "3 batch tokens"],
+        cache: DynamicCache | None = None,
+        seen: Bool[Tensor, "batch 1 tokens all_tokens"] | None = None,
     ) -> Float[Tensor, "batch tokens features"]:
+        """One pass; ``cache`` has keys and values of the tokens before, and takes those of these.
+
+        Args:
+            embeddings: What is read.
+            position_ids: Its places.
+            cache: See above; None where there is nothing before and nothing behind.
+            seen: Which tokens see which; None means all see themselves and those before them.
+        """
         position_embeddings = self.language_model.rotary_emb(embeddings, position_ids)
         states = [embeddings]
         for layer in self.language_model.layers:
-            states.append(layer(states[-1], position_embeddings=position_embeddings))
+            states.append(
+                layer(
+                    states[-1],
+                    position_embeddings=position_embeddings,
+                    attention_mask=seen,
+                    past_key_values=cache,
+                )
+            )
         return self._select(states)
 
     def _select(

@@ -1,0 +1,152 @@
+"""A small run of joint fine-tuning that is killed again and again.
+
+Runs are forked from a process that has imported everything and computed nothing, so that a run
+starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from functools import partial
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepgen.config.train import LoraConfig
+from deepgen.flow.schedule import training_sigmas
+from deepgen.train.draws import Visit, VisitDraws
+from deepgen.train.ema import Ema
+from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.trainable import make_trainable
+from deepgen.train.trainer import Trainer
+from deepgen.types import Prompt
+from deepgen.vae import Posterior
+from tests.checkpoint.models import tiny_model
+
+WORDS = ("a red cube", "two cats", "rain", "an old map of the coast")
+PATIENCE_SECONDS = 60
+"""Longer than any run of the tests takes to get on."""
+
+
+def batches(step: int) -> list[FlowBatch]:
+    """Two micro-batches: drawings, and an edit."""
+    rng = torch.Generator().manual_seed(step)
+
+    def posterior() -> Posterior:
+        mean = torch.randn(16, 4, 8, generator=rng)
+        return Posterior(mean, torch.full_like(mean, 0.1))
+
+    pixels = torch.rand(3, 32, 64, generator=rng) * 2 - 1
+    drawings = [Visit(sample=f"drawing {step} {place}") for place in range(2)]
+    return [
+        FlowBatch(
+            latents=[posterior() for _ in drawings],
+            prompts=[Prompt(text=WORDS[(step + place) % 4]) for place in range(2)],
+            reference_latents=[[], []],
+            visits=drawings,
+            weights=torch.full((2,), 1 / 3),
+        ),
+        FlowBatch(
+            latents=[posterior()],
+            prompts=[Prompt(text="make it blue", references=(pixels,))],
+            reference_latents=[[posterior()]],
+            visits=[Visit(sample=f"edit {step}")],
+            weights=torch.full((1,), 1 / 3),
+        ),
+    ]
+
+
+def train(folder: str, steps: int) -> None:
+    """The run, or what is left of it; every step is saved."""
+    torch.set_num_threads(1)
+    # Every forked process is given a seed of its own.
+    random.seed(0)
+    model = tiny_model()
+    trained = make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
+    Trainer(
+        model,
+        FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft"), caption_drop=0.1),
+        batches,
+        AdamW(trained.items(), lr=1e-3),
+        steps=steps,
+        schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
+        ema=Ema(trained),
+    ).run(Path(folder), save_every=1, log_every=4, keep=2)
+
+
+class Killer:
+    """Starts runs and ends them with SIGKILL.
+
+    Args:
+        steps: Updates of each run.
+        seed: Of the moments.
+    """
+
+    def __init__(self, steps: int, seed: int) -> None:
+        self.steps = steps
+        self.moments = random.Random(seed)
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload([__name__])
+
+    def finish(self, folder: Path) -> None:
+        """Let a run come to its end."""
+        process = self._start(folder)
+        process.join()
+        assert process.exitcode == 0, f"the run ended with {process.exitcode}"
+
+    def kill(self, folder: Path, *, saving: bool, within_seconds: float) -> bool:
+        """Let a run get on, then kill it; return whether a checkpoint was half written.
+
+        Args:
+            folder: Of the run.
+            saving: Kill as soon as it is seen to write a checkpoint, else at a random moment.
+            within_seconds: The latest such moment, counted from the first new checkpoint.
+        """
+        before = self._done(folder)
+        process = self._start(folder)
+        deadline = time.perf_counter() + PATIENCE_SECONDS
+        while self._done(folder) == before and process.is_alive():
+            assert time.perf_counter() < deadline, "the run does not get on"
+            time.sleep(0.001)
+        if saving:
+            while process.is_alive() and not self._partial(folder):
+                time.sleep(0.0005)
+            time.sleep(self.moments.uniform(0, 0.005))
+        else:
+            time.sleep(self.moments.uniform(0, within_seconds))
+        process.kill()
+        process.join()
+        assert process.exitcode == -9, "the run was over before it was killed; give it more steps"
+        return self._partial(folder)
+
+    def _start(self, folder: Path) -> ForkServerProcess:
+        process = self.context.Process(target=train, args=(str(folder), self.steps))
+        process.start()
+        return process
+
+    def _done(self, folder: Path) -> str:
+        return max((each.name for each in (folder / "checkpoints").glob("step_*")), default="")
+
+    def _partial(self, folder: Path) -> bool:
+        return any((folder / "checkpoints").glob(".step_*.partial"))
+
+
+def step_seconds(folder: Path) -> float:
+    """How long the last step of a finished run took."""
+    times = [each.stat().st_mtime for each in (folder / "checkpoints").glob("step_*")]
+    return max(times) - min(times)
+
+
+def outcome(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Hashes of all that a run ended with, and its log without times."""
+    path = folder / "checkpoints" / f"step_{steps:08}" / "manifest.json"
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["steps_per_second"]
+    return json.loads(path.read_text()), lines

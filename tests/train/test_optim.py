@@ -1,0 +1,73 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from deepgen.errors import CheckpointError
+from deepgen.train.optim import AdamW, warmup_cosine, warmup_then_cosine
+
+
+def layer() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(3, 2)
+
+
+def test_the_first_update_is_that_of_the_equation_and_only_matrices_decay() -> None:
+    module = layer()
+    weight, bias = module.weight.detach().clone(), module.bias.detach().clone()
+    optimizer = AdamW(module.named_parameters(), lr=1.0, weight_decay=0.05)
+    module(torch.tensor([[1.0, -2.0, 3.0]])).sum().backward()
+    optimizer.step(0.01)
+    signs = torch.tensor([1.0, -1.0, 1.0])
+    # With both moments corrected, the first step is lr times the sign of the gradient.
+    torch.testing.assert_close(module.weight.detach(), weight * (1 - 0.01 * 0.05) - 0.01 * signs)
+    torch.testing.assert_close(module.bias.detach(), bias - 0.01)
+
+
+def test_moments_decay_as_published() -> None:
+    module = layer()
+    optimizer = AdamW(module.named_parameters(), lr=1.0)
+    for gradient in (1.0, 3.0):
+        module.weight.grad = torch.full_like(module.weight, gradient)
+        module.bias.grad = torch.zeros_like(module.bias)
+        optimizer.step(0.0)
+    tensors = optimizer.tensors()
+    first, second = 0.9 * 0.1 + 0.1 * 3, 0.95 * 0.05 + 0.05 * 9
+    torch.testing.assert_close(tensors["exp_avg.weight"], torch.full((2, 3), first))
+    torch.testing.assert_close(tensors["exp_avg_sq.weight"], torch.full((2, 3), second))
+
+
+def test_an_optimizer_goes_on_from_its_tensors_whatever_the_order_of_the_parameters() -> None:
+    one, two = layer(), layer()
+    first = AdamW(one.named_parameters(), lr=1.0)
+    second = AdamW(reversed(list(two.named_parameters())), lr=1.0)
+    for step in range(4):
+        for module, optimizer in ((one, first), (two, second)):
+            module(torch.tensor([[1.0, -2.0, float(step)]])).square().sum().backward()
+            optimizer.step(0.1)
+            optimizer.zero_grad()
+        if step == 1:
+            second = AdamW(reversed(list(two.named_parameters())), lr=1.0)
+            second.load_tensors({name: each.clone() for name, each in first.tensors().items()})
+    assert torch.equal(one.weight, two.weight)
+    with pytest.raises(CheckpointError, match="names other, which is not trained"):
+        first.load_tensors({"exp_avg.other": torch.zeros(1)})
+
+
+def test_the_published_learning_rate_rises_linearly_then_falls_to_nothing() -> None:
+    shares = [warmup_then_cosine(step, steps=1000, warmup=10) for step in range(1001)]
+    assert shares[0] == 1e-5
+    assert shares[5] == pytest.approx(0.5, abs=1e-4)
+    assert shares[10] == 1
+    assert shares[505] == pytest.approx(0.5)
+    assert shares[258] == pytest.approx(0.5 * (1 + math.cos(math.pi * 248 / 990)))
+    assert shares[1000] == 0
+    assert warmup_then_cosine(0, steps=10, warmup=0) == 1
+
+
+def test_the_learning_rate_of_short_runs_rises_then_falls_to_a_floor() -> None:
+    shares = [warmup_cosine(step, steps=100, warmup=10) for step in range(101)]
+    assert shares[0] < shares[5] < shares[10]
+    assert shares[10] > shares[50] > shares[99] > 0
+    assert shares[100] == pytest.approx(0.02)
