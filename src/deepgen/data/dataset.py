@@ -176,7 +176,7 @@ class DataSet:
         """The bytes of a picture, as the user's file had them.
 
         Raises:
-            DataError: The shard ends too early.
+            ImageError: The shard ends too early.
             OSError: The shard cannot be read.
         """
         return read_bytes(self.folder, picture)

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Purpose = Literal["prompt", "caption_drop", "timestep", "noise", "posterior", "substitute"]
+Purpose = Literal["prompt", "caption_drop", "timestep", "noise", "posterior"]
 """What a sample's random numbers are for; those of one purpose never depend on another."""
 
 Words = npt.NDArray[np.uint64]

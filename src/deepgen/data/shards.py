@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from deepgen.data.records import ImageRef, Record, to_table
-from deepgen.errors import DataError
+from deepgen.errors import DataError, ImageError
 
 PROGRESS_KEY = b"deepgen.progress"
 """Where an index says how far its import had come; among the metadata of the Parquet file."""
@@ -153,7 +153,7 @@ def read_bytes(folder: Path, picture: ImageRef) -> bytes:
     """The bytes of a picture: one seek, one read.
 
     Raises:
-        DataError: The shard ends before the picture does.
+        ImageError: The shard ends before the picture does.
         OSError: The shard cannot be read.
     """
     with (folder / picture.shard).open("rb", buffering=0) as file:
@@ -166,7 +166,7 @@ def read_bytes(folder: Path, picture: ImageRef) -> bytes:
                 break
             data += more
     if len(data) != picture.length:
-        raise DataError(
+        raise ImageError(
             f"{folder / picture.shard} ends before the picture at byte {picture.offset} does; "
             "copy it again, or import again"
         )
