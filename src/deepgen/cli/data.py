@@ -26,6 +26,8 @@ Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 DataFolder = Positional[Annotated[Path, arg(metavar="DIR")]]
 
+Lines = list[tuple[str, int | str]]
+
 SHOWN_PROBLEMS = 20
 """Lines of ``data check``; the rest is counted."""
 
@@ -79,19 +81,15 @@ class Import:
             shard_bytes=self.shard_mib << 20,
         )
         source = self._source()
-        if self.folder.resolve().is_relative_to(source.root.resolve()):
-            raise ValueError(
-                f"{self.folder} lies inside of {source.root}, where pictures are looked for; "
-                "choose a folder outside"
-            )
         with progress_bar("importing", None) as advance:
             report = import_source(source, self.folder, options, watch=lambda rows: advance())
         if self.json:
             sys.stdout.write(json.dumps({"path": str(self.folder), **asdict(report)}) + "\n")
             return
-        lines = {"rows": report.rows, "samples": report.samples, **_indented(report.tasks)}
-        lines |= {"quarantined": sum(report.quarantined.values()), **_indented(report.quarantined)}
-        lines["shards"] = report.shards
+        lines: Lines = [("rows", report.rows), ("samples", report.samples)]
+        lines += _indented(report.tasks)
+        lines += [("quarantined", sum(report.quarantined.values()))]
+        lines += [*_indented(report.quarantined), ("shards", report.shards)]
         _print_lines(str(self.folder), lines)
         if report.quarantined:
             print_line(f"every reason is in {self.folder / QUARANTINE}")
@@ -106,6 +104,11 @@ class Import:
             return TableSource(self.source, self.pictures)
         if self.pictures is not None:
             raise ValueError("--pictures belongs to a table; a folder's pictures lie in it")
+        if self.folder.resolve().is_relative_to(self.source.resolve()):
+            raise ValueError(
+                f"{self.folder} lies inside of {self.source}, where pictures are looked for; "
+                "choose a folder outside"
+            )
         return open_folder(self.source)
 
 
@@ -203,16 +206,16 @@ class Stats:
         if self.json:
             sys.stdout.write(json.dumps(found) + "\n")
             return
-        lines: dict[str, Any] = {}
+        lines: Lines = []
         for name, value in found.items():
             title = name.replace("_", " ")
             if not isinstance(value, dict):
-                lines[title] = value
+                lines.append((title, value))
                 continue
-            lines[title] = f"{len(value)}" if name == "buckets" else ""
-            lines |= _indented(dict(islice(value.items(), SHOWN_BUCKETS)))
+            lines.append((title, len(value) if name == "buckets" else ""))
+            lines += _indented(dict(islice(value.items(), SHOWN_BUCKETS)))
             if len(value) > SHOWN_BUCKETS:
-                lines |= _indented({"others": sum(islice(value.values(), SHOWN_BUCKETS, None))})
+                lines.append(("  others", sum(islice(value.values(), SHOWN_BUCKETS, None))))
         _print_lines(str(self.folder), lines)
 
 
@@ -247,16 +250,14 @@ def _name_of(source: Path) -> str:
     return "".join(each if each.isalnum() or each in "-_" else "_" for each in stem) or "data"
 
 
-def _indented(lines: Mapping[Any, Any]) -> dict[str, Any]:
-    return {f"  {name}": value for name, value in lines.items()}
+def _indented(counts: Mapping[Any, int]) -> Lines:
+    return [(f"  {name}", value) for name, value in counts.items()]
 
 
-def _print_lines(title: str, lines: Mapping[str, Any]) -> None:
+def _print_lines(title: str, lines: Lines) -> None:
     """Names and numbers in two columns."""
-    shown = {
-        name: f"{value:,}" if isinstance(value, int) else str(value).removesuffix(".0")
-        for name, value in lines.items()
-    }
-    width = max(map(len, shown))
-    rows = [f"{name.ljust(width)}  {value}".rstrip() for name, value in shown.items()]
+    width = max(len(name) for name, _ in lines)
+    shown = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in lines]
+    wide = max(len(value) for _, value in shown)
+    rows = [f"{name.ljust(width)}  {value.rjust(wide)}".rstrip() for name, value in shown]
     sys.stdout.write("\n".join([title, *rows]) + "\n")

@@ -108,7 +108,8 @@ class DataSet:
     def __init__(self, folder: Path, manifest: Manifest, table: pa.Table) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._table = table
+        self.table = table
+        """All rows as columns, mapped into memory."""
         lengths = [chunk.num_rows for chunk in table.to_batches()]
         self._batches = table.to_batches()
         self._starts = np.cumsum([0, *lengths])
@@ -137,12 +138,12 @@ class DataSet:
         return cls(folder, manifest, table)
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self.table.num_rows)
 
     @cached_property
     def tasks(self) -> list[Task]:
         """Those that occur, in the order in which updates go through them."""
-        found = set(pc.unique(self._table["task"]).to_pylist())
+        found = set(pc.unique(self.table["task"]).to_pylist())
         return [task for task in TASKS if task in found]
 
     def record(self, row: int) -> Record:
@@ -169,7 +170,7 @@ class DataSet:
         chosen = np.ones(len(self), dtype=bool)
         for column, value in (("task", task), ("split", split)):
             if value is not None:
-                chosen &= pc.equal(self._table[column], value).to_numpy()
+                chosen &= pc.equal(self.table[column], value).to_numpy()
         return np.flatnonzero(chosen)
 
     def read(self, picture: ImageRef) -> bytes:
@@ -190,9 +191,9 @@ class DataSet:
         Returns:
             The keys, and for each row the number of its key.
         """
-        pictures = self._table["references"].combine_chunks()
+        pictures = self.table["references"].combine_chunks()
         sizes = _Sizes(side)
-        targets = sizes.codes(self._table["target"].combine_chunks())
+        targets = sizes.codes(self.table["target"].combine_chunks())
         references = sizes.codes(pictures.flatten())
         counts = pc.list_value_length(pictures).to_numpy(zero_copy_only=False)
         firsts = np.cumsum(counts) - counts

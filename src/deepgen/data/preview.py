@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.randomness import key_of, permuted
@@ -25,6 +25,8 @@ def contact_sheet(
     data: DataSet, *, count: int = 24, columns: int = 4, cell: int = 192, seed: int = 0
 ) -> Image.Image:
     """Draw some samples; an edit shows its references, an arrow and the target.
+
+    Texts are set in the font that Pillow brings along, which has no Chinese.
 
     Args:
         data: The data set.
@@ -68,7 +70,7 @@ def _draw_sample(
     shown: list[ImageRef] = [*record.references, record.target]
     for number, picture in enumerate(shown):
         image = decode_image(data.read(picture), name=f"a picture of {record.sample_id}")
-        image.thumbnail((cell, cell))
+        image = ImageOps.contain(image, (cell, cell))
         x = left + number * (cell + GAP)
         sheet.paste(image, (x, top))
         draw.rectangle((x, top, x + image.width - 1, top + image.height - 1), outline=FRAME)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from deepgen.data.dataset import DataSet
+from deepgen.data.dataset import BucketKey, DataSet
 
 QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
@@ -28,8 +30,8 @@ class Stats:
     """Samples by the sizes that the model sees, height x width; the largest first."""
     unequal_edits: int
     """Edits with a reference of another size than the target."""
-    prompt_characters: dict[str, float]
-    short_side: dict[str, float]
+    prompt_characters: dict[str, int]
+    short_side: dict[str, int]
     """Pixels of the target's shorter side."""
     unstated_licence: int
 
@@ -41,47 +43,45 @@ def stats_of(data: DataSet, *, side: int) -> Stats:
         data: The data set.
         side: What buckets are counted for.
     """
-    tasks: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    kinds: Counter[str] = Counter()
-    references: Counter[int] = Counter()
-    characters: list[int] = []
-    sides: list[int] = []
-    size = unstated = 0
-    for row in range(len(data)):
-        record = data.record(row)
-        tasks[record.task] += 1
-        splits[record.split] += 1
-        references[len(record.references)] += 1
-        kinds.update(each.kind for each in record.prompts)
-        characters += [len(each.text) for each in record.prompts]
-        sides.append(min(record.target.width, record.target.height))
-        size += sum(each.length for each in record.pictures)
-        unstated += record.licence == "unknown"
+    table = data.table
+    prompts = pc.list_flatten(table["prompts"])
+    target, references = table["target"], pc.list_flatten(table["references"])
+    sides = pc.min_element_wise(pc.struct_field(target, "width"), pc.struct_field(target, "height"))
+    lengths = [
+        pc.sum(pc.struct_field(each, "length")).as_py() or 0 for each in (target, references)
+    ]
     keys, numbers = data.bucket_keys(side)
     counts = np.bincount(numbers, minlength=len(keys)).tolist()
     by_count = sorted(zip(keys, counts, strict=True), key=lambda each: (-each[1], each[0]))
     return Stats(
         samples=len(data),
-        pictures=sum((1 + number) * count for number, count in references.items()),
-        bytes=size,
-        tasks=dict(sorted(tasks.items())),
-        splits=dict(sorted(splits.items())),
-        prompt_kinds=dict(sorted(kinds.items())),
-        references=dict(sorted(references.items())),
-        buckets={
-            " <- ".join(f"{height}x{width}" for height, width in (target, *others)): count
-            for (target, others), count in by_count
-        },
+        pictures=len(target) + len(references),
+        bytes=sum(pc.sum(each).as_py() or 0 for each in lengths),
+        tasks=_counts(table["task"]),
+        splits=_counts(table["split"]),
+        prompt_kinds=_counts(pc.struct_field(prompts, "kind")),
+        references=_counts(pc.list_value_length(table["references"])),
+        buckets={_name(key): count for key, count in by_count},
         unequal_edits=sum(
             count for (target, others), count in by_count if any(each != target for each in others)
         ),
-        prompt_characters=_spread(characters),
+        prompt_characters=_spread(pc.utf8_length(pc.struct_field(prompts, "text"))),
         short_side=_spread(sides),
-        unstated_licence=unstated,
+        unstated_licence=pc.sum(pc.equal(table["licence"], "unknown")).as_py(),
     )
 
 
-def _spread(values: list[int]) -> dict[str, float]:
-    found = np.quantile(values, list(QUANTILES.values()), method="nearest")
-    return dict(zip(QUANTILES, map(float, found), strict=True))
+def _name(key: BucketKey) -> str:
+    """``target``, or ``target <- reference + reference``, as height x width."""
+    target, *references = [f"{height}x{width}" for height, width in (key[0], *key[1])]
+    return " <- ".join(part for part in (target, " + ".join(references)) if part)
+
+
+def _counts(column: pa.ChunkedArray) -> dict[Any, int]:
+    found = pc.value_counts(column).to_pylist()
+    return {each["values"]: each["counts"] for each in sorted(found, key=lambda e: e["values"])}
+
+
+def _spread(column: pa.ChunkedArray) -> dict[str, int]:
+    found = pc.quantile(column, q=list(QUANTILES.values()), interpolation="nearest")
+    return dict(zip(QUANTILES, found.to_pylist(), strict=True))
