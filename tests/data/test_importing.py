@@ -8,6 +8,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -102,7 +103,7 @@ def test_edits_that_cannot_be_used_are_set_aside(tmp_path: Path) -> None:
     for number in range(6):
         picture(source / f"{number}.png", number)
     edit = {"instruction": "do it", "output_image": "0.png"}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {**edit, "input_image": "1.png"},
         {**edit, "input_image": "0.png"},
         {**edit, "input_image": ["1.png", "absent.png"]},

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from deepgen.config.sizes import fix_pixels
-from deepgen.data import loader as loading
 from deepgen.data.collate import MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
@@ -196,7 +195,7 @@ def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
     drawings: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(loading.time, "sleep", pauses.append)
+    monkeypatch.setattr("deepgen.data.loader.time.sleep", pauses.append)
     (drawings.folder / "mine-000000.tar").unlink()
     with pytest.raises(DataError, match=r"mine-000000\.tar cannot be read"):
         Loader(drawings, options(workers=1)).batches(0)
@@ -220,10 +219,21 @@ def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) ->
         Loader(drawings, options(split="val"))
 
 
-def test_buckets_are_the_exact_sizes_of_target_and_references(both: DataSet) -> None:
-    keys, numbers = both.bucket_keys(64)
-    for row in range(len(both)):
-        record = both.record(row)
+def test_buckets_are_the_exact_sizes_of_target_and_references(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 9)
+    rows: list[dict[str, object]] = [
+        {
+            "output_image": "000.png",
+            "text": "t",
+            "input_image": [f"{one:03d}.png" for one in chosen],
+        }
+        for chosen in ([1], [2, 4], [], [5], [3, 8], [8, 3], [], [4, 5, 6], [7])
+    ]
+    data = imported(table(source / "rows.jsonl", rows), tmp_path / "data")
+    assert len(data) == 9
+    keys, numbers = data.bucket_keys(64)
+    for row in range(len(data)):
+        record = data.record(row)
         sizes = [fix_pixels(each.height, each.width, 64) for each in record.pictures]
         assert keys[numbers[row]] == (sizes[0], tuple(sizes[1:]))
     assert len(set(keys)) == len(keys)

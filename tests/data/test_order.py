@@ -60,14 +60,21 @@ def test_draws_visit_every_sample_once_per_epoch() -> None:
     assert rows[:37].tolist() != rows[37:74].tolist()
 
 
+@pytest.mark.parametrize("first_window", [0, 1000])
 @pytest.mark.parametrize("count", [5, 23, 24, 25, 100, 997])
-def test_nothing_is_lost_or_repeated_by_bucketing(count: int) -> None:
+def test_nothing_is_lost_or_repeated_by_bucketing(count: int, first_window: int) -> None:
     """Over whole windows, the visits are exactly the draws, whatever the buckets."""
     found = stream(count)
-    steps = 3 * found.window_steps
-    visited = [visit for step in range(steps) for batch in found.step(step) for visit in batch]
-    rows, epochs = found.visits.between(0, len(visited))
+    first, steps = first_window * found.window_steps, 3 * found.window_steps
+    visited = [
+        visit
+        for step in range(first, first + steps)
+        for batch in found.step(step)
+        for visit in batch
+    ]
     assert len(visited) == steps * found.samples_per_step
+    draws = first * found.samples_per_step
+    rows, epochs = found.visits.between(draws, draws + len(visited))
     drawn = sorted(zip(rows.tolist(), epochs.tolist(), strict=True))
     assert sorted((visit.row, visit.epoch) for visit in visited) == drawn
 

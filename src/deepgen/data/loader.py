@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -147,14 +147,14 @@ class Loader:
 
     def stream(
         self, first_step: int = 0, *, rank: int = 0, world_size: int = 1
-    ) -> Iterator[list[MicroBatch]]:
+    ) -> Generator[list[MicroBatch], None, None]:
         """As :meth:`batches`, for ``first_step`` and all updates after it, decoded ahead."""
         ahead = self.options.prefetch
         return self._stream(first_step, rank=rank, world_size=world_size, prefetch=ahead)
 
     def _stream(
         self, first_step: int, *, rank: int, world_size: int, prefetch: int
-    ) -> Iterator[list[MicroBatch]]:
+    ) -> Generator[list[MicroBatch], None, None]:
         with ThreadPoolExecutor(self.options.workers) as pool:
             ahead: deque[list[_Pending]] = deque()
             step = first_step
