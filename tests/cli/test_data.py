@@ -53,6 +53,20 @@ def test_people_read_columns_and_where_the_reasons_are(
     assert "caption_short" in capsys.readouterr().out
 
 
+def test_moments_are_cached_with_the_autoencoder_of_a_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    capsys.readouterr()
+    assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 0
+    first = capsys.readouterr().out
+    (path,) = Path(first.strip()).iterdir()
+    written = path.stat().st_mtime_ns
+    assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == first
+    assert path.stat().st_mtime_ns == written
+
+
 def test_a_table_of_edits_is_imported_under_a_name(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +110,8 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
         (["check", "pictures"], "is no data set"),
         (["stats", "absent"], "is no data set"),
         (["stats", "absent", "--side", "0"], "--side"),
+        (["cache", "absent"], "is no data set"),
+        (["cache", "absent", "--batch-size", "0"], "--batch-size"),
         (["preview", "absent", "sheet.png"], "is no data set"),
         (["preview", "absent", "sheet.bmp"], ".webp"),
         (["preview", "absent", "sheet.png", "--count", "0"], "--count"),

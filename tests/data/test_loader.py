@@ -72,6 +72,7 @@ def test_a_target_is_the_picture_resized_whole_to_its_bucket(drawings: DataSet) 
             image = Image.open(source)
             height, width = fix_pixels(image.height, image.width, 64)
             expected = to_pixels(image.resize((width, height), Image.Resampling.BICUBIC))
+            assert example.target is not None
             assert torch.equal(example.target, expected)
 
 

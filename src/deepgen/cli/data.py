@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,7 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.cli.console import print_line, progress_bar
+from deepgen.cli.making import pick_device
+from deepgen.cli.models import find_model
+from deepgen.cli.options import DeviceChoice
 from deepgen.cli.output import plan_outputs, write_picture
+from deepgen.config.sizes import check_side
 from deepgen.errors import DataError
 
 if TYPE_CHECKING:
@@ -183,6 +188,53 @@ class Preview:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Cache:
+    """Encode all pictures once, so that training need not; a rerun goes on where it was cut off."""
+
+    folder: DataFolder
+    """A data set."""
+    model: Annotated[str, arg(metavar="MODEL")] = "mini"
+    """Whose autoencoder: the embedded model (mini), a model folder, or a hub id."""
+    side: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    batch_size: int = 8
+    """Pictures encoded together."""
+    device: DeviceChoice = "auto"
+    """Where to compute."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Encode, and print where the moments are."""
+        from deepgen.data.dataset import DataSet
+
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
+        data, model = DataSet.open(self.folder), find_model(self.model)
+        own = round(math.sqrt(model.defaults.height * model.defaults.width))
+        side = check_side("--side", own if self.side is None else self.side)
+        import torch
+
+        from deepgen.checkpoint.parts import vae_part
+        from deepgen.data.latents import build_cache, weights_hash
+        from deepgen.vae import LatentCodec
+
+        device = torch.device(pick_device(self.device))
+        # In float32: what is rounded once here would be rounded at every visit.
+        codec = LatentCodec(vae_part(model.folder).load(torch.float32, device)).eval()
+        with torch.inference_mode(), progress_bar("encoding", None) as advance:
+            cache = build_cache(
+                data,
+                lambda pixels: codec.moments(pixels.to(device)),
+                vae_hash=weights_hash(codec),
+                side=side,
+                batch_size=self.batch_size,
+                watch=advance,
+            )
+        sys.stdout.write(f"{cache.folder}\n")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
     """Count samples by task, bucket, kind and length of prompts, and size."""
 
@@ -223,6 +275,7 @@ Action = (
     Annotated[Import, subcommand("import")]
     | Annotated[Check, subcommand("check")]
     | Annotated[Preview, subcommand("preview")]
+    | Annotated[Cache, subcommand("cache")]
     | Annotated[Stats, subcommand("stats")]
 )
 

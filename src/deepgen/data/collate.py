@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from deepgen.data.latents import Moments
 from deepgen.data.order import Visit
 from deepgen.data.randomness import sample_generator
 from deepgen.data.records import Record, Task
@@ -19,7 +22,20 @@ class Example:
     record: Record
     prompt: Prompt
     """The text drawn for this visit, empty where the caption was dropped, and the references."""
-    target: Pixels
+    target: Pixels | None
+    """None where its moments are cached: nothing else looks at the target."""
+    moments: tuple[Moments, ...] | None = None
+    """Of the target and then of each reference, where they are cached."""
+
+    @property
+    def sizes(self) -> tuple[torch.Size, ...]:
+        """Of the target (in pixels or latents) and of each reference."""
+        if self.target is not None:
+            target = self.target.shape[1:]
+        else:
+            assert self.moments is not None
+            target = self.moments[0].shape[1:]
+        return target, *(each.shape[1:] for each in self.prompt.references)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +55,8 @@ class MicroBatch:
 
     @property
     def targets(self) -> list[Pixels]:
-        """What is to be drawn."""
-        return [each.target for each in self.examples]
+        """What is to be drawn; empty where moments are cached."""
+        return [each.target for each in self.examples if each.target is not None]
 
     @property
     def prompts(self) -> list[Prompt]:
@@ -60,11 +76,7 @@ class MicroBatch:
     @property
     def is_uniform(self) -> bool:
         """Whether all samples have equal sizes throughout, so that no padding is needed."""
-        shapes = {
-            (each.target.shape, tuple(other.shape for other in each.prompt.references))
-            for each in self.examples
-        }
-        return len(shapes) == 1
+        return len({each.sizes for each in self.examples}) == 1
 
 
 def draw_text(record: Record, visit: Visit, *, seed: int, caption_drop: float) -> str:

@@ -15,13 +15,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from deepgen.config.sizes import fix_pixels
 from deepgen.data.collate import Example, MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
+from deepgen.data.latents import MomentsCache, read_pixels
 from deepgen.data.order import MicroBatchPlan, Stream, Visit, Visits, plan_of
 from deepgen.data.randomness import key_of, permuted
-from deepgen.data.records import ImageRef, Record, Split, Task, content_hash
-from deepgen.data.transforms import decode_at
+from deepgen.data.records import ImageRef, Record, Split, Task
 from deepgen.errors import DataError, ImageError
 from deepgen.types import Pixels, Prompt
 
@@ -99,15 +98,24 @@ class Loader:
         data: Where samples come from.
         options: What is loaded.
         journal: Substitutions of the run so far.
+        moments: Cached moments, which then stand in the place of targets.
 
     Raises:
         DataError: The data set has no sample of a task that is asked for.
     """
 
     def __init__(
-        self, data: DataSet, options: LoaderOptions, *, journal: Sequence[Substitution] = ()
+        self,
+        data: DataSet,
+        options: LoaderOptions,
+        *,
+        journal: Sequence[Substitution] = (),
+        moments: MomentsCache | None = None,
     ) -> None:
+        if moments is not None and moments.side != options.side:
+            raise ValueError(f"moments for side {moments.side}, but side is {options.side}")
         self.data = data
+        self.moments = moments
         self.options = options
         self.journal = list(journal)
         self._known = {(each.step, each.sample_id): each for each in journal}
@@ -233,22 +241,22 @@ class Loader:
         options = self.options
         text = draw_text(record, visit, seed=options.seed, caption_drop=options.caption_drop)
         references = tuple(self._pixels(record, each) for each in record.references)
+        cache = self.moments
         return Example(
             visit=visit,
             record=record,
             prompt=Prompt(text=text, references=references),
-            target=self._pixels(record, record.target),
+            target=self._pixels(record, record.target) if cache is None else None,
+            moments=None
+            if cache is None
+            else tuple(cache.moments(visit.row, each) for each in range(len(record.pictures))),
         )
 
     def _pixels(self, record: Record, picture: ImageRef) -> Pixels:
-        data = _patiently(lambda: self.data.read(picture))
-        if content_hash(data) != picture.hash:
-            raise ImageError(f"a picture of {record.sample_id} has changed since its import")
-        size = fix_pixels(picture.height, picture.width, self.options.side)
-        return decode_at(data, size, name=f"a picture of {record.sample_id}")
+        return _patiently(lambda: read_pixels(self.data, record, picture, self.options.side))
 
 
-def _patiently(read: Callable[[], bytes]) -> bytes:
+def _patiently(read: Callable[[], Pixels]) -> Pixels:
     """Read, and again after a pause where the disk does not answer.
 
     Raises:
