@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -191,11 +191,12 @@ class DataSet:
         Returns:
             The keys, and for each row the number of its key.
         """
-        pictures = self.table["references"].combine_chunks()
         sizes = _Sizes(side)
-        targets = sizes.codes(self.table["target"].combine_chunks())
-        references = sizes.codes(pictures.flatten())
-        counts = pc.list_value_length(pictures).to_numpy(zero_copy_only=False)
+        # Batch by batch: put together, the columns would no longer be shared between processes.
+        lists = [batch.column("references") for batch in self._batches]
+        targets = np.concatenate([sizes.codes(batch.column("target")) for batch in self._batches])
+        references = np.concatenate([sizes.codes(each.flatten()) for each in lists])
+        counts = np.concatenate([pc.list_value_length(each).to_numpy() for each in lists])
         firsts = np.cumsum(counts) - counts
         found: list[BucketKey] = []
         numbers = np.empty(len(self), dtype=np.int32)
@@ -214,21 +215,22 @@ class _Sizes:
 
     def __init__(self, side: int) -> None:
         self.side = side
+        # Few sizes make up most data sets, and the rule is plain Python.
+        self._fitted = cache(self._fit)
 
     def codes(self, pictures: pa.StructArray) -> npt.NDArray[np.int64]:
         """One number per picture; equal numbers are equal sizes."""
-        heights = pc.struct_field(pictures, "height").to_numpy(zero_copy_only=False)
-        widths = pc.struct_field(pictures, "width").to_numpy(zero_copy_only=False)
-        # Few sizes make up most data sets, and the rule is plain Python.
-        packed = heights.astype(np.int64) << 32 | widths.astype(np.int64)
-        distinct, inverse = np.unique(packed, return_inverse=True)
-        fitted = [
-            fix_pixels(each >> 32, each & 0xFFFFFFFF, self.side) for each in distinct.tolist()
-        ]
-        codes = np.array([height << 32 | width for height, width in fitted], dtype=np.int64)
+        heights = pc.struct_field(pictures, "height").to_numpy().astype(np.int64)
+        widths = pc.struct_field(pictures, "width").to_numpy().astype(np.int64)
+        distinct, inverse = np.unique(heights << 32 | widths, return_inverse=True)
+        codes = np.array([self._fitted(each) for each in distinct.tolist()], dtype=np.int64)
         return codes[inverse.reshape(-1)]
 
     def key(self, codes: list[int]) -> BucketKey:
         """The sizes behind the codes of a target and its references."""
         target, *references = [(code >> 32, code & 0xFFFFFFFF) for code in codes]
         return target, tuple(references)
+
+    def _fit(self, code: int) -> int:
+        height, width = fix_pixels(code >> 32, code & 0xFFFFFFFF, self.side)
+        return height << 32 | width
