@@ -88,7 +88,7 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     assert main(["data", "check", "data", "--json"]) == 2
     shown = capsys.readouterr()
     assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
-    assert shown.err.startswith("error: 1 problems in data; ")
+    assert shown.err.startswith("error: problems in data: 1; ")
 
 
 @pytest.mark.parametrize(

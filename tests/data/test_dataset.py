@@ -120,6 +120,14 @@ def test_a_record_that_contradicts_itself_is_refused(
         Record.model_validate({**data.record(0).model_dump(), **change})
 
 
+@pytest.mark.parametrize("shard", ["../a.tar", "/a.tar", "a/b.tar", "a\\b.tar", "..tar", "a.zip"])
+def test_a_record_never_points_out_of_its_folder(data: DataSet, shard: str) -> None:
+    values = data.record(0).model_dump()
+    values["target"]["shard"] = shard
+    with pytest.raises(ValueError, match="shard"):
+        Record.model_validate(values)
+
+
 def test_counts_are_of_what_is_there(data: DataSet) -> None:
     stats = stats_of(data, side=64)
     assert (stats.samples, stats.pictures) == (6, 14)

@@ -213,6 +213,21 @@ def test_nothing_readable_left_of_a_size_stops_the_run(tmp_path: Path) -> None:
         Loader(data, options()).batches(0)
 
 
+def test_too_many_damaged_samples_stop_the_run(
+    drawings: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.data.loader.FIRST_VERDICT", 40)
+    damage(drawings, 3)
+    loader = Loader(drawings, options())
+    with pytest.raises(DataError, match=r"of \d+ samples could not be read, at most 1.0% may"):
+        for step in range(40):
+            loader.batches(step)
+    patient = Loader(drawings, options(max_bad_share=0.1))
+    for step in range(20):
+        patient.batches(step)
+    assert patient.journal
+
+
 def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) -> None:
     with pytest.raises(DataError, match="no train samples of task edit"):
         Loader(drawings, options(tasks=BOTH))

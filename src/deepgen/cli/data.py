@@ -149,7 +149,7 @@ class Check:
                     sys.stdout.write(": ".join(part for part in parts if part) + "\n")
         if count:
             raise DataError(
-                f"{count} problems in {self.folder}; import again into a new folder, or train on: "
+                f"problems in {self.folder}: {count}; import again into a new folder, or train on: "
                 "damaged samples are replaced by others and noted"
             )
         if not self.json:

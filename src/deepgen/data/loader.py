@@ -30,6 +30,9 @@ READ_TRIES = 3
 FIRST_PAUSE_SECONDS = 0.2
 """Before the second try; each further pause is four times as long."""
 
+FIRST_VERDICT = 1000
+"""Visits before the share of bad ones is judged; of fewer, a single one would be too many."""
+
 SUBSTITUTES = 8
 """How many stand-ins are tried for a sample that cannot be decoded."""
 
@@ -59,6 +62,8 @@ class LoaderOptions:
     """Threads."""
     prefetch: int = 2
     """Updates that are decoded ahead."""
+    max_bad_share: float = 0.01
+    """Of visits that may need a substitute; beyond it the run stops."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -118,6 +123,7 @@ class Loader:
         self.moments = moments
         self.options = options
         self.journal = list(journal)
+        self._visited = self._replaced = 0
         self._known = {(each.step, each.sample_id): each for each in journal}
         _, self._buckets = data.bucket_keys(options.side)
         self._rows = {
@@ -148,8 +154,8 @@ class Loader:
         """The micro-batches of one rank for one update.
 
         Raises:
-            DataError: A sample and all its substitutes cannot be decoded.
-            OSError: A shard cannot be read.
+            DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
+                or too many samples cannot.
         """
         return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
 
@@ -186,14 +192,28 @@ class Loader:
         for future in futures:
             example, substitution = future.result()
             examples.append(example)
-            if substitution is not None and substitution not in self.journal:
-                self.journal.append(substitution)
+            if substitution is not None:
+                self._replaced += 1
+                if substitution not in self.journal:
+                    self.journal.append(substitution)
+        self._visited += len(examples)
+        self._judge()
         return MicroBatch(
             step=plan.step,
             task=examples[0].record.task,
             examples=examples,
             update_samples=plan.update_samples,
         )
+
+    def _judge(self) -> None:
+        """Stop a run whose data are going bad, before it has learned from what is left of them."""
+        limit = self.options.max_bad_share
+        if self._visited >= FIRST_VERDICT and self._replaced > limit * self._visited:
+            raise DataError(
+                f"{self._replaced} of {self._visited} samples could not be read, at most "
+                f"{limit:.1%} may; the last: {self.journal[-1].message}; deepgen data check "
+                f"{self.data.folder} lists them all"
+            )
 
     def _example(self, step: int, visit: Visit) -> tuple[Example, Substitution | None]:
         """A sample or who stands in for it; runs in a worker thread."""

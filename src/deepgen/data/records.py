@@ -57,8 +57,8 @@ class ImageRef(Row):
     The bytes are those of the user's file, untouched.
     """
 
-    shard: str
-    """File name of the tar, beside the index."""
+    shard: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*\.tar$")]
+    """File name of the tar, beside the index; never a path, so no index leads out of its folder."""
     offset: Annotated[int, Field(ge=0)]
     length: Annotated[int, Field(gt=0)]
     format: str
