@@ -111,3 +111,11 @@ def test_lower_precisions_still_return_float32() -> None:
         latents = half.encode(pictures((32, 32)))
         assert latents[0].dtype == torch.float32
         assert half.decode(latents)[0].dtype == torch.float32
+
+
+def test_moments_and_noise_give_what_encoding_samples(codec: LatentCodec) -> None:
+    (pixels,) = pictures((64, 96))
+    (sampled,) = codec.encode([pixels], torch.Generator().manual_seed(3))
+    (moments,) = codec.moments(pixels[None])
+    noise = torch.randn((1, *sampled.shape), generator=torch.Generator().manual_seed(3))[0]
+    assert torch.allclose(codec.from_moments(moments, noise), sampled, atol=1e-6)

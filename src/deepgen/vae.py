@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from diffusers import AutoencoderKL
+from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from deepgen.types import Latents, Pixels
@@ -79,6 +80,20 @@ class LatentCodec(nn.Module):
             return cast(Tensor, self.autoencoder.decode(unscaled.to(self.dtype)).sample).float()
 
         return _by_size(latents, decode_batch)
+
+    def moments(
+        self, pixels: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch moment_channels latent_height latent_width"]:
+        """Mean and log-variance of the posterior, stacked, before shift and scale; to be cached."""
+        posterior = self.autoencoder.encode(pixels.to(self.dtype)).latent_dist
+        return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
+
+    def from_moments(
+        self, moments: Float[Tensor, "moment_channels _height _width"], noise: Latents
+    ) -> Latents:
+        """Latents as :meth:`encode` samples them, from cached moments and standard noise."""
+        mean, logvar = moments.float().chunk(2)
+        return (mean + (logvar / 2).exp() * noise - self.shift) * self.scale
 
 
 def _by_size(items: Sequence[Tensor], run: Callable[[Tensor], Tensor]) -> list[Tensor]:

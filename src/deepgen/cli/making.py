@@ -80,7 +80,7 @@ def _show(record: dict[str, Any], options: PictureOptions) -> None:
 
 def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
-    device = _device(options.device)
+    device = pick_device(options.device)
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
     pipe = DeepGenPipeline.from_pretrained(
@@ -96,7 +96,7 @@ def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
     return pipe
 
 
-def _device(name: str) -> str:
+def pick_device(name: str) -> str:
     """A device that is there; ``auto`` takes the fastest.
 
     Raises:

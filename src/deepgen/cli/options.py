@@ -27,6 +27,7 @@ Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PaddingChoice = Annotated[
     Padding | None, arg(metavar=f"{{{','.join(PADDINGS)}}}", help_behavior_hint="")
 ]
@@ -65,7 +66,7 @@ class PictureOptions:
     """Picture i uses SEED + i (default: drawn and reported)."""
     num_images: Annotated[int, arg(metavar="INT")] = 1
     """Pictures per prompt."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceChoice = "auto"
     """Where to compute."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """What to compute in; auto is float32 on a CPU and bfloat16 on a GPU."""

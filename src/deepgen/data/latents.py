@@ -1,0 +1,206 @@
+"""Posterior moments of all pictures, computed once, since they never change between visits.
+
+Mean and log-variance are kept, not a sample: sampling at every visit then draws from exactly what
+the autoencoder would have said. Each entry is 2 x 16 channels at an eighth of the sides in float16.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from deepgen.config.sizes import Size, fix_pixels
+from deepgen.data.dataset import DataSet
+from deepgen.data.records import ImageRef, Record, content_hash
+from deepgen.data.transforms import decode_at
+from deepgen.errors import DataError, ImageError
+from deepgen.types import Pixels
+
+Moments = Float[Tensor, "moment_channels _height _width"]
+"""Mean and log-variance of one picture's latents, stacked; before shift and scale."""
+
+Encode = Callable[
+    [Float[Tensor, "batch 3 height width"]],
+    Float[Tensor, "batch moment_channels latent_height latent_width"],
+]
+
+FOLDER = "latents"
+
+ROWS_PER_FILE = 256
+"""67 MB of drawings at 512 x 512; also what a cut-off run repeats at most."""
+
+OPEN_FILES = 64
+"""Files kept open; beyond it the one not used for longest is closed."""
+
+
+class MomentsCache:
+    """The moments of one data set under one autoencoder; :meth:`open` finds them."""
+
+    def __init__(self, data: DataSet, *, vae_hash: str, side: int) -> None:
+        self.folder = data.folder / FOLDER / f"{vae_hash[:16]}-{side}"
+        self.side = side
+        key = {"data": data.manifest.identity, "vae": vae_hash, "side": side}
+        # One entry, since safetensors writes several in any order and equal caches are equal files.
+        self.metadata = {"moments": json.dumps(key)}
+        self.files = -(-len(data) // ROWS_PER_FILE)
+        self._opened = lru_cache(maxsize=OPEN_FILES)(self._open_file)
+        # Two threads that miss at the same moment would both open the file.
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, data: DataSet, *, vae_hash: str, side: int) -> MomentsCache:
+        """The finished cache of a data set.
+
+        Args:
+            data: The data set.
+            vae_hash: Hash of the autoencoder's weights.
+            side: Pictures are brought to about ``side * side`` pixels.
+
+        Raises:
+            DataError: There is none for this autoencoder and side, or it is unfinished.
+        """
+        cache = cls(data, vae_hash=vae_hash, side=side)
+        missing = sum(not cache.path(number).exists() for number in range(cache.files))
+        if missing:
+            raise DataError(
+                f"{missing} of {cache.files} files of moments are missing in {cache.folder}; "
+                f"make them with deepgen data cache {data.folder} --side {side} and the same model"
+            )
+        return cache
+
+    def path(self, number: int) -> Path:
+        """The file of a block of rows."""
+        return self.folder / f"{number:06d}.safetensors"
+
+    def moments(self, row: int, picture: int) -> Moments:
+        """Of one picture, in float32.
+
+        Args:
+            row: Of the data set.
+            picture: 0 for the target, 1 for the first reference, and so on.
+
+        Raises:
+            DataError: The file belongs to other data or another autoencoder, or is damaged.
+            ImageError: The picture could not be decoded when the cache was made.
+        """
+        path = self.path(row // ROWS_PER_FILE)
+        with self._lock:
+            file = self._opened(row // ROWS_PER_FILE)
+        try:
+            stored: Tensor = file.get_tensor(f"{row}.{picture}")
+        except SafetensorError:
+            raise ImageError(f"{path} has no moments of picture {picture} of row {row}") from None
+        return stored.float()
+
+    def _open_file(self, number: int) -> Any:
+        path = self.path(number)
+        try:
+            file: Any = safe_open(path, framework="pt")
+            found = file.metadata()
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path} is damaged ({error}); delete it and cache again") from None
+        if found != self.metadata:
+            raise DataError(f"{path} belongs to other data or another model; delete {self.folder}")
+        return file
+
+
+def build_cache(
+    data: DataSet,
+    encode: Encode,
+    *,
+    vae_hash: str,
+    side: int,
+    batch_size: int = 8,
+    watch: Callable[[], None] = lambda: None,
+) -> MomentsCache:
+    """Encode all pictures of a data set, or go on where that was cut off.
+
+    Pictures that cannot be decoded are left out; the loader finds a substitute for them, as it
+    does without a cache.
+
+    Args:
+        data: The data set.
+        encode: The autoencoder's encoder: pixels to mean and log-variance.
+        vae_hash: Hash of its weights.
+        side: Pictures are brought to about ``side * side`` pixels.
+        batch_size: Pictures of one size that are encoded together.
+        watch: Called after each block of rows.
+
+    Raises:
+        OSError: The disk is full or fails; what is finished stays.
+    """
+    cache = MomentsCache(data, vae_hash=vae_hash, side=side)
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    for number in range(cache.files):
+        if not cache.path(number).exists():
+            first = number * ROWS_PER_FILE
+            rows = range(first, min(first + ROWS_PER_FILE, len(data)))
+            tensors = _encoded(data, rows, encode, side, batch_size)
+            part = cache.path(number).with_suffix(f".{os.getpid()}.part")
+            save_file(tensors, part, metadata=cache.metadata)
+            part.replace(cache.path(number))
+        watch()
+    return cache
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Hash of a module's weights by their names and values, however they are stored in files."""
+    digest = blake2b(digest_size=16)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tuple(value.shape)}\0".encode())
+        digest.update(value.float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_pixels(data: DataSet, record: Record, picture: ImageRef, side: int) -> Pixels:
+    """A picture as the model sees it, if it still is what it was at the import.
+
+    Raises:
+        ImageError: It is not, or cannot be decoded.
+        OSError: The shard cannot be read.
+    """
+    name = f"a picture of {record.sample_id}"
+    content = data.read(picture)
+    if content_hash(content) != picture.hash:
+        raise ImageError(f"{name} has changed since its import")
+    return decode_at(content, fix_pixels(picture.height, picture.width, side), name=name)
+
+
+def _encoded(
+    data: DataSet, rows: range, encode: Encode, side: int, batch_size: int
+) -> dict[str, Tensor]:
+    """The moments of some rows by their names in the file."""
+    groups: dict[Size, list[tuple[str, Record, ImageRef]]] = {}
+    for row in rows:
+        record = data.record(row)
+        for number, picture in enumerate(record.pictures):
+            size = fix_pixels(picture.height, picture.width, side)
+            groups.setdefault(size, []).append((f"{row}.{number}", record, picture))
+    tensors: dict[str, Tensor] = {}
+    for group in groups.values():
+        for first in range(0, len(group), batch_size):
+            names, pixels = [], []
+            for name, record, picture in group[first : first + batch_size]:
+                try:
+                    pixels.append(read_pixels(data, record, picture, side))
+                except ImageError:
+                    continue
+                names.append(name)
+            if names:
+                moments = encode(torch.stack(pixels)).to("cpu", torch.float16)
+                for name, each in zip(names, moments, strict=True):
+                    # A copy, since the rows of a batch share memory and those of a file must not.
+                    tensors[name] = each.clone(memory_format=torch.contiguous_format)
+    return tensors

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepgen.data.dataset import DataSet
+from deepgen.data.latents import Moments, MomentsCache, build_cache, weights_hash
+from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.errors import DataError
+from deepgen.vae import LatentCodec
+from tests.checkpoint.models import tiny_autoencoder
+from tests.data.sets import content, edits, imported
+from tests.data.test_loader import damage
+
+SIDE = 64
+OPTIONS = LoaderOptions(
+    tasks={"edit": TaskPlan(microbatch_size=2, microbatches=3)}, seed=0, side=SIDE, workers=2
+)
+
+
+@pytest.fixture(scope="module")
+def codec() -> LatentCodec:
+    return LatentCodec(tiny_autoencoder().eval().requires_grad_(False))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
+    """Seven edits, and files of moments so small that there are three."""
+    monkeypatch.setattr("deepgen.data.latents.ROWS_PER_FILE", 3)
+    return imported(edits(tmp_path / "source", 7), tmp_path / "data")
+
+
+def built(data: DataSet, codec: LatentCodec, batch_size: int = 2) -> MomentsCache:
+    build_cache(data, codec.moments, vae_hash=weights_hash(codec), side=SIDE, batch_size=batch_size)
+    return MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
+
+
+def loader(data: DataSet, moments: MomentsCache | None = None) -> Loader:
+    return Loader(data, OPTIONS, moments=moments)
+
+
+def test_cached_moments_are_those_of_the_pixels_that_would_have_been_loaded(
+    data: DataSet, codec: LatentCodec
+) -> None:
+    cached, plain = loader(data, built(data, codec)), loader(data)
+    for step in range(3):
+        for mine, other in zip(cached.batches(step), plain.batches(step), strict=True):
+            assert mine.sample_ids == other.sample_ids
+            assert mine.is_uniform == other.is_uniform
+            assert mine.targets == []
+            for example, loaded in zip(mine.examples, other.examples, strict=True):
+                assert loaded.target is not None
+                assert example.moments is not None
+                pixels = [loaded.target, *loaded.prompt.references]
+                for moments, each in zip(example.moments, pixels, strict=True):
+                    # float16 keeps eleven bits.
+                    expected: Moments = codec.moments(each[None])[0]
+                    assert torch.allclose(moments, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
+    data: DataSet, codec: LatentCodec
+) -> None:
+    whole = content(built(data, codec).folder)
+    for path in list(data.folder.glob("latents/*/*"))[1:]:
+        path.unlink()
+    with pytest.raises(DataError, match="2 of 3 files of moments are missing"):
+        MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
+    calls = []
+    encode = codec.moments
+
+    def counted(pixels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(pixels))
+        return encode(pixels)
+
+    cache = build_cache(data, counted, vae_hash=weights_hash(codec), side=SIDE, batch_size=2)
+    assert content(cache.folder) == whole
+    assert 0 < sum(calls) < sum(len(data.record(row).pictures) for row in range(len(data)))
+
+
+def test_another_autoencoder_or_side_has_no_cache(data: DataSet, codec: LatentCodec) -> None:
+    cache = built(data, codec)
+    with pytest.raises(DataError, match="missing"):
+        MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE + 32)
+    other = LatentCodec(tiny_autoencoder())
+    with torch.no_grad():
+        next(other.parameters()).view(-1)[0] += 1e-3
+    assert weights_hash(other) != weights_hash(codec)
+    with pytest.raises(ValueError, match="moments for side 64"):
+        Loader(
+            data, LoaderOptions(tasks=loader(data).options.tasks, seed=0, side=96), moments=cache
+        )
+
+
+def test_moments_of_other_data_are_never_used(data: DataSet, codec: LatentCodec) -> None:
+    cache = built(data, codec)
+    again = imported(
+        data.folder.parent / "source" / "edits.jsonl", data.folder.parent / "more", licence="other"
+    )
+    cache.folder.parent.rename(again.folder / "latents")
+    moved = MomentsCache.open(again, vae_hash=weights_hash(codec), side=SIDE)
+    with pytest.raises(DataError, match="belongs to other data"):
+        moved.moments(0, 0)
+
+
+def test_pictures_that_could_not_be_encoded_are_replaced_in_training(
+    data: DataSet, codec: LatentCodec
+) -> None:
+    lost = damage(data, 1)
+    found = loader(data, built(data, codec))
+    ids = [name for step in range(4) for batch in found.batches(step) for name in batch.sample_ids]
+    assert lost not in ids
+    assert {each.sample_id for each in found.journal} == {lost}
