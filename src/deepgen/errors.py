@@ -1,7 +1,8 @@
 """The few exceptions that deepgen raises on purpose.
 
-Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the two things a
-caller may want to tell apart: a model that cannot be loaded, and a picture that cannot be read.
+Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the things a caller
+may want to tell apart: a model that cannot be loaded, a picture that cannot be read, and a judge or
+another scorer that cannot be used at all.
 """
 
 from __future__ import annotations
@@ -17,3 +18,7 @@ class CheckpointError(DeepGenError):
 
 class ImageError(DeepGenError, ValueError):
     """A picture that is missing, damaged, too large or no picture at all."""
+
+
+class ScorerError(DeepGenError):
+    """A judge, worker or scorer that cannot be used: nothing it would be asked could succeed."""
