@@ -11,6 +11,7 @@ import ast
 import json
 import re
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from deepgen.scoring.answers import Unreadable
@@ -19,6 +20,9 @@ END_OF_THINKING = "</think>"
 
 # One digit that is no part of a longer number.
 DIGIT = r"([0-9])(?![0-9]|\.[0-9])"
+
+# Reading on from every brace takes the square of their number; no reply needs as many as this.
+MOST_BRACES = 100
 
 
 def after_thinking(reply: str) -> str:
@@ -202,7 +206,7 @@ def _literal(text: str) -> Any:
 def _json_object_with(key: str, text: str) -> dict[str, Any] | None:
     # Line breaks inside strings are no JSON, but judges write reasons with them.
     decoder = json.JSONDecoder(strict=False)
-    for start in re.finditer(r"\{", text):
+    for start in islice(re.finditer(r"\{", text), MOST_BRACES):
         try:
             value, _ = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
