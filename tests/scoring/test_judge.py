@@ -16,7 +16,8 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status
-from deepgen.scoring.judge import GIVE_UP_AFTER, HttpJudge, JudgeConfig, ask_all
+from deepgen.scoring.json_http import GIVE_UP_AFTER
+from deepgen.scoring.judge import HttpJudge, JudgeConfig, ask_all
 from deepgen.scoring.judge_cache import ReplyCache
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
 from deepgen.scoring.questions import Picture, Question, jpeg_picture, png_picture
@@ -26,8 +27,7 @@ RED = png_picture(Image.new("RGB", (8, 8), "red"))
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DEEPGEN_JUDGE_KEY", raising=False)
 
 

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Status
 from deepgen.scoring.ocr import (
     RapidOcrReader,
     TextReader,
@@ -97,5 +99,21 @@ def test_rapidocr_reads_a_sign() -> None:
     sign = Image.new("RGB", (512, 256), "white")
     font = ImageFont.load_default(60)
     ImageDraw.Draw(sign).text((20, 80), "New York", fill="black", font=font)
-    assert score_words(["new", "york"], recognized_words(reader.read(sign))).found == 2
-    assert reader.read(Image.new("RGB", (256, 256), "white")) == []
+    lines = reader.read(sign).value
+    assert lines is not None
+    assert score_words(["new", "york"], recognized_words(lines)).found == 2
+    assert reader.read(Image.new("RGB", (256, 256), "white")).value == []
+
+
+def test_a_picture_on_which_rapidocr_fails_is_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        def __init__(self, **_: object) -> None: ...
+
+        def __call__(self, pixels: object) -> object:
+            raise RuntimeError("out of\nmemory")
+
+    monkeypatch.setitem(sys.modules, "rapidocr", SimpleNamespace(RapidOCR=Engine))
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "0")
+    answer = RapidOcrReader().read(Image.new("RGB", (8, 8)))
+    assert (answer.status, answer.value) == (Status.ERROR, None)
+    assert answer.reason == "RuntimeError: out of memory"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import random
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -24,6 +25,10 @@ TEMPORARY = frozenset({408, 409, 425, 429})
 LARGEST_REPLY = 64 * 1024 * 1024
 """Bytes. A detector's masks of a batch take a few; more is a broken or hostile server."""
 
+GIVE_UP_AFTER = 20
+"""Questions in a row without any reply, each with all its tries: the server is gone. With one try
+and a quarter of all requests failing, chance alone does this once in a million million."""
+
 LONGEST_WAIT_SECONDS = 60.0
 """Servers may ask for hours; a run that waits that long looks like one that hangs."""
 
@@ -35,7 +40,6 @@ class HttpError(Exception):
         status: The HTTP status, or None when no whole answer came at all.
         body: What the server said, cut to what a person would read.
         retry_after_seconds: How long the server asks to wait, if it does.
-        unreachable: Whether not even a connection came about.
     """
 
     def __init__(
@@ -45,13 +49,11 @@ class HttpError(Exception):
         status: int | None = None,
         body: str = "",
         retry_after_seconds: float | None = None,
-        unreachable: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.body = body
         self.retry_after_seconds = retry_after_seconds
-        self.unreachable = unreachable
 
     @property
     def temporary(self) -> bool:
@@ -67,6 +69,25 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+class Patience:
+    """Counts what fails in a row, from any thread, until the server must be taken for gone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """There was an answer."""
+        with self._lock:
+            self._failures = 0
+
+    def failed(self) -> bool:
+        """There was none, after all tries; True if that was once too often."""
+        with self._lock:
+            self._failures += 1
+            return self._failures >= GIVE_UP_AFTER
 
 
 def checked_url(url: str) -> str:
@@ -122,6 +143,11 @@ def request_json(
     if not isinstance(answer, dict):
         raise HttpError("the answer is no JSON object", body=_shown(text, bearer))
     return answer
+
+
+def said(failure: HttpError) -> str:
+    """A failure in words, with the beginning of what the server told."""
+    return f"{failure}: {failure.body[:200]}" if failure.body else str(failure)
 
 
 def with_retries(call: Callable[[], T], *, attempts: int, backoff_seconds: float) -> T:
@@ -180,9 +206,7 @@ def _unanswered(error: Exception) -> HttpError:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return HttpError("no answer in time")
-    reason = " ".join(str(cause).split()) or type(cause).__name__
-    # urllib wraps what goes wrong before there is a connection, and only that.
-    return HttpError(reason, unreachable=isinstance(error, urllib.error.URLError))
+    return HttpError(" ".join(str(cause).split()) or type(cause).__name__)
 
 
 def _shown(body: bytes, secret: str) -> str:

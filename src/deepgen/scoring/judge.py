@@ -15,7 +15,14 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
-from deepgen.scoring.json_http import HttpError, checked_url, request_json, with_retries
+from deepgen.scoring.json_http import (
+    HttpError,
+    Patience,
+    checked_url,
+    request_json,
+    said,
+    with_retries,
+)
 from deepgen.scoring.judge_cache import Ending, Reply, ReplyCache
 from deepgen.scoring.parsing import after_thinking
 from deepgen.scoring.questions import Question, png_picture, sha256_of_json
@@ -44,10 +51,6 @@ DECLINED = re.compile(
     r"\b(?:assist|help|comply|evaluate|assess|analy[sz]e|judge|rate|process|provide|discuss)\b",
     re.IGNORECASE | re.DOTALL,
 )
-
-GIVE_UP_AFTER = 20
-"""Questions in a row without any reply, each with all its tries: the judge is gone. With one try
-and a quarter of all requests failing, chance alone does this once in a million million."""
 
 PROBE = (
     "Which colour fills this picture? Answer with one word: red, green or blue. "
@@ -132,8 +135,8 @@ class HttpJudge:
         self.cache = cache
         self._slots = threading.BoundedSemaphore(config.concurrency)
         self._lock = threading.Lock()
+        self._patience = Patience()
         self._served_model = ""
-        self._failures_in_a_row = 0
 
     @property
     def name(self) -> str:
@@ -153,7 +156,7 @@ class HttpJudge:
             try:
                 reply = self._reply(question, attempt)
             except HttpError as failure:
-                return _answer(question, reply, Status.ERROR, _said(failure), count=attempt)
+                return _answer(question, reply, Status.ERROR, said(failure), count=attempt)
             if reply.ending is Ending.REFUSED:
                 reason = "the provider's filter refused"
                 return _answer(question, reply, Status.REFUSED, reason, count=attempt + 1)
@@ -197,7 +200,7 @@ class HttpJudge:
             else:
                 return ScorerError(
                     f"the judge {self.config.model} takes text but no pictures "
-                    f"({_said(failure)}); choose a model with image input"
+                    f"({said(failure)}); choose a model with image input"
                 )
         return self._gone(failure)
 
@@ -215,7 +218,7 @@ class HttpJudge:
                 self._count_failure(failure)
                 raise
             body = {"error": failure.body}
-        self._failures_in_a_row = 0
+        self._patience.succeeded()
         reply = Reply(
             key=key,
             judge=self.config.model,
@@ -285,12 +288,8 @@ class HttpJudge:
     def _count_failure(self, failure: HttpError) -> None:
         if failure.status in (401, 403, 404):
             raise self._gone(failure)
-        if not failure.temporary:
-            return
-        with self._lock:
-            self._failures_in_a_row += 1
-            if self._failures_in_a_row >= GIVE_UP_AFTER:
-                raise self._gone(failure)
+        if failure.temporary and self._patience.failed():
+            raise self._gone(failure)
 
     def _gone(self, failure: HttpError) -> ScorerError:
         url = self.config.base_url
@@ -298,16 +297,16 @@ class HttpJudge:
             variable = self.config.api_key_variable
             held = "its key was refused" if os.environ.get(variable) else "it is not set"
             return ScorerError(
-                f"the judge at {url} wants a key ({_said(failure)}); it is read from the "
+                f"the judge at {url} wants a key ({said(failure)}); it is read from the "
                 f"environment variable {variable}, and {held}"
             )
         if failure.status == 404:
             return ScorerError(
-                f"the judge at {url} does not know {self.config.model} ({_said(failure)}); check "
+                f"the judge at {url} does not know {self.config.model} ({said(failure)}); check "
                 "the model's name, and that the address ends where /chat/completions follows"
             )
         return ScorerError(
-            f"no judge answers at {url} ({_said(failure)}); start the server or correct the address"
+            f"no judge answers at {url} ({said(failure)}); start the server or correct the address"
         )
 
 
@@ -389,7 +388,3 @@ def _reply_text(body: Mapping[str, Any]) -> str:
         texts = [part.get("text", "") for part in content if isinstance(part, dict)]
         return "".join(str(text) for text in texts)
     return str(content)
-
-
-def _said(failure: HttpError) -> str:
-    return f"{failure}: {failure.body[:200]}" if failure.body else str(failure)

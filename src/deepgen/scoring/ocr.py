@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Status
 
 # Keeps the official division by the longer length from being one by zero.
 EPSILON = 1e-5
@@ -118,8 +119,11 @@ class TextReader(Protocol):
         """Engine and version, which belong to the name of every score."""
         ...
 
-    def read(self, image: Image.Image) -> list[str]:
-        """The lines that it sees, in its own order; none where there is no text."""
+    def read(self, image: Image.Image) -> Answer[list[str]]:
+        """The lines that it sees, in its own order; an empty list where there is no text.
+
+        Never raises for one picture's sake: that is an answer with the status ``error``.
+        """
         ...
 
 
@@ -149,10 +153,15 @@ class RapidOcrReader:
         """Engine and version."""
         return self._name
 
-    def read(self, image: Image.Image) -> list[str]:
+    def read(self, image: Image.Image) -> Answer[list[str]]:
         """The recognised lines."""
         blue_first = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
-        return list(self._engine(blue_first).txts or ())
+        try:
+            lines = list(self._engine(blue_first).txts or ())
+        except Exception as error:  # It names none of its own.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return Answer(status=Status.ERROR, reason=reason, model=self.name)
+        return Answer(status=Status.SCORED, value=lines, model=self.name)
 
 
 def _closest(word: str, recognized: Sequence[str]) -> str:
