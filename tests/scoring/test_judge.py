@@ -347,6 +347,25 @@ def text_only(heard: Heard) -> Said:
     return completion("none")
 
 
+def test_a_judge_that_refuses_everything_stops_the_run(tmp_path: Path) -> None:
+    asked = [(each, parse_yes_no) for each in questions_with_numbers(300)]
+    with serve(text_only) as server:
+        with pytest.raises(ScorerError, match="takes text but no pictures"):
+            ask_all(judge(server, tmp_path), asked, concurrency=2)
+        assert len(server.heard) < GIVE_UP_AFTER + 20
+
+    def picky(heard: Heard) -> Said:
+        if "How good" in text_of(heard):
+            return Said({"error": "no such option: top_j"}, status=400)
+        return name_the_color(heard)
+
+    with (
+        serve(picky) as server,
+        pytest.raises(ScorerError, match=r"refuses every question .*top_j.*correct its parameters"),
+    ):
+        ask_all(judge(server, tmp_path), asked, concurrency=2)
+
+
 def test_the_check_passes_a_judge_that_sees(tmp_path: Path) -> None:
     with serve(name_the_color) as server:
         judge(server, tmp_path).check()
@@ -395,6 +414,15 @@ def test_a_file_that_is_no_store_of_replies_is_refused(tmp_path: Path) -> None:
     (tmp_path / "replies.sqlite").write_text("scores of last year " * 100)
     with pytest.raises(ScorerError, match="cannot be used as a store of judge replies"):
         ReplyCache(tmp_path / "replies.sqlite")
+
+
+def test_a_store_that_fails_in_the_middle_is_one_line(tmp_path: Path) -> None:
+    with serve(lambda heard: completion("yes")) as server:
+        client = judge(server, tmp_path)
+        with sqlite3.connect(tmp_path / "replies.sqlite") as database:
+            database.execute("DROP TABLE replies")
+        with pytest.raises(ScorerError, match=r"the store of judge replies .* fails"):
+            client.ask(question(), parse_yes_no)
 
 
 def test_replies_with_broken_characters_are_kept(tmp_path: Path) -> None:

@@ -134,7 +134,7 @@ def test_a_worker_that_hangs_costs_its_batch_and_no_more() -> None:
 def test_a_worker_that_is_gone_stops_the_run() -> None:
     client = worker(unused_url(), request_attempts=1, batch_size=1)
     many = [item(level) for level in range(GIVE_UP_AFTER + 5)]
-    with pytest.raises(ScorerError, match=r"no worker answers at .*start it"):
+    with pytest.raises(ScorerError, match=r"the worker at .* gives no answers .*start it"):
         client.score(many, read_number)
 
 
@@ -150,7 +150,7 @@ def test_the_check_gives_the_version_of_a_worker_that_works() -> None:
         (lambda items: [{"id": "picture-200", "value": 3}], VERSION, r"'picture-200' \(it gave 3"),
         (lambda items: [{"id": "picture-200", "error": "no GPU"}], VERSION, r"\(no GPU\)"),
         (truly, {"weights": "x"}, "does not say its name"),
-        (truly, ["brightness"], "no worker answers at .*no JSON object"),
+        (truly, ["brightness"], r"gives no answers \(the answer is no JSON object"),
     ],
 )
 def test_the_check_says_in_one_line_what_is_wrong(answer: Any, version: Any, message: str) -> None:

@@ -180,10 +180,11 @@ class HttpJudge:
         for color, rgb in PROBE_COLORS.items():
             picture = png_picture(Image.new("RGB", (64, 64), rgb))
             try:
-                text = _reply_text(self._post(Question(parts=(picture, PROBE)), attempt=0))
+                body = self._post(Question(parts=(picture, PROBE)), self._longest)
             except HttpError as failure:
                 raise self._check_failed(failure) from None
-            named = [each for each in PROBE_COLORS if each in after_thinking(text).lower()]
+            text = after_thinking(_reply_text(body))
+            named = [each for each in PROBE_COLORS if each in text.lower()]
             if named != [color]:
                 raise ScorerError(
                     f"the judge {self.config.model} does not see pictures: shown plain {color}, it "
@@ -194,7 +195,7 @@ class HttpJudge:
         if failure.status is not None:
             # Servers word this refusal in many ways, so the same question without a picture tells.
             try:
-                self._post(Question(parts=(PROBE,)), attempt=0)
+                self._post(Question(parts=(PROBE,)), self._longest)
             except HttpError:
                 pass
             else:
@@ -248,6 +249,11 @@ class HttpJudge:
         limit = {"max_tokens": limits[min(attempt, len(limits) - 1)]} if limits else {}
         return {**self.config.parameters, **limit}
 
+    @property
+    def _longest(self) -> int:
+        """The attempt that may be answered at greatest length, as thinking takes it."""
+        return len(self.config.max_tokens)
+
     def _post(self, question: Question, attempt: int) -> dict[str, Any]:
         body = {
             "model": self.config.model,
@@ -288,7 +294,9 @@ class HttpJudge:
     def _count_failure(self, failure: HttpError) -> None:
         if failure.status in (401, 403, 404):
             raise self._gone(failure)
-        if failure.temporary and self._patience.failed():
+        if self._patience.failed():
+            if not failure.temporary:
+                self.check()  # Perhaps it cannot see at all, and this says so.
             raise self._gone(failure)
 
     def _gone(self, failure: HttpError) -> ScorerError:
@@ -305,6 +313,11 @@ class HttpJudge:
                 f"the judge at {url} does not know {self.config.model} ({said(failure)}); check "
                 "the model's name, and that the address ends where /chat/completions follows"
             )
+        if not failure.temporary:
+            return ScorerError(
+                f"the judge at {url} refuses every question ({said(failure)}); correct its "
+                "parameters"
+            )
         return ScorerError(
             f"no judge answers at {url} ({said(failure)}); start the server or correct the address"
         )
@@ -318,15 +331,15 @@ def ask_all(
     Raises:
         ScorerError: As of :meth:`HttpJudge.ask`; what waits is not asked any more.
     """
-    with ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge") as threads:
+    threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge")
+    try:
         waiting: list[Future[Answer[T]]] = [
             threads.submit(judge.ask, question, parse) for question, parse in asked
         ]
-        try:
-            return [each.result() for each in waiting]
-        except BaseException:
-            threads.shutdown(wait=False, cancel_futures=True)
-            raise
+        return [each.result() for each in waiting]
+    finally:
+        # Where one failed, whoever waits is told now, and not when the last request has timed out.
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _answer(

@@ -10,6 +10,8 @@ import json
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -81,6 +83,7 @@ class ReplyCache:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
@@ -96,7 +99,7 @@ class ReplyCache:
 
     def find(self, key: str) -> Reply | None:
         """The newest reply under a key."""
-        with self._lock:
+        with self._guarded():
             row = self._database.execute(
                 "SELECT key, judge, model, prompt_hash, attempt, ending, text, body, seconds "
                 "FROM replies WHERE key = ? ORDER BY id DESC LIMIT 1",
@@ -130,7 +133,7 @@ class ReplyCache:
             reply.seconds,
             time.time(),
         )
-        with self._lock, self._database:
+        with self._guarded(), self._database:
             self._database.execute(
                 "INSERT INTO replies (key, judge, model, prompt_hash, attempt, ending, text, body,"
                 " seconds, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -138,8 +141,19 @@ class ReplyCache:
             )
 
     def __len__(self) -> int:
-        with self._lock:
+        with self._guarded():
             return int(self._database.execute("SELECT COUNT(*) FROM replies").fetchone()[0])
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise ScorerError(
+                    f"the store of judge replies {self._path} fails ({error}); see whether its "
+                    "disk is full, or name another file"
+                ) from None
 
     def close(self) -> None:
         """Give the file free."""

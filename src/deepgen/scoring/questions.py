@@ -6,11 +6,12 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from deepgen.errors import ImageError
 from deepgen.pictures import DAMAGE
@@ -44,19 +45,23 @@ def stored_picture(path: Path, *, detail: Detail = "") -> Picture:
     """A picture file, byte for byte.
 
     Raises:
-        ImageError: There is no such file, or it is in no format that judges take.
+        ImageError: There is no such file, it is damaged, or in no format that judges take.
     """
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
-            media_type = MEDIA_TYPES[str(image.format)]
+            image.load()
+            # A JPEG with a second picture behind it, as telephones take them, calls itself MPO.
+            media_type = MEDIA_TYPES.get(str(image.format), MEDIA_TYPES["JPEG"])
     except FileNotFoundError:
         raise ImageError(f"no picture at {path}; check the path") from None
-    except DAMAGE as error:
+    except UnidentifiedImageError:
         raise ImageError(
-            f"{path} cannot be shown to a judge ({' '.join(str(error).split())}); expected "
-            f"{', '.join(MEDIA_TYPES)}"
+            f"{path} cannot be shown to a judge; expected one of {', '.join(MEDIA_TYPES)}"
         ) from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} is damaged ({reason}); generate it again") from None
     return Picture(data=data, media_type=media_type, detail=detail)
 
 
@@ -109,7 +114,7 @@ class Question:
         """The messages with a hash in place of each picture: what the cache knows them by."""
         return self._messages(lambda picture: picture.sha256)
 
-    def _messages(self, address: Any) -> list[dict[str, Any]]:
+    def _messages(self, address: Callable[[Picture], str]) -> list[dict[str, Any]]:
         content: list[dict[str, Any]] = []
         for part in self.parts:
             if isinstance(part, str):

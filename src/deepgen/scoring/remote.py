@@ -147,12 +147,11 @@ class Worker:
             raise ValueError("two items share an id; answers could not be told apart")
         size = self.config.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
-        with ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="worker") as threads:
-            try:
-                scored = list(threads.map(lambda batch: self._score_batch(batch, read), batches))
-            except BaseException:
-                threads.shutdown(wait=False, cancel_futures=True)
-                raise
+        threads = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="worker")
+        try:
+            scored = list(threads.map(lambda batch: self._score_batch(batch, read), batches))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
         return [answer for answers in scored for answer in answers]
 
     def _score_batch(
@@ -162,7 +161,7 @@ class Worker:
         try:
             rows = _rows_by_id(self._request("/score", body), {item.id for item in items})
         except HttpError as failure:
-            if failure.temporary and self._patience.failed():
+            if self._patience.failed():
                 raise self._gone(failure) from None
             return [Answer(status=Status.ERROR, reason=said(failure)) for _ in items]
         self._patience.succeeded()
@@ -181,8 +180,8 @@ class Worker:
 
     def _gone(self, failure: HttpError) -> ScorerError:
         return ScorerError(
-            f"no worker answers at {self.config.base_url} ({said(failure)}); start it or correct "
-            "the address"
+            f"the worker at {self.config.base_url} gives no answers ({said(failure)}); start it or "
+            "correct the address"
         )
 
 
