@@ -229,6 +229,9 @@ def test_a_cut_reply_is_no_answer_and_the_next_may_be_longer(tmp_path: Path) -> 
     with serve(think) as server:
         limits = (512, 2048, 8192)
         answer = judge(server, tmp_path, max_tokens=limits).ask(question(), parse_yes_no)
+        assert len(server.heard) == 3
+        again = judge(server, tmp_path, max_tokens=limits).ask(question(), parse_yes_no)
+        assert (again, len(server.heard)) == (answer, 3)
         cut = judge(server, tmp_path, max_tokens=(512,)).ask(question(), parse_yes_no)
     assert (answer.value, answer.replies) == (1, 3)
     assert cut.status is Status.UNREADABLE
@@ -305,11 +308,11 @@ def test_keys_reach_the_server_and_no_file_and_no_message(
     def indiscreet(heard: Heard) -> Said:
         if "blue" in text_of(heard):
             return Said({"error": "bad key sk-secret"}, status=401)
-        return completion("yes")
+        return completion("yes, and your key is sk-secret")
 
     with serve(indiscreet) as server:
         client = judge(server, tmp_path)
-        client.ask(question(), parse_yes_no)
+        assert client.ask(question(), parse_yes_no).reply == "yes, and your key is ***"
         with pytest.raises(ScorerError, match="DEEPGEN_JUDGE_KEY, and its key was refused") as told:
             client.ask(question("Is it blue?"), parse_yes_no)
     assert server.heard[0].headers["Authorization"] == "Bearer sk-secret"

@@ -136,12 +136,13 @@ def request_json(
         raise _refused(error, bearer, timeout_seconds) from None
     except (OSError, http.client.HTTPException) as error:
         raise _unanswered(error) from None
+    text = _without(bearer, text)
     try:
         answer = json.loads(text)
-    except ValueError:
-        raise HttpError("the answer is no JSON", body=_shown(text, bearer)) from None
+    except (ValueError, RecursionError):
+        raise HttpError("the answer is no JSON", body=_shown(text)) from None
     if not isinstance(answer, dict):
-        raise HttpError("the answer is no JSON object", body=_shown(text, bearer))
+        raise HttpError("the answer is no JSON object", body=_shown(text))
     return answer
 
 
@@ -196,7 +197,7 @@ def _refused(error: urllib.error.HTTPError, secret: str, timeout_seconds: float)
     return HttpError(
         f"HTTP {error.code}",
         status=error.code,
-        body=_shown(body, secret),
+        body=_shown(_without(secret, body)),
         # The header may also be a date; those are long waits, which are not kept anyway.
         retry_after_seconds=float(wait) if wait.isdecimal() else None,
     )
@@ -209,8 +210,9 @@ def _unanswered(error: Exception) -> HttpError:
     return HttpError(" ".join(str(cause).split()) or type(cause).__name__)
 
 
-def _shown(body: bytes, secret: str) -> str:
-    text = body.decode("utf-8", errors="replace")
-    if secret:
-        text = text.replace(secret, "***")
-    return " ".join(text.split())[:2000]
+def _without(secret: str, body: bytes) -> bytes:
+    return body.replace(secret.encode(), b"***") if secret else body
+
+
+def _shown(body: bytes) -> str:
+    return " ".join(body.decode("utf-8", errors="replace").split())[:2000]

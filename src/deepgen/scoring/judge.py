@@ -36,6 +36,7 @@ FILTERED = frozenset(
         "content_filter",
         "content_policy_violation",
         "data_inspection_failed",
+        "flagged_input",
         "image_safety",
         "moderation_blocked",
         "prohibited_content",
@@ -208,7 +209,7 @@ class HttpJudge:
     def _reply(self, question: Question, attempt: int) -> Reply:
         key = self._key(question, attempt)
         found = self.cache.find(key)
-        if found is not None and (found.ending is Ending.WHOLE or self.config.reuse_failures):
+        if found is not None and self._is_final(found, question, attempt):
             self._pin(found)
             return found
         start = time.monotonic()
@@ -234,6 +235,14 @@ class HttpJudge:
         self.cache.add(reply)
         self._pin(reply)
         return reply
+
+    def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
+        """Whether a stored reply need not be asked for again."""
+        if found.ending is Ending.WHOLE or self.config.reuse_failures:
+            return True
+        # A cut reply was followed up already if the next attempt is there too.
+        followed = self.cache.find(self._key(question, attempt + 1)) is not None
+        return found.ending is Ending.TRUNCATED and followed
 
     def _key(self, question: Question, attempt: int) -> str:
         asked = {

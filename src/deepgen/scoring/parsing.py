@@ -18,8 +18,11 @@ from deepgen.scoring.answers import Unreadable
 
 END_OF_THINKING = "</think>"
 
-# One digit that is no part of a longer number.
-DIGIT = r"([0-9])(?![0-9]|\.[0-9])"
+# Judges who think in Chinese write the wide one.
+COLON = r"[:\uff1a]"
+
+# One digit that is no part of a longer number, perhaps in bold.
+DIGIT = r"[*\s]*([0-9])(?![0-9]|\.[0-9])"
 
 # Reading on from every brace takes the square of their number; no reply needs as many as this.
 MOST_BRACES = 100
@@ -121,8 +124,11 @@ def parse_wise_legacy(reply: str) -> WiseScores | Unreadable:
     """
     text = after_thinking(reply)
     labels = ("consistency", "realism", "aesthetic quality")
-    labelled = [re.search(rf"{label}[*\s]*:?[*\s]*{DIGIT}", text, re.I) for label in labels]
-    found = [match[1] for match in labelled if match is not None]
+    labelled = [
+        re.findall(rf"{label}[*\s]*{COLON}?{DIGIT}", text, re.IGNORECASE) for label in labels
+    ]
+    # Who repeats a score means the last one, and so does the official reader.
+    found = [digits[-1] for digits in labelled if digits]
     if len(found) != 3:
         found = re.findall(r"^[ \t]*([0-2])[ \t]*$", text, re.MULTILINE)
     if len(found) != 3:
@@ -135,7 +141,7 @@ def parse_wise_legacy(reply: str) -> WiseScores | Unreadable:
 
 def parse_wise_verified(reply: str) -> int | Unreadable:
     """WISE, verified: ``Score: 0`` or ``Score: 1``; contradicting itself is unreadable."""
-    said = set(re.findall(rf"score[*\s]*:[*\s]*{DIGIT}", after_thinking(reply), re.IGNORECASE))
+    said = set(re.findall(rf"score[*\s]*{COLON}{DIGIT}", after_thinking(reply), re.IGNORECASE))
     if len(said) != 1:
         return Unreadable("two different scores" if said else "no score")
     digit = said.pop()
@@ -159,9 +165,9 @@ def parse_yes_no(reply: str, *, ignore_case: bool = True) -> int | Unreadable:
 
 
 def parse_rise(reply: str, scale: range) -> int | Unreadable:
-    """RISEBench: the one number after the first "Final Score".
+    """RISEBench: the one number after the first "Final Score" that any follows.
 
-    The official run stops at two numbers there; here such a reply is unreadable.
+    The official run stops at two numbers there, and takes 4.5 for 4; here both are unreadable.
 
     Args:
         scale: 1 to 5, but 0 to 1 for the logical category.
@@ -173,17 +179,17 @@ def parse_rise(reply: str, scale: range) -> int | Unreadable:
 
 
 def parse_uniredit(reply: str) -> int | Unreadable:
-    """UniREditBench: the first number, 1 to 5, after the first "Final Score"."""
+    """UniREditBench: the first number, 1 to 5, after the first "Final Score" that any follows."""
     return _on_scale(_final_scores(reply)[:1], range(1, 6))
 
 
 def _final_scores(reply: str) -> list[str]:
-    """The numbers right after the label, and what others stand on the same line."""
-    label = re.search(r"final\s+score[*\s]*:?[*\s]*(?=[0-9])", after_thinking(reply), re.IGNORECASE)
-    if label is None:
-        return []
-    rest = label.string[label.end() :]
-    return re.findall(r"[0-9]+(?:\.[0-9]+)?", rest.splitlines()[0])
+    """The numbers right after the first label that has any, with nothing but commas between."""
+    label = rf"final\s+scores?[*\s]*{COLON}?"
+    numbers = r"[*\s]*([0-9.]+(?:[*\s,]+[0-9.]+)*)"
+    found = re.search(label + numbers, after_thinking(reply), re.IGNORECASE)
+    # A full stop belongs to a number only where digits follow.
+    return re.findall(r"[0-9]+(?:\.[0-9]+)?", found[1]) if found else []
 
 
 def _on_scale(numbers: list[str], scale: range) -> int | Unreadable:
