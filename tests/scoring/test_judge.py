@@ -212,13 +212,15 @@ def test_a_refusal_is_a_status_of_its_own(tmp_path: Path, said: Said) -> None:
 
 
 def test_refusals_are_asked_about_again_unless_they_are_to_count(tmp_path: Path) -> None:
-    with serve(lambda heard: completion(None, finish="content_filter")) as server:
+    said = iter([completion(None, finish="content_filter"), completion("yes")])
+    with serve(lambda heard: next(said)) as server:
         judge(server, tmp_path).ask(question(), parse_yes_no)
         answer = judge(server, tmp_path, reuse_failures=True).ask(question(), parse_yes_no)
         assert (len(server.heard), answer.status) == (1, Status.REFUSED)
-        judge(server, tmp_path).ask(question(), parse_yes_no)
-        assert len(server.heard) == 2
-    assert len(stored(tmp_path, "id")) == 2
+        assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
+        assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
+    assert len(server.heard) == 2
+    assert stored(tmp_path, "ending") == [("refused",), ("whole",)]
 
 
 def test_a_cut_reply_is_no_answer_and_the_next_may_be_longer(tmp_path: Path) -> None:
@@ -326,7 +328,7 @@ def test_a_key_is_not_carried_to_another_address(
 ) -> None:
     monkeypatch.setenv("DEEPGEN_JUDGE_KEY", "sk-secret")
     with serve(lambda heard: completion("yes")) as other:
-        moved = Said({}, status=307, headers={"Location": f"{other.url}/v1/chat/completions"})
+        moved = Said({}, status=302, headers={"Location": f"{other.url}/v1/chat/completions"})
         with serve(lambda heard: moved) as server:
             answer = judge(server, tmp_path).ask(question(), parse_yes_no)
     assert answer.status is Status.ERROR

@@ -97,6 +97,7 @@ def test_one_failed_item_leaves_the_others() -> None:
     "said",
     [
         lambda items: truly(items)[1:],
+        lambda items: [{**row, "id": f"{row['id']}0"} for row in truly(items)],
         lambda items: [*truly(items), {"id": "another", "value": 1}],
         lambda items: [*truly(items), *truly(items)[:1]],
         lambda items: {"picture-0": 0},

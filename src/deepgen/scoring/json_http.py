@@ -62,7 +62,7 @@ class HttpError(Exception):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Following one would turn a POST into a GET and could carry pictures to another host."""
+    """Following one would turn a POST into a GET and carry the key to another host."""
 
     def redirect_request(self, *args: Any, **kwargs: Any) -> None:
         return None
@@ -126,9 +126,10 @@ def request_json(
         HttpError: Anything else came back, or nothing did.
     """
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
     if bearer:
-        request.add_unredirected_header("Authorization", f"Bearer {bearer}")
+        headers["Authorization"] = f"Bearer {bearer}"
+    request = urllib.request.Request(url, data=data, headers=headers)
     try:
         with _OPENER.open(request, timeout=timeout_seconds) as response:
             text = _read(response, time.monotonic() + timeout_seconds)
