@@ -17,7 +17,7 @@ from PIL import Image
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.json_http import GIVE_UP_AFTER
-from deepgen.scoring.judge import HttpJudge, JudgeConfig, ask_all
+from deepgen.scoring.judge import AHEAD, HttpJudge, JudgeConfig, ask_all
 from deepgen.scoring.judge_cache import ReplyCache
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
 from deepgen.scoring.questions import Picture, Question, jpeg_picture, png_picture
@@ -48,6 +48,10 @@ def question(text: str = "Is it red?", picture: Picture = RED) -> Question:
 
 def rise(reply: str) -> Any:
     return parse_rise(reply, range(1, 6))
+
+
+def list_all(*asked: Any, concurrency: int) -> list[Answer[Any]]:
+    return list(ask_all(*asked, concurrency=concurrency))
 
 
 def stored(folder: Path, columns: str) -> list[tuple[Any, ...]]:
@@ -93,11 +97,11 @@ def values(answers: list[Answer[Any]]) -> list[Any]:
 def test_faults_of_the_server_leave_the_scores_as_they_are(tmp_path: Path) -> None:
     asked = [(each, rise) for each in questions_with_numbers(100)]
     with serve(Faulty(errors=0, prose=0, hangs=0)) as server:
-        true = values(ask_all(judge(server, tmp_path / "calm"), asked, concurrency=16))
+        true = values(list_all(judge(server, tmp_path / "calm"), asked, concurrency=16))
     faulty = Faulty(errors=0.2, prose=0.1, hangs=0.05)
     with serve(faulty) as server:
         client = judge(server, tmp_path, timeout_seconds=1.0, request_attempts=8)
-        answers = ask_all(client, asked, concurrency=16)
+        answers = list_all(client, asked, concurrency=16)
     assert true == [number % 5 + 1 for number in range(100)]
     assert values(answers) == true
     assert min(faulty.drawn[fault] for fault in ("error", "prose", "hang")) > 0
@@ -116,7 +120,7 @@ def test_without_retries_what_fails_is_failed_and_the_rest_is_right(tmp_path: Pa
     faulty = Faulty(errors=0.2, prose=0.1, hangs=0.05)
     with serve(faulty) as server:
         client = judge(server, tmp_path, timeout_seconds=1.0, request_attempts=1, reply_attempts=1)
-        answers = ask_all(client, asked, concurrency=16)
+        answers = list_all(client, asked, concurrency=16)
     counts = collections.Counter(answer.status for answer in answers)
     assert 0 < counts[Status.UNREADABLE] <= faulty.drawn["prose"]
     assert counts[Status.ERROR] >= faulty.drawn["error"] + faulty.drawn["hang"] > 0
@@ -129,10 +133,10 @@ def test_without_retries_what_fails_is_failed_and_the_rest_is_right(tmp_path: Pa
 def test_a_second_run_asks_only_for_what_failed(tmp_path: Path) -> None:
     asked = [(each, rise) for each in questions_with_numbers(40)]
     with serve(Faulty(errors=0.3, prose=0, hangs=0)) as server:
-        first = ask_all(judge(server, tmp_path, request_attempts=1), asked, concurrency=4)
+        first = list_all(judge(server, tmp_path, request_attempts=1), asked, concurrency=4)
     failed = sum(answer.status is Status.ERROR for answer in first)
     with serve(Faulty(errors=0, prose=0, hangs=0)) as server:
-        second = ask_all(judge(server, tmp_path), asked, concurrency=4)
+        second = list_all(judge(server, tmp_path), asked, concurrency=4)
     assert len(server.heard) == failed > 0
     assert values(second) == [number % 5 + 1 for number in range(40)]
 
@@ -170,6 +174,17 @@ def test_the_request_is_a_chat_completion_with_the_picture_as_it_is(tmp_path: Pa
     assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (255, 0, 0)
 
 
+def test_questions_are_drawn_as_they_are_needed(tmp_path: Path) -> None:
+    drawn = itertools.count()
+    asked = ((question(f"number {next(drawn)}"), parse_yes_no) for _ in range(100))
+    with serve(lambda heard: completion("yes")) as server:
+        answers = ask_all(judge(server, tmp_path), asked, concurrency=2)
+        assert next(answers).value == 1
+        assert next(drawn) <= AHEAD * 2
+        del answers
+    assert len(server.heard) <= AHEAD * 2
+
+
 def test_no_more_requests_are_in_flight_than_allowed(tmp_path: Path) -> None:
     def slowly(heard: Heard) -> Said:
         said = completion("yes")
@@ -178,7 +193,7 @@ def test_no_more_requests_are_in_flight_than_allowed(tmp_path: Path) -> None:
 
     asked = [(each, parse_yes_no) for each in questions_with_numbers(24)]
     with serve(slowly) as server:
-        ask_all(judge(server, tmp_path, concurrency=3), asked, concurrency=12)
+        list_all(judge(server, tmp_path, concurrency=3), asked, concurrency=12)
     assert server.most_at_once == 3
 
 
@@ -295,10 +310,10 @@ def test_a_judge_that_is_gone_stops_the_run(tmp_path: Path) -> None:
     asked = [(each, parse_yes_no) for each in questions_with_numbers(300)]
     client = judge(unused_url(), tmp_path, request_attempts=1)
     with pytest.raises(ScorerError, match=r"no judge answers at http://127.*start the server"):
-        ask_all(client, asked, concurrency=2)
+        list_all(client, asked, concurrency=2)
     with serve(lambda heard: Said({}, status=503)) as server:
         with pytest.raises(ScorerError, match="no judge answers"):
-            ask_all(judge(server, tmp_path, request_attempts=1), asked, concurrency=2)
+            list_all(judge(server, tmp_path, request_attempts=1), asked, concurrency=2)
         assert len(server.heard) < GIVE_UP_AFTER + 10
 
 
@@ -356,7 +371,7 @@ def test_a_judge_that_refuses_everything_stops_the_run(tmp_path: Path) -> None:
     asked = [(each, parse_yes_no) for each in questions_with_numbers(300)]
     with serve(text_only) as server:
         with pytest.raises(ScorerError, match="takes text but no pictures"):
-            ask_all(judge(server, tmp_path), asked, concurrency=2)
+            list_all(judge(server, tmp_path), asked, concurrency=2)
         assert len(server.heard) < GIVE_UP_AFTER + 20
 
     def picky(heard: Heard) -> Said:
@@ -368,7 +383,7 @@ def test_a_judge_that_refuses_everything_stops_the_run(tmp_path: Path) -> None:
         serve(picky) as server,
         pytest.raises(ScorerError, match=r"refuses every question .*top_j.*correct its parameters"),
     ):
-        ask_all(judge(server, tmp_path), asked, concurrency=2)
+        list_all(judge(server, tmp_path), asked, concurrency=2)
 
 
 def test_the_check_passes_a_judge_that_sees(tmp_path: Path) -> None:

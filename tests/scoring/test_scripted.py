@@ -15,7 +15,8 @@ from deepgen.scoring.scripted import ScriptedJudge
 def test_the_longest_key_that_occurs_answers() -> None:
     judge = ScriptedJudge({"": "no", "apple": "yes", "green apple": "Hm."})
     asked = [Question(parts=(text,)) for text in ("a cat", "an apple", "a green apple")]
-    answers = ask_all(judge, [(each, parse_yes_no) for each in asked], concurrency=2)
+    pairs = [(each, parse_yes_no) for each in asked]
+    answers = list(ask_all(judge, pairs, concurrency=2))
     assert [answer.value for answer in answers] == [0, 1, None]
     assert answers[2].status is Status.UNREADABLE
 

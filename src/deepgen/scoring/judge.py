@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -52,6 +53,9 @@ DECLINED = re.compile(
     r"\b(?:assist|help|comply|evaluate|assess|analy[sz]e|judge|rate|process|provide|discuss)\b",
     re.IGNORECASE | re.DOTALL,
 )
+
+AHEAD = 4
+"""Questions drawn for each one in flight: one that is slow does not leave the others idle."""
 
 PROBE = (
     "Which colour fills this picture? Answer with one word: red, green or blue. "
@@ -333,19 +337,24 @@ class HttpJudge:
 
 
 def ask_all(
-    judge: Judge, asked: Sequence[tuple[Question, Parse[T]]], *, concurrency: int
-) -> list[Answer[T]]:
+    judge: Judge, asked: Iterable[tuple[Question, Parse[T]]], *, concurrency: int
+) -> Iterator[Answer[T]]:
     """Put many questions at once; answers come in the order of the questions.
+
+    Questions are drawn as they are needed, so that not all their pictures lie in memory.
 
     Raises:
         ScorerError: As of :meth:`HttpJudge.ask`; what waits is not asked any more.
     """
     threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge")
+    waiting: deque[Future[Answer[T]]] = deque()
     try:
-        waiting: list[Future[Answer[T]]] = [
-            threads.submit(judge.ask, question, parse) for question, parse in asked
-        ]
-        return [each.result() for each in waiting]
+        for question, parse in asked:
+            waiting.append(threads.submit(judge.ask, question, parse))
+            if len(waiting) == AHEAD * concurrency:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
     finally:
         # Where one failed, whoever waits is told now, and not when the last request has timed out.
         threads.shutdown(wait=False, cancel_futures=True)
