@@ -19,6 +19,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     [
         "import deepgen; deepgen.__version__; deepgen.CheckpointError; deepgen.ImageError",
         "import deepgen.config.model, deepgen.config.sizes, deepgen.errors, deepgen.pictures",
+        "import deepgen.scoring.judge, deepgen.scoring.remote, deepgen.scoring.scripted",
+        "import deepgen.scoring.ocr, deepgen.scoring.templates",
         "from deepgen.cli.main import main; assert main(['--help']) == 0",
         "from deepgen.cli.main import main; assert main(['edit', '--help']) == 0",
         "from deepgen.cli.main import main; assert main(['data', 'import', '--help']) == 0",

@@ -2,7 +2,8 @@
 
 Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the things a caller
 may want to tell apart: a model that cannot be loaded, a data set that cannot be used, a picture
-that cannot be read, and a training run that cannot go on.
+that cannot be read, a training run that cannot go on, and a judge or another scorer that cannot be
+used at all.
 """
 
 from __future__ import annotations
@@ -35,3 +36,7 @@ class ImageError(DeepGenError, ValueError):
 
 class TrainingError(DeepGenError):
     """A training run that cannot go on; what was saved before is whole."""
+
+
+class ScorerError(DeepGenError):
+    """A judge, worker or scorer that cannot be used: nothing it would be asked could succeed."""

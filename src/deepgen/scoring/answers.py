@@ -1,0 +1,54 @@
+"""What comes of asking: a value, or the reason why there is none. Never a zero in its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Status(StrEnum):
+    """How scoring one thing ended."""
+
+    SCORED = "scored"
+    REFUSED = "refused"
+    """The provider's filter, or the judge itself, would not look at it."""
+    UNREADABLE = "unreadable"
+    """Replies came, and none could be parsed."""
+    ERROR = "error"
+    """No reply came: connection, time-out, a server's error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What a parser returns for a reply that holds no answer."""
+
+    reason: str
+
+
+Parse = Callable[[str], T | Unreadable]
+"""A reply's text to its value; never raises."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Generic[T]):
+    """What one question to a judge came to."""
+
+    status: Status
+    value: T | None = None
+    """There if and only if the status is ``scored``."""
+    reason: str = ""
+    """Why there is no value, in words."""
+    reply: str = ""
+    """The last raw reply, as the judge gave it; empty when none came."""
+    key: str = ""
+    """Of the last request in the reply cache."""
+    model: str = ""
+    """The judge as the server named it."""
+    prompt_hash: str = ""
+    """SHA-256 of the question's text; pictures do not enter."""
+    replies: int = 0
+    """How many were read, cached ones included."""

@@ -1,0 +1,159 @@
+"""How well a picture fits a text, by CLIP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from deepgen.errors import ScorerError
+
+CHECKPOINT = "openai/clip-vit-large-patch14"
+"""What CLIPScore was defined with, and what CVTG-2K uses."""
+
+DEPICTS = "A photo depicts"
+"""Stands before every text of CLIPScore."""
+
+WEIGHT = 2.5
+"""Brings CLIPScore, whose cosines rarely pass 0.4, to about the range from 0 to 1."""
+
+Embeddings = Float[Tensor, "rows channels"]
+"""One unit vector a row, so that products of rows are cosines."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preprocessing:
+    """How a checkpoint wants its pictures."""
+
+    side: int
+    """The shorter side is brought to it, and a square of it cut from the middle."""
+    mean: tuple[float, ...]
+    """Of each channel of pixels in [0, 1]."""
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> Preprocessing:
+        """Read ``preprocessor_config.json``, in which sizes are numbers or named numbers."""
+        stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        size, crop = stated["size"], stated["crop_size"]
+        side = size["shortest_edge"] if isinstance(size, dict) else size
+        crops = {crop["height"], crop["width"]} if isinstance(crop, dict) else {crop}
+        if crops != {side}:
+            raise ScorerError(
+                f"{folder} cuts {sorted(crops)} pixels from pictures resized to {side}; expected a "
+                "CLIP that sees the whole shorter side"
+            )
+        return cls(side=side, mean=tuple(stated["image_mean"]), std=tuple(stated["image_std"]))
+
+    def __call__(self, image: Image.Image) -> Float[Tensor, "3 side side"]:
+        """Resize with cubic filtering, cut the middle square, normalise."""
+        image = image.convert("RGB")
+        shorter = min(image.size)
+        # The original cuts the longer side's fraction off.
+        width, height = (int(self.side * length / shorter) for length in image.size)
+        resized = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = round((width - self.side) / 2), round((height - self.side) / 2)
+        square = resized.crop((left, top, left + self.side, top + self.side))
+        pixels = torch.from_numpy(np.array(square)).permute(2, 0, 1).float() / 255
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        return (pixels - mean[:, None, None]) / std[:, None, None]
+
+
+class Clip:
+    """Pictures and texts as points on one sphere.
+
+    Args:
+        model: A transformers ``CLIPModel``.
+        tokenizer: Its ``CLIPTokenizer``.
+        preprocessing: How it wants its pictures.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, preprocessing: Preprocessing) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.preprocessing = preprocessing
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
+        """Unit vectors of pictures, computed in one batch."""
+        pixels = torch.stack([self.preprocessing(image) for image in images])
+        pooled = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
+        return normalize(self.model.visual_projection(pooled).float(), dim=-1)
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> Embeddings:
+        """Unit vectors of texts; each is cut to what the model can read, 77 tokens as a rule."""
+        tokens = self.tokenizer(
+            list(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self.model.device)
+        pooled = self.model.text_model(
+            input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+        ).pooler_output
+        return normalize(self.model.text_projection(pooled).float(), dim=-1)
+
+    def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
+        """CLIPScore of each picture with its text.
+
+        The words "A photo depicts" are put before each text, as Hessel et al.
+        (arXiv 2104.08718) define it.
+
+        Raises:
+            ValueError: There are not as many texts as pictures.
+        """
+        if len(images) != len(texts):
+            raise ValueError(f"{len(images)} pictures and {len(texts)} texts, expected as many")
+        shown = self.embed_images(images)
+        said = self.embed_texts([f"{DEPICTS} {text}" for text in texts])
+        scores: list[float] = clip_scores(shown, said).tolist()
+        return scores
+
+
+def clip_scores(images: Embeddings, texts: Embeddings) -> Float[Tensor, " rows"]:
+    """``2.5 max(cos, 0)``, row by row."""
+    return WEIGHT * (images * texts).sum(dim=-1).clamp(min=0)
+
+
+def load_clip(
+    source: str = CHECKPOINT, *, revision: str | None = None, device: str = "cpu"
+) -> Clip:
+    """Load a CLIP from a folder, or from the hub's cache or the hub; safetensors only.
+
+    Args:
+        source: A folder or a hub id.
+        revision: Commit of a hub id.
+        device: Where it computes, in float32.
+
+    Raises:
+        ScorerError: There is none, or its files are not what a CLIP has.
+    """
+    # Takes seconds, and only who scores with CLIP needs it.
+    from huggingface_hub import snapshot_download
+    from transformers import CLIPModel, CLIPTokenizer
+
+    try:
+        folder = Path(source)
+        if not folder.is_dir():
+            patterns = ["*.json", "merges.txt", "model*.safetensors"]
+            folder = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+        model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        preprocessing = Preprocessing.from_folder(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ScorerError(
+            f"no CLIP could be loaded from {source} ({' '.join(str(error).split())[:200]}); give "
+            f"a folder with the files of {CHECKPOINT}"
+        ) from None
+    return Clip(model.to(device), tokenizer, preprocessing)

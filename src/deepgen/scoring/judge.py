@@ -1,0 +1,421 @@
+"""A vision-language model as a judge, behind any OpenAI-compatible server."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from PIL import Image
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.json_http import (
+    HttpError,
+    Patience,
+    checked_url,
+    request_json,
+    said,
+    with_retries,
+)
+from deepgen.scoring.judge_cache import Ending, Reply, ReplyCache
+from deepgen.scoring.parsing import after_thinking
+from deepgen.scoring.questions import Question, png_picture, sha256_of_json
+
+T = TypeVar("T")
+
+# What providers call their filters: as a reason to stop, or as the code of a refused request.
+FILTERED = frozenset(
+    {
+        "blocklist",
+        "content_filter",
+        "content_policy_violation",
+        "data_inspection_failed",
+        "flagged_input",
+        "image_safety",
+        "moderation_blocked",
+        "prohibited_content",
+        "responsibleaipolicyviolation",
+        "safety",
+    }
+)
+
+# How judges decline in words. Only looked for where a reply could not be parsed.
+DECLINED = re.compile(
+    r"\s*(?:(?:i am|i['’]m|sorry|i apologi[sz]e|unfortunately)\b.{0,80}?)?"
+    r"\b(?:i )?(?:can(?:['’]t|not)|(?:am )?unable to|not able to)\b.{0,40}?"
+    r"\b(?:assist|help|comply|evaluate|assess|analy[sz]e|judge|rate|process|provide|discuss)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+
+AHEAD = 4
+"""Questions drawn for each one in flight: one that is slow does not leave the others idle."""
+
+PROBE = (
+    "Which colour fills this picture? Answer with one word: red, green or blue. "
+    "If you see no picture, answer: none."
+)
+PROBE_COLORS = {"red": (230, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 220)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeConfig:
+    """Which judge, and how it is asked."""
+
+    base_url: str
+    """Up to and without ``/chat/completions``, for example ``http://localhost:8000/v1``."""
+    model: str
+    """As the server calls it; a dated snapshot where there is one."""
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
+    """Sent as they are: temperature, seed, ``response_format`` with a JSON schema,
+    ``chat_template_kwargs`` that switch thinking, and so on."""
+    max_tokens: tuple[int, ...] = (4096,)
+    """Limit of a reply; the next one holds after a reply that was cut. Empty sends none."""
+    concurrency: int = 16
+    """Requests in flight at any time, from all threads."""
+    timeout_seconds: float = 90.0
+    """For one request."""
+    request_attempts: int = 4
+    """Tries of one request while the connection or the server fails."""
+    reply_attempts: int = 4
+    """Replies asked for while they cannot be read."""
+    backoff_seconds: float = 1.0
+    """Wait before the second try, doubled before each further one."""
+    api_key_variable: str = "DEEPGEN_JUDGE_KEY"
+    """Environment variable with the key, if the judge wants one."""
+    reuse_failures: bool = False
+    """Whether stored refusals and cut replies count as answers of the judge, or are asked for
+    again."""
+
+    def __post_init__(self) -> None:
+        checked_url(self.base_url)
+        counts = {
+            "concurrency": self.concurrency,
+            "request_attempts": self.request_attempts,
+            "reply_attempts": self.reply_attempts,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds must be positive, got {self.timeout_seconds}")
+        clashing = {"model", "messages", "max_tokens"} & set(self.parameters)
+        if clashing:
+            raise ValueError(f"{', '.join(sorted(clashing))} cannot be among the parameters")
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Who answers questions about pictures."""
+
+    @property
+    def name(self) -> str:
+        """What results are recorded under."""
+        ...
+
+    def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
+        """Put one question; may be called from many threads."""
+        ...
+
+
+class HttpJudge:
+    """A judge behind chat completions, every reply of which is kept.
+
+    A reply that cannot be read is asked for again, under another key, a bounded number of times.
+    What fails is told as it is: refused, unreadable or error.
+
+    Args:
+        config: Who and how.
+        cache: Where replies are kept and found again; two judges may share it.
+    """
+
+    def __init__(self, config: JudgeConfig, cache: ReplyCache) -> None:
+        self.config = config
+        self.cache = cache
+        self._slots = threading.BoundedSemaphore(config.concurrency)
+        self._lock = threading.Lock()
+        self._patience = Patience()
+        self._served_model = ""
+
+    @property
+    def name(self) -> str:
+        """The model's own name as the server gave it, once there was a reply."""
+        return self._served_model or self.config.model
+
+    def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
+        """Put one question, or find what was answered to it before.
+
+        Raises:
+            ScorerError: Nothing that this judge is asked can succeed: it is gone, wants another
+                key, does not know the model, or became another model in the middle of a run.
+        """
+        reply: Reply | None = None
+        reason = ""
+        for attempt in range(self.config.reply_attempts):
+            try:
+                reply = self._reply(question, attempt)
+            except HttpError as failure:
+                return _answer(question, reply, Status.ERROR, said(failure), count=attempt)
+            if reply.ending is Ending.REFUSED:
+                reason = "the provider's filter refused"
+                return _answer(question, reply, Status.REFUSED, reason, count=attempt + 1)
+            if reply.ending is Ending.TRUNCATED:
+                reason = "the limit of tokens cut the reply"
+                continue
+            parsed = parse(reply.text)
+            if not isinstance(parsed, Unreadable):
+                return _answer(question, reply, Status.SCORED, value=parsed, count=attempt + 1)
+            reason = parsed.reason
+        declined = reply is not None and DECLINED.match(reply.text) is not None
+        status = Status.REFUSED if declined else Status.UNREADABLE
+        return _answer(question, reply, status, reason, count=self.config.reply_attempts)
+
+    def check(self) -> None:
+        """See, in at most four requests, whether the judge answers and sees pictures.
+
+        Raises:
+            ScorerError: It does not; one line says what to mend.
+        """
+        for color, rgb in PROBE_COLORS.items():
+            picture = png_picture(Image.new("RGB", (64, 64), rgb))
+            try:
+                body = self._post(Question(parts=(picture, PROBE)), self._longest)
+            except HttpError as failure:
+                raise self._check_failed(failure) from None
+            text = after_thinking(_reply_text(body))
+            named = [each for each in PROBE_COLORS if each in text.lower()]
+            if named != [color]:
+                raise ScorerError(
+                    f"the judge {self.config.model} does not see pictures: shown plain {color}, it "
+                    f"said {text.strip()[:60]!r}; choose a model with image input"
+                )
+
+    def _check_failed(self, failure: HttpError) -> ScorerError:
+        if failure.status is not None:
+            # Servers word this refusal in many ways, so the same question without a picture tells.
+            try:
+                self._post(Question(parts=(PROBE,)), self._longest)
+            except HttpError:
+                pass
+            else:
+                return ScorerError(
+                    f"the judge {self.config.model} takes text but no pictures "
+                    f"({said(failure)}); choose a model with image input"
+                )
+        return self._gone(failure)
+
+    def _reply(self, question: Question, attempt: int) -> Reply:
+        key = self._key(question, attempt)
+        found = self.cache.find(key)
+        if found is not None and self._is_final(found, question, attempt):
+            self._pin(found)
+            return found
+        start = time.monotonic()
+        try:
+            body = self._post(question, attempt)
+        except HttpError as failure:
+            if not _is_filter(failure):
+                self._count_failure(failure)
+                raise
+            body = {"error": failure.body}
+        self._patience.succeeded()
+        reply = Reply(
+            key=key,
+            judge=self.config.model,
+            model=str(body.get("model") or self.config.model),
+            prompt_hash=question.prompt_hash,
+            attempt=attempt,
+            ending=_ending(body),
+            text=_reply_text(body),
+            body=body,
+            seconds=time.monotonic() - start,
+        )
+        self.cache.add(reply)
+        self._pin(reply)
+        return reply
+
+    def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
+        """Whether a stored reply need not be asked for again."""
+        if found.ending is Ending.WHOLE or self.config.reuse_failures:
+            return True
+        # A cut reply was followed up already if the next attempt is there too.
+        followed = self.cache.find(self._key(question, attempt + 1)) is not None
+        return found.ending is Ending.TRUNCATED and followed
+
+    def _key(self, question: Question, attempt: int) -> str:
+        asked = {
+            "model": self.config.model,
+            "messages": question.fingerprint(),
+            "parameters": self._parameters(attempt),
+            "attempt": attempt,
+        }
+        return sha256_of_json(asked)
+
+    def _parameters(self, attempt: int) -> dict[str, Any]:
+        limits = self.config.max_tokens
+        limit = {"max_tokens": limits[min(attempt, len(limits) - 1)]} if limits else {}
+        return {**self.config.parameters, **limit}
+
+    @property
+    def _longest(self) -> int:
+        """The attempt that may be answered at greatest length, as thinking takes it."""
+        return len(self.config.max_tokens)
+
+    def _post(self, question: Question, attempt: int) -> dict[str, Any]:
+        body = {
+            "model": self.config.model,
+            "messages": question.messages(),
+            **self._parameters(attempt),
+        }
+
+        def once() -> dict[str, Any]:
+            with self._slots:
+                answer = request_json(
+                    f"{checked_url(self.config.base_url)}/chat/completions",
+                    body,
+                    timeout_seconds=self.config.timeout_seconds,
+                    bearer=os.environ.get(self.config.api_key_variable, ""),
+                )
+            if not _is_completion(answer):
+                raise HttpError(f"the answer is no chat completion: {str(answer)[:200]}")
+            return answer
+
+        return with_retries(
+            once,
+            attempts=self.config.request_attempts,
+            backoff_seconds=self.config.backoff_seconds,
+        )
+
+    def _pin(self, reply: Reply) -> None:
+        """Stop where a name turns out to stand for two models: their scores do not mix."""
+        if "choices" not in reply.body:  # A refused request does not say which model it was for.
+            return
+        with self._lock:
+            self._served_model = self._served_model or reply.model
+            if reply.model != self._served_model:
+                raise ScorerError(
+                    f"{self.config.model} was {self._served_model} and is {reply.model}; ask for "
+                    "one of them by its full name, or score anew with an empty store of replies"
+                )
+
+    def _count_failure(self, failure: HttpError) -> None:
+        if failure.status in (401, 403, 404):
+            raise self._gone(failure)
+        if self._patience.failed():
+            if not failure.temporary:
+                self.check()  # Perhaps it cannot see at all, and this says so.
+            raise self._gone(failure)
+
+    def _gone(self, failure: HttpError) -> ScorerError:
+        url = self.config.base_url
+        if failure.status in (401, 403):
+            variable = self.config.api_key_variable
+            held = "its key was refused" if os.environ.get(variable) else "it is not set"
+            return ScorerError(
+                f"the judge at {url} wants a key ({said(failure)}); it is read from the "
+                f"environment variable {variable}, and {held}"
+            )
+        if failure.status == 404:
+            return ScorerError(
+                f"the judge at {url} does not know {self.config.model} ({said(failure)}); check "
+                "the model's name, and that the address ends where /chat/completions follows"
+            )
+        if not failure.temporary:
+            return ScorerError(
+                f"the judge at {url} refuses every question ({said(failure)}); correct its "
+                "parameters"
+            )
+        return ScorerError(
+            f"no judge answers at {url} ({said(failure)}); start the server or correct the address"
+        )
+
+
+def ask_all(
+    judge: Judge, asked: Iterable[tuple[Question, Parse[T]]], *, concurrency: int
+) -> Iterator[Answer[T]]:
+    """Put many questions at once; answers come in the order of the questions.
+
+    Questions are drawn as they are needed, so that not all their pictures lie in memory.
+
+    Raises:
+        ScorerError: As of :meth:`HttpJudge.ask`; what waits is not asked any more.
+    """
+    threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge")
+    waiting: deque[Future[Answer[T]]] = deque()
+    try:
+        for question, parse in asked:
+            waiting.append(threads.submit(judge.ask, question, parse))
+            if len(waiting) == AHEAD * concurrency:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Where one failed, whoever waits is told now, and not when the last request has timed out.
+        threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(
+    question: Question,
+    reply: Reply | None,
+    status: Status,
+    reason: str = "",
+    *,
+    count: int,
+    value: T | None = None,
+) -> Answer[T]:
+    return Answer(
+        status=status,
+        value=value,
+        reason=reason,
+        reply=reply.text if reply else "",
+        key=reply.key if reply else "",
+        model=reply.model if reply else "",
+        prompt_hash=question.prompt_hash,
+        replies=count,
+    )
+
+
+def _is_completion(body: Mapping[str, Any]) -> bool:
+    choices = body.get("choices")
+    if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
+        return False
+    message = choices[0].get("message")
+    # Filters may leave the message out.
+    return isinstance(message, dict) or _is_filtered(choices[0])
+
+
+def _is_filtered(choice: Mapping[str, Any]) -> bool:
+    return str(choice.get("finish_reason")).lower() in FILTERED
+
+
+def _is_filter(failure: HttpError) -> bool:
+    """Whether a refused request was refused for what it shows."""
+    words = set(re.findall(r"\w+", failure.body.lower()))
+    # "safety" alone also occurs in harmless messages; as a code of an error nobody uses it.
+    return failure.status in (400, 403) and bool(words & (FILTERED - {"safety"}))
+
+
+def _ending(body: Mapping[str, Any]) -> Ending:
+    if "error" in body and "choices" not in body:
+        return Ending.REFUSED
+    choice = body["choices"][0]
+    if _is_filtered(choice) or choice["message"].get("refusal"):
+        return Ending.REFUSED
+    return Ending.TRUNCATED if choice.get("finish_reason") == "length" else Ending.WHOLE
+
+
+def _reply_text(body: Mapping[str, Any]) -> str:
+    if "choices" not in body:
+        return str(body.get("error", ""))
+    message = body["choices"][0].get("message") or {}
+    content = message.get("content") or message.get("refusal") or ""
+    if isinstance(content, list):  # Some servers answer in parts, as requests may.
+        texts = [part.get("text", "") for part in content if isinstance(part, dict)]
+        return "".join(str(text) for text in texts)
+    return str(content)

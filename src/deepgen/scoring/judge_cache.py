@@ -1,0 +1,172 @@
+"""Every reply that a judge ever gave, on disk, found again by what was asked.
+
+A new prompt, picture encoding, judge or sampling parameter makes another key. A new parser or
+aggregation does not, so that scoring again after such a change asks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from deepgen.errors import ScorerError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL,
+    judge TEXT NOT NULL,
+    model TEXT NOT NULL,
+    prompt_hash TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    ending TEXT NOT NULL,
+    text TEXT NOT NULL,
+    body TEXT NOT NULL,
+    seconds REAL NOT NULL,
+    received REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS replies_by_key ON replies (key, id);
+"""
+
+# Other processes that score into the same file hold it for milliseconds.
+BUSY_SECONDS = 30.0
+
+
+class Ending(StrEnum):
+    """How a reply ended."""
+
+    WHOLE = "whole"
+    TRUNCATED = "truncated"
+    """The limit of tokens cut it."""
+    REFUSED = "refused"
+    """A filter stopped it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """One reply and how it came about."""
+
+    key: str
+    judge: str
+    """The model that was asked for."""
+    model: str
+    """The model that the server says answered."""
+    prompt_hash: str
+    attempt: int
+    """0 for the first reply to a question; more after unreadable ones."""
+    ending: Ending
+    text: str
+    body: dict[str, Any]
+    """The server's whole answer, with its token counts."""
+    seconds: float
+
+
+class ReplyCache:
+    """A file of replies; only ever appended to, and the newest of a key counts.
+
+    Threads may share one; processes may share the file, on a file system of this machine.
+
+    Args:
+        path: Created with its folder if absent.
+
+    Raises:
+        ScorerError: The file is there and is something else, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
+            # Appending does not block readers of other processes then.
+            self._database.execute("PRAGMA journal_mode=WAL")
+            # Whoever kills the process loses nothing; only a power cut may take the last replies.
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.executescript(SCHEMA)
+        except (sqlite3.Error, OSError) as error:
+            raise ScorerError(
+                f"{path} cannot be used as a store of judge replies ({error}); name another file"
+            ) from None
+
+    def find(self, key: str) -> Reply | None:
+        """The newest reply under a key."""
+        with self._guarded():
+            row = self._database.execute(
+                "SELECT key, judge, model, prompt_hash, attempt, ending, text, body, seconds "
+                "FROM replies WHERE key = ? ORDER BY id DESC LIMIT 1",
+                (key,),
+            ).fetchone()
+        if row is None:
+            return None
+        return Reply(
+            key=row[0],
+            judge=row[1],
+            model=row[2],
+            prompt_hash=row[3],
+            attempt=row[4],
+            ending=Ending(row[5]),
+            text=row[6],
+            body=json.loads(row[7]),
+            seconds=row[8],
+        )
+
+    def add(self, reply: Reply) -> None:
+        """Append a reply; it outlives this process from here on."""
+        values = (
+            reply.key,
+            reply.judge,
+            reply.model,
+            reply.prompt_hash,
+            reply.attempt,
+            reply.ending.value,
+            _storable(reply.text),
+            json.dumps(reply.body),
+            reply.seconds,
+            time.time(),
+        )
+        with self._guarded(), self._database:
+            self._database.execute(
+                "INSERT INTO replies (key, judge, model, prompt_hash, attempt, ending, text, body,"
+                " seconds, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+
+    def __len__(self) -> int:
+        with self._guarded():
+            return int(self._database.execute("SELECT COUNT(*) FROM replies").fetchone()[0])
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.DatabaseError as error:
+                raise ScorerError(
+                    f"the store of judge replies {self._path} fails ({error}); see whether its "
+                    "disk is full, or name another file"
+                ) from None
+
+    def close(self) -> None:
+        """Give the file free."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self) -> ReplyCache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _storable(text: str) -> str:
+    """JSON may carry lone surrogates, which are no text to a database."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")

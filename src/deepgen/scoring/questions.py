@@ -1,0 +1,141 @@
+"""What a judge is asked: text and pictures in the order in which it sees them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from deepgen.errors import ImageError
+from deepgen.pictures import DAMAGE
+
+MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+"""What judges take as it is stored."""
+
+Detail = Literal["", "low", "high", "auto"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """One picture as the bytes that go to the judge."""
+
+    data: bytes
+    media_type: str
+    detail: Detail = ""
+    """How finely the judge is to look, for services that know the option."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes that are sent, so another encoding is another picture."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def url(self) -> str:
+        """The picture as a data URL."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
+
+
+def stored_picture(path: Path, *, detail: Detail = "") -> Picture:
+    """A picture file, byte for byte.
+
+    Raises:
+        ImageError: There is no such file, it is damaged, or in no format that judges take.
+    """
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
+            image.load()
+            # A JPEG with a second picture behind it, as telephones take them, calls itself MPO.
+            media_type = MEDIA_TYPES.get(str(image.format), MEDIA_TYPES["JPEG"])
+    except FileNotFoundError:
+        raise ImageError(f"no picture at {path}; check the path") from None
+    except UnidentifiedImageError:
+        raise ImageError(
+            f"{path} cannot be shown to a judge; expected one of {', '.join(MEDIA_TYPES)}"
+        ) from None
+    except DAMAGE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{path} is damaged ({reason}); generate it again") from None
+    return Picture(data=data, media_type=media_type, detail=detail)
+
+
+def png_picture(image: Image.Image, *, detail: Detail = "") -> Picture:
+    """A picture without loss."""
+    return Picture(data=_encoded(image, "PNG"), media_type="image/png", detail=detail)
+
+
+def jpeg_picture(
+    image: Image.Image, *, quality: int = 95, longest_side: int | None = None, detail: Detail = ""
+) -> Picture:
+    """A picture as JPEG, shrunk first where its longer side passes ``longest_side``."""
+    image = image.convert("RGB")
+    if longest_side is not None:
+        image.thumbnail((longest_side, longest_side))
+    data = _encoded(image, "JPEG", quality=quality)
+    return Picture(data=data, media_type="image/jpeg", detail=detail)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Question:
+    """One request to a judge."""
+
+    parts: tuple[str | Picture, ...]
+    """Of the one user message."""
+    system: str = ""
+    """The system message; none if empty."""
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a question needs at least one part, text or picture")
+
+    @property
+    def text(self) -> str:
+        """All it says, without the pictures."""
+        said = [part for part in self.parts if isinstance(part, str)]
+        return "\n".join([self.system, *said] if self.system else said)
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 of its texts and of where the pictures stand between them."""
+        shown = [part if isinstance(part, str) else None for part in self.parts]
+        return sha256_of_json([self.system, shown])
+
+    def messages(self) -> list[dict[str, Any]]:
+        """As chat-completions servers take them."""
+        return self._messages(Picture.url)
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """The messages with a hash in place of each picture: what the cache knows them by."""
+        return self._messages(lambda picture: picture.sha256)
+
+    def _messages(self, address: Callable[[Picture], str]) -> list[dict[str, Any]]:
+        content: list[dict[str, Any]] = []
+        for part in self.parts:
+            if isinstance(part, str):
+                content.append({"type": "text", "text": part})
+            else:
+                shown = {"url": address(part)}
+                if part.detail:
+                    shown["detail"] = part.detail
+                content.append({"type": "image_url", "image_url": shown})
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": content}]
+
+
+def sha256_of_json(value: Any) -> str:
+    """Hash that does not depend on the order of keys or on white space."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    # Lone surrogates occur in scraped prompts; they are hashed as they are, not refused.
+    return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, kind, **options)
+    return buffer.getvalue()

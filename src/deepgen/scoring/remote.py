@@ -1,0 +1,254 @@
+"""Scorers in a process of their own: detectors, VQA models and OCR that need an old environment.
+
+A worker is any server with two addresses::
+
+    GET  /version  ->  {"name": ..., and whatever tells its libraries and weights apart}
+    POST /score    {"items": [{"id", "prompt", "target_texts", "image"}, ...]}
+                   ->  {"scores": [{"id", "value", "error"}, ...]}
+
+Pictures are base64 of PNG or JPEG files. A value is any JSON: a number for a reward, boxes for a
+detector, a word for a question, lines for recognised text; null stands for a failure that ``error``
+names. JSON only: a pickle would let either side run code on the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Status, Unreadable
+from deepgen.scoring.json_http import (
+    HttpError,
+    Patience,
+    checked_url,
+    request_json,
+    said,
+    with_retries,
+)
+from deepgen.scoring.questions import Picture, png_picture
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkItem:
+    """One picture to score."""
+
+    id: str
+    """Unique within one call; answers are matched by it."""
+    image: Picture
+    prompt: str = ""
+    """The prompt of the picture, or the question about it."""
+    target_texts: tuple[str, ...] = ()
+    """What is to be read in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """A picture whose score is known, for the check at the start."""
+
+    item: WorkItem
+    is_right: Callable[[Any], bool]
+    """Of the value as it came."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerConfig:
+    """Where a worker is, and how it is asked."""
+
+    base_url: str
+    """Up to and without ``/score``."""
+    batch_size: int = 8
+    """Pictures per request."""
+    concurrency: int = 1
+    """Requests in flight; as many as the worker has processes."""
+    timeout_seconds: float = 60.0
+    """For one request."""
+    request_attempts: int = 3
+    """Tries of one request while the connection or the worker fails."""
+    backoff_seconds: float = 1.0
+    """Wait before the second try, doubled before each further one."""
+
+    def __post_init__(self) -> None:
+        checked_url(self.base_url)
+        for name in ("batch_size", "concurrency", "request_attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.timeout_seconds <= 0:
+            raise ValueError(f"timeout_seconds must be positive, got {self.timeout_seconds}")
+
+
+class Worker:
+    """A scorer behind HTTP; may be used from many threads."""
+
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self._patience = Patience()
+
+    def version(self) -> dict[str, Any]:
+        """What the worker says it is; belongs into every result.
+
+        Raises:
+            ScorerError: Nobody answers, or it does not say its name.
+        """
+        try:
+            answer = self._request("/version", None)
+        except HttpError as failure:
+            raise self._gone(failure) from None
+        if not isinstance(answer.get("name"), str) or not answer["name"]:
+            raise ScorerError(
+                f"the worker at {self.config.base_url} does not say its name; /version must answer "
+                'with an object such as {"name": "mmdet2", "weights": "sha256 of the file"}'
+            )
+        return answer
+
+    def check(self, probes: Sequence[Probe]) -> dict[str, Any]:
+        """Its version, once it has scored pictures with known scores as it should.
+
+        A detector with weights of another version runs without any error and finds next to
+        nothing; only a picture with known contents shows that.
+
+        Raises:
+            ScorerError: Nobody answers, or an answer is wrong.
+        """
+        version = self.version()
+        answers = self.score([probe.item for probe in probes], lambda value: value)
+        for probe, answer in zip(probes, answers, strict=True):
+            if answer.status is not Status.SCORED or not probe.is_right(answer.value):
+                got = answer.reason or f"it gave {str(answer.value)[:100]}"
+                raise ScorerError(
+                    f"the worker {version['name']} at {self.config.base_url} fails its check "
+                    f"{probe.item.id!r} ({got}); its weights and libraries must be those of its "
+                    "recipe"
+                )
+        return version
+
+    def score(
+        self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
+    ) -> list[Answer[T]]:
+        """Score pictures, in batches; answers come in the order of the items.
+
+        Args:
+            items: With different ids.
+            read: Turns a value as it came into what it means; never raises.
+
+        Raises:
+            ScorerError: The worker is gone.
+            ValueError: Two items share an id.
+        """
+        if len({item.id for item in items}) != len(items):
+            raise ValueError("two items share an id; answers could not be told apart")
+        size = self.config.batch_size
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        threads = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="worker")
+        try:
+            scored = list(threads.map(lambda batch: self._score_batch(batch, read), batches))
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+        return [answer for answers in scored for answer in answers]
+
+    def _score_batch(
+        self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
+    ) -> list[Answer[T]]:
+        body = {"items": [_on_the_wire(item) for item in items]}
+        try:
+            rows = _rows_by_id(self._request("/score", body), {item.id for item in items})
+        except HttpError as failure:
+            if self._patience.failed():
+                raise self._gone(failure) from None
+            return [Answer(status=Status.ERROR, reason=said(failure)) for _ in items]
+        self._patience.succeeded()
+        return [_answer(rows[item.id], read) for item in items]
+
+    def _request(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        return with_retries(
+            lambda: request_json(
+                checked_url(self.config.base_url) + path,
+                body,
+                timeout_seconds=self.config.timeout_seconds,
+            ),
+            attempts=self.config.request_attempts,
+            backoff_seconds=self.config.backoff_seconds,
+        )
+
+    def _gone(self, failure: HttpError) -> ScorerError:
+        return ScorerError(
+            f"the worker at {self.config.base_url} gives no answers ({said(failure)}); start it or "
+            "correct the address"
+        )
+
+
+class RemoteTextReader:
+    """Recognises text through a worker, such as one that runs the official OCR.
+
+    Raises:
+        ScorerError: The worker does not answer.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._name = str(worker.version()["name"])
+
+    @property
+    def name(self) -> str:
+        """As the worker calls itself."""
+        return self._name
+
+    def read(self, image: Image.Image) -> Answer[list[str]]:
+        """The recognised lines."""
+        item = WorkItem(id="0", image=png_picture(image))
+        return self.worker.score([item], read_lines)[0]
+
+
+def read_number(value: Any) -> float | Unreadable:
+    """A finite number, as rewards are."""
+    # bool is a kind of int to Python; integers may be larger than any float; NaN fails to compare.
+    if type(value) in (int, float) and abs(value) <= sys.float_info.max:
+        return float(value)
+    return Unreadable(f"{str(value)[:60]} is no finite number")
+
+
+def read_lines(value: Any) -> list[str] | Unreadable:
+    """A list of strings, as recognised text is."""
+    if isinstance(value, list) and all(isinstance(line, str) for line in value):
+        return value
+    return Unreadable(f"{str(value)[:60]} is no list of lines")
+
+
+def _on_the_wire(item: WorkItem) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "prompt": item.prompt,
+        "target_texts": list(item.target_texts),
+        "image": base64.b64encode(item.image.data).decode("ascii"),
+    }
+
+
+def _rows_by_id(answer: dict[str, Any], ids: set[str]) -> dict[str, dict[str, Any]]:
+    """The scores by id; an answer about other items than those asked is none at all."""
+    rows = answer.get("scores")
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise HttpError("the answer has no list of scores")
+    by_id = {str(row.get("id")): row for row in rows}
+    if set(by_id) != ids or len(rows) != len(ids):
+        raise HttpError(f"the answer is about {sorted(by_id)[:9]}, asked was {sorted(ids)[:9]}")
+    return by_id
+
+
+def _answer(row: dict[str, Any], read: Callable[[Any], T | Unreadable]) -> Answer[T]:
+    value = row.get("value")
+    if value is None:
+        return Answer(
+            status=Status.ERROR, reason=str(row.get("error") or "the worker gave no value")
+        )
+    meaning = read(value)
+    if isinstance(meaning, Unreadable):
+        return Answer(status=Status.UNREADABLE, reason=meaning.reason)
+    return Answer(status=Status.SCORED, value=meaning)

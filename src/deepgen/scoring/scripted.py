@@ -1,0 +1,69 @@
+"""A judge that answers from a list, for tests and for trying a run without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.questions import Question, sha256_of_json
+
+T = TypeVar("T")
+
+
+class ScriptedJudge:
+    """Gives each question the reply whose key occurs in the question's text.
+
+    Args:
+        replies: Key to reply. Of several keys that occur the longest counts; the empty key occurs
+            in every question.
+    """
+
+    def __init__(self, replies: Mapping[str, str]) -> None:
+        self.replies = dict(replies)
+
+    @classmethod
+    def from_file(cls, path: Path) -> ScriptedJudge:
+        """Read a JSON object of keys and replies.
+
+        Raises:
+            ScorerError: There is no such file, or it holds something else.
+        """
+        try:
+            replies = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ScorerError(f"{path} holds no scripted replies ({error})") from None
+        if not isinstance(replies, dict) or not all(isinstance(x, str) for x in replies.values()):
+            raise ScorerError(f"{path} must hold one JSON object from keys to replies, as strings")
+        return cls(replies)
+
+    @property
+    def name(self) -> str:
+        """Another list of replies is another judge."""
+        return f"scripted-{sha256_of_json(self.replies)[:12]}"
+
+    def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
+        """Answer from the list; a question that no key fits is an error of that question."""
+        fitting = [key for key in self.replies if key in question.text]
+        if not fitting:
+            return Answer(
+                status=Status.ERROR,
+                reason="no scripted reply fits",
+                model=self.name,
+                prompt_hash=question.prompt_hash,
+            )
+        reply = self.replies[max(fitting, key=len)]
+        parsed = parse(reply)
+        failed = isinstance(parsed, Unreadable)
+        return Answer(
+            status=Status.UNREADABLE if failed else Status.SCORED,
+            value=None if isinstance(parsed, Unreadable) else parsed,
+            reason=parsed.reason if isinstance(parsed, Unreadable) else "",
+            reply=reply,
+            model=self.name,
+            prompt_hash=question.prompt_hash,
+            replies=1,
+        )

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+from torch.nn.functional import cosine_similarity
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.clip import Clip, Preprocessing, clip_scores, load_clip
+
+SIDE = 16
+STATED: dict[str, Any] = {
+    "size": {"shortest_edge": SIDE},
+    "crop_size": {"height": SIDE, "width": SIDE},
+    "image_mean": [0.48, 0.45, 0.41],
+    "image_std": [0.27, 0.26, 0.28],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random CLIP that spells its words."""
+    path = tmp_path_factory.mktemp("clip")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    names = [*letters, *(f"{letter}</w>" for letter in letters)]
+    names += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {name: number for number, name in enumerate(names)}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    text = {
+        **sizes,
+        "num_attention_heads": 2,
+        "vocab_size": len(names),
+        "max_position_embeddings": 24,
+        "bos_token_id": len(names) - 2,
+        "eos_token_id": len(names) - 1,
+        "pad_token_id": len(names) - 1,
+    }
+    vision = {**sizes, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    transformers.CLIPModel(config).save_pretrained(path)
+    transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(path)
+    (path / "preprocessor_config.json").write_text(json.dumps(STATED), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(folder: Path) -> Clip:
+    return load_clip(str(folder))
+
+
+def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
+    generator = torch.Generator().manual_seed(seed)
+    levels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
+    return Image.fromarray(levels.numpy())
+
+
+def test_a_score_is_two_and_a_half_cosines_of_what_the_model_says(clip: Clip) -> None:
+    images, texts = [picture(1), picture(2)], ["a red cat", "dogs"]
+    pixels = torch.stack([clip.preprocessing(image) for image in images])
+    tokens = clip.tokenizer(
+        [f"A photo depicts {text}" for text in texts], padding=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        said = clip.model(pixel_values=pixels, **tokens)
+    expected = 2.5 * cosine_similarity(said.image_embeds, said.text_embeds).clamp(min=0)
+    assert clip.score(images, texts) == pytest.approx(expected.tolist(), abs=1e-6)
+    assert expected.max() > 0
+
+
+def test_opposite_directions_score_zero_and_equal_ones_the_weight() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    assert clip_scores(rows, torch.tensor([[1.0, 0.0]] * 3)).tolist() == [2.5, 0.0, 0.0]
+
+
+def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(clip: Clip) -> None:
+    texts = ["cat", "a much longer text"]
+    both = clip.embed_texts(texts)
+    torch.testing.assert_close(both.norm(dim=-1), torch.ones(2))
+    torch.testing.assert_close(both[:1], clip.embed_texts(texts[:1]))
+    images = [picture(1), picture(2, 40, 24)]
+    torch.testing.assert_close(clip.embed_images(images)[1:], clip.embed_images(images[1:]))
+
+
+def test_a_text_is_cut_where_the_model_stops_reading(clip: Clip) -> None:
+    longest = "a " * 22  # with start and end the 24 tokens that the tiny model reads
+    cut, whole = clip.embed_texts([longest + "b c d", longest])
+    torch.testing.assert_close(cut, whole)
+    assert not torch.allclose(cut, clip.embed_texts(["b " * 22])[0])
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (40, 40), (64, 32), (24, 48), (10, 10)])
+def test_pictures_are_prepared_as_transformers_does_it(width: int, height: int) -> None:
+    processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    expected = processor(**STATED)(picture(5, width, height), return_tensors="pt")["pixel_values"]
+    preprocessing = Preprocessing(
+        side=SIDE, mean=tuple(STATED["image_mean"]), std=tuple(STATED["image_std"])
+    )
+    actual = preprocessing(picture(5, width, height))
+    torch.testing.assert_close(actual, torch.as_tensor(expected)[0], atol=1e-5, rtol=0)
+
+
+def test_sizes_may_be_plain_numbers(tmp_path: Path) -> None:
+    stated = {**STATED, "size": SIDE, "crop_size": SIDE}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
+    assert Preprocessing.from_folder(tmp_path).side == SIDE
+    stated["crop_size"] = 8
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
+    with pytest.raises(ScorerError, match=r"cuts \[8\] pixels from pictures resized to 16"):
+        Preprocessing.from_folder(tmp_path)
+
+
+def test_each_picture_needs_its_text(clip: Clip) -> None:
+    with pytest.raises(ValueError, match="2 pictures and 1 texts"):
+        clip.score([picture(1), picture(2)], ["cat"])
+
+
+def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScorerError, match="no CLIP could be loaded from"):
+        load_clip(str(tmp_path))

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Status, Unreadable
+from deepgen.scoring.json_http import GIVE_UP_AFTER
+from deepgen.scoring.ocr import TextReader
+from deepgen.scoring.questions import png_picture
+from deepgen.scoring.remote import (
+    Probe,
+    RemoteTextReader,
+    Worker,
+    WorkerConfig,
+    WorkItem,
+    read_lines,
+    read_number,
+)
+from tests.scoring.servers import Heard, Said, Server, serve, unused_url
+
+VERSION = {"name": "brightness-1", "weights": "none"}
+
+
+def brightness(item: dict[str, Any]) -> float:
+    image = Image.open(io.BytesIO(base64.b64decode(item["image"])))
+    value = image.convert("L").getpixel((0, 0))
+    assert isinstance(value, int)
+    return float(value)
+
+
+def worker_that(
+    answer: Callable[[list[dict[str, Any]]], Any], version: Any = VERSION
+) -> Callable[[Heard], Said]:
+    def respond(heard: Heard) -> Said:
+        if heard.path == "/version":
+            return Said(version)
+        assert heard.path == "/score"
+        said = answer(heard.body["items"])
+        return said if isinstance(said, Said) else Said({"scores": said})
+
+    return respond
+
+
+def truly(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"id": item["id"], "value": brightness(item)} for item in items]
+
+
+def worker(server: Server | str, **changes: Any) -> Worker:
+    url = server if isinstance(server, str) else server.url
+    settings: dict[str, Any] = {"backoff_seconds": 0.001, "timeout_seconds": 5.0, **changes}
+    return Worker(WorkerConfig(base_url=url, **settings))
+
+
+def item(level: int) -> WorkItem:
+    picture = png_picture(Image.new("RGB", (8, 8), (level, level, level)))
+    return WorkItem(id=f"picture-{level}", image=picture, prompt="grey", target_texts=("a", "b"))
+
+
+ITEMS = [item(level) for level in range(0, 70, 10)]
+
+
+def test_scores_come_in_the_order_of_the_items_whatever_the_worker_does() -> None:
+    with serve(worker_that(lambda items: truly(items)[::-1])) as server:
+        answers = worker(server, batch_size=3, concurrency=2).score(ITEMS, read_number)
+    assert [answer.value for answer in answers] == [0, 10, 20, 30, 40, 50, 60]
+    assert sorted(len(heard.body["items"]) for heard in server.heard) == [1, 3, 3]
+    sent = server.heard[0].body["items"][0]
+    assert (sent["prompt"], sent["target_texts"]) == ("grey", ["a", "b"])
+
+
+def test_one_failed_item_leaves_the_others() -> None:
+    def partly(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        rows = truly(items)
+        rows[1] = {"id": rows[1]["id"], "value": None, "error": "out of memory"}
+        rows[2]["value"] = "bright"
+        rows[3]["value"] = float("nan")
+        return rows
+
+    with serve(worker_that(partly)) as server:
+        answers = worker(server).score(ITEMS, read_number)
+    assert [answer.value for answer in answers] == [0, None, None, None, 40, 50, 60]
+    assert [answer.status for answer in answers[1:4]] == [
+        Status.ERROR,
+        Status.UNREADABLE,
+        Status.UNREADABLE,
+    ]
+    assert answers[1].reason == "out of memory"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        lambda items: truly(items)[1:],
+        lambda items: [{**row, "id": f"{row['id']}0"} for row in truly(items)],
+        lambda items: [*truly(items), {"id": "another", "value": 1}],
+        lambda items: [*truly(items), *truly(items)[:1]],
+        lambda items: {"picture-0": 0},
+        lambda items: Said({"detail": "bad request"}, status=422),
+        lambda items: Said(b"\x80\x04pickle"),
+    ],
+)
+def test_an_answer_about_other_items_scores_none(said: Any) -> None:
+    with serve(worker_that(said)) as server:
+        answers = worker(server, request_attempts=1).score(ITEMS, read_number)
+    assert {answer.status for answer in answers} == {Status.ERROR}
+    assert all(answer.value is None and answer.reason for answer in answers)
+
+
+def test_a_worker_that_stumbles_is_asked_again() -> None:
+    left = iter([Said({}, status=503), Said({}, drop=True)])
+    with serve(worker_that(lambda items: next(left, None) or truly(items))) as server:
+        answers = worker(server).score(ITEMS, read_number)
+    assert [answer.value for answer in answers] == [0, 10, 20, 30, 40, 50, 60]
+    assert len(server.heard) == 3
+
+
+def test_a_worker_that_hangs_costs_its_batch_and_no_more() -> None:
+    def respond(items: list[dict[str, Any]]) -> Any:
+        hangs = 30.0 if items[0]["id"] == "picture-0" else 0.0
+        return Said({"scores": truly(items)}, hang_seconds=hangs)
+
+    with serve(worker_that(respond)) as server:
+        client = worker(server, batch_size=4, timeout_seconds=0.5, request_attempts=1)
+        answers = client.score(ITEMS, read_number)
+    assert [answer.value for answer in answers] == [None] * 4 + [40, 50, 60]
+    assert answers[0].reason == "no answer in time"
+
+
+def test_a_worker_that_is_gone_stops_the_run() -> None:
+    client = worker(unused_url(), request_attempts=1, batch_size=1)
+    many = [item(level) for level in range(GIVE_UP_AFTER + 5)]
+    with pytest.raises(ScorerError, match=r"the worker at .* gives no answers .*start it"):
+        client.score(many, read_number)
+
+
+def test_the_check_gives_the_version_of_a_worker_that_works() -> None:
+    probes = [Probe(item=item(200), is_right=lambda value: abs(value - 200) < 1)]
+    with serve(worker_that(truly)) as server:
+        assert worker(server).check(probes) == VERSION
+
+
+@pytest.mark.parametrize(
+    ("answer", "version", "message"),
+    [
+        (lambda items: [{"id": "picture-200", "value": 3}], VERSION, r"'picture-200' \(it gave 3"),
+        (lambda items: [{"id": "picture-200", "error": "no GPU"}], VERSION, r"\(no GPU\)"),
+        (truly, {"weights": "x"}, "does not say its name"),
+        (truly, ["brightness"], r"gives no answers \(the answer is no JSON object"),
+    ],
+)
+def test_the_check_says_in_one_line_what_is_wrong(answer: Any, version: Any, message: str) -> None:
+    probes = [Probe(item=item(200), is_right=lambda value: abs(value - 200) < 1)]
+    with (
+        serve(worker_that(answer, version)) as server,
+        pytest.raises(ScorerError, match=message) as told,
+    ):
+        worker(server).check(probes)
+    assert "\n" not in str(told.value)
+
+
+def test_items_need_ids_of_their_own() -> None:
+    with pytest.raises(ValueError, match="two items share an id"):
+        worker("http://localhost").score([item(1), item(1)], read_number)
+
+
+def test_official_ocr_reads_text_through_a_worker() -> None:
+    def respond(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{"id": each["id"], "value": ["New York"]} for each in items]
+
+    with serve(worker_that(respond, {"name": "paddleocr-2.10.0"})) as server:
+        reader = RemoteTextReader(worker(server))
+        assert isinstance(reader, TextReader)
+        assert reader.name == "paddleocr-2.10.0"
+        assert reader.read(Image.new("RGB", (8, 8))).value == ["New York"]
+
+
+@pytest.mark.parametrize(
+    "value", ["1", True, None, [1], float("inf"), float("nan"), pytest.param(10**400, id="huge")]
+)
+def test_only_finite_numbers_are_numbers(value: Any) -> None:
+    assert isinstance(read_number(value), Unreadable)
+
+
+def test_lines_are_lists_of_strings() -> None:
+    assert read_lines([]) == []
+    assert read_lines(["a", "b"]) == ["a", "b"]
+    assert isinstance(read_lines("a"), Unreadable)
+    assert isinstance(read_lines(["a", 1]), Unreadable)
