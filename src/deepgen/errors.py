@@ -17,3 +17,7 @@ class CheckpointError(DeepGenError):
 
 class ImageError(DeepGenError, ValueError):
     """A picture that is missing, damaged, too large or no picture at all."""
+
+
+class BenchmarkError(DeepGenError, ValueError):
+    """Prompts or records of a benchmark that are missing, altered or malformed."""
