@@ -83,13 +83,18 @@ def aggregate(
     """
     pictures = _by_picture(benchmark, items, records)
     table = contributions(benchmark, items, pictures.values(), rule)
-    combined, categories = combine(
-        benchmark.metrics,
-        table.columns,
-        table.amounts.sum(axis=0),
-        table.weights.sum(axis=0),
-        present_only=rule == "official",
-    )
+    amounts = table.amounts.sum(axis=0, keepdims=True)
+    weights = table.weights.sum(axis=0, keepdims=True)
+    metrics: dict[str, float | None] = {}
+    categories: dict[str, dict[str, float]] = {}
+    for metric in benchmark.metrics:
+        whole, parts = combine(
+            metric, table.columns, amounts, weights, present_only=rule == "official"
+        )
+        metrics[metric.name] = None if np.isnan(whole[0]) else float(whole[0])
+        categories[metric.name] = {
+            name: float(score[0]) for name, score in parts.items() if not np.isnan(score[0])
+        }
     statuses = [record.status for record in pictures.values()]
     counts = {"expected": len(statuses)} | {each: statuses.count(each) for each in STATUSES}
     coverage = counts["scored"] / counts["expected"] if statuses else 0.0
@@ -101,8 +106,8 @@ def aggregate(
     return Scores(
         benchmark=benchmark.name,
         rule=rule,
-        headline=None if forbidden[rule] else combined[benchmark.metrics[0].name],
-        metrics=combined,
+        headline=None if forbidden[rule] else metrics[benchmark.metrics[0].name],
+        metrics=metrics,
         categories=categories,
         counts=counts,
         coverage=coverage,
@@ -139,36 +144,53 @@ def contributions(
 
 
 def combine(
-    metrics: Sequence[Metric],
+    metric: Metric,
     columns: Sequence[Column],
     amounts: NDArray[np.float64],
     weights: NDArray[np.float64],
     *,
     present_only: bool = False,
-) -> tuple[dict[str, float | None], dict[str, dict[str, float]]]:
-    """Each metric's whole, and its categories, from the sums of the columns.
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """A metric's whole, and its categories, from the sums of the columns.
 
     Args:
+        amounts: ``[resamples, columns]``.
+        weights: The same.
         present_only: Average over the categories that exist, where otherwise there is no whole.
+
+    Returns:
+        ``[resamples]`` each, NaN where undefined.
     """
-    wholes: dict[str, float | None] = {}
-    categories: dict[str, dict[str, float]] = {}
-    for metric in metrics:
-        mine = [index for index, (name, _) in enumerate(columns) if name == metric.name]
-        filled = [index for index in mine if weights[index] > 0]
-        scores = {columns[index][1]: float(amounts[index] / weights[index]) for index in filled}
-        categories[metric.name] = scores
-        if metric.weights is None:
-            total = float(weights[mine].sum())
-            wholes[metric.name] = float(amounts[mine].sum()) / total if total else None
-            continue
-        known = {name: weight for name, weight in metric.weights.items() if name in scores}
-        if not known or (len(known) < len(metric.weights) and not present_only):
-            wholes[metric.name] = None
-            continue
-        summed = sum(scores[name] * weight for name, weight in known.items())
-        wholes[metric.name] = summed / sum(known.values())
-    return wholes, categories
+    mine = {
+        category: index for index, (name, category) in enumerate(columns) if name == metric.name
+    }
+    categories = {
+        name: _ratio(amounts[..., index], weights[..., index]) for name, index in mine.items()
+    }
+    if metric.category_digits is not None:
+        categories = {
+            name: np.round(score, metric.category_digits) for name, score in categories.items()
+        }
+    if metric.weights is None:
+        indices = list(mine.values())
+        whole = _ratio(amounts[..., indices].sum(axis=-1), weights[..., indices].sum(axis=-1))
+        return whole, categories
+    undefined = np.full(amounts.shape[:-1], np.nan)
+    scores = np.stack([categories.get(name, undefined) for name in metric.weights], axis=-1)
+    shares = np.broadcast_to(
+        np.array(list(metric.weights.values()), dtype=np.float64), scores.shape
+    )
+    if present_only:
+        shares = np.where(np.isnan(scores), 0.0, shares)
+        scores = np.nan_to_num(scores)
+    return _ratio((scores * shares).sum(axis=-1), shares.sum(axis=-1)), categories
+
+
+def _ratio(amounts: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Amount per weight; NaN where there is no weight."""
+    result = np.full(np.shape(amounts), np.nan)
+    np.divide(amounts, weights, out=result, where=weights > 0)
+    return result
 
 
 def _by_picture(

@@ -75,8 +75,10 @@ class PromptFile:
 
     path: str
     """Relative to the benchmark's own prompt folder."""
-    url: str | None
-    """At a pinned commit; None where no pinned address is known."""
+    home: str | None
+    """Its path in the repository; None where it is in none, and the user has to name a folder. One
+    that ends in a slash is a folder of texts, kept as one file of lines with ``prompt`` and
+    ``key``."""
     sha256: str | None = None
     """None where nobody has verified the file yet: its hash is then recorded when first fetched."""
 
@@ -86,10 +88,13 @@ class Source:
     """Where a benchmark comes from."""
 
     repository: str
+    """The benchmark's own, on GitHub; its scorer is the official one."""
     commit: str
     licence: str
     """Of the prompts; "none stated" where the authors say nothing."""
     files: tuple[PromptFile, ...]
+    prompts_from: tuple[str, str] | None = None
+    """Repository and commit of the files, where they are not the benchmark's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +168,8 @@ class Metric:
     """Weight of each category's score in the whole; None pools all amounts and weights instead."""
     digits: int = 2
     """As many as the benchmark's authors print."""
+    category_digits: int | None = None
+    """Categories are rounded to so many digits before they combine, where official code does."""
 
 
 def equal_weights(categories: Iterable[str]) -> Mapping[str, Number]:

@@ -45,7 +45,7 @@ def load(folder: Path) -> ItemList:
             raise BenchmarkError(f"{place}: the tag {row['tag']!r} is none of {', '.join(TAGS)}")
         for index, clause in enumerate(row["include"]):
             need(clause, place, **{"class": str, "count": int})
-            if "position" in clause and not 0 <= clause["position"][1] < index:
+            if "position" in clause and clause["position"][1:] not in [[n] for n in range(index)]:
                 raise BenchmarkError(f"{place}: a position refers to no earlier object")
         items.append(
             Item(
@@ -88,7 +88,7 @@ GENEVAL = Benchmark(
         files=(
             PromptFile(
                 path=_FILE,
-                url="https://raw.githubusercontent.com/djghosh13/geneval/af4902f/prompts/" + _FILE,
+                home=f"prompts/{_FILE}",
                 sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
             ),
         ),
