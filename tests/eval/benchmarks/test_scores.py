@@ -421,7 +421,8 @@ def test_uniredit_scores_and_halves() -> None:
 def test_uniredit_row_of_omnigen2() -> None:
     # Published by dimension; every name has equally many edits, so sizes of dimensions weigh.
     # (2*55.47 + 2*58.27 + 3*51.44 + 2*50.70) / 9 = 53.69 and
-    # (1*70.28 + 3*27.50 + 2*36.25 + 3*24.31) / 9 = 33.14; the overall is 43.41.
+    # (1*70.28 + 3*27.50 + 2*36.25 + 3*24.31) / 9 = 33.14; the overall is 43.41. Rounding
+    # of the columns leaves .008.
     row = (55.47, 58.27, 51.44, 50.70, 70.28, 27.50, 36.25, 24.31)
     means = dict(zip(UNIREDIT_DIMENSIONS, row, strict=True))
     halves = {
@@ -431,8 +432,8 @@ def test_uniredit_row_of_omnigen2() -> None:
             ("games", list(means)[4:]),
         )
     }
-    assert halves == {"real world": pytest.approx(53.69, abs=5e-3)} | {
-        "games": pytest.approx(33.14, abs=5e-3)
+    assert halves == {"real world": pytest.approx(53.69, abs=8e-3)} | {
+        "games": pytest.approx(33.14, abs=8e-3)
     }
     by_name = {
         name: means[dimension] for dimension, names in UNIREDIT_DIMENSIONS.items() for name in names

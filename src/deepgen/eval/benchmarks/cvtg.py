@@ -171,9 +171,8 @@ def official_failure(item: Item, record: ImageRecord) -> Values | None:
 
 
 def _no_words(item: Item) -> dict[str, Number]:
-    return {"words": len(item.fields["words"])} | dict.fromkeys(
-        ("found", "ned", "ned_closest", "extra"), 0
-    )
+    counts = dict.fromkeys(("found", "ned", "ned_closest", "extra"), 0)
+    return {"words": len(item.fields["words"]), **counts}
 
 
 CVTG = Benchmark(
