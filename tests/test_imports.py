@@ -21,6 +21,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         "import deepgen.config.model, deepgen.config.sizes, deepgen.errors, deepgen.pictures",
         "from deepgen.cli.main import main; assert main(['--help']) == 0",
         "from deepgen.cli.main import main; assert main(['edit', '--help']) == 0",
+        "from deepgen.cli.main import main; assert main(['eval', 'list']) == 0",
+        "import deepgen.eval.aggregation, deepgen.eval.statistics, deepgen.eval.registry",
     ],
 )
 def test_no_torch_is_imported_for(code: str) -> None:

@@ -21,3 +21,7 @@ class ImageError(DeepGenError, ValueError):
 
 class BenchmarkError(DeepGenError, ValueError):
     """Prompts or records of a benchmark that are missing, altered or malformed."""
+
+
+class MissingPromptsError(BenchmarkError):
+    """Prompts of a benchmark that are not on this machine."""

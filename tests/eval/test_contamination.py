@@ -43,7 +43,8 @@ def test_near_prompts_are_those_above_the_threshold() -> None:
     index = index_of(whole)
     # 24 words have 20 windows. Without the last 3 words 17 are shared of 20: .85.
     (match,) = index.find([" ".join(words[:-3])])
-    assert (match.kind, match.similarity) == ("near", pytest.approx(17 / 20))
+    assert match.kind == "near"
+    assert match.similarity == pytest.approx(17 / 20)
     # Without the last 4, 16 of 20 are exactly the threshold, which is not above it.
     assert index.find([" ".join(words[:-4])]) == []
     # A changed word in the middle breaks 5 windows of each: 15 of 25.

@@ -72,7 +72,8 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
     assert difference.p_value < 0.05
     assert difference.high - difference.low < (single.high - single.low) / 2
     backwards = compare(GENEVAL, items, second, first)["images"]
-    assert (backwards.value, backwards.high) == (-difference.value, pytest.approx(-difference.low))
+    assert backwards.value == -difference.value
+    assert backwards.high == pytest.approx(-difference.low)
 
 
 def test_equal_runs_do_not_differ() -> None:

@@ -16,6 +16,7 @@ import tyro
 
 from deepgen.cli.console import print_line
 from deepgen.cli.edit import Edit
+from deepgen.cli.eval import Eval
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
 from deepgen.errors import DeepGenError
@@ -24,6 +25,7 @@ Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
 )
 
 DONE = 0
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Eval:
     """The command that was typed.
 
     Raises:

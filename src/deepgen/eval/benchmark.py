@@ -81,6 +81,8 @@ class PromptFile:
     ``key``."""
     sha256: str | None = None
     """None where nobody has verified the file yet: its hash is then recorded when first fetched."""
+    by_hand: str | None = None
+    """Where people find the file, if it has no home in the repository."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

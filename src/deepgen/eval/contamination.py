@@ -76,6 +76,8 @@ class PromptIndex:
             self._holders[window].append(entry)
 
     def _matches(self, number: int, normalized: str) -> list[Match]:
+        if not self._can_match(normalized.split()):
+            return []
         windows = windows_of(normalized)
         exact = self._exact.get(normalized, [])
         shared: Counter[int] = Counter()
@@ -98,6 +100,19 @@ class PromptIndex:
             )
             for entry in sorted(similarities)
         ]
+
+    def _can_match(self, words: Sequence[str]) -> bool:
+        """Whether any prompt may be near, seen from a fifth of the windows.
+
+        A near prompt shares more than 0.8 of these windows, so of any 0.2 of them at least one.
+        """
+        number = len(words) - WINDOW + 1
+        if number <= 1:
+            return True
+        few = [
+            tuple(words[start : start + WINDOW]) for start in range(int(number * (1 - NEAR)) + 1)
+        ]
+        return any(window in self._holders for window in few) or len(set(few)) < len(few)
 
 
 def normalize(prompt: str) -> str:

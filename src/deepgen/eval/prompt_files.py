@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deepgen.errors import BenchmarkError
+from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Item, Json
 
 
@@ -22,11 +22,11 @@ def need_file(folder: Path, *candidates: str) -> Path:
     """The first of several possible places that exists.
 
     Raises:
-        BenchmarkError: None of them does.
+        MissingPromptsError: None of them does.
     """
     found = find_file(folder, *candidates)
     if found is None:
-        raise BenchmarkError(
+        raise MissingPromptsError(
             f"{folder} has no {candidates[0]}; fetch the prompts with deepgen eval fetch, or name "
             "the folder that holds them with --data"
         )
@@ -100,3 +100,39 @@ def need_unique(items: Sequence[Item], place: Path) -> tuple[Item, ...]:
             raise BenchmarkError(f"{place}: the id {item.id} occurs twice; fetch the file again")
         seen.add(item.id)
     return tuple(items)
+
+
+PROMPT_KEYS = ("prompt", "instruction", "caption", "text")
+"""Where training lists keep their prompts; the first one that a row has counts."""
+
+
+def read_prompt_list(path: Path) -> list[str]:
+    """Prompts of a training list: lines of text, lines of JSON, or one JSON list.
+
+    A row of JSON is a string, an object with a prompt, or one with ``prompts`` that have a text.
+    """
+    if path.suffix == ".jsonl":
+        rows = list(read_json_lines(path))
+    elif path.suffix == ".json":
+        listed = read_json(path)
+        if not isinstance(listed, list):
+            raise BenchmarkError(f"{path}: expected a list of prompts, or one prompt a line")
+        rows = [(f"{path}, entry {number}", row) for number, row in enumerate(listed, start=1)]
+    else:
+        return [line for line in read_text(path).splitlines() if line.strip()]
+    return [prompt for place, row in rows for prompt in _prompts_of(row, place)]
+
+
+def _prompts_of(row: Json, place: str) -> list[str]:
+    if isinstance(row, str):
+        return [row]
+    if isinstance(row, Mapping):
+        if isinstance(row.get("prompts"), list):
+            return [each for prompt in row["prompts"] for each in _prompts_of(prompt, place)]
+        for key in PROMPT_KEYS:
+            if isinstance(row.get(key), str):
+                return [row[key]]
+    raise BenchmarkError(
+        f"{place}: no prompt found; expected a string, or an object with one of "
+        f"{', '.join(PROMPT_KEYS)}"
+    )

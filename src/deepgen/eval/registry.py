@@ -59,3 +59,13 @@ def find_benchmark(name: str) -> Benchmark:
             f"there is no benchmark {name}; there are {', '.join([*PLAIN_NAMES, *BENCHMARKS])}"
         )
     return benchmark
+
+
+def distinct_prompts() -> tuple[Benchmark, ...]:
+    """Benchmarks without those whose prompt files all belong to an earlier one."""
+    distinct: list[Benchmark] = []
+    for benchmark in BENCHMARKS.values():
+        mine = set(benchmark.source.files)
+        if not any(mine <= set(each.source.files) for each in distinct):
+            distinct.append(benchmark)
+    return tuple(distinct)

@@ -175,4 +175,12 @@ GEDIT_ENGLISH = _variant(
         ),
     ),
 )
-GEDIT_CHINESE = _variant("cn", "Chinese", (PromptFile(path=ROWS, home=None),))
+GEDIT_CHINESE = _variant(
+    "cn",
+    "Chinese",
+    (
+        PromptFile(
+            path=ROWS, home=None, by_hand="huggingface.co/datasets/stepfun-ai/GEdit-Bench, exported"
+        ),
+    ),
+)

@@ -163,7 +163,11 @@ def _variant(date: str, *, exempt: bool) -> Benchmark:
             commit="5f22651",
             licence="none stated",
             files=(
-                PromptFile(path=WHOLE, home=None),
+                PromptFile(
+                    path=WHOLE,
+                    home=None,
+                    by_hand="huggingface.co/datasets/PhoenixZ/RISEBench",
+                ),
                 PromptFile(
                     path=SUBSET,
                     home=f"data/{SUBSET}",

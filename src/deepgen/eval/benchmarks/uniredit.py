@@ -128,7 +128,13 @@ UNIREDIT = Benchmark(
         repository="Maplebb/UniREditBench",
         commit="a7015c5",
         licence="Apache-2.0",
-        files=(PromptFile(path=_FILE, home=None),),
+        files=(
+            PromptFile(
+                path=_FILE,
+                home=None,
+                by_hand="huggingface.co/datasets/maplebb/UniREditBench",
+            ),
+        ),
     ),
     folder="unireditbench",
     scorer="judge",
