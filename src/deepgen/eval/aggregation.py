@@ -59,6 +59,8 @@ class Scores:
     """Share of the expected pictures that were scored."""
     coverage_by_category: Mapping[str, float]
     """The same within each category of items."""
+    subset: bool
+    """Whether only part of the benchmark's items were to be drawn."""
 
     @property
     def incomplete(self) -> bool:
@@ -112,6 +114,7 @@ def aggregate(
         counts=counts,
         coverage=coverage,
         coverage_by_category=_coverage_by_category(items, pictures),
+        subset=len(items) < benchmark.expected_items,
     )
 
 
