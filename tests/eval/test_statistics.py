@@ -47,6 +47,11 @@ def test_categories_keep_their_sizes_in_every_resample() -> None:
     ]
     interval = bootstrap(GENEVAL, items, records)["accuracy"]
     assert interval.low == interval.high == interval.value == pytest.approx(1 / 6)
+    # Pooled over categories of different size, too: one prompt of colour and five of all others.
+    few = [item for item in items if item.category != "colors" or item.id == "colors-0"]
+    kept = [record for record in records if record.item in {item.id for item in few}]
+    pooled = bootstrap(GENEVAL, few, kept)["images"]
+    assert pooled.low == pooled.high == pytest.approx(1 / 26)
 
 
 def test_the_same_seed_gives_the_same_interval_in_any_order_of_records() -> None:

@@ -467,12 +467,16 @@ def test_cvtg_pools_words_over_pictures() -> None:
 
 
 def test_cvtg_official_choice_of_the_closest_word_is_not_the_shortest_distance() -> None:
-    # difflib finds long common runs; the edit distance prefers the short word.
-    words = read_words(["abcd"], ["xxabcdxxxx", "bd"])
-    assert edit_distance("abcd", "xxabcdxxxx") == 6
-    assert edit_distance("abcd", "bd") == 2
+    # difflib takes "open", three changes away; "nope" is only two away.
+    words = read_words(["pone"], ["open nope"])
+    assert (edit_distance("pone", "open"), edit_distance("pone", "nope")) == (3, 2)
+    assert words["ned"] == pytest.approx(1 - 3 / 4, abs=1e-5)
     assert words["ned_closest"] == pytest.approx(1 - 2 / 4, abs=1e-5)
-    assert words["ned"] <= words["ned_closest"]
+
+
+def test_cvtg_compares_with_the_closest_word_however_far_it_is() -> None:
+    words = read_words(["abcd"], ["zz axxxxxxx"])
+    assert words["ned"] == pytest.approx(1 - 7 / 8, abs=1e-5)
     assert edit_distance("kitten", "sitting") == 3
     assert edit_distance("", "abc") == 3
 
