@@ -119,7 +119,7 @@ def read_prompt_list(path: Path) -> list[str]:
             raise BenchmarkError(f"{path}: expected a list of prompts, or one prompt a line")
         rows = [(f"{path}, entry {number}", row) for number, row in enumerate(listed, start=1)]
     else:
-    XX
+        return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     return [prompt for place, row in rows for prompt in _prompts_of(row, place)]
 
 
