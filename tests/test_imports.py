@@ -25,6 +25,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         "from deepgen.cli.main import main; assert main(['edit', '--help']) == 0",
         "from deepgen.cli.main import main; assert main(['data', 'import', '--help']) == 0",
         "import deepgen.data.importing, deepgen.data.checking, deepgen.data.preview",
+        "from deepgen.cli.main import main; assert main(['eval', 'list']) == 0",
+        "import deepgen.eval.aggregation, deepgen.eval.statistics, deepgen.eval.registry",
     ],
 )
 def test_no_torch_is_imported_for(code: str) -> None:

@@ -40,3 +40,11 @@ class TrainingError(DeepGenError):
 
 class ScorerError(DeepGenError):
     """A judge, worker or scorer that cannot be used: nothing it would be asked could succeed."""
+
+
+class BenchmarkError(DeepGenError, ValueError):
+    """Prompts or records of a benchmark that are missing, altered or malformed."""
+
+
+class MissingPromptsError(BenchmarkError):
+    """Prompts of a benchmark that are not on this machine."""

@@ -18,6 +18,7 @@ import tyro
 from deepgen.cli.console import print_line
 from deepgen.cli.data import Data
 from deepgen.cli.edit import Edit
+from deepgen.cli.eval import Eval
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
 from deepgen.errors import DeepGenError
@@ -27,6 +28,7 @@ Command = (
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Eval, tyro.conf.subcommand("eval")]
 )
 
 DONE = 0
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval:
     """The command that was typed.
 
     Raises:

@@ -1,0 +1,204 @@
+"""``deepgen eval``: the benchmarks, their prompts, and what training lists contain of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from deepgen.cli.console import print_line
+from deepgen.errors import BenchmarkError, MissingPromptsError
+from deepgen.eval.benchmark import Benchmark
+from deepgen.eval.contamination import Match, PromptIndex, count_items
+from deepgen.eval.fetch import cache_folder, fetch, locate
+from deepgen.eval.prompt_files import read_prompt_list
+from deepgen.eval.registry import BENCHMARKS, distinct_prompts, find_benchmark
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class List:
+    """Show the benchmarks and what each needs."""
+
+    data: Path | None = None
+    """Folder of prompt files, instead of the fetched ones."""
+    json: bool = False
+    """Print one JSON object per benchmark."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Print the table."""
+        if self.data is not None and not self.data.is_dir():
+            raise BenchmarkError(f"there is no folder {self.data}; name one with prompt files")
+        rows = [_description(benchmark, self.data) for benchmark in BENCHMARKS.values()]
+        if self.json:
+            _write(*(json.dumps(row) for row in rows))
+            return
+        shown = ("name", "task", "items", "pictures", "scorer", "licence", "prompts")
+        cells = [[str(row[column]) for column in shown] for row in rows]
+        _write(*_columns([list(shown), *cells]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetch:
+    """Download the prompts of benchmarks at pinned commits."""
+
+    benchmarks: Positional[Annotated[tuple[str, ...], arg(metavar="BENCH [BENCH ...]")]]
+    """Names, as deepgen eval list shows them."""
+    data: Path | None = None
+    """Folder to keep them in, instead of the user's cache."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Print one line per file: what became of it, and where it is."""
+        if not self.benchmarks:
+            raise BenchmarkError("name at least one benchmark; deepgen eval list shows them")
+        chosen = [find_benchmark(name) for name in self.benchmarks]
+        missing = []
+        for benchmark in chosen:
+            folder = (self.data or cache_folder()) / benchmark.folder
+            for file in fetch(benchmark, folder):
+                if file.note:
+                    print_line(f"{file.path} {file.note}")
+                if file.outcome == "by hand":
+                    missing.append(str(file.path))
+                else:
+                    _write(f"{file.outcome}  {file.path}")
+        if missing:
+            raise BenchmarkError(f"{', '.join(missing)} cannot be fetched: get it by hand as said")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contamination:
+    """Find prompts of the benchmarks in training lists, exact and near ones."""
+
+    prompts: Positional[Annotated[tuple[Path, ...], arg(metavar="PROMPTS [PROMPTS ...]")]]
+    """Lists: one prompt a line, .jsonl with a prompt in each line, or .json."""
+    data: Path | None = None
+    """Folder of prompt files, instead of the fetched ones."""
+    json: bool = False
+    """Print one JSON object per list, with every match."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Print how many items of each benchmark every list contains."""
+        if not self.prompts:
+            raise BenchmarkError("name at least one list of prompts")
+        lists = {path: read_prompt_list(path) for path in self.prompts}
+        sizes, index = self._index()
+        for path, listed in lists.items():
+            matches = index.find(listed)
+            if self.json:
+                _write(json.dumps(_report(path, len(listed), sizes, matches)))
+            else:
+                _write(f"{path}: {len(listed):,} prompts", *_table(sizes, matches), "")
+
+    def _index(self) -> tuple[dict[str, int], PromptIndex]:
+        loaded, absent = {}, []
+        for benchmark in distinct_prompts():
+            try:
+                found = benchmark.load(locate(benchmark, self.data))
+            except MissingPromptsError as error:
+                absent.append(f"{benchmark.name} ({error})")
+                continue
+            loaded[benchmark.name] = found.items
+            if found.absent:
+                print_line(f"warning: {benchmark.name} lacks {', '.join(found.absent)}")
+        if not loaded:
+            raise BenchmarkError(f"no prompts of any benchmark are here: {absent[0]}")
+        for each in absent:
+            print_line(f"warning: not compared with {each}")
+        return {name: len(items) for name, items in loaded.items()}, PromptIndex(loaded)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Eval:
+    """The benchmarks, their prompts, and what training lists contain of them."""
+
+    command: OmitSubcommandPrefixes[
+        Annotated[List, subcommand("list")]
+        | Annotated[Fetch, subcommand("fetch")]
+        | Annotated[Contamination, subcommand("contamination")]
+    ]
+
+    @property
+    def debug(self) -> bool:
+        """Whether to show where an error comes from."""
+        return self.command.debug
+
+    def run(self) -> None:
+        """Run what was chosen."""
+        self.command.run()
+
+
+def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
+    """One benchmark as ``list`` shows it."""
+    return {
+        "name": benchmark.name,
+        "title": benchmark.title,
+        "task": benchmark.task,
+        "items": benchmark.expected_items,
+        "pictures": benchmark.expected_items * benchmark.generation["paper"].images_per_item,
+        "scorer": benchmark.scorer,
+        "judge": benchmark.judge,
+        "licence": benchmark.source.licence,
+        "source": f"{benchmark.source.repository}@{benchmark.source.commit}",
+        "prompts": _state(benchmark, data),
+    }
+
+
+def _state(benchmark: Benchmark, data: Path | None) -> str:
+    try:
+        found = benchmark.load(locate(benchmark, data))
+    except MissingPromptsError:
+        return "absent"
+    except BenchmarkError:
+        return "altered"
+    return "partial" if found.absent else "here"
+
+
+def _report(
+    path: Path, number: int, sizes: Mapping[str, int], matches: Sequence[Match]
+) -> dict[str, Any]:
+    counts = count_items(matches)
+    none = {"exact": 0, "near": 0}
+    return {
+        "list": str(path),
+        "prompts": number,
+        "benchmarks": {
+            name: {"items": size, **counts.get(name, none)} for name, size in sizes.items()
+        },
+        "matches": [asdict(match) for match in matches],
+    }
+
+
+def _table(sizes: Mapping[str, int], matches: Sequence[Match]) -> list[str]:
+    counts = count_items(matches)
+    rows = [["benchmark", "items", "exact", "near"]]
+    for name, size in sizes.items():
+        found = counts.get(name, {"exact": 0, "near": 0})
+        rows.append([name, str(size), str(found["exact"]), str(found["near"])])
+    return _columns(rows)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as aligned lines; numbers to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if cell.isdecimal() else cell.ljust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _write(*lines: str) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

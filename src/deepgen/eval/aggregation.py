@@ -1,0 +1,235 @@
+"""From stored records to scores: pure arithmetic, the same for every benchmark.
+
+Every metric is a ratio of sums. An item's row holds what its pictures add to each column, a column
+being a category of a metric; so the whole result is a function of column sums, which also makes
+resampling of items a matrix product (``statistics.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import (
+    COMPLETE_COVERAGE,
+    STATUSES,
+    Benchmark,
+    ImageRecord,
+    Item,
+    Metric,
+    Rule,
+    Status,
+    Values,
+)
+
+Column = tuple[str, str]
+"""Name of a metric and of one of its categories."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contributions:
+    """What each item adds to each column, before any sum."""
+
+    items: tuple[Item, ...]
+    columns: tuple[Column, ...]
+    amounts: NDArray[np.float64]
+    """``[items, columns]``."""
+    weights: NDArray[np.float64]
+    """``[items, columns]``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """The result of one benchmark under one rule."""
+
+    benchmark: str
+    rule: Rule
+    headline: float | None
+    """None where the rule forbids one number for the whole."""
+    metrics: Mapping[str, float | None]
+    categories: Mapping[str, Mapping[str, float]]
+    """Per metric."""
+    counts: Mapping[str, int]
+    """Pictures: ``expected``, and one entry per status."""
+    coverage: float
+    """Share of the expected pictures that were scored."""
+    coverage_by_category: Mapping[str, float]
+    """The same within each category of items."""
+    subset: bool
+    """Whether only part of the benchmark's items were to be drawn."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether more than 1 % of the pictures failed."""
+        return self.coverage < COMPLETE_COVERAGE
+
+
+def aggregate(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    records: Iterable[ImageRecord],
+    rule: Rule = "strict",
+) -> Scores:
+    """Scores of a run.
+
+    Args:
+        items: All that was to be drawn; what has no record counts as missing.
+        records: In any order; of several for one picture the last counts.
+
+    Raises:
+        BenchmarkError: A record of no expected picture, or values that the benchmark cannot have.
+    """
+    pictures = _by_picture(benchmark, items, records)
+    table = contributions(benchmark, items, pictures.values(), rule)
+    amounts = table.amounts.sum(axis=0, keepdims=True)
+    weights = table.weights.sum(axis=0, keepdims=True)
+    metrics: dict[str, float | None] = {}
+    categories: dict[str, dict[str, float]] = {}
+    for metric in benchmark.metrics:
+        whole, parts = combine(
+            metric, table.columns, amounts, weights, present_only=rule == "official"
+        )
+        metrics[metric.name] = None if np.isnan(whole[0]) else float(whole[0])
+        categories[metric.name] = {
+            name: float(score[0]) for name, score in parts.items() if not np.isnan(score[0])
+        }
+    statuses = [record.status for record in pictures.values()]
+    counts = {"expected": len(statuses)} | {each: statuses.count(each) for each in STATUSES}
+    coverage = counts["scored"] / counts["expected"] if statuses else 0.0
+    forbidden = {
+        "strict": coverage < COMPLETE_COVERAGE,
+        "official": any(counts[status] for status in benchmark.official_refusal),
+        "pessimistic": False,
+    }
+    return Scores(
+        benchmark=benchmark.name,
+        rule=rule,
+        headline=None if forbidden[rule] else metrics[benchmark.metrics[0].name],
+        metrics=metrics,
+        categories=categories,
+        counts=counts,
+        coverage=coverage,
+        coverage_by_category=_coverage_by_category(items, pictures),
+        subset=len(items) < benchmark.expected_items,
+    )
+
+
+def contributions(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    records: Iterable[ImageRecord],
+    rule: Rule = "strict",
+) -> Contributions:
+    """What each item adds to each category of each metric, failed pictures as the rule says."""
+    pictures = _by_picture(benchmark, items, records)
+    rows: list[dict[Column, tuple[float, float]]] = []
+    copies = range(benchmark.generation["paper"].images_per_item)
+    for item in items:
+        counted = [_counted(benchmark, item, pictures[item.id, copy], rule) for copy in copies]
+        values = [each for each in counted if each is not None]
+        row: dict[Column, tuple[float, float]] = {}
+        for share in benchmark.contribute(item, values) if values else ():
+            amount, weight = row.get((share.metric, share.category), (0.0, 0.0))
+            added = (amount + share.amount, weight + share.weight)
+            row[share.metric, share.category] = added
+        rows.append(row)
+    columns = tuple(sorted({column for row in rows for column in row}))
+    pairs = np.array(
+        [[row.get(column, (0.0, 0.0)) for column in columns] for row in rows], dtype=np.float64
+    ).reshape(len(rows), len(columns), 2)
+    return Contributions(
+        items=tuple(items), columns=columns, amounts=pairs[..., 0], weights=pairs[..., 1]
+    )
+
+
+def combine(
+    metric: Metric,
+    columns: Sequence[Column],
+    amounts: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    *,
+    present_only: bool = False,
+) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
+    """A metric's whole, and its categories, from the sums of the columns.
+
+    Args:
+        amounts: ``[resamples, columns]``.
+        weights: The same.
+        present_only: Average over the categories that exist, where otherwise there is no whole.
+
+    Returns:
+        ``[resamples]`` each, NaN where undefined.
+    """
+    mine = {
+        category: index for index, (name, category) in enumerate(columns) if name == metric.name
+    }
+    categories = {
+        name: _ratio(amounts[..., index], weights[..., index]) for name, index in mine.items()
+    }
+    if metric.category_digits is not None:
+        categories = {
+            name: np.round(score, metric.category_digits) for name, score in categories.items()
+        }
+    if metric.weights is None:
+        indices = list(mine.values())
+        whole = _ratio(amounts[..., indices].sum(axis=-1), weights[..., indices].sum(axis=-1))
+        return whole, categories
+    undefined = np.full(amounts.shape[:-1], np.nan)
+    scores = np.stack([categories.get(name, undefined) for name in metric.weights], axis=-1)
+    shares = np.broadcast_to(
+        np.array(list(metric.weights.values()), dtype=np.float64), scores.shape
+    )
+    if present_only:
+        shares = np.where(np.isnan(scores), 0.0, shares)
+        scores = np.nan_to_num(scores)
+    return _ratio((scores * shares).sum(axis=-1), shares.sum(axis=-1)), categories
+
+
+def _ratio(amounts: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Amount per weight; NaN where there is no weight."""
+    result = np.full(np.shape(amounts), np.nan)
+    np.divide(amounts, weights, out=result, where=weights > 0)
+    return result
+
+
+def _by_picture(
+    benchmark: Benchmark, items: Sequence[Item], records: Iterable[ImageRecord]
+) -> dict[tuple[str, int], ImageRecord]:
+    """The record of every expected picture, in the order of the items."""
+    copies = range(benchmark.generation["paper"].images_per_item)
+    pictures = {
+        (item.id, copy): ImageRecord(item=item.id, copy=copy, status="missing")
+        for item in items
+        for copy in copies
+    }
+    for record in records:
+        if (record.item, record.copy) not in pictures:
+            raise BenchmarkError(
+                f"{benchmark.name} expects no picture {record.copy} of item {record.item}; "
+                f"it has {len(items)} items with {len(copies)} pictures each, numbered from 0"
+            )
+        pictures[record.item, record.copy] = record
+    return pictures
+
+
+def _counted(benchmark: Benchmark, item: Item, record: ImageRecord, rule: Rule) -> Values | None:
+    """The values a picture counts with; None leaves it out."""
+    if record.status == "scored":
+        return record.values
+    if rule == "pessimistic":
+        return benchmark.lowest(item)
+    return benchmark.official_failure(item, record) if rule == "official" else None
+
+
+def _coverage_by_category(
+    items: Sequence[Item], pictures: Mapping[tuple[str, int], ImageRecord]
+) -> dict[str, float]:
+    category = {item.id: item.category for item in items}
+    statuses: dict[str, list[Status]] = {}
+    for (item_id, _), record in pictures.items():
+        statuses.setdefault(category[item_id], []).append(record.status)
+    return {name: each.count("scored") / len(each) for name, each in statuses.items()}

@@ -1,0 +1,220 @@
+"""What a benchmark is, on one page: items -> pictures -> records -> scores.
+
+A benchmark declares its prompts, how pictures are drawn and laid out, what kind of scorer looks at
+them, and what one item adds to each metric. Everything after the records is arithmetic, which
+``aggregation.py`` does for all benchmarks alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeAlias
+
+Json: TypeAlias = Any
+"""What ``json.loads`` returns."""
+
+Values: TypeAlias = Mapping[str, Json]
+"""What a scorer found on one picture; each benchmark's file says which keys."""
+
+Number: TypeAlias = int | float
+
+Status = Literal["scored", "missing", "refused", "unreadable", "error"]
+"""``refused``: by the provider's content filter; ``unreadable``: a reply that no parser understood;
+``error``: transport, memory or a damaged file. All but ``scored`` count as failed."""
+STATUSES: tuple[Status, ...] = ("scored", "missing", "refused", "unreadable", "error")
+
+Rule = Literal["strict", "official", "pessimistic"]
+"""What failed pictures do to a score. ``strict``: they lower the coverage, and below 99 % there is
+no headline; ``official``: what the benchmark's own code does; ``pessimistic``: the lowest score."""
+
+Task = Literal["text-to-image", "editing"]
+ScorerKind = Literal["detector", "vqa", "judge", "ocr"]
+Preset = Literal["paper", "default"]
+
+COMPLETE_COVERAGE = 0.99
+"""A score over fewer of its pictures is incomplete."""
+
+PROMPT_STRIDE = 1000
+"""Seeds of neighbouring prompts lie this far apart, so that no two pictures share one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Item:
+    """One prompt of a benchmark."""
+
+    id: str
+    """Unique inside the benchmark."""
+    number: int
+    """Position in the complete list, from 0; enters the seed, so subsets draw the same picture."""
+    prompt: str
+    """What the model reads."""
+    category: str
+    """The group inside which prompts are resampled for intervals."""
+    sources: tuple[PurePosixPath, ...] = ()
+    """Pictures to edit, relative to the folder of the prompts."""
+    fields: Mapping[str, Json] = field(default_factory=dict)
+    """What the scorer and the aggregate need besides."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemList:
+    """What a prompt folder holds of a benchmark."""
+
+    items: tuple[Item, ...]
+    absent: tuple[str, ...] = ()
+    """Files that belong to the benchmark and are not there."""
+    notes: tuple[str, ...] = ()
+    """What was repaired or collapsed while reading."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptFile:
+    """A file of prompts and where its authors publish it."""
+
+    path: str
+    """Relative to the benchmark's own prompt folder."""
+    home: str | None
+    """Its path in the repository; None where it is in none, and the user has to name a folder. One
+    that ends in a slash is a folder of texts, kept as one file of lines with ``prompt`` and
+    ``key``."""
+    sha256: str | None = None
+    """None where nobody has verified the file yet: its hash is then recorded when first fetched."""
+    by_hand: str | None = None
+    """Where people find the file, if it has no home in the repository."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Where a benchmark comes from."""
+
+    repository: str
+    """The benchmark's own, on GitHub; its scorer is the official one."""
+    commit: str
+    licence: str
+    """Of the prompts; "none stated" where the authors say nothing."""
+    files: tuple[PromptFile, ...]
+    prompts_from: tuple[str, str] | None = None
+    """Repository and commit of the files, where they are not the benchmark's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationRule:
+    """How the pictures of a benchmark are drawn; None means the model's own default."""
+
+    images_per_item: int
+    height: int | None
+    width: int | None
+    steps: int | None
+    guidance_scale: float | None
+    squash_sources: bool
+    """Whether sources are resized to the output's size whatever their shape."""
+
+
+def generation_presets(
+    images_per_item: int, *, editing: bool = False, guidance_scale: float = 4.0
+) -> Mapping[Preset, GenerationRule]:
+    """The published runs' settings (DeepGen paper, arXiv 2602.12205), and the model's own."""
+    paper = GenerationRule(
+        images_per_item=images_per_item,
+        height=512,
+        width=512,
+        steps=50,
+        guidance_scale=guidance_scale,
+        squash_sources=editing,
+    )
+    default = GenerationRule(
+        images_per_item=images_per_item,
+        height=None,
+        width=None,
+        steps=None,
+        guidance_scale=None,
+        squash_sources=False,
+    )
+    return {"paper": paper, "default": default}
+
+
+def image_seed(base_seed: int, item: Item, copy: int) -> int:
+    """Seed of one picture; neither batch size, order nor number of processes changes it."""
+    return base_seed + PROMPT_STRIDE * item.number + copy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRecord:
+    """What is known about one picture after scoring."""
+
+    item: str
+    copy: int = 0
+    status: Status = "scored"
+    values: Values = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one item adds to a category of a metric, whose score is sum(amount) / sum(weight)."""
+
+    metric: str
+    category: str
+    amount: Number
+    weight: Number = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """A number of the result and how its categories combine."""
+
+    name: str
+    weights: Mapping[str, Number] | None = None
+    """Weight of each category's score in the whole; None pools all amounts and weights instead."""
+    digits: int = 2
+    """As many as the benchmark's authors print."""
+    category_digits: int | None = None
+    """Categories are rounded to so many digits before they combine, where official code does."""
+
+
+def equal_weights(categories: Iterable[str]) -> Mapping[str, Number]:
+    """An unweighted mean of categories."""
+    return dict.fromkeys(categories, 1)
+
+
+def leave_out(item: Item, record: ImageRecord) -> Values | None:
+    """The official rule of most benchmarks: a failed picture is in no denominator."""
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Benchmark:
+    """Prompts, generation, scorer and aggregate of one protocol."""
+
+    name: str
+    """With the variant after a slash: ``wise/verified``."""
+    title: str
+    task: Task
+    source: Source
+    folder: str
+    """Name of its sub-folder in a folder that holds the prompts of several benchmarks."""
+    scorer: ScorerKind
+    judge: str
+    """Who answers under the official protocol."""
+    expected_items: int
+    generation: Mapping[Preset, GenerationRule]
+    load: Callable[[Path], ItemList]
+    """Raises BenchmarkError, with file and row, on what cannot be read."""
+    image_path: Callable[[Item, int], PurePosixPath]
+    """Place of a copy in the layout that the official scorer accepts."""
+    metrics: tuple[Metric, ...]
+    """The headline first."""
+    contribute: Callable[[Item, Sequence[Values]], Iterable[Share]]
+    """What the scored pictures of one item add; called only with at least one."""
+    lowest: Callable[[Item], Values]
+    """The worst values a picture can get."""
+    official_failure: Callable[[Item, ImageRecord], Values | None] = leave_out
+    """What the official code counts for a failed picture; None leaves it out."""
+    official_refusal: frozenset[Status] = frozenset()
+    """Failures after which the official code prints no overall."""
+    companions: Callable[[Item], Mapping[PurePosixPath, str | PurePosixPath]] = lambda item: {}
+    """Files the official scorer wants beside the pictures: a text, or a source to copy."""
+    grid_path: Callable[[Item], PurePosixPath] | None = None
+    """Where the official scorer wants all copies of an item as one grid of two columns."""

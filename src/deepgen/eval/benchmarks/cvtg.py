@@ -1,0 +1,213 @@
+"""CVTG-2K: several texts in one picture, read back by OCR.
+
+Source: NJU-PCALab/TextCrafter at 023a313; data dnkdnk/CVTG-2K on the hub, Apache-2.0; 2,000 prompts
+with 16,206 words (arXiv 2503.23461). The files are fetched from zlab-princeton/i1 at b58a62f.
+Protocol: one picture a prompt. Over all target words, pooled: word accuracy, the share found among
+the recognised words, and NED, one minus the normalised edit distance to the closest of them; over
+pictures: CLIPScore = 2.5 max(cosine, 0) with OpenAI CLIP ViT-L/14.
+Scorer: PaddleOCR 2.10, English; another engine gives other numbers, so it is named with the result.
+Values: what ``read_words`` returns, and ``clip_score`` where CLIP was run.
+Known differences: the official code passes over missing pictures and counts a failing OCR call as
+all words wrong. It finds the closest word by difflib's ratio (``ned``); ``ned, closest`` takes the
+true minimum of the edit distance.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import (
+    Benchmark,
+    ImageRecord,
+    Item,
+    ItemList,
+    Metric,
+    Number,
+    PromptFile,
+    Share,
+    Source,
+    Values,
+    generation_presets,
+)
+from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
+from deepgen.eval.values import measured
+
+SETS = ("CVTG", "CVTG-Style")
+REGIONS = ("2", "3", "4", "5")
+
+# How many prompts each file has, in order: numbers count from the complete list.
+_SIZES = {
+    "CVTG/2": 200,
+    "CVTG/3": 301,
+    "CVTG/4": 300,
+    "CVTG/5": 201,
+    "CVTG-Style/2": 200,
+    "CVTG-Style/3": 299,
+    "CVTG-Style/4": 302,
+    "CVTG-Style/5": 197,
+}
+
+_HASHES = {
+    "CVTG/2": "e8aa98a4f5d609f8699131328876760fbbf33db8320770188fc3979f3fa345c8",
+    "CVTG/3": "36fca11a221236643ed9595d5302884db01e832309a61b230fab3eefdeff1be0",
+    "CVTG/4": "24fb02addf2caae050d2e67e29af98fe10d1e086093cf43d3592bcdac8557c2c",
+    "CVTG/5": "24d5a3afc060477cdcf5b678018d81c78e18dc0054aafacf8b02a69ae24118b2",
+    "CVTG-Style/2": "61324577c690c4383597fffe53614d87088be108a3e577288d8e8baf71381489",
+    "CVTG-Style/3": "26a92b4a53e5dc497317fb3a219121790b7a7c9da10b87b8dd3633fcadff0f97",
+    "CVTG-Style/4": "1d1fe6c367191fd8a3939687f70b3e8bda83c0539344977506e09e2732e4e3ff",
+    "CVTG-Style/5": "da102c0239726d1fcdf3f4cfccacd34e71d4c0a588e5a893f4bc94b03fff353a",
+}
+
+# Keeps the division defined for two empty words.
+_LENGTH_EPSILON = 1e-5
+
+_QUOTED = re.compile(r"'(.*?)'", re.DOTALL)
+
+
+def load(folder: Path) -> ItemList:
+    """The prompts of the files that are there; indices start at 0 in each."""
+    if not any(find_file(folder, f"{name}.json") for name in _SIZES):
+        need_file(folder, "CVTG/2.json")
+    items, absent, start = [], [], 0
+    for name, size in _SIZES.items():
+        path = find_file(folder, f"{name}.json")
+        if path is None:
+            absent.append(f"{name}.json")
+            start += size
+            continue
+        rows = need(read_json(path), str(path), data_list=list)["data_list"]
+        for position, found in enumerate(rows):
+            place = f"{path}, entry {position}"
+            row = need(found, place, index=int, prompt=str, carrier_list=list, sentence_list=list)
+            items.append(
+                Item(
+                    id=f"{name}/{row['index']}",
+                    number=start + position,
+                    prompt=row["prompt"],
+                    category=name,
+                    fields={"words": target_words(row["prompt"])},
+                )
+            )
+        start += size
+    return ItemList(items=need_unique(items, folder), absent=tuple(absent))
+
+
+def target_words(prompt: str) -> list[str]:
+    """What is to be written: everything between straight single quotes, in lower case."""
+    return [word for text in _QUOTED.findall(prompt) for word in text.lower().split()]
+
+
+def read_words(targets: Sequence[str], recognized: Sequence[str]) -> Values:
+    """Compare target words with the lines that an OCR engine read.
+
+    ``found`` counts targets among the recognised words: one that occurs twice needs to be read
+    once. ``ned`` is the sum over targets of ``1 - distance / (longer length + 1e-5)``.
+    """
+    words = [word for line in recognized for word in line.lower().split()] or [""]
+    ned = closest = 0.0
+    for target in targets:
+        (nearest,) = difflib.get_close_matches(target, words, n=1, cutoff=0)
+        ned += _similarity(target, nearest)
+        closest += max(_similarity(target, word) for word in words)
+    return {
+        "words": len(targets),
+        "found": sum(target in words for target in targets),
+        "ned": ned,
+        "ned_closest": closest,
+        "extra": sum(word not in targets for word in words if word),
+    }
+
+
+def _similarity(first: str, second: str) -> float:
+    longer = max(len(first), len(second))
+    return 1 - edit_distance(first, second) / (longer + _LENGTH_EPSILON)
+
+
+def edit_distance(first: str, second: str) -> int:
+    """Levenshtein distance: insertions, deletions and replacements."""
+    row = list(range(len(second) + 1))
+    for position, letter in enumerate(first, start=1):
+        diagonal, row[0] = row[0], position
+        for column, other in enumerate(second, start=1):
+            replaced = diagonal + (letter != other)
+            diagonal = row[column]
+            row[column] = min(row[column] + 1, row[column - 1] + 1, replaced)
+    return row[-1]
+
+
+def image_path(item: Item, copy: int) -> PurePosixPath:
+    """``CVTG-Style/4/17.png``."""
+    return PurePosixPath(f"{item.id}.png")
+
+
+def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+    """Words pooled over all pictures; CLIPScore over pictures."""
+    for values in pictures:
+        words = measured(item, values, "words")
+        if words != len(item.fields["words"]):
+            raise BenchmarkError(
+                f"item {item.id} has {len(item.fields['words'])} words, its record {words}"
+            )
+        yield Share("word accuracy", item.category, measured(item, values, "found"), words)
+        yield Share("ned", item.category, measured(item, values, "ned"), words)
+        yield Share("ned, closest", item.category, measured(item, values, "ned_closest"), words)
+        yield Share("extra words", item.category, measured(item, values, "extra"))
+        if "clip_score" in values:
+            yield Share("clip score", item.category, measured(item, values, "clip_score"))
+
+
+def lowest(item: Item) -> Values:
+    """No word was written."""
+    return _no_words(item) | {"clip_score": 0.0}
+
+
+def official_failure(item: Item, record: ImageRecord) -> Values | None:
+    """A failing OCR call is all words wrong; a missing picture is passed over."""
+    return None if record.status == "missing" else _no_words(item)
+
+
+def _no_words(item: Item) -> dict[str, Number]:
+    counts = dict.fromkeys(("found", "ned", "ned_closest", "extra"), 0)
+    return {"words": len(item.fields["words"]), **counts}
+
+
+CVTG = Benchmark(
+    name="cvtg",
+    title="CVTG-2K",
+    task="text-to-image",
+    source=Source(
+        repository="NJU-PCALab/TextCrafter",
+        commit="023a313",
+        licence="Apache-2.0",
+        files=tuple(
+            PromptFile(
+                path=f"{name}.json",
+                home=f"benchmark_eval/cvtg-2k/prompts/{name}.json",
+                sha256=_HASHES[name],
+            )
+            for name in _SIZES
+        ),
+        prompts_from=("zlab-princeton/i1", "b58a62f"),
+    ),
+    folder="cvtg_2k",
+    scorer="ocr",
+    judge="PaddleOCR 2.10, OpenAI CLIP ViT-L/14",
+    expected_items=2000,
+    generation=generation_presets(1),
+    load=load,
+    image_path=image_path,
+    metrics=(
+        Metric(name="word accuracy", digits=4),
+        Metric(name="ned", digits=4),
+        Metric(name="clip score", digits=4),
+        Metric(name="ned, closest", digits=4),
+        Metric(name="extra words"),
+    ),
+    contribute=contribute,
+    lowest=lowest,
+    official_failure=official_failure,
+)

@@ -1,0 +1,111 @@
+"""GenEval: objects, counts, colours and positions, judged by a detector.
+
+Source: djghosh13/geneval at af4902f, MIT; 553 prompts in six tags.
+Protocol: four pictures a prompt; accuracy per tag over pictures, overall the unweighted mean of the
+six tags (arXiv 2310.11513).
+Judge: Mask2Former Swin-S (mmdetection 2.x weights) and OpenAI CLIP ViT-L/14 for colours.
+Values: ``correct``, a boolean.
+Known differences: the official scorer does not notice missing pictures and averages over the tags
+that exist; here both forbid an overall, except under the rule ``official``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import (
+    Benchmark,
+    Item,
+    ItemList,
+    Metric,
+    PromptFile,
+    Share,
+    Source,
+    Values,
+    equal_weights,
+    generation_presets,
+)
+from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_lines
+
+TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+
+_FILE = "evaluation_metadata.jsonl"
+
+
+def load(folder: Path) -> ItemList:
+    """One item a line; its position is the number of its folder of pictures."""
+    path = need_file(folder, _FILE, f"prompts/{_FILE}")
+    items = []
+    for number, (place, found) in enumerate(read_json_lines(path)):
+        row = need(found, place, tag=str, prompt=str, include=list)
+        if row["tag"] not in TAGS:
+            raise BenchmarkError(f"{place}: the tag {row['tag']!r} is none of {', '.join(TAGS)}")
+        for index, clause in enumerate(row["include"]):
+            need(clause, place, **{"class": str, "count": int})
+            if "position" in clause and clause["position"][1:] not in [[n] for n in range(index)]:
+                raise BenchmarkError(f"{place}: a position refers to no earlier object")
+        items.append(
+            Item(
+                id=f"{number:05d}",
+                number=number,
+                prompt=row["prompt"],
+                category=row["tag"],
+                fields=row,
+            )
+        )
+    return ItemList(items=need_unique(items, path))
+
+
+def image_path(item: Item, copy: int) -> PurePosixPath:
+    """``00012/samples/00003.png``."""
+    return PurePosixPath(item.id, "samples", f"{copy:05d}.png")
+
+
+def companions(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
+    """The prompt's own line, which the official scorer looks for in every folder."""
+    return {PurePosixPath(item.id, "metadata.jsonl"): json.dumps(item.fields) + "\n"}
+
+
+def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+    """Correct pictures of a tag, and whether any picture of the prompt is correct."""
+    correct = sum(bool(picture["correct"]) for picture in pictures)
+    yield Share("accuracy", item.category, correct, len(pictures))
+    yield Share("images", item.category, correct, len(pictures))
+    yield Share("prompts", item.category, float(correct > 0))
+
+
+GENEVAL = Benchmark(
+    name="geneval",
+    title="GenEval",
+    task="text-to-image",
+    source=Source(
+        repository="djghosh13/geneval",
+        commit="af4902f",
+        licence="MIT",
+        files=(
+            PromptFile(
+                path=_FILE,
+                home=f"prompts/{_FILE}",
+                sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+            ),
+        ),
+    ),
+    folder="geneval",
+    scorer="detector",
+    judge="Mask2Former Swin-S (mmdetection 2.x), OpenAI CLIP ViT-L/14",
+    expected_items=553,
+    generation=generation_presets(4),
+    load=load,
+    image_path=image_path,
+    metrics=(
+        Metric(name="accuracy", weights=equal_weights(TAGS)),
+        Metric(name="images"),
+        Metric(name="prompts"),
+    ),
+    contribute=contribute,
+    lowest=lambda item: {"correct": False},
+    companions=companions,
+)

@@ -1,0 +1,185 @@
+"""WISE: prompts whose picture takes knowledge of the world, judged by a VLM.
+
+Source: PKU-YuanGroup/WISE at eb51174, no licence stated; 1,000 prompts in each of two editions.
+Protocol ``verified`` (plain ``wise``): Qwen3.5-35B-A3B says 0 or 1 per picture. Protocol ``legacy``
+(arXiv 2503.07265, and the DeepGen paper's): gpt-4o-2024-05-13 gives consistency C, realism R and
+aesthetic quality A from 0 to 2, and WiScore = (0.7 C + 0.2 R + 0.1 A) / 2.
+Overall: means of six categories, weighted by their share of the 1,000 prompts.
+Values: ``score``; or ``consistency``, ``realism``, ``aesthetic_quality``.
+Known differences: the legacy parser accepts any digit, here only 0 to 2. Other GPT-4o snapshots
+move the legacy score by .08.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import (
+    Benchmark,
+    Item,
+    ItemList,
+    Metric,
+    PromptFile,
+    Share,
+    Source,
+    Values,
+    generation_presets,
+)
+from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
+from deepgen.eval.values import whole_number
+
+# The category follows from the prompt's number, and not from its file.
+LEGACY_LAST = {
+    "Cultural": 400,
+    "Time": 567,
+    "Space": 700,
+    "Biology": 800,
+    "Physics": 900,
+    "Chemistry": 1000,
+}
+VERIFIED_LAST = {
+    "Cultural": 400,
+    "Time": 520,
+    "Space": 640,
+    "Biology": 760,
+    "Physics": 880,
+    "Chemistry": 1000,
+}
+
+LEGACY_WEIGHTS = {
+    "Cultural": 0.4,
+    "Time": 0.167,
+    "Space": 0.133,
+    "Biology": 0.1,
+    "Physics": 0.1,
+    "Chemistry": 0.1,
+}
+VERIFIED_WEIGHTS = {"Cultural": 0.4} | dict.fromkeys(list(VERIFIED_LAST)[1:], 0.12)
+
+
+def load(files: Sequence[PromptFile], last: Mapping[str, int], folder: Path) -> ItemList:
+    """The prompts of one edition, in the order of their numbers."""
+    items = []
+    for file in files:
+        path = need_file(folder, file.path, Path(file.path).name, str(file.home))
+        for index, found in enumerate(read_json(path), start=1):
+            place = f"{path}, entry {index}"
+            row = need(found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int)
+            number = row["prompt_id"]
+            category = next((name for name, end in last.items() if 1 <= number <= end), None)
+            if category is None:
+                raise BenchmarkError(f"{place}: the prompt_id {number} is not in 1 to 1000")
+            items.append(
+                Item(
+                    id=str(number),
+                    number=number - 1,
+                    prompt=row["Prompt"],
+                    category=category,
+                    fields=row,
+                )
+            )
+    return ItemList(items=need_unique(sorted(items, key=lambda item: item.number), folder))
+
+
+def image_path(item: Item, copy: int) -> PurePosixPath:
+    """``17.png``."""
+    return PurePosixPath(f"{item.id}.png")
+
+
+def contribute_legacy(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+    """WiScore = (0.7 C + 0.2 R + 0.1 A) / 2."""
+    for values in pictures:
+        consistency = whole_number(item, values, "consistency", 0, 2)
+        realism = whole_number(item, values, "realism", 0, 2)
+        aesthetics = whole_number(item, values, "aesthetic_quality", 0, 2)
+        yield Share(
+            "wiscore", item.category, (0.7 * consistency + 0.2 * realism + 0.1 * aesthetics) / 2
+        )
+
+
+def contribute_verified(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+    """Right and usable, or not."""
+    for values in pictures:
+        yield Share("accuracy", item.category, whole_number(item, values, "score", 0, 1))
+
+
+def _source(*files: PromptFile) -> Source:
+    return Source(
+        repository="PKU-YuanGroup/WISE", commit="eb51174", licence="none stated", files=files
+    )
+
+
+LEGACY_SOURCE = _source(
+    PromptFile(
+        path="legacy/cultural_common_sense.json",
+        home="WISE_legacy/data/cultural_common_sense.json",
+        sha256="7a59216c768698280cea37caa574b52f3faf054d73b398b9bb6b3161baf8e3aa",
+    ),
+    PromptFile(
+        path="legacy/natural_science.json",
+        home="WISE_legacy/data/natural_science.json",
+        sha256="b262fae58e413c7a4bd3c3d5a089f8c6529feac227e4b6606be261a949035544",
+    ),
+    PromptFile(
+        path="legacy/spatio-temporal_reasoning.json",
+        home="WISE_legacy/data/spatio-temporal_reasoning.json",
+        sha256="e27d797885ad86e64d857d0cc93d33e04be572a8dcae95692a2c7e7876233f9a",
+    ),
+)
+
+VERIFIED_SOURCE = _source(
+    PromptFile(
+        path="verified/cultural_common_sense_verified.json",
+        home="data_verified/cultural_common_sense_verified.json",
+        sha256="23482925266e2784b2ba24b75239fdc6691bf85ae253d2c4aa38b71b45fefa89",
+    ),
+    PromptFile(
+        path="verified/natural_science_verified.json",
+        home="data_verified/natural_science_verified.json",
+        sha256="6f346c336f16f611e5c73e0fcacdccb336c200d534cf111526b22d50ea912555",
+    ),
+    PromptFile(
+        path="verified/spatio-temporal_reasoning_verified.json",
+        home="data_verified/spatio-temporal_reasoning_verified.json",
+        sha256="42c0b9d829365e392c2d4af283850dc76b1f922ab0c79198366de4f306eaf2b6",
+    ),
+)
+
+WISE_VERIFIED = Benchmark(
+    name="wise/verified",
+    title="WISE (verified edition)",
+    task="text-to-image",
+    source=VERIFIED_SOURCE,
+    folder="wise",
+    scorer="judge",
+    judge="Qwen3.5-35B-A3B",
+    expected_items=1000,
+    generation=generation_presets(1),
+    load=partial(load, VERIFIED_SOURCE.files, VERIFIED_LAST),
+    image_path=image_path,
+    metrics=(Metric(name="accuracy", weights=VERIFIED_WEIGHTS, digits=4),),
+    contribute=contribute_verified,
+    lowest=lambda item: {"score": 0},
+    official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
+)
+
+WISE_LEGACY = Benchmark(
+    name="wise/legacy",
+    title="WISE (legacy edition)",
+    task="text-to-image",
+    source=LEGACY_SOURCE,
+    folder="wise",
+    scorer="judge",
+    judge="gpt-4o-2024-05-13",
+    expected_items=1000,
+    generation=generation_presets(1),
+    load=partial(load, LEGACY_SOURCE.files, LEGACY_LAST),
+    image_path=image_path,
+    metrics=(Metric(name="wiscore", weights=LEGACY_WEIGHTS),),
+    contribute=contribute_legacy,
+    lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
+    official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
+)

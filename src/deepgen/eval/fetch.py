@@ -1,0 +1,215 @@
+"""Prompt files from their authors' homes at pinned commits, checked against their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from deepgen.errors import BenchmarkError, MissingPromptsError
+from deepgen.eval.benchmark import Benchmark, PromptFile
+from deepgen.eval.prompt_files import find_file, read_json
+
+TIMEOUT_SECONDS = 30.0
+
+# The largest prompt file has 2 MB and the one archive some tens; more is not what was asked for.
+MOST_BYTES = 256 * 2**20
+
+RECORDED = "checksums.json"
+"""Hashes of files that nobody had verified when they were first fetched."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Homes:
+    """Servers that files are fetched from."""
+
+    files: str = "https://raw.githubusercontent.com"
+    archives: str = "https://codeload.github.com"
+
+
+GITHUB = Homes()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fetched:
+    """What became of one file."""
+
+    path: Path
+    outcome: Literal["fetched", "present", "by hand"]
+    note: str = ""
+
+
+def cache_folder() -> Path:
+    """Where fetched prompts are kept: ``DEEPGEN_CACHE``, else a folder in the user's own cache."""
+    named = os.environ.get("DEEPGEN_CACHE")
+    return (Path(named) if named else Path.home() / ".cache" / "deepgen") / "benchmarks"
+
+
+def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
+    """The folder of a benchmark's prompts, all its files unaltered.
+
+    Args:
+        data: Folder of the benchmark's files, or one that holds its folder; None is the cache.
+
+    Raises:
+        MissingPromptsError: The benchmark was never fetched.
+        BenchmarkError: There is no folder of that name, or a file differs from the pinned one.
+    """
+    root = cache_folder() if data is None else data
+    folder = root / benchmark.folder
+    if not folder.is_dir():
+        if data is None:
+            raise MissingPromptsError(
+                f"the prompts of {benchmark.name} are not on this machine; fetch them with "
+                f"deepgen eval fetch {benchmark.name}, or name their folder with --data"
+            )
+        folder = data
+    if not folder.is_dir():
+        raise BenchmarkError(f"there is no folder {folder}; name the one that holds the prompts")
+    for file in benchmark.source.files:
+        _verify(benchmark, file, folder)
+    return folder
+
+
+def fetch(benchmark: Benchmark, folder: Path, homes: Homes = GITHUB) -> list[Fetched]:
+    """Bring every prompt file into the benchmark's folder; what is there and right stays.
+
+    Raises:
+        BenchmarkError: A file cannot be reached, or is not the pinned one.
+    """
+    return [_fetch_one(benchmark, file, folder, homes) for file in benchmark.source.files]
+
+
+def _fetch_one(benchmark: Benchmark, file: PromptFile, folder: Path, homes: Homes) -> Fetched:
+    path = folder / file.path
+    known = expected_hash(file, folder)
+    if path.is_file() and known and _hash(path.read_bytes()) == known:
+        return Fetched(path=path, outcome="present")
+    if file.home is None:
+        if path.is_file():
+            return Fetched(path=path, outcome="present", note="not verified: no pinned hash")
+        return Fetched(
+            path=path,
+            outcome="by hand",
+            note=f"has no pinned address: get it from {file.by_hand} and put it there",
+        )
+    url = url_of(benchmark, file, homes)
+    content = _download(url, path)
+    if file.home.endswith("/"):
+        content = _lines_of_archive(content, file.home, url)
+    found = _hash(content)
+    if known and found != known:
+        raise BenchmarkError(
+            f"{url} is not the pinned file: its SHA-256 is {found}, expected {known}; nothing was "
+            f"written, so put the right file at {path} or name its folder with --data"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_bytes(content)
+    partial.replace(path)
+    if known:
+        return Fetched(path=path, outcome="fetched")
+    _record(folder, file, found)
+    return Fetched(path=path, outcome="fetched", note=f"not verified: SHA-256 {found} recorded")
+
+
+def url_of(benchmark: Benchmark, file: PromptFile, homes: Homes = GITHUB) -> str:
+    """Address of a file at its pinned commit; of a folder, that of the whole archive."""
+    source = benchmark.source
+    repository, commit = source.prompts_from or (source.repository, source.commit)
+    if str(file.home).endswith("/"):
+        return f"{homes.archives}/{repository}/zip/{commit}"
+    return f"{homes.files}/{repository}/{commit}/{file.home}"
+
+
+def expected_hash(file: PromptFile, folder: Path) -> str | None:
+    """The pinned hash of a file, else the one recorded when it was first fetched."""
+    if file.sha256:
+        return file.sha256
+    recorded = folder / RECORDED
+    found = read_json(recorded).get(file.path) if recorded.is_file() else None
+    return found if isinstance(found, str) else None
+
+
+def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
+    known = expected_hash(file, folder)
+    if known is None:
+        return
+    if str(file.home).endswith("/"):
+        path = find_file(folder, file.path)
+        texts = [
+            text
+            for place in (PurePosixPath(str(file.home)).name, str(file.home))
+            for text in (folder / place).glob("*.txt")
+        ]
+        if path is None and texts:
+            found = _hash(_as_lines((text.stem, text.read_bytes()) for text in texts))
+            path = texts[0].parent
+        else:
+            found = _hash(path.read_bytes()) if path else known
+    else:
+        path = find_file(folder, file.path, str(file.home), PurePosixPath(file.path).name)
+        found = _hash(path.read_bytes()) if path else known
+    if found != known:
+        raise BenchmarkError(
+            f"{path} is not the file of {benchmark.name} at its pinned commit: its SHA-256 is "
+            f"{found}, expected {known}; fetch it again with deepgen eval fetch {benchmark.name}"
+        )
+
+
+def _download(url: str, path: Path) -> bytes:
+    try:
+        with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            content: bytes = response.read(MOST_BYTES + 1)
+    except (URLError, OSError) as cause:
+        reason = getattr(cause, "reason", cause)
+        raise BenchmarkError(
+            f"{url} cannot be fetched ({reason}); check the network and try again, or put the "
+            f"file at {path}"
+        ) from cause
+    if len(content) > MOST_BYTES:
+        raise BenchmarkError(f"{url} has more than {MOST_BYTES // 2**20} MB: not a prompt file")
+    return content
+
+
+def _lines_of_archive(archive: bytes, home: str, url: str) -> bytes:
+    """The texts of a folder in an archive whose members all lie in one top folder."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive)) as members:
+            texts = [
+                (PurePosixPath(name).stem, members.read(name))
+                for name in members.namelist()
+                if name.partition("/")[2].startswith(home) and name.endswith(".txt")
+            ]
+    except zipfile.BadZipFile as cause:
+        raise BenchmarkError(f"{url} is no zip archive ({cause}); try again") from cause
+    if not texts:
+        raise BenchmarkError(f"{url} has no texts in {home}; put the prompts there by hand")
+    return _as_lines(texts)
+
+
+def _as_lines(texts: Iterable[tuple[str, bytes]]) -> bytes:
+    """One line of JSON for each text, in the order of their names."""
+    lines = [
+        json.dumps({"prompt": text.decode(), "key": name}, ensure_ascii=False)
+        for name, text in sorted(texts)
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _record(folder: Path, file: PromptFile, found: str) -> None:
+    path = folder / RECORDED
+    recorded = read_json(path) if path.is_file() else {}
+    path.write_text(json.dumps({**recorded, file.path: found}, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,153 @@
+"""How sure a score is: bootstrap intervals over prompts, and the difference of two runs.
+
+Prompts are drawn with replacement within each category, so that a resample has as many of each as
+the benchmark. The pictures of one prompt share it and stay together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.aggregation import Contributions, combine, contributions
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Metric, Rule
+
+RESAMPLES = 2000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A number and where it would lie in 95 % of resamples."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """The second run minus the first, over the prompts that both have."""
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    """Two-sided: how often resamples contradict the sign of the difference, twice."""
+    items: int
+    """Prompts that were compared."""
+
+
+def bootstrap(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    records: Iterable[ImageRecord],
+    *,
+    rule: Rule = "strict",
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Interval of every metric that has a value.
+
+    Args:
+        seed: Of the resampling; the same one gives the same intervals.
+    """
+    table = contributions(benchmark, items, records, rule)
+    draws = _resample(table.items, seed)
+    intervals = {}
+    for metric in benchmark.metrics:
+        value = _wholes(metric, table, np.ones((1, len(table.items))), rule)[0]
+        if not np.isnan(value):
+            low, high = _limits(_wholes(metric, table, draws, rule))
+            intervals[metric.name] = Interval(value=float(value), low=low, high=high)
+    return intervals
+
+
+def compare(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    first: Iterable[ImageRecord],
+    second: Iterable[ImageRecord],
+    *,
+    rule: Rule = "strict",
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Paired difference of every metric: both runs are resampled with the same prompts.
+
+    Prompts without a scored picture in either run are left out of both.
+
+    Raises:
+        BenchmarkError: No prompt has pictures in both runs.
+    """
+    tables = [contributions(benchmark, items, records, rule) for records in (first, second)]
+    scored = np.logical_and(*(table.weights.sum(axis=1) > 0 for table in tables))
+    if not scored.any():
+        raise BenchmarkError("the two runs have no scored prompt in common; score both first")
+    shared = [_only(table, scored) for table in tables]
+    draws = _resample(shared[0].items, seed)
+    once = np.ones((1, len(shared[0].items)))
+    differences = {}
+    for metric in benchmark.metrics:
+        before, after = (_wholes(metric, table, once, rule)[0] for table in shared)
+        if np.isnan(after - before):
+            continue
+        resampled = _wholes(metric, shared[1], draws, rule) - _wholes(
+            metric, shared[0], draws, rule
+        )
+        low, high = _limits(resampled)
+        differences[metric.name] = Difference(
+            value=float(after - before),
+            low=low,
+            high=high,
+            p_value=_p_value(resampled),
+            items=len(shared[0].items),
+        )
+    return differences
+
+
+def _resample(items: Sequence[Item], seed: int) -> NDArray[np.float64]:
+    """How often each prompt was drawn: ``[resamples, items]``."""
+    rng = np.random.default_rng(seed)
+    draws = np.zeros((RESAMPLES, len(items)))
+    categories = np.array([item.category for item in items])
+    for category in sorted(set(categories.tolist())):
+        mine = np.flatnonzero(categories == category)
+        even = np.full(len(mine), 1 / len(mine))
+        draws[:, mine] = rng.multinomial(len(mine), even, size=RESAMPLES)
+    return draws
+
+
+def _wholes(
+    metric: Metric, table: Contributions, draws: NDArray[np.float64], rule: Rule
+) -> NDArray[np.float64]:
+    """A metric in each resample."""
+    amounts, weights = draws @ table.amounts, draws @ table.weights
+    present_only = rule == "official"
+    return combine(metric, table.columns, amounts, weights, present_only=present_only)[0]
+
+
+def _only(table: Contributions, chosen: NDArray[np.bool_]) -> Contributions:
+    return Contributions(
+        items=tuple(item for item, kept in zip(table.items, chosen, strict=True) if kept),
+        columns=table.columns,
+        amounts=table.amounts[chosen],
+        weights=table.weights[chosen],
+    )
+
+
+def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
+    # A resample may have lost all parts of a rare category, and then it has no value.
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _p_value(differences: NDArray[np.float64]) -> float:
+    valid = differences[~np.isnan(differences)]
+    # One resample more than drawn: the data themselves, so that p is never 0.
+    below = (1 + np.count_nonzero(valid <= 0)) / (1 + len(valid))
+    above = (1 + np.count_nonzero(valid >= 0)) / (1 + len(valid))
+    return float(min(1.0, 2 * min(below, above)))

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from deepgen.errors import BenchmarkError, MissingPromptsError
+from deepgen.eval.benchmark import Benchmark, PromptFile
+from deepgen.eval.benchmarks.dpg import DPG
+from deepgen.eval.benchmarks.geneval import GENEVAL
+from deepgen.eval.benchmarks.uniredit import UNIREDIT
+from deepgen.eval.benchmarks.wise import WISE_VERIFIED
+from deepgen.eval.fetch import Homes, cache_folder, fetch, locate, url_of
+from deepgen.eval.registry import BENCHMARKS
+from tests.eval.records import prompt_folder
+
+LINE = b'{"tag": "colors", "include": [], "prompt": "a"}\n'
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, Homes]]:
+    """A folder that stands for GitHub, and its address."""
+    root = tmp_path / "github"
+    root.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    yield root, Homes(files=address, archives=address)
+    server.shutdown()
+    server.server_close()
+
+
+def put(root: Path, benchmark: Benchmark, content: bytes, file: int = 0) -> None:
+    path = root / url_of(benchmark, benchmark.source.files[file], Homes(files="", archives=""))[1:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def pinned(content: bytes | None) -> Benchmark:
+    """GenEval with a prompt file of ours."""
+    sha256 = hashlib.sha256(content).hexdigest() if content is not None else None
+    file = replace(GENEVAL.source.files[0], sha256=sha256)
+    return replace(GENEVAL, source=replace(GENEVAL.source, files=(file,)))
+
+
+def test_a_fetched_file_is_the_pinned_one_and_is_fetched_once(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    benchmark = pinned(LINE)
+    put(root, benchmark, LINE)
+    folder = tmp_path / "data" / "geneval"
+    (first,) = fetch(benchmark, folder, homes)
+    assert first.outcome == "fetched"
+    assert first.path.read_bytes() == LINE
+    assert list(folder.iterdir()) == [first.path]
+    (root / "djghosh13").rename(root / "gone")
+    (again,) = fetch(benchmark, folder, homes)
+    assert again.outcome == "present"
+    assert len(benchmark.load(locate(benchmark, tmp_path / "data")).items) == 1
+
+
+def test_an_altered_source_is_refused_and_nothing_is_written(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    benchmark = pinned(LINE)
+    put(root, benchmark, LINE + LINE)
+    with pytest.raises(BenchmarkError, match="is not the pinned file: its SHA-256 is"):
+        fetch(benchmark, tmp_path / "data", homes)
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_altered_file_of_the_user_is_named(tmp_path: Path) -> None:
+    benchmark = pinned(LINE)
+    (tmp_path / "evaluation_metadata.jsonl").write_bytes(LINE)
+    assert locate(benchmark, tmp_path) == tmp_path
+    (tmp_path / "evaluation_metadata.jsonl").write_bytes(LINE.replace(b"colors", b"counting"))
+    with pytest.raises(BenchmarkError, match=r"metadata.jsonl is not the file of geneval") as info:
+        locate(benchmark, tmp_path)
+    assert "deepgen eval fetch geneval" in str(info.value)
+    assert "\n" not in str(info.value)
+
+
+def test_a_damaged_copy_is_fetched_again(served: tuple[Path, Homes], tmp_path: Path) -> None:
+    root, homes = served
+    benchmark = pinned(LINE)
+    put(root, benchmark, LINE)
+    (tmp_path / "evaluation_metadata.jsonl").write_bytes(LINE[:-5])
+    (fetched,) = fetch(benchmark, tmp_path, homes)
+    assert (fetched.outcome, fetched.path.read_bytes()) == ("fetched", LINE)
+
+
+def test_a_file_that_nobody_verified_is_pinned_when_first_fetched(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    benchmark = pinned(None)
+    put(root, benchmark, LINE)
+    (fetched,) = fetch(benchmark, tmp_path, homes)
+    assert fetched.note.startswith("not verified: SHA-256 ")
+    assert locate(benchmark, tmp_path) == tmp_path
+    fetched.path.write_bytes(LINE + LINE)
+    with pytest.raises(BenchmarkError, match="is not the file of geneval"):
+        locate(benchmark, tmp_path)
+
+
+def test_an_unreachable_home_says_what_to_do(served: tuple[Path, Homes], tmp_path: Path) -> None:
+    _, homes = served
+    with pytest.raises(BenchmarkError, match=r"cannot be fetched \(File not found\)"):
+        fetch(GENEVAL, tmp_path, homes)
+    nobody = Homes(files="http://127.0.0.1:9", archives="http://127.0.0.1:9")
+    with pytest.raises(BenchmarkError, match="check the network and try again, or put the file at"):
+        fetch(GENEVAL, tmp_path, nobody)
+
+
+def test_a_file_without_a_home_is_asked_for(tmp_path: Path) -> None:
+    (asked,) = fetch(UNIREDIT, tmp_path)
+    assert asked.outcome == "by hand"
+    assert "huggingface.co/datasets/maplebb/UniREditBench" in asked.note
+    (tmp_path / "data.json").write_text("[]")
+    (found,) = fetch(UNIREDIT, tmp_path)
+    assert (found.outcome, found.note) == ("present", "not verified: no pinned hash")
+
+
+def test_single_texts_in_an_archive_become_one_file(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    texts = {
+        row["key"]: row["prompt"]
+        for line in (prompt_folder("dpg_bench") / "prompts_dpgbench.jsonl").open(encoding="utf-8")
+        for row in [json.loads(line)]
+    }
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as members:
+        for name, text in reversed(texts.items()):
+            members.writestr(f"ELLA-3c228f1/dpg_bench/prompts/{name}.txt", text)
+        members.writestr("ELLA-3c228f1/README.txt", "not a prompt")
+    put(root, DPG, archive.getvalue())
+    put(root, DPG, b"item_id\n", file=1)
+    prompts, questions = fetch(DPG, tmp_path / "dpg_bench", homes)
+    # The real hash: what the archive's texts make is the list that is pinned.
+    assert (prompts.outcome, prompts.note) == ("fetched", "")
+    assert questions.note.startswith("not verified")
+
+    put(root, DPG, b"no archive")
+    with pytest.raises(BenchmarkError, match="is no zip archive"):
+        fetch(DPG, tmp_path / "other", homes)
+
+
+def test_single_texts_of_the_user_are_checked_like_the_list(tmp_path: Path) -> None:
+    lines = (prompt_folder("dpg_bench") / "prompts_dpgbench.jsonl").read_text(encoding="utf-8")
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    for line in lines.splitlines():
+        row = json.loads(line)
+        (folder / f"{row['key']}.txt").write_bytes(row["prompt"].encode())
+    assert len(DPG.load(locate(DPG, tmp_path)).items) == 1065
+    (folder / "0.txt").write_text("something else")
+    with pytest.raises(BenchmarkError, match="is not the file of dpg"):
+        locate(DPG, tmp_path)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_the_real_files_have_the_pinned_hashes(name: str) -> None:
+    benchmark = BENCHMARKS[name]
+    if benchmark is UNIREDIT:
+        pytest.skip("nothing of UniREditBench was obtained")
+    assert locate(benchmark, prompt_folder(benchmark.folder).parent).name == benchmark.folder
+
+
+def test_prompts_that_were_never_fetched_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path / "benchmarks"
+    with pytest.raises(MissingPromptsError, match="deepgen eval fetch wise/verified"):
+        locate(WISE_VERIFIED)
+    with pytest.raises(BenchmarkError, match="there is no folder"):
+        locate(WISE_VERIFIED, tmp_path / "nowhere")
+
+
+def test_every_file_has_a_home_or_is_asked_for_by_hand() -> None:
+    files: list[tuple[Benchmark, PromptFile]] = [
+        (benchmark, file) for benchmark in BENCHMARKS.values() for file in benchmark.source.files
+    ]
+    assert all(file.home or file.by_hand for _, file in files)
+    urls = {url_of(benchmark, file) for benchmark, file in files if file.home}
+    assert all(url.startswith(("https://raw.github", "https://codeload.github")) for url in urls)
