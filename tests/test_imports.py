@@ -21,6 +21,8 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         "import deepgen.config.model, deepgen.config.sizes, deepgen.errors, deepgen.pictures",
         "from deepgen.cli.main import main; assert main(['--help']) == 0",
         "from deepgen.cli.main import main; assert main(['edit', '--help']) == 0",
+        "from deepgen.cli.main import main; assert main(['data', 'import', '--help']) == 0",
+        "import deepgen.data.importing, deepgen.data.checking, deepgen.data.preview",
     ],
 )
 def test_no_torch_is_imported_for(code: str) -> None:

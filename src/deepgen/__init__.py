@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepgen.errors import CheckpointError, DeepGenError, ImageError
+    from deepgen.errors import CheckpointError, DataError, DeepGenError, ImageError
     from deepgen.pipeline.pipeline import DeepGenPipeline, DeepGenPipelineOutput
 
     __version__: str
 
 __all__ = [
     "CheckpointError",
+    "DataError",
     "DeepGenError",
     "DeepGenPipeline",
     "DeepGenPipelineOutput",
@@ -25,6 +26,7 @@ __all__ = [
 
 _HOMES = {
     "CheckpointError": "deepgen.errors",
+    "DataError": "deepgen.errors",
     "DeepGenError": "deepgen.errors",
     "ImageError": "deepgen.errors",
     "DeepGenPipeline": "deepgen.pipeline.pipeline",

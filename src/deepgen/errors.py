@@ -1,10 +1,16 @@
 """The few exceptions that deepgen raises on purpose.
 
-Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the two things a
-caller may want to tell apart: a model that cannot be loaded, and a picture that cannot be read.
+Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the three things a
+caller may want to tell apart: a model that cannot be loaded, a data set that cannot be used, and a
+picture that cannot be read.
 """
 
 from __future__ import annotations
+
+from typing import Literal
+
+Unreadable = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged"]
+"""Why a picture cannot be read, in one word, for counting."""
 
 
 class DeepGenError(Exception):
@@ -15,5 +21,13 @@ class CheckpointError(DeepGenError):
     """A model folder or file that is missing, damaged, unsafe or of another shape."""
 
 
+class DataError(DeepGenError, ValueError):
+    """A data set that is missing, incomplete, damaged or of another kind."""
+
+
 class ImageError(DeepGenError, ValueError):
     """A picture that is missing, damaged, too large or no picture at all."""
+
+    def __init__(self, message: str, *, reason: Unreadable = "damaged") -> None:
+        super().__init__(message)
+        self.reason = reason

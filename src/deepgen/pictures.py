@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -22,6 +24,9 @@ MAX_PIXELS = 180_000_000
 # tried.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 
+START_BYTES = 12
+"""Enough of a file to show what it is instead of a picture."""
+
 # What Pillow's decoders raise on bytes that are not what their header says.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
@@ -35,26 +40,55 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: There is no picture, it is damaged, or larger than ``MAX_PIXELS``.
     """
+    start = _start_of_file(path)
+    with _opened(path, start, name=str(path)) as image:
+        return to_rgb(image, name=str(path))
+
+
+def decode_image(data: bytes, *, name: str = "the picture") -> Image.Image:
+    """As :func:`read_image`, of a file's content.
+
+    Raises:
+        ImageError: As there.
+    """
+    with open_image(data, name=name) as image:
+        return to_rgb(image, name=name)
+
+
+@contextmanager
+def open_image(data: bytes, *, name: str = "the picture") -> Iterator[Image.Image]:
+    """Open a file's content without decoding it, to ask for its format or hand it to ``to_rgb``.
+
+    Raises:
+        ImageError: It is no picture, or its header is damaged or promises too much.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty, expected a picture", reason="empty")
+    with _opened(BytesIO(data), data[:START_BYTES], name=name) as image:
+        yield image
+
+
+@contextmanager
+def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Image.Image]:
+    """An open picture, and our words for what its decoder complains about."""
     try:
-        start = _start_of_file(path)
         with warnings.catch_warnings():
             # Its threshold is lower than ours and only warns; ours refuses, in to_rgb.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_known_formats()) as image:
-                return to_rgb(image, name=str(path))
+            with Image.open(source, formats=_known_formats()) as image:
+                yield image
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} is no picture: it starts with {start!r}, and none of {', '.join(FORMATS)} "
-            "does so; convert it to one of these"
+            f"{name} is no picture: it starts with {start!r}, and none of {', '.join(FORMATS)} "
+            "does so; convert it to one of these",
+            reason="not_an_image",
         ) from None
     except Image.DecompressionBombError:
-        raise _too_large(str(path)) from None
-    except PermissionError:
-        raise ImageError(f"{path} may not be read; check its permissions") from None
+        raise _too_large(name) from None
     except DAMAGE as error:
-        raise _damaged(str(path), error) from None
+        raise _damaged(name, error) from None
 
 
 def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
@@ -66,7 +100,8 @@ def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(f"{name} ({image.width} x {image.height})")
     if min(image.size) < 1:
-        raise ImageError(f"{name} is {image.width} x {image.height}, expected at least one pixel")
+        size = f"{image.width} x {image.height}"
+        raise ImageError(f"{name} is {size}, expected at least one pixel", reason="empty")
     try:
         # Telephones store a second picture (depth, gain map) behind a photograph; that is no
         # animation.
@@ -88,20 +123,26 @@ def _known_formats() -> list[str]:
 def _start_of_file(path: Path) -> bytes:
     """The first bytes of a file that may be a picture."""
     if not path.exists():
-        raise ImageError(f"no picture at {path}; check the path")
+        raise ImageError(f"no picture at {path}; check the path", reason="missing")
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise ImageError(f"{path} is {kind}, expected a picture file")
-    with path.open("rb") as file:
-        start = file.read(12)
+        raise ImageError(f"{path} is {kind}, expected a picture file", reason="not_an_image")
+    try:
+        with path.open("rb") as file:
+            start = file.read(START_BYTES)
+    except PermissionError:
+        raise ImageError(f"{path} may not be read; check its permissions", reason="io") from None
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror})", reason="io") from None
     if not start:
-        raise ImageError(f"{path} is empty, expected a picture")
+        raise ImageError(f"{path} is empty, expected a picture", reason="empty")
     return start
 
 
 def _too_large(name: str) -> ImageError:
     return ImageError(
-        f"{name} is too large: at most {MAX_PIXELS:,} pixels are read; make it smaller first"
+        f"{name} is too large: at most {MAX_PIXELS:,} pixels are read; make it smaller first",
+        reason="too_large",
     )
 
 

@@ -18,8 +18,11 @@ def print_line(text: str) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, steps: int) -> Iterator[Advance]:
-    """Show ``steps`` steps, where someone watches; the function that comes back counts one."""
+def progress_bar(description: str, steps: int | None) -> Iterator[Advance]:
+    """Show ``steps`` steps, where someone watches; the function that comes back counts one.
+
+    Without ``steps``, nobody knows how many there will be.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,

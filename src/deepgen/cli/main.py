@@ -15,6 +15,7 @@ from typing import Annotated, TextIO
 import tyro
 
 from deepgen.cli.console import print_line
+from deepgen.cli.data import Data
 from deepgen.cli.edit import Edit
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
@@ -24,6 +25,7 @@ Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Data, tyro.conf.subcommand("data")]
 )
 
 DONE = 0
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data:
     """The command that was typed.
 
     Raises:

@@ -1,0 +1,263 @@
+"""``deepgen data``: importing pictures with their texts, and looking after what was imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+
+from deepgen.cli.console import print_line, progress_bar
+from deepgen.cli.output import plan_outputs, write_picture
+from deepgen.errors import DataError
+
+if TYPE_CHECKING:
+    from deepgen.data.importers.source import Source
+
+SourceKind = Literal["folder", "table"]
+
+# "(default: None)" would stand after each of these, where the help says what happens instead.
+Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+DataFolder = Positional[Annotated[Path, arg(metavar="DIR")]]
+
+Lines = list[tuple[str, int | str]]
+
+SHOWN_PROBLEMS = 20
+"""Lines of ``data check``; the rest is counted."""
+
+SHOWN_BUCKETS = 12
+"""Lines of ``data stats``; --json lists them all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Import:
+    """Import pictures with captions, or edits; a rerun goes on where it was cut off."""
+
+    kind: Positional[Annotated[SourceKind, arg(metavar="{folder,table}")]]
+    """folder: x.jpg with x.txt or x.json, or a metadata.jsonl that names them; table: JSON Lines,
+    a JSON array, CSV or Parquet whose paths are relative to its own folder."""
+    source: Positional[Annotated[Path, arg(metavar="SRC")]]
+    """The folder or the table."""
+    folder: Positional[Annotated[Path, arg(metavar="DST")]]
+    """A new folder for the data set, or that of an import to go on with."""
+    name: Text = None
+    """First part of every sample's id (default: the name of SRC)."""
+    pictures: Folder = None
+    """Where a table's paths start from (default: the table's own folder)."""
+    licence: str = "unknown"
+    """Noted with every sample."""
+    redistributable: bool = False
+    """Note that the pictures may be passed on."""
+    val_share: float = 0.0
+    """Share of samples set aside for validation."""
+    min_side: int = 81
+    """Pictures with a shorter side go to quarantine."""
+    max_references: int = 4
+    """Edits with more references go to quarantine."""
+    shard_mib: int = 256
+    """Size of a shard; a cut-off import repeats at most this much."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Import, and print what became of the rows."""
+        from deepgen.data.importing import QUARANTINE, ImportOptions, import_source
+
+        options = ImportOptions(
+            name=self.name or _name_of(self.source),
+            licence=self.licence,
+            redistributable=self.redistributable,
+            val_share=self.val_share,
+            min_side=self.min_side,
+            max_references=self.max_references,
+            shard_bytes=self.shard_mib << 20,
+        )
+        source = self._source()
+        with progress_bar("importing", None) as advance:
+            report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        if self.json:
+            sys.stdout.write(json.dumps({"path": str(self.folder), **asdict(report)}) + "\n")
+            return
+        lines: Lines = [("rows", report.rows), ("samples", report.samples)]
+        lines += _indented(report.tasks)
+        lines += [("quarantined", sum(report.quarantined.values()))]
+        lines += [*_indented(report.quarantined), ("shards", report.shards)]
+        _print_lines(str(self.folder), lines)
+        if report.quarantined:
+            print_line(f"every reason is in {self.folder / QUARANTINE}")
+
+    def _source(self) -> Source:
+        from deepgen.data.importers.folder import open_folder
+        from deepgen.data.importers.table import TableSource
+
+        if self.kind == "table":
+            if self.pictures is not None and not self.pictures.is_dir():
+                raise DataError(f"there is no folder {self.pictures} of pictures; check the path")
+            return TableSource(self.source, self.pictures)
+        if self.pictures is not None:
+            raise ValueError("--pictures belongs to a table; a folder's pictures lie in it")
+        if self.folder.resolve().is_relative_to(self.source.resolve()):
+            raise ValueError(
+                f"{self.folder} lies inside of {self.source}, where pictures are looked for; "
+                "choose a folder outside"
+            )
+        return open_folder(self.source)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """Read every byte, decode every picture, and compare with what was imported."""
+
+    folder: DataFolder
+    """A data set."""
+    json: bool = False
+    """Print one JSON object per problem."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Print what is wrong.
+
+        Raises:
+            DataError: Something is.
+        """
+        from deepgen.data.checking import problems_of
+        from deepgen.data.dataset import DataSet
+
+        data = DataSet.open(self.folder)
+        count = 0
+        with progress_bar("checking", len(data)) as advance:
+            for problem in problems_of(data, watch=advance):
+                count += 1
+                if self.json:
+                    sys.stdout.write(json.dumps(asdict(problem)) + "\n")
+                elif count <= SHOWN_PROBLEMS:
+                    parts = (problem.sample_id, problem.reason, problem.message)
+                    sys.stdout.write(": ".join(part for part in parts if part) + "\n")
+        if count:
+            raise DataError(
+                f"{count} problems in {self.folder}; import again into a new folder, or train on: "
+                "damaged samples are replaced by others and noted"
+            )
+        if not self.json:
+            sys.stdout.write(f"{self.folder}: {len(data)} samples, all as imported\n")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """Draw a contact sheet of some samples with their texts and references."""
+
+    folder: DataFolder
+    """A data set."""
+    output: Positional[Annotated[Path, arg(metavar="OUT")]]
+    """Picture file: .png, .jpg or .webp."""
+    count: int = 24
+    """Samples shown."""
+    seed: int = 0
+    """Chooses the samples."""
+    overwrite: bool = False
+    """Replace an existing file."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Write the sheet and print its path."""
+        from deepgen.data.dataset import DataSet
+        from deepgen.data.preview import contact_sheet
+
+        if self.count < 1:
+            raise ValueError(f"--count must be at least 1, got {self.count}")
+        (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite)
+        sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
+        record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
+        write_picture(sheet, path, record, overwrite=self.overwrite)
+        sys.stdout.write(f"{path}\n")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stats:
+    """Count samples by task, bucket, kind and length of prompts, and size."""
+
+    folder: DataFolder
+    """A data set."""
+    side: int = 512
+    """Buckets are of about SIDE * SIDE pixels."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Print the numbers."""
+        from deepgen.data.dataset import DataSet
+        from deepgen.data.stats import stats_of
+
+        if self.side < 1:
+            raise ValueError(f"--side must be at least 1, got {self.side}")
+        found = asdict(stats_of(DataSet.open(self.folder), side=self.side))
+        if self.json:
+            sys.stdout.write(json.dumps(found) + "\n")
+            return
+        lines: Lines = []
+        for name, value in found.items():
+            title = name.replace("_", " ")
+            if not isinstance(value, dict):
+                lines.append((title, value))
+                continue
+            lines.append((title, len(value) if name == "buckets" else ""))
+            lines += _indented(dict(islice(value.items(), SHOWN_BUCKETS)))
+            if len(value) > SHOWN_BUCKETS:
+                lines.append(("  others", sum(islice(value.values(), SHOWN_BUCKETS, None))))
+        _print_lines(str(self.folder), lines)
+
+
+Action = (
+    Annotated[Import, subcommand("import")]
+    | Annotated[Check, subcommand("check")]
+    | Annotated[Preview, subcommand("preview")]
+    | Annotated[Stats, subcommand("stats")]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """Import pictures to train on, check them and look at them."""
+
+    action: OmitSubcommandPrefixes[Action]
+    """What to do."""
+
+    @property
+    def debug(self) -> bool:
+        """Whether to show where an error comes from."""
+        return self.action.debug
+
+    def run(self) -> None:
+        """Do it."""
+        self.action.run()
+
+
+def _name_of(source: Path) -> str:
+    """A name made from that of a file or folder."""
+    stem = source.resolve().name if source.is_dir() else source.stem
+    return "".join(each if each.isalnum() or each in "-_" else "_" for each in stem) or "data"
+
+
+def _indented(counts: Mapping[Any, int]) -> Lines:
+    return [(f"  {name}", value) for name, value in counts.items()]
+
+
+def _print_lines(title: str, lines: Lines) -> None:
+    """Names and numbers in two columns."""
+    width = max(len(name) for name, _ in lines)
+    shown = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in lines]
+    wide = max(len(value) for _, value in shown)
+    rows = [f"{name.ljust(width)}  {value.rjust(wide)}".rstrip() for name, value in shown]
+    sys.stdout.write("\n".join([title, *rows]) + "\n")

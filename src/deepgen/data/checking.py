@@ -1,0 +1,99 @@
+"""Whether a data set still is what its import wrote."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow.parquet as pq
+
+from deepgen.data.dataset import DataSet, identity_of
+from deepgen.data.records import ImageRef, content_hash
+from deepgen.data.shards import committed_indexes
+from deepgen.errors import DataError, ImageError
+from deepgen.pictures import decode_image
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """Something that is not as it was."""
+
+    sample_id: str
+    """Empty where no single sample is concerned."""
+    reason: str
+    message: str
+
+
+def problems_of(
+    data: DataSet, *, workers: int | None = None, watch: Callable[[], None] = lambda: None
+) -> Iterator[Problem]:
+    """Read every byte and decode every picture; yields what is wrong, in the order of the rows.
+
+    Args:
+        data: The data set.
+        workers: Threads that decode; by default one per core, at most eight.
+        watch: Called after each row.
+    """
+    yield from _of_indexes(data)
+    workers = workers or min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[list[Problem]]] = deque()
+        for row in range(len(data)):
+            waiting.append(pool.submit(_of_row, data, row))
+            if len(waiting) >= 4 * workers:
+                yield from waiting.popleft().result()
+                watch()
+        while waiting:
+            yield from waiting.popleft().result()
+            watch()
+
+
+def _of_indexes(data: DataSet) -> Iterator[Problem]:
+    """Of the Parquet files against the manifest, and against the rows in memory."""
+    indexes = committed_indexes(data.folder)
+    if identity_of(data.folder) != data.manifest.identity:
+        message = "an index beside a shard was changed, lost or added since the import"
+        yield Problem(sample_id="", reason="index", message=message)
+    rows = 0
+    for index in indexes:
+        try:
+            rows += pq.read_metadata(index).num_rows
+        except (OSError, ValueError) as error:
+            yield Problem(sample_id="", reason="index", message=f"{index.name}: {error}")
+    if rows != len(data):
+        message = f"the shards hold {rows} samples, index.arrow {len(data)}; delete the latter"
+        yield Problem(sample_id="", reason="index", message=message)
+
+
+def _of_row(data: DataSet, row: int) -> list[Problem]:
+    try:
+        record = data.record(row)
+    except DataError as error:
+        return [Problem(sample_id="", reason="row", message=str(error))]
+    return [
+        Problem(sample_id=record.sample_id, reason=reason, message=message)
+        for picture in record.pictures
+        for reason, message in _of_picture(data, picture)
+    ]
+
+
+def _of_picture(data: DataSet, picture: ImageRef) -> Iterator[tuple[str, str]]:
+    name = f"the picture at byte {picture.offset} of {picture.shard}"
+    try:
+        content = data.read(picture)
+        if content_hash(content) != picture.hash:
+            yield "hash_mismatch", f"{name} has changed since its import"
+            return
+        width, height = decode_image(content, name=name).size
+    except ImageError as error:
+        yield error.reason, str(error)
+        return
+    except OSError as error:
+        yield "io", f"{picture.shard} cannot be read ({error.strerror})"
+        return
+    if (width, height) != (picture.width, picture.height):
+        found, wanted = f"{width} x {height}", f"{picture.width} x {picture.height}"
+        yield "size", f"{name} is {found}, its row says {wanted}"

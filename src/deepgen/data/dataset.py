@@ -1,0 +1,234 @@
+"""A folder of shards, opened: rows by number, pictures by one seek, sizes without decoding.
+
+``dataset.json`` says what the folder is and whether its import is complete. ``index.arrow`` holds
+the rows of all Parquet indexes in the form that can be mapped into memory, so that many processes
+share one copy; it can be deleted and is then made again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from deepgen.config.sizes import Size, fix_pixels
+from deepgen.data.records import SCHEMA, TASKS, ImageRef, Record, Split, Task, content_hash
+from deepgen.data.shards import committed_indexes, read_bytes, write_atomically
+from deepgen.errors import DataError
+
+MANIFEST = "dataset.json"
+
+INDEX = "index.arrow"
+
+FORMAT = 1
+"""Of the folder; raised when older readers would misunderstand it."""
+
+INDEX_ROWS = 4096
+"""Rows per batch of the memory-mapped index; only decides how finely it can be sliced."""
+
+BucketKey = tuple[Size, tuple[Size, ...]]
+"""Size of the target and of each reference as the model sees them, (height, width)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """What a data set's folder says about itself."""
+
+    name: str
+    revision: str
+    """Hash of what was imported."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """What the import accepted."""
+    complete: bool = False
+    identity: str = ""
+    """Hash of all rows; equal data sets give equal orders of samples."""
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write it; the file appears whole or not at all."""
+        text = json.dumps(asdict(self), indent=2) + "\n"
+        write_atomically(folder / MANIFEST, [text.encode()])
+
+    def finished(self, folder: Path) -> None:
+        """Declare the import complete."""
+        replace(self, complete=True, identity=identity_of(folder)).write(folder)
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """What the folder says, or None if it is no data set.
+
+    Raises:
+        DataError: It says something that is not understood.
+    """
+    path = folder / MANIFEST
+    try:
+        found = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, TypeError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); import again") from None
+    if found.format != FORMAT:
+        raise DataError(f"{path} has format {found.format}, expected {FORMAT}; import again")
+    return found
+
+
+def identity_of(folder: Path) -> str:
+    """Hash of the Parquet indexes, which hold the hashes of all pictures."""
+    digest = blake2b(digest_size=16)
+    for index in committed_indexes(folder):
+        digest.update(content_hash(index.read_bytes()).encode())
+    return digest.hexdigest()
+
+
+def build_index(folder: Path) -> None:
+    """Write the memory-mapped index from the Parquet ones."""
+    # Several processes may find it missing at the same moment.
+    part = folder / f"{INDEX}.{os.getpid()}.part"
+    with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for index in committed_indexes(folder):
+            table = pq.read_table(index).cast(SCHEMA)
+            writer.write_table(table, max_chunksize=INDEX_ROWS)
+    part.replace(folder / INDEX)
+
+
+class DataSet:
+    """A complete data set; :meth:`open` finds it."""
+
+    def __init__(self, folder: Path, manifest: Manifest, table: pa.Table) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.table = table
+        """All rows as columns, mapped into memory."""
+        lengths = [chunk.num_rows for chunk in table.to_batches()]
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *lengths])
+
+    @classmethod
+    def open(cls, folder: Path) -> DataSet:
+        """Open the data set in a folder.
+
+        Raises:
+            DataError: There is none, or its import never came to an end.
+        """
+        manifest = read_manifest(folder) if folder.is_dir() else None
+        if manifest is None:
+            raise DataError(f"{folder} is no data set; make one with deepgen data import")
+        # The index appears just before the manifest says so, within the import itself.
+        if not manifest.complete:
+            raise DataError(f"the import into {folder} was cut off; run it again to finish it")
+        path = folder / INDEX
+        if not path.exists():
+            build_index(folder)
+        try:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
+                table = reader.read_all()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} is damaged ({error}); delete it, it is made again") from None
+        return cls(folder, manifest, table)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def tasks(self) -> list[Task]:
+        """Those that occur, in the order in which updates go through them."""
+        found = set(pc.unique(self.table["task"]).to_pylist())
+        return [task for task in TASKS if task in found]
+
+    def record(self, row: int) -> Record:
+        """All that is known about a sample.
+
+        Raises:
+            DataError: The index holds something that is no record.
+        """
+        if not 0 <= row < len(self):
+            raise IndexError(f"row {row} of a data set of {len(self)}")
+        batch = int(np.searchsorted(self._starts, row, side="right")) - 1
+        values = self._batches[batch].slice(row - int(self._starts[batch]), 1).to_pylist()[0]
+        try:
+            return Record.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(each) for each in first["loc"])
+            raise DataError(f"row {row} of {self.folder}: {place} {first['msg']}") from None
+
+    def rows(
+        self, *, task: Task | None = None, split: Split | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Numbers of the rows of a task and a split, ascending."""
+        chosen = np.ones(len(self), dtype=bool)
+        for column, value in (("task", task), ("split", split)):
+            if value is not None:
+                chosen &= pc.equal(self.table[column], value).to_numpy()
+        return np.flatnonzero(chosen)
+
+    def read(self, picture: ImageRef) -> bytes:
+        """The bytes of a picture, as the user's file had them.
+
+        Raises:
+            ImageError: The shard ends too early.
+            OSError: The shard cannot be read.
+        """
+        return read_bytes(self.folder, picture)
+
+    def bucket_keys(self, side: int) -> tuple[list[BucketKey], npt.NDArray[np.int32]]:
+        """Which samples may share a batch without padding: those of equal sizes throughout.
+
+        Args:
+            side: Pictures are brought to about ``side * side`` pixels.
+
+        Returns:
+            The keys, and for each row the number of its key.
+        """
+        pictures = self.table["references"].combine_chunks()
+        sizes = _Sizes(side)
+        targets = sizes.codes(self.table["target"].combine_chunks())
+        references = sizes.codes(pictures.flatten())
+        counts = pc.list_value_length(pictures).to_numpy(zero_copy_only=False)
+        firsts = np.cumsum(counts) - counts
+        found: list[BucketKey] = []
+        numbers = np.empty(len(self), dtype=np.int32)
+        for count in np.unique(counts).tolist():
+            rows = np.flatnonzero(counts == count)
+            places = firsts[rows, None] + np.arange(count)
+            codes = np.column_stack([targets[rows], references[places]])
+            distinct, inverse = np.unique(codes, axis=0, return_inverse=True)
+            numbers[rows] = len(found) + inverse.reshape(-1)
+            found += [sizes.key(each) for each in distinct.tolist()]
+        return found, numbers
+
+
+class _Sizes:
+    """Sizes as the model sees them, each with a code, so that arrays can hold them."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+
+    def codes(self, pictures: pa.StructArray) -> npt.NDArray[np.int64]:
+        """One number per picture; equal numbers are equal sizes."""
+        heights = pc.struct_field(pictures, "height").to_numpy(zero_copy_only=False)
+        widths = pc.struct_field(pictures, "width").to_numpy(zero_copy_only=False)
+        # Few sizes make up most data sets, and the rule is plain Python.
+        packed = heights.astype(np.int64) << 32 | widths.astype(np.int64)
+        distinct, inverse = np.unique(packed, return_inverse=True)
+        fitted = [
+            fix_pixels(each >> 32, each & 0xFFFFFFFF, self.side) for each in distinct.tolist()
+        ]
+        codes = np.array([height << 32 | width for height, width in fitted], dtype=np.int64)
+        return codes[inverse.reshape(-1)]
+
+    def key(self, codes: list[int]) -> BucketKey:
+        """The sizes behind the codes of a target and its references."""
+        target, *references = [(code >> 32, code & 0xFFFFFFFF) for code in codes]
+        return target, tuple(references)

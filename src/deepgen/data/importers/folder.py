@@ -1,0 +1,102 @@
+"""A folder of pictures, each with its caption in a text or JSON file of the same name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from deepgen.data.importers.source import (
+    PROMPT_KEYS,
+    BadRow,
+    BadSampleError,
+    RawSample,
+    Source,
+    read_row,
+)
+from deepgen.data.importers.table import TableSource, read_annotation
+from deepgen.errors import DataError
+
+PICTURE_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm")
+)
+
+METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
+"""A table in the folder that describes it; where there is one, it alone counts."""
+
+TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "render_text"))
+"""What a caption file may say. Its pictures are this one; edits belong into a metadata table."""
+
+
+def open_folder(path: Path) -> TableSource | FolderSource:
+    """The pictures of a folder, by its metadata table or by the captions beside them.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if not path.is_dir():
+        raise DataError(f"there is no folder {path}; check the path")
+    table = next((path / name for name in METADATA if (path / name).is_file()), None)
+    return FolderSource(path) if table is None else TableSource(table)
+
+
+class FolderSource(Source):
+    """``x.jpg`` with ``x.txt`` or ``x.json``, in the folder and all folders below it.
+
+    A sample is known by the picture's path. A text file holds one prompt; a JSON file may hold
+    several, with all that a row of a table may say about texts.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def revision(self) -> str:
+        """Hash of all names and sizes; reading every picture for this would double the work."""
+        digest = blake2b(digest_size=16)
+        for path in _files(self.root):
+            name = path.relative_to(self.root).as_posix()
+            digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[RawSample | BadRow]:
+        """One row per picture file, in the order of their paths."""
+        for path in _files(self.root):
+            if path.suffix.lower() in PICTURE_SUFFIXES:
+                yield self._read(path)
+
+    def _read(self, path: Path) -> RawSample | BadRow:
+        name = path.relative_to(self.root).as_posix()
+        try:
+            row = _texts(path)
+        except BadSampleError as error:
+            return BadRow(native_id=name, reason=error.reason, message=str(error))
+        own = {key: value for key, value in row.items() if key in TEXT_KEYS}
+        return read_row({**own, "image_path": name}, name)
+
+
+def _texts(path: Path) -> dict[str, Any]:
+    annotation, text = path.with_suffix(".json"), path.with_suffix(".txt")
+    if annotation.is_file():
+        return dict(read_annotation(annotation))
+    try:
+        return {"txt": text.read_text(encoding="utf-8-sig").strip()}
+    except FileNotFoundError:
+        wanted = f"{text.name} or {annotation.name}"
+        raise BadSampleError("empty_prompt", f"no caption; expected {wanted} beside it") from None
+    except OSError as error:
+        raise BadSampleError("io", f"{text.name} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise BadSampleError("row", f"{text.name} is not UTF-8") from None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, hidden ones left out, one folder's names in memory at a time."""
+    with os.scandir(folder) as entries:
+        found = sorted((each for each in entries if each.name[0] != "."), key=lambda e: e.name)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _files(Path(entry.path))
+        elif entry.is_file():
+            yield Path(entry.path)

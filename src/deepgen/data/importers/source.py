@@ -1,0 +1,228 @@
+"""What every importer yields: samples as their publisher wrote them, or why a row is none."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any, get_args
+
+from deepgen.data.records import LONG_CAPTION, UNKNOWN_LANGUAGE, PromptKind, PromptVariant
+
+Picture = str | bytes
+"""A path relative to the source's root, or the bytes themselves."""
+
+# Each list in the order in which keys are looked at; an empty value counts as absent, since some
+# tables carry columns that they never fill.
+PROMPT_KEYS = (
+    "txt", "prompt", "input_prompt", "caption", "re_caption", "text", "instruction"
+)  # fmt: skip
+REFERENCE_KEYS = (
+    "input_image", "input_images", "references", "refs", "input", "source_file_name"
+)  # fmt: skip
+TARGET_KEYS = (
+    "output_image", "image_path", "output", "edited_file_name", "target", "image", "file_name"
+)  # fmt: skip
+ID_KEYS = ("sample_id", "id")
+
+
+class BadSampleError(Exception):
+    """Why a row cannot be used: one word for counting, and a sentence."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRow:
+    """A row that goes to quarantine."""
+
+    native_id: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawSample:
+    """A row that reads like a sample; nobody has looked at its pictures yet."""
+
+    native_id: str
+    prompts: tuple[PromptVariant, ...]
+    target: Picture
+    references: tuple[Picture, ...] = ()
+    reasoning: str | None = None
+    skills: tuple[str, ...] = field(default=("general",))
+    render_text: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """Something that samples can be imported from; reading it twice gives the same rows."""
+
+    root: Path
+    """What the paths of pictures are relative to."""
+
+    @abstractmethod
+    def revision(self) -> str:
+        """A hash that changes when the rows do."""
+
+    @abstractmethod
+    def rows(self) -> Iterator[RawSample | BadRow]:
+        """All rows, in an order that depends on nothing but the source.
+
+        Raises:
+            DataError: The source as a whole cannot be read on.
+        """
+
+
+def read_row(row: Mapping[str, Any], native_id: str) -> RawSample | BadRow:
+    """A row of a table under any of the usual names of its columns.
+
+    Args:
+        row: Column names and values; lists may be written as JSON, as in CSV files.
+        native_id: Used unless the row has an id of its own.
+    """
+    own = _first(row, ID_KEYS)
+    native_id = native_id if own is None else str(own)
+    try:
+        target = _first(row, TARGET_KEYS)
+        if target is None:
+            raise BadSampleError("missing", f"no target picture under {', '.join(TARGET_KEYS)}")
+        references = tuple(picture_of(each) for each in _list(_first(row, REFERENCE_KEYS)))
+        reasoning = _first(row, ("reasoning",))
+        sample = RawSample(
+            native_id=native_id,
+            prompts=read_prompts(row, is_edit=bool(references)),
+            target=picture_of(target),
+            references=references,
+            reasoning=None if reasoning is None else str(reasoning),
+            skills=tuple(str(each) for each in _list(row.get("skills"))) or ("general",),
+            render_text=tuple(str(each) for each in _list(row.get("render_text"))),
+        )
+        _check_whole(sample)
+        return sample
+    except BadSampleError as error:
+        return BadRow(native_id=native_id, reason=error.reason, message=str(error))
+
+
+def read_prompts(row: Mapping[str, Any], *, is_edit: bool) -> tuple[PromptVariant, ...]:
+    """The texts of a row: ``prompts`` with their kinds and weights, or the first usual name.
+
+    Raises:
+        BadSampleError: There is none, or an instruction without anything to apply it to.
+    """
+    variants = _list(row.get("prompts"))
+    if not variants:
+        # Rows of edits sometimes describe the result as well; what to do is the instruction.
+        keys = ("instruction", *PROMPT_KEYS) if is_edit else PROMPT_KEYS
+        key = next((key for key in keys if not _is_empty(row.get(key))), None)
+        if key is None:
+            raise BadSampleError("empty_prompt", f"no prompt under {', '.join(PROMPT_KEYS)}")
+        if key == "instruction" and not is_edit:
+            raise BadSampleError("missing", "an instruction, but no picture to apply it to")
+        variants = _list(row[key])
+    return tuple(_variant(each, row.get("lang"), is_edit=is_edit) for each in variants)
+
+
+def picture_of(value: object) -> Picture:
+    """A picture as tables hold it: a relative path, its bytes, or a structure of the two.
+
+    Raises:
+        BadSampleError: A path that leads out of the source, or nothing of the kind.
+    """
+    if isinstance(value, Mapping):
+        content = value.get("bytes")
+        value = value.get("path") if content is None else content
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise BadSampleError("missing", f"expected the path of a picture, found {value!r}")
+    check_relative(value)
+    return value
+
+
+def check_relative(path: str) -> None:
+    """Refuse what may lie outside of the source.
+
+    Raises:
+        BadSampleError: An absolute path, one with ``..``, or a URL.
+    """
+    if "://" in path or path.startswith("data:"):
+        raise BadSampleError("path", f"{path[:100]!r} is a URL; download it first")
+    windows = PureWindowsPath(path)
+    if PurePosixPath(path).is_absolute() or windows.drive or windows.root:
+        raise BadSampleError("path", f"{path!r} is an absolute path, expected a relative one")
+    if ".." in windows.parts:
+        raise BadSampleError("path", f"{path!r} leads out of the source's folder")
+    if "\0" in path:
+        raise BadSampleError("path", f"{path!r} is no path")
+
+
+def _check_whole(sample: RawSample) -> None:
+    """Refuse half characters (lone surrogates): JSON can spell them, no file or hash can.
+
+    Raises:
+        BadSampleError: A text has one.
+    """
+    pictures = (sample.target, *sample.references)
+    texts = [
+        sample.native_id,
+        sample.reasoning or "",
+        *(part for each in sample.prompts for part in (each.text, each.lang)),
+        *sample.skills,
+        *sample.render_text,
+        *(each for each in pictures if isinstance(each, str)),
+    ]
+    try:
+        "".join(f"{text} " for text in texts).encode()
+    except UnicodeEncodeError:
+        raise BadSampleError("row", "a text or name holds half a character") from None
+
+
+def _variant(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
+    own: Mapping[str, Any] = value if isinstance(value, Mapping) else {"text": value}
+    text = own.get("text")
+    if not isinstance(text, str):
+        raise BadSampleError("empty_prompt", f"expected a text as prompt, found {text!r}")
+    if not text.strip():
+        raise BadSampleError("empty_prompt", "the prompt is empty")
+    weight = own.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9:
+        raise BadSampleError(
+            "weight", f"a prompt's weight must be a positive number, got {weight!r}"
+        )
+    kind = own.get("kind") or _kind(text, is_edit=is_edit)
+    if kind not in get_args(PromptKind):
+        raise BadSampleError("kind", f"unknown kind of prompt {kind!r}; expected {PromptKind}")
+    stated = own.get("lang") or lang or UNKNOWN_LANGUAGE
+    return PromptVariant(text=text.strip(), kind=kind, lang=str(stated), weight=float(weight))
+
+
+def _kind(text: str, *, is_edit: bool) -> PromptKind:
+    if is_edit:
+        return "instruction"
+    return "caption_long" if len(text) > LONG_CAPTION else "caption_short"
+
+
+def _first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((row[key] for key in keys if not _is_empty(row.get(key))), None)
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str | bytes | list | dict) and not value)
+
+
+def _list(value: object) -> list[Any]:
+    """A value, several, or several written as JSON."""
+    if _is_empty(value):
+        return []
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            values = json.loads(value)
+        except ValueError:
+            return [value]
+        # A caption may well be "[1]"; what is a list here holds texts or objects.
+        return values if all(isinstance(each, str | dict) for each in values) else [value]
+    return value if isinstance(value, list) else [value]

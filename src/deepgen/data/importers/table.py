@@ -1,0 +1,189 @@
+"""Tables that name pictures and texts: JSON Lines, a JSON array, CSV or Parquet.
+
+Columns may have any of the usual names (see ``source``). A row may instead point to an annotation
+file beside the pictures, as ``{"image": "a/x.jpg", "annotation": "a/x.json"}`` does. Everything is
+read as a stream.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deepgen.data.importers.source import (
+    BadRow,
+    BadSampleError,
+    RawSample,
+    Source,
+    check_relative,
+    read_row,
+)
+from deepgen.errors import DataError
+
+SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+CHUNK = 1 << 20
+"""Characters of a JSON array that are looked at together; more than any sensible row has."""
+
+LONGEST_ROW = 64 * CHUNK
+"""Where a value of a JSON array that does not end is given up."""
+
+SEPARATORS = tuple(" \t\r\n,")
+
+PARQUET_ROWS = 256
+"""At once; rows may hold whole pictures."""
+
+
+class TableSource(Source):
+    """A table file, and the folder its paths start from.
+
+    Args:
+        path: The table; its suffix says what it is, except that ``.json`` may hold lines.
+        root: Where pictures lie; by default the table's own folder.
+
+    Raises:
+        DataError: There is no such table.
+    """
+
+    def __init__(self, path: Path, root: Path | None = None) -> None:
+        if not path.is_file():
+            raise DataError(f"no table at {path}; expected a file ending in {', '.join(SUFFIXES)}")
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
+        self.path = path
+        self.root = path.parent if root is None else root
+
+    def revision(self) -> str:
+        """Hash of the file."""
+        digest = blake2b(digest_size=16)
+        with self.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    def rows(self) -> Iterator[RawSample | BadRow]:
+        """Rows without an id of their own are known by their number, from 0.
+
+        Raises:
+            DataError: The file as a whole cannot be read on.
+        """
+        for number, row in enumerate(self._values()):
+            native_id = f"{number:06d}"
+            if isinstance(row, BadSampleError):
+                yield BadRow(native_id=native_id, reason=row.reason, message=str(row))
+            elif not isinstance(row, dict):
+                found = f"expected an object with named values, found {str(row)[:60]!r}"
+                yield BadRow(native_id=native_id, reason="row", message=found)
+            else:
+                yield self._read(row, native_id)
+
+    def _read(self, row: dict[str, Any], native_id: str) -> RawSample | BadRow:
+        annotation = row.get("annotation")
+        if isinstance(annotation, str) and annotation:
+            try:
+                check_relative(annotation)
+                row = {**read_annotation(self.root / annotation), **row}
+            except BadSampleError as error:
+                return BadRow(native_id=native_id, reason=error.reason, message=str(error))
+        return read_row(row, native_id)
+
+    def _values(self) -> Iterator[Any]:
+        suffix = self.path.suffix.lower()
+        try:
+            if suffix == ".parquet":
+                yield from _parquet_rows(self.path)
+                return
+            with self.path.open(encoding="utf-8-sig", newline="") as file:
+                if suffix in (".csv", ".tsv"):
+                    yield from _csv_rows(file, "\t" if suffix == ".tsv" else ",")
+                elif _is_array(file):
+                    yield from _array_values(file)
+                else:
+                    yield from _line_values(file)
+        except UnicodeDecodeError:
+            raise DataError(f"{self.path} is not UTF-8; save it as that") from None
+        except (pa.ArrowInvalid, csv.Error, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise DataError(f"{self.path} is damaged ({reason}); mend it and go on") from None
+
+
+def read_annotation(path: Path) -> Mapping[str, Any]:
+    """A JSON file that belongs to one picture.
+
+    Raises:
+        BadSampleError: It is missing or no object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise BadSampleError("missing", f"no annotation at {path.name}") from None
+    except OSError as error:
+        raise BadSampleError("io", f"{path.name} cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise BadSampleError("row", f"{path.name} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise BadSampleError("row", f"{path.name} holds no object with named values")
+    return found
+
+
+def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=PARQUET_ROWS):
+            yield from batch.to_pylist()
+
+
+def _csv_rows(file: TextIO, delimiter: str) -> Iterator[Any]:
+    # Captions longer than the module's own limit of 128 kB do exist; a field is no longer than
+    # what fits a C long, which is 32 bits on Windows.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    for row in csv.DictReader(file, delimiter=delimiter):
+        if None in row or None in row.values():
+            yield BadSampleError("row", "the number of fields is not that of the header")
+        else:
+            yield row
+
+
+def _line_values(file: TextIO) -> Iterator[Any]:
+    for line in file:
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                yield BadSampleError("row", f"the line is no JSON ({error})")
+
+
+def _is_array(file: TextIO) -> bool:
+    """Whether the first character that is not blank opens a JSON array; rewinds."""
+    while (character := file.read(1)).isspace():
+        pass
+    file.seek(0)
+    return character == "["
+
+
+def _array_values(file: TextIO) -> Iterator[Any]:
+    """The values of a JSON array, never more than a few of them in memory."""
+    decoder = json.JSONDecoder()
+    text = file.read(CHUNK)
+    position = text.index("[") + 1
+    while True:
+        while text[position : position + 1] in SEPARATORS:
+            position += 1
+        if text[position : position + 1] == "]":
+            return
+        try:
+            value, position = decoder.raw_decode(text, position)
+        except ValueError:
+            more = file.read(CHUNK)
+            if not more or len(text) - position > LONGEST_ROW:
+                raise
+            text, position = text[position:] + more, 0
+        else:
+            yield value

@@ -1,0 +1,404 @@
+"""Importing: every picture is decoded once, what cannot be used is set aside with its reason.
+
+An import may be killed at any moment. Finished shards stay, and a rerun goes on behind the last one
+and ends with the same bytes as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from deepgen.data.dataset import MANIFEST, DataSet, Manifest, build_index, read_manifest
+from deepgen.data.importers.source import BadRow, BadSampleError, Picture, RawSample, Source
+from deepgen.data.records import Record, content_hash, sid_of, split_of
+from deepgen.data.shards import (
+    Progress,
+    ShardWriter,
+    StoredPicture,
+    committed_indexes,
+    read_progress,
+)
+from deepgen.errors import DataError, ImageError
+from deepgen.pictures import open_image, to_rgb
+
+QUARANTINE = "quarantine.jsonl"
+"""One line per row that could not be used: sample_id, reason, message."""
+
+MAX_FILE_BYTES = 1 << 30
+"""Of one picture file. The largest that could be read, 180 million pixels raw, take 720 MB."""
+
+ORIENTATION_TAG = 0x0112
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportOptions:
+    """What an import accepts and what it says about the samples."""
+
+    name: str
+    """Of the source; the first part of every sample's id and of every shard's name."""
+    licence: str = "unknown"
+    redistributable: bool = False
+    val_share: float = 0.0
+    """Share of samples set aside for validation, chosen by their ids."""
+    min_side: int = 81
+    """Pixels; what the public implementation accepts. Thumbnails teach blur."""
+    max_aspect: int = 10
+    """Longer side over shorter side, exclusive; beyond it buckets no longer resemble pictures."""
+    max_references: int = 4
+    shard_bytes: int = 256 << 20
+    """A shard is closed when it reaches this; also what a killed import repeats at most."""
+
+    def __post_init__(self) -> None:
+        if not self.name or not all(each.isalnum() or each in "-_" for each in self.name):
+            raise ValueError(f"a name has letters, digits, - and _ only, got {self.name!r}")
+        if not 0 <= self.val_share < 1:
+            raise ValueError(f"val_share must be at least 0 and below 1, got {self.val_share}")
+        for name in ("min_side", "max_references", "shard_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_aspect < 2:
+            raise ValueError(f"max_aspect must be at least 2, got {self.max_aspect}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportReport:
+    """What became of the rows of a source."""
+
+    rows: int
+    samples: int
+    tasks: dict[str, int]
+    quarantined: dict[str, int]
+    """By reason."""
+    shards: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Looked:
+    """A sample whose pictures have been decoded."""
+
+    sample: RawSample
+    target: StoredPicture
+    references: list[StoredPicture] = field(default_factory=list)
+
+
+def import_source(
+    source: Source,
+    folder: Path,
+    options: ImportOptions,
+    *,
+    workers: int | None = None,
+    watch: Callable[[int], None] = lambda rows: None,
+) -> ImportReport:
+    """Import a source into a folder, or go on with an import that was cut off.
+
+    Args:
+        source: Where rows come from.
+        folder: A new or empty folder, or that of the same import.
+        options: What is accepted.
+        workers: Threads that decode; by default one per core, at most eight. They never change
+            the result.
+        watch: Called with the number of rows dealt with, after each.
+
+    Raises:
+        DataError: The folder holds something else, the source has changed since, or none of its
+            rows can be used.
+        OSError: The disk is full or fails; what is finished stays.
+    """
+    manifest = _begin(source, folder, options)
+    if not manifest.complete:
+        _Import(source, folder, options, manifest.revision).run(
+            workers or min(os.cpu_count() or 1, 8), watch
+        )
+        build_index(folder)
+        manifest.finished(folder)
+    return _report(folder)
+
+
+def _begin(source: Source, folder: Path, options: ImportOptions) -> Manifest:
+    """The manifest of this import, written if the folder is new."""
+    wanted = Manifest(
+        name=options.name,
+        revision=source.revision(),
+        options={key: value for key, value in asdict(options).items() if key != "name"},
+    )
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, expected a folder to import into")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = read_manifest(folder)
+    if found is None:
+        # A kill may have left the manifest half-written.
+        if any(each.name != f"{MANIFEST}.part" for each in folder.iterdir()):
+            raise DataError(f"{folder} is not empty and no data set; choose a new folder")
+        wanted.write(folder)
+        return wanted
+    for name in ("name", "options", "revision"):
+        if getattr(found, name) != getattr(wanted, name):
+            what = "another content of the source" if name == "revision" else f"another {name}"
+            raise DataError(f"{folder} was begun with {what}; import into a new folder")
+    return found
+
+
+class _Import:
+    """One run: from the last finished shard to the end of the source."""
+
+    def __init__(self, source: Source, folder: Path, options: ImportOptions, revision: str) -> None:
+        self.source = source
+        self.folder = folder
+        self.options = options
+        self.revision = revision
+        self.writer: ShardWriter | None = None
+        self.pending: list[str] = []
+        """Lines of quarantine that belong to the shard in the making."""
+        self.fresh: set[int] = set()
+        """Keys of the samples in the shard in the making."""
+        self._go_back_to_last_shard()
+
+    def _go_back_to_last_shard(self) -> None:
+        indexes = committed_indexes(self.folder)
+        self.shards = len(indexes)
+        progress = read_progress(indexes[-1]) if indexes else Progress()
+        self.rows, self.samples = progress.rows, progress.samples
+        known = [pq.read_table(each, columns=["sid"])["sid"].to_numpy() for each in indexes]
+        self.known = np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *known]))
+        if len(self.known) != self.samples:
+            raise DataError(
+                f"{self.folder} lacks some of its finished shards; import into a new folder"
+            )
+        for leftover in self.folder.glob("*.part"):
+            leftover.unlink()
+        for tar in self.folder.glob("*.tar"):
+            if not tar.with_suffix(".parquet").exists():
+                tar.unlink()
+        self.quarantine = self.folder / QUARANTINE
+        with self.quarantine.open("ab") as file:
+            file.truncate(progress.quarantine_bytes)
+
+    def run(self, workers: int, watch: Callable[[int], None]) -> None:
+        """Deal with all rows that are left."""
+        try:
+            rows = islice(self.source.rows(), self.rows, None)
+            for outcome in _in_order(self._look, rows, workers):
+                self._add(outcome)
+                self.rows += 1
+                if self.writer is not None and self.writer.size >= self.options.shard_bytes:
+                    self._commit()
+                watch(self.rows)
+            self._commit()
+        finally:
+            if self.writer is not None:
+                self.writer.abandon()
+        if self.samples == 0:
+            raise DataError(_nothing_usable(self.quarantine, self.rows))
+
+    def _look(self, row: RawSample | BadRow) -> _Looked | BadRow:
+        """Decode the pictures of a row; runs in a worker thread."""
+        if isinstance(row, BadRow):
+            return row
+        try:
+            if len(row.references) > self.options.max_references:
+                count, limit = len(row.references), self.options.max_references
+                raise BadSampleError(
+                    "references", f"{count} references, at most {limit} are accepted"
+                )
+            target = self._picture(row.target, "the target")
+            references = [
+                self._picture(each, f"reference {number}")
+                for number, each in enumerate(row.references, 1)
+            ]
+            if target.hash in {each.hash for each in references}:
+                raise BadSampleError("ref_target_identical", "a reference is the target itself")
+        except BadSampleError as error:
+            return BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
+        return _Looked(sample=row, target=target, references=references)
+
+    def _picture(self, picture: Picture, role: str) -> StoredPicture:
+        """Read a picture whole and decode it.
+
+        Raises:
+            BadSampleError: It cannot be read, or is not what the options accept.
+        """
+        if isinstance(picture, bytes):
+            data, name = picture, role
+        else:
+            data, name = _file_bytes(self.source.root / picture, picture), picture
+        try:
+            with open_image(data, name=name) as image:
+                mode, kind = image.mode, image.format or "unknown"
+                upright = to_rgb(image, name=name)
+                orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        except ImageError as error:
+            raise BadSampleError(error.reason, str(error)) from None
+        short, long = sorted(upright.size)
+        size = f"{upright.width} x {upright.height}"
+        if short < self.options.min_side:
+            least = self.options.min_side
+            raise BadSampleError(
+                "too_small", f"{name} is {size}, expected sides of {least} or more"
+            )
+        if long >= self.options.max_aspect * short:
+            limit = self.options.max_aspect
+            raise BadSampleError("aspect", f"{name} is {size}, expected less than {limit} to 1")
+        return StoredPicture(
+            data=data,
+            format=kind,
+            width=upright.width,
+            height=upright.height,
+            exif_orientation=orientation if orientation in range(1, 9) else 1,
+            mode=mode,
+            hash=content_hash(data),
+        )
+
+    def _add(self, outcome: _Looked | BadRow) -> None:
+        if isinstance(outcome, _Looked):
+            sample_id = f"{self.options.name}/{outcome.sample.native_id}"
+            sid = sid_of(sample_id)
+            if not self._is_known(sid):
+                self._store(outcome, sample_id, sid)
+                return
+            outcome = BadRow(
+                native_id=outcome.sample.native_id,
+                reason="duplicate",
+                message="an earlier row has the same id",
+            )
+        line = {
+            "sample_id": f"{self.options.name}/{outcome.native_id}",
+            "reason": outcome.reason,
+            "message": " ".join(outcome.message.split()),
+        }
+        self.pending.append(json.dumps(line) + "\n")
+
+    def _is_known(self, sid: int) -> bool:
+        if sid in self.fresh:
+            return True
+        place = int(np.searchsorted(self.known, np.uint64(sid)))
+        return place < len(self.known) and int(self.known[place]) == sid
+
+    def _store(self, looked: _Looked, sample_id: str, sid: int) -> None:
+        if self.writer is None:
+            self.writer = ShardWriter(self.folder, f"{self.options.name}-{self.shards:06d}")
+        writer, sample = self.writer, looked.sample
+        key = f"{self.samples:09d}"
+        target = writer.add_picture(key, looked.target)
+        references = [
+            writer.add_picture(key, each, role=f"reference{number}")
+            for number, each in enumerate(looked.references)
+        ]
+        record = Record(
+            sample_id=sample_id,
+            sid=sid,
+            source=self.options.name,
+            source_rev=self.revision,
+            task="edit" if references else "t2i",
+            skills=list(sample.skills),
+            prompts=list(sample.prompts),
+            reasoning=sample.reasoning,
+            references=references,
+            target=target,
+            render_text=list(sample.render_text),
+            licence=self.options.licence,
+            redistributable=self.options.redistributable,
+            split=split_of(sid, self.options.val_share),
+        )
+        writer.add_record(key, record)
+        self.fresh.add(sid)
+        self.samples += 1
+
+    def _commit(self) -> None:
+        """Close the shard; its quarantine first, as a rerun cuts off what no index vouches for."""
+        with self.quarantine.open("ab") as file:
+            file.write("".join(self.pending).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            length = file.tell()
+        self.pending = []
+        if self.writer is None:
+            return
+        self.writer.commit(Progress(rows=self.rows, samples=self.samples, quarantine_bytes=length))
+        self.writer = None
+        self.shards += 1
+        fresh = np.fromiter(self.fresh, dtype=np.uint64)
+        self.known = np.sort(np.concatenate([self.known, fresh]))
+        self.fresh = set()
+
+
+def _file_bytes(path: Path, name: str) -> bytes:
+    """The content of a file that may be a picture.
+
+    Raises:
+        BadSampleError: It is missing, no file, too large, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise BadSampleError("missing", f"no picture at {name}")
+        if not path.is_file():
+            raise BadSampleError("not_an_image", f"{name} is no ordinary file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadSampleError("too_large", f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSampleError("io", f"{name} cannot be read ({error.strerror})") from None
+
+
+def _in_order(
+    look: Callable[[RawSample | BadRow], _Looked | BadRow],
+    rows: Iterator[RawSample | BadRow],
+    workers: int,
+) -> Iterator[_Looked | BadRow]:
+    """Look at rows on several threads, but hand them back in their order.
+
+    Raises:
+        DataError: The source cannot be read on; all rows before that have been handed back.
+    """
+    failure: DataError | None = None
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[_Looked | BadRow]] = deque()
+        try:
+            for row in rows:
+                waiting.append(pool.submit(look, row))
+                # Enough that a slow picture holds nobody up, few enough to be held in memory.
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+        except DataError as error:
+            failure = error
+        while waiting:
+            yield waiting.popleft().result()
+    if failure is not None:
+        raise failure
+
+
+def _quarantined(path: Path) -> Iterator[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _nothing_usable(quarantine: Path, rows: int) -> str:
+    if rows == 0:
+        return "the source has no rows; expected pictures with captions, or a table of them"
+    first = next(_quarantined(quarantine))
+    return (
+        f"none of {rows} rows can be used; the first, {first['sample_id']}: {first['message']}; "
+        f"all reasons are in {quarantine}"
+    )
+
+
+def _report(folder: Path) -> ImportReport:
+    data = DataSet.open(folder)
+    quarantined = Counter(each["reason"] for each in _quarantined(folder / QUARANTINE))
+    return ImportReport(
+        rows=len(data) + quarantined.total(),
+        samples=len(data),
+        tasks={task: len(data.rows(task=task)) for task in data.tasks},
+        quarantined=dict(sorted(quarantined.items())),
+        shards=len(committed_indexes(folder)),
+    )

@@ -1,0 +1,269 @@
+"""The loader: for every update, the micro-batches of one rank, decoded ahead on threads.
+
+Threads and not processes, because Pillow decodes without holding Python's lock; and because what
+they return is fixed by the plan before any of them starts, none of them can change an order.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from deepgen.config.sizes import fix_pixels
+from deepgen.data.collate import Example, MicroBatch, draw_text
+from deepgen.data.dataset import DataSet
+from deepgen.data.order import MicroBatchPlan, Stream, Visit, Visits, plan_of
+from deepgen.data.randomness import key_of, permuted
+from deepgen.data.records import ImageRef, Record, Split, Task, content_hash
+from deepgen.data.transforms import decode_at
+from deepgen.errors import DataError, ImageError
+from deepgen.types import Pixels, Prompt
+
+READ_TRIES = 3
+"""Network disks stumble; one that fails three times over a second is gone."""
+
+FIRST_PAUSE_SECONDS = 0.2
+"""Before the second try; each further pause is four times as long."""
+
+SUBSTITUTES = 8
+"""How many stand-ins are tried for a sample that cannot be decoded."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskPlan:
+    """How much of a task goes into one update."""
+
+    microbatch_size: int
+    """Samples per forward pass."""
+    microbatches: int
+    """Forward passes per update, on all ranks together; the number of ranks changes nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoaderOptions:
+    """What is loaded, and how it is prepared."""
+
+    tasks: dict[Task, TaskPlan]
+    seed: int
+    side: int = 512
+    """Pictures are brought to about ``side * side`` pixels in their own shape."""
+    split: Split = "train"
+    caption_drop: float = 0.1
+    """Share of text-to-image visits with an empty text."""
+    workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
+    """Threads."""
+    prefetch: int = 2
+    """Updates that are decoded ahead."""
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("a loader needs at least one task")
+        if self.workers < 1 or self.prefetch < 0:
+            raise ValueError(
+                f"a loader needs a thread and cannot prefetch less than nothing, "
+                f"got {self.workers} and {self.prefetch}"
+            )
+        if not 0 <= self.caption_drop <= 1:
+            raise ValueError(f"caption_drop is a probability, got {self.caption_drop}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Substitution:
+    """A line of the journal: whom another sample stood in for, and why."""
+
+    step: int
+    sample_id: str
+    substitute_id: str
+    substitute_row: int
+    reason: str
+    message: str
+
+
+_Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]]]]
+
+
+class Loader:
+    """Gives each rank the micro-batches of an update; :meth:`batches` is a function of the step.
+
+    A sample that cannot be decoded is replaced by one of its own bucket, chosen by seed and
+    sample, and noted in ``journal``. Substitutes of an earlier run can be handed in, so that a
+    file mended in the meantime does not change the order of a resumed one.
+
+    Args:
+        data: Where samples come from.
+        options: What is loaded.
+        journal: Substitutions of the run so far.
+
+    Raises:
+        DataError: The data set has no sample of a task that is asked for.
+    """
+
+    def __init__(
+        self, data: DataSet, options: LoaderOptions, *, journal: Sequence[Substitution] = ()
+    ) -> None:
+        self.data = data
+        self.options = options
+        self.journal = list(journal)
+        self._known = {(each.step, each.sample_id): each for each in journal}
+        _, self._buckets = data.bucket_keys(options.side)
+        self._rows = {
+            task: data.rows(task=task, split=options.split) for task in sorted(options.tasks)
+        }
+        for task, rows in self._rows.items():
+            if len(rows) == 0:
+                raise DataError(
+                    f"{data.folder} has no {options.split} samples of task {task}; "
+                    "import some, or leave that task out"
+                )
+        # Edits before drawings, on all ranks.
+        self.streams = [
+            Stream(
+                Visits(self._rows[task], seed=options.seed, name=task),
+                self._buckets,
+                microbatch_size=plan.microbatch_size,
+                microbatches=plan.microbatches,
+            )
+            for task, plan in sorted(options.tasks.items())
+        ]
+
+    def plan(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatchPlan]:
+        """Which samples a rank visits in an update, without reading any."""
+        return plan_of(self.streams, step, rank=rank, world_size=world_size)
+
+    def batches(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
+        """The micro-batches of one rank for one update.
+
+        Raises:
+            DataError: A sample and all its substitutes cannot be decoded.
+            OSError: A shard cannot be read.
+        """
+        return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
+
+    def stream(
+        self, first_step: int = 0, *, rank: int = 0, world_size: int = 1
+    ) -> Iterator[list[MicroBatch]]:
+        """As :meth:`batches`, for ``first_step`` and all updates after it, decoded ahead."""
+        ahead = self.options.prefetch
+        return self._stream(first_step, rank=rank, world_size=world_size, prefetch=ahead)
+
+    def _stream(
+        self, first_step: int, *, rank: int, world_size: int, prefetch: int
+    ) -> Iterator[list[MicroBatch]]:
+        with ThreadPoolExecutor(self.options.workers) as pool:
+            ahead: deque[list[_Pending]] = deque()
+            step = first_step
+            try:
+                while True:
+                    while len(ahead) <= prefetch:
+                        plans = self.plan(step, rank=rank, world_size=world_size)
+                        ahead.append([self._submit(pool, plan) for plan in plans])
+                        step += 1
+                    yield [self._collect(pending) for pending in ahead.popleft()]
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, plan: MicroBatchPlan) -> _Pending:
+        return plan, [pool.submit(self._example, plan.step, visit) for visit in plan.visits]
+
+    def _collect(self, pending: _Pending) -> MicroBatch:
+        """Wait for a micro-batch; the journal is written here, in the order of the plan."""
+        plan, futures = pending
+        examples = []
+        for future in futures:
+            example, substitution = future.result()
+            examples.append(example)
+            if substitution is not None and substitution not in self.journal:
+                self.journal.append(substitution)
+        return MicroBatch(
+            step=plan.step,
+            task=examples[0].record.task,
+            examples=examples,
+            update_samples=plan.update_samples,
+        )
+
+    def _example(self, step: int, visit: Visit) -> tuple[Example, Substitution | None]:
+        """A sample or who stands in for it; runs in a worker thread."""
+        record = self.data.record(visit.row)
+        known = self._known.get((step, record.sample_id))
+        if known is not None:
+            return self._read(replace(visit, row=known.substitute_row)), known
+        try:
+            return self._read(visit), None
+        except ImageError as error:
+            failure = error
+        for row in self._substitutes(visit, record):
+            try:
+                example = self._read(replace(visit, row=row))
+            except ImageError:
+                continue
+            return example, Substitution(
+                step=step,
+                sample_id=record.sample_id,
+                substitute_id=example.record.sample_id,
+                substitute_row=row,
+                reason=failure.reason,
+                message=str(failure),
+            )
+        raise DataError(
+            f"{failure}, and no other sample of its size can be read; deepgen data check "
+            f"{self.data.folder} lists what is damaged"
+        )
+
+    def _substitutes(self, visit: Visit, record: Record) -> list[int]:
+        """Rows of the same task and bucket, in an order that belongs to the sample alone."""
+        rows = self._rows[record.task]
+        mates = rows[(self._buckets[rows] == self._buckets[visit.row]) & (rows != visit.row)]
+        key = key_of(self.options.seed, "substitute", record.sid)
+        places = permuted(np.arange(min(SUBSTITUTES, len(mates))), len(mates), key)
+        return [int(row) for row in mates[places]]
+
+    def _read(self, visit: Visit) -> Example:
+        """Read and decode a sample.
+
+        Raises:
+            ImageError: One of its pictures is not what it was at the import.
+        """
+        record = self.data.record(visit.row)
+        options = self.options
+        text = draw_text(record, visit, seed=options.seed, caption_drop=options.caption_drop)
+        references = tuple(self._pixels(record, each) for each in record.references)
+        return Example(
+            visit=visit,
+            record=record,
+            prompt=Prompt(text=text, references=references),
+            target=self._pixels(record, record.target),
+        )
+
+    def _pixels(self, record: Record, picture: ImageRef) -> Pixels:
+        data = _patiently(lambda: self.data.read(picture))
+        if content_hash(data) != picture.hash:
+            raise ImageError(f"a picture of {record.sample_id} has changed since its import")
+        size = fix_pixels(picture.height, picture.width, self.options.side)
+        return decode_at(data, size, name=f"a picture of {record.sample_id}")
+
+
+def _patiently(read: Callable[[], bytes]) -> bytes:
+    """Read, and again after a pause where the disk does not answer.
+
+    Raises:
+        DataError: It never did.
+    """
+    pause = FIRST_PAUSE_SECONDS
+    for remaining in reversed(range(READ_TRIES)):
+        try:
+            return read()
+        except OSError as error:
+            if remaining == 0:
+                raise DataError(
+                    f"{error.filename or 'a shard'} cannot be read ({error.strerror}); "
+                    "is its disk still there?"
+                ) from None
+        time.sleep(pause)
+        pause *= 4
+    raise AssertionError("the last try returns or raises")

@@ -1,0 +1,88 @@
+"""A contact sheet: what the samples of a data set look like, with what is said about them."""
+
+from __future__ import annotations
+
+import textwrap
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from deepgen.data.dataset import DataSet
+from deepgen.data.randomness import key_of, permuted
+from deepgen.data.records import ImageRef, Record
+from deepgen.pictures import decode_image
+
+GAP = 8
+LINE_HEIGHT = 14
+FONT_SIZE = 12
+CHARACTERS_PER_PIXEL = 0.16
+"""Of the default font at that size, so that no line is wider than its cell."""
+TEXT_LINES = 4
+INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (200, 200, 200)
+
+
+def contact_sheet(
+    data: DataSet, *, count: int = 24, columns: int = 4, cell: int = 192, seed: int = 0
+) -> Image.Image:
+    """Draw some samples; an edit shows its references, an arrow and the target.
+
+    Texts are set in the font that Pillow brings along, which has no Chinese.
+
+    Args:
+        data: The data set.
+        count: Samples shown, spread over all of it; fewer if there are fewer.
+        columns: Samples side by side.
+        cell: Pixels that a picture is fitted into.
+        seed: Chooses the samples.
+
+    Raises:
+        ImageError: A picture is damaged.
+    """
+    count = min(count, len(data))
+    rows = np.sort(permuted(np.arange(count), len(data), key_of(seed, "preview")))
+    records = [data.record(int(row)) for row in rows]
+    # Every place is as wide as the sample with the most pictures, so that columns line up.
+    pictures = max(len(record.pictures) for record in records)
+    width = pictures * (cell + GAP)
+    height = cell + (TEXT_LINES + 1) * LINE_HEIGHT + 2 * GAP
+    columns = max(1, min(columns * 2 // (pictures + 1), count))
+    lines = -(-count // columns)
+    sheet = Image.new("RGB", (columns * (width + GAP) + GAP, lines * (height + GAP) + GAP), PAPER)
+    for number, record in enumerate(records):
+        line, column = divmod(number, columns)
+        corner = (GAP + column * (width + GAP), GAP + line * (height + GAP))
+        _draw_sample(sheet, corner, data, record, cell=cell, width=width)
+    return sheet
+
+
+def _draw_sample(
+    sheet: Image.Image,
+    corner: tuple[int, int],
+    data: DataSet,
+    record: Record,
+    *,
+    cell: int,
+    width: int,
+) -> None:
+    left, top = corner
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(FONT_SIZE)
+    shown: list[ImageRef] = [*record.references, record.target]
+    for number, picture in enumerate(shown):
+        image = decode_image(data.read(picture), name=f"a picture of {record.sample_id}")
+        image = ImageOps.contain(image, (cell, cell))
+        x = left + number * (cell + GAP)
+        sheet.paste(image, (x, top))
+        draw.rectangle((x, top, x + image.width - 1, top + image.height - 1), outline=FRAME)
+        if number == len(shown) - 1 and record.references:
+            # Between the last reference and the target.
+            middle = top + cell // 2
+            draw.polygon([(x - GAP, middle - 6), (x - 1, middle), (x - GAP, middle + 6)], fill=INK)
+    characters = max(8, int(width * CHARACTERS_PER_PIXEL))
+    text = " ".join(record.prompts[0].text.split())
+    words = textwrap.wrap(text, characters, max_lines=TEXT_LINES, placeholder=" ...")
+    size = f"{record.target.width}x{record.target.height}"
+    heading = textwrap.shorten(f"{record.sample_id} {size}", characters, placeholder="...")
+    for line, content in enumerate([heading, *words]):
+        place = (left, top + cell + GAP + line * LINE_HEIGHT)
+        draw.text(place, content, fill=INK, font=font)

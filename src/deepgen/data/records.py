@@ -1,0 +1,192 @@
+"""One training target and all that is known about it: the row of every data set.
+
+A row holds no pictures. It says where they lie: in which shard, from which byte on, how many.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Any, Literal
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Task = Literal["t2i", "edit"]
+"""Drawing from a text alone, or from a text and at least one reference picture."""
+
+TASKS: tuple[Task, ...] = ("edit", "t2i")
+"""In the order in which every update goes through them, on all processes."""
+
+Split = Literal["train", "val"]
+
+PromptKind = Literal[
+    "caption_long",
+    "caption_short",
+    "instruction",
+    "instruction_short",
+    "instruction_rewritten",
+    "instruction_complex",
+]
+
+LONG_CAPTION = 300
+"""Characters; about the 77 tokens at which text encoders before VLMs stopped reading."""
+
+UNKNOWN_LANGUAGE = "und"
+"""The language tag (BCP 47) of a text whose language nobody stated."""
+
+
+class Row(BaseModel):
+    """What all parts of a record have in common: unknown or missing fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class PromptVariant(Row):
+    """One of the texts a sample can be asked for with; each visit draws one."""
+
+    text: str
+    kind: PromptKind
+    lang: str = UNKNOWN_LANGUAGE
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """How often it is drawn, relative to the others of the sample."""
+
+
+class ImageRef(Row):
+    """Where the bytes of a picture lie, and what they decode to.
+
+    The bytes are those of the user's file, untouched.
+    """
+
+    shard: str
+    """File name of the tar, beside the index."""
+    offset: Annotated[int, Field(ge=0)]
+    length: Annotated[int, Field(gt=0)]
+    format: str
+    """As Pillow calls it."""
+    width: Annotated[int, Field(gt=0)]
+    """Upright, after the EXIF orientation; no bucket ever needs to decode a picture."""
+    height: Annotated[int, Field(gt=0)]
+    exif_orientation: Annotated[int, Field(ge=1, le=8)]
+    mode: str
+    """Of the pixels as stored, as Pillow calls it."""
+    hash: str
+    """BLAKE2b of the bytes, 128 bits, hexadecimal."""
+    url: str | None = None
+    """Where the picture came from."""
+
+
+class Record(Row):
+    """One training target."""
+
+    sample_id: str
+    """``<source>/<native id>``: unique, and the same at every import."""
+    sid: Annotated[int, Field(ge=0, lt=2**64)]
+    """64-bit hash of ``sample_id``, the key of all randomness that belongs to the sample."""
+    source: str
+    source_rev: str
+    """Hash of what was imported: the table, or the listing of the folder."""
+    task: Task
+    skills: list[str]
+    """For mixing and reports only."""
+    prompts: Annotated[list[PromptVariant], Field(min_length=1)]
+    reasoning: str | None = None
+    """Chain of thought, where the source states one."""
+    references: list[ImageRef]
+    """In the order in which the prompt counts them; empty for ``t2i``."""
+    target: ImageRef
+    negative_target: ImageRef | None = None
+    """The worse of a pair in preference data."""
+    render_text: list[str]
+    """What must be legible in the target."""
+    licence: str
+    redistributable: bool
+    split: Split
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Record:
+        if (self.task == "edit") != bool(self.references):
+            raise ValueError(f"task {self.task} with {len(self.references)} references")
+        if self.sid != sid_of(self.sample_id):
+            raise ValueError(f"sid {self.sid} does not belong to {self.sample_id!r}")
+        return self
+
+    @property
+    def pictures(self) -> list[ImageRef]:
+        """All pictures that training looks at."""
+        return [self.target, *self.references]
+
+
+def sid_of(sample_id: str) -> int:
+    """The 64-bit key of a sample."""
+    return int.from_bytes(blake2b(sample_id.encode(), digest_size=8).digest(), "little")
+
+
+def split_of(sid: int, val_share: float) -> Split:
+    """Which split a sample falls into; it stays there however the data set grows."""
+    # Another hash than the key itself: the order of samples is drawn from that one.
+    digest = blake2b(sid.to_bytes(8, "little"), digest_size=8, person=b"split").digest()
+    return "val" if int.from_bytes(digest, "little") < val_share * 2**64 else "train"
+
+
+def content_hash(data: bytes) -> str:
+    """The hash that pictures are recognised by."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def _struct(fields: dict[str, pa.DataType], *, optional: tuple[str, ...] = ()) -> pa.StructType:
+    return pa.struct(
+        [pa.field(name, kind, nullable=name in optional) for name, kind in fields.items()]
+    )
+
+
+_IMAGE = _struct(
+    {
+        "shard": pa.string(),
+        "offset": pa.int64(),
+        "length": pa.int64(),
+        "format": pa.string(),
+        "width": pa.int32(),
+        "height": pa.int32(),
+        "exif_orientation": pa.int8(),
+        "mode": pa.string(),
+        "hash": pa.string(),
+        "url": pa.string(),
+    },
+    optional=("url",),
+)
+
+_PROMPT = _struct(
+    {"text": pa.string(), "kind": pa.string(), "lang": pa.string(), "weight": pa.float64()}
+)
+
+SCHEMA: pa.Schema = pa.schema(
+    list(
+        _struct(
+            {
+                "sample_id": pa.string(),
+                "sid": pa.uint64(),
+                "source": pa.string(),
+                "source_rev": pa.string(),
+                "task": pa.string(),
+                "skills": pa.list_(pa.string()),
+                "prompts": pa.list_(_PROMPT),
+                "reasoning": pa.string(),
+                "references": pa.list_(_IMAGE),
+                "target": _IMAGE,
+                "negative_target": _IMAGE,
+                "render_text": pa.list_(pa.string()),
+                "licence": pa.string(),
+                "redistributable": pa.bool_(),
+                "split": pa.string(),
+            },
+            optional=("reasoning", "negative_target"),
+        )
+    )
+)
+"""The columns of an index; one row is one :class:`Record`."""
+
+
+def to_table(records: list[Record]) -> pa.Table:
+    """Records as columns."""
+    rows: list[dict[str, Any]] = [record.model_dump() for record in records]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)

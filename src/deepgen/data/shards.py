@@ -1,0 +1,202 @@
+"""Shards: uncompressed tars that any WebDataset reader understands, and the index beside each.
+
+An index row knows the byte range of each of its pictures, so nothing ever scans a tar.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tarfile import BLOCKSIZE, RECORDSIZE, USTAR_FORMAT, TarInfo
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from deepgen.data.records import ImageRef, Record, to_table
+from deepgen.errors import DataError, ImageError
+
+PROGRESS_KEY = b"deepgen.progress"
+"""Where an index says how far its import had come; among the metadata of the Parquet file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far an import had come when a shard was finished; everything a rerun needs."""
+
+    rows: int = 0
+    """Of the source, good or bad, that have been dealt with."""
+    samples: int = 0
+    """Good ones among them."""
+    quarantine_bytes: int = 0
+    """Length of the quarantine file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredPicture:
+    """A picture to be put into a shard, looked at already."""
+
+    data: bytes
+    format: str
+    width: int
+    height: int
+    exif_orientation: int
+    mode: str
+    hash: str
+
+    def placed(self, shard: str, offset: int) -> ImageRef:
+        """The same picture, known by its place."""
+        return ImageRef(
+            shard=shard,
+            offset=offset,
+            length=len(self.data),
+            format=self.format,
+            width=self.width,
+            height=self.height,
+            exif_orientation=self.exif_orientation,
+            mode=self.mode,
+            hash=self.hash,
+        )
+
+
+class ShardWriter:
+    """Fills one shard. It and its index appear under their names at :meth:`commit`, or never.
+
+    A member is named ``<number>.jpg`` or ``<number>.reference0.png``, ``<number>.txt`` holds the
+    first prompt and ``<number>.json`` all of them: for readers that know nothing of the index.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = f"{name}.tar"
+        self.records: list[Record] = []
+        self.size = 0
+        self._part = folder / f"{self.name}.part"
+        self._file = self._part.open("wb")
+
+    def add_picture(self, key: str, picture: StoredPicture, *, role: str = "") -> ImageRef:
+        """Append a picture and say where it lies."""
+        suffix = "jpg" if picture.format in ("JPEG", "MPO") else picture.format.lower()
+        member = ".".join(part for part in (key, role, suffix) if part)
+        return picture.placed(self.name, self._append(member, picture.data))
+
+    def add_record(self, key: str, record: Record) -> None:
+        """Append the texts of a sample whose pictures are in, and remember its row."""
+        self._append(f"{key}.txt", record.prompts[0].text.encode())
+        texts = record.model_dump(include={"sample_id", "task", "prompts", "reasoning"})
+        self._append(f"{key}.json", json.dumps(texts, ensure_ascii=False).encode())
+        self.records.append(record)
+
+    def commit(self, progress: Progress) -> None:
+        """Give the shard and then its index their names; only the index makes a shard count."""
+        # The end of a tar: two empty blocks, filled up to a whole record.
+        self._write(bytes(2 * BLOCKSIZE))
+        self._write(bytes(-self.size % RECORDSIZE))
+        _close_durably(self._file)
+        index = (self.folder / self.name).with_suffix(".parquet")
+        part = index.with_name(f"{index.name}.part")
+        table = to_table(self.records).replace_schema_metadata(
+            {PROGRESS_KEY: json.dumps(asdict(progress)).encode()}
+        )
+        with part.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+            file.flush()
+            os.fsync(file.fileno())
+        self._part.replace(self.folder / self.name)
+        part.replace(index)
+        sync_folder(self.folder)
+
+    def abandon(self) -> None:
+        """Leave nothing behind."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def _append(self, member: str, data: bytes) -> int:
+        """Write a member; returns where its data begin."""
+        header = TarInfo(member)
+        header.size = len(data)
+        self._write(header.tobuf(USTAR_FORMAT))
+        offset = self.size
+        self._write(data)
+        self._write(bytes(-len(data) % BLOCKSIZE))
+        return offset
+
+    def _write(self, data: bytes) -> None:
+        self._file.write(data)
+        self.size += len(data)
+
+
+def committed_indexes(folder: Path) -> list[Path]:
+    """The indexes of all finished shards, in order."""
+    return sorted(folder.glob("*.parquet"))
+
+
+def read_progress(index: Path) -> Progress:
+    """How far the import was when this index was written.
+
+    Raises:
+        DataError: The file is none of ours.
+    """
+    try:
+        metadata = pq.read_schema(index).metadata or {}
+        return Progress(**json.loads(metadata[PROGRESS_KEY]))
+    except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{index} is no index of a shard ({error}); delete it with its tar and import again"
+        ) from None
+
+
+def read_bytes(folder: Path, picture: ImageRef) -> bytes:
+    """The bytes of a picture: one seek, one read.
+
+    Raises:
+        ImageError: The shard ends before the picture does.
+        OSError: The shard cannot be read.
+    """
+    with (folder / picture.shard).open("rb", buffering=0) as file:
+        file.seek(picture.offset)
+        data = file.read(picture.length)
+        # A raw read may give less than asked for, for no reason but the kernel's.
+        while 0 < len(data) < picture.length:
+            more = file.read(picture.length - len(data))
+            if not more:
+                break
+            data += more
+    if len(data) != picture.length:
+        raise ImageError(
+            f"{folder / picture.shard} ends before the picture at byte {picture.offset} does; "
+            "copy it again, or import again"
+        )
+    return data
+
+
+def write_atomically(path: Path, chunks: Sequence[bytes]) -> None:
+    """A file that appears whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    file = part.open("wb")
+    for chunk in chunks:
+        file.write(chunk)
+    _close_durably(file)
+    part.replace(path)
+    sync_folder(path.parent)
+
+
+def _close_durably(file: BinaryIO) -> None:
+    """Close a file whose content is on the disk by then, not only on its way there."""
+    file.flush()
+    os.fsync(file.fileno())
+    file.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make new names survive a loss of power, where folders can be opened (not on Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

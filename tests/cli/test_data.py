@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from deepgen.cli.main import main
+from tests.data.sets import captioned_folder, edits
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with pictures, one of them bad, and edits."""
+    monkeypatch.chdir(tmp_path)
+    captioned_folder(tmp_path / "pictures", 4)
+    (tmp_path / "pictures" / "page.png").write_text("<html>")
+    (tmp_path / "pictures" / "page.txt").write_text("a page")
+    edits(tmp_path / "edits", 2)
+    return tmp_path
+
+
+def test_a_folder_is_imported_checked_counted_and_shown(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "folder", "pictures", "data", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "path": "data",
+        "rows": 5,
+        "samples": 4,
+        "tasks": {"t2i": 4},
+        "quarantined": {"not_an_image": 1},
+        "shards": 1,
+    }
+    assert main(["data", "check", "data"]) == 0
+    assert capsys.readouterr().out == "data: 4 samples, all as imported\n"
+    assert main(["data", "stats", "data", "--side", "64", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 4
+    assert main(["data", "preview", "data", "sheet.png"]) == 0
+    assert capsys.readouterr().out == "sheet.png\n"
+    assert Image.open("sheet.png").size[0] > 4 * 192
+
+
+def test_people_read_columns_and_where_the_reasons_are(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    shown = capsys.readouterr()
+    assert "  not_an_image  1\n" in shown.out
+    assert str(Path("data", "quarantine.jsonl")) in shown.err
+    assert main(["data", "stats", "data"]) == 0
+    assert "caption_short" in capsys.readouterr().out
+
+
+def test_a_table_of_edits_is_imported_under_a_name(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(folder / "edits" / "edits.jsonl")
+    assert main(["data", "import", "table", table, "data", "--name", "own"]) == 0
+    assert (folder / "data" / "own-000000.tar").exists()
+    assert main(["data", "check", "data"]) == 0
+
+
+def test_damage_is_listed_and_ends_with_exit_code_2(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    capsys.readouterr()
+    shard = folder / "data" / "pictures-000000.tar"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    assert main(["data", "check", "data", "--json"]) == 2
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
+    assert shown.err.startswith("error: 1 problems in data; ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["import", "folder", "absent", "data"], "there is no folder absent"),
+        (["import", "table", "absent.csv", "data"], "no table at absent.csv"),
+        (["import", "table", "pictures", "data"], "no table at pictures"),
+        (["import", "folder", "pictures", "pictures/data"], "lies inside of pictures"),
+        (["import", "folder", "pictures", "edits"], "not empty and no data set"),
+        (["import", "folder", "pictures", "pictures/000.txt"], "lies inside"),
+        (["import", "folder", "empty", "data"], "the source has no rows"),
+        (["import", "folder", "pictures", "data", "--name", "a/b"], "letters, digits"),
+        (["import", "folder", "pictures", "data", "--val-share", "1"], "val_share"),
+        (["import", "folder", "pictures", "data", "--val-share", "nan"], "val_share"),
+        (["import", "folder", "pictures", "data", "--min-side", "500"], "none of 5 rows"),
+        (["import", "folder", "pictures", "data", "--pictures", "edits"], "--pictures"),
+        (["import", "archive", "pictures", "data"], "archive"),
+        (["check", "pictures"], "is no data set"),
+        (["stats", "absent"], "is no data set"),
+        (["stats", "absent", "--side", "0"], "--side"),
+        (["preview", "absent", "sheet.png"], "is no data set"),
+        (["preview", "absent", "sheet.bmp"], ".webp"),
+        (["preview", "absent", "sheet.png", "--count", "0"], "--count"),
+        (["preview", "absent", "pictures/000.png"], "--overwrite"),
+        ([], "import"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (folder / "empty").mkdir()
+    assert main(["data", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("error: ")
+    assert shown.err.count("\n") == 1
+    assert message in shown.err

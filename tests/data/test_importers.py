@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from deepgen.data.importers import table as tables
+from deepgen.data.importers.folder import FolderSource, open_folder
+from deepgen.data.importers.source import BadRow, RawSample, read_row
+from deepgen.data.importers.table import TableSource
+from deepgen.errors import DataError
+from tests.data.sets import imported, picture
+
+ROWS = [
+    {"image_path": "a.png", "txt": "one,\ntwo"},
+    {"image_path": "b.png", "txt": "第三"},
+    {"image_path": "c.png", "txt": 'with "quotes" and {braces]'},
+]
+
+
+def as_csv(path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, ["image_path", "txt"])
+        writer.writeheader()
+        writer.writerows(ROWS)
+
+
+def as_lines(path: Path) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) for row in ROWS]
+    path.write_text("\n\n".join(lines), encoding="utf-8")
+
+
+WRITERS: dict[str, Callable[[Path], Any]] = {
+    "rows.jsonl": as_lines,
+    "lines.json": as_lines,
+    "array.json": lambda path: path.write_text(f"\ufeff \n{json.dumps(ROWS, indent=3)}\n"),
+    "rows.csv": as_csv,
+    "rows.parquet": lambda path: pq.write_table(pa.Table.from_pylist(ROWS), path),
+}
+
+
+def samples(source: TableSource | FolderSource) -> list[RawSample]:
+    rows = list(source.rows())
+    assert all(isinstance(row, RawSample) for row in rows), rows
+    return [row for row in rows if isinstance(row, RawSample)]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_all_kinds_of_tables_say_the_same(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name)
+    found = samples(TableSource(tmp_path / name))
+    assert [sample.target for sample in found] == ["a.png", "b.png", "c.png"]
+    assert [sample.prompts[0].text for sample in found] == [row["txt"] for row in ROWS]
+    assert [sample.native_id for sample in found] == ["000000", "000001", "000002"]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7, 64])
+def test_a_json_array_is_read_in_pieces_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(tables, "CHUNK", chunk)
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(ROWS, ensure_ascii=False), encoding="utf-8")
+    assert len(samples(TableSource(path))) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "references", "target", "text"),
+    [
+        ({"txt": "t", "image_path": "o", "image": ""}, (), "o", "t"),
+        ({"prompt": "t", "output": "o"}, (), "o", "t"),
+        ({"input_prompt": "t", "output_image": "o"}, (), "o", "t"),
+        ({"re_caption": "t", "image": "o", "caption": ""}, (), "o", "t"),
+        ({"text": "t", "file_name": "o"}, (), "o", "t"),
+        ({"instruction": "t", "input_image": "a", "output_image": "o"}, ("a",), "o", "t"),
+        ({"instruction": "t", "input_image": ["a", "b"], "output": "o"}, ("a", "b"), "o", "t"),
+        ({"instruction": "t", "input_images": '["a", "b"]', "output": "o"}, ("a", "b"), "o", "t"),
+        ({"text": "t", "refs": ["a"], "image_path": "o"}, ("a",), "o", "t"),
+        ({"text": "t", "input": "a", "output": "o"}, ("a",), "o", "t"),
+        ({"source_file_name": "a", "edited_file_name": "o", "prompt": "t"}, ("a",), "o", "t"),
+        ({"caption": "c", "instruction": "t", "input": "a", "output": "o"}, ("a",), "o", "t"),
+        ({"txt": "[a cat]", "image": {"bytes": b"x", "path": "o"}}, (), b"x", "[a cat]"),
+        ({"txt": "[1]", "image": {"bytes": None, "path": "o"}}, (), "o", "[1]"),
+    ],
+)
+def test_the_usual_names_of_columns_are_understood(
+    row: dict[str, Any], references: tuple[str, ...], target: str | bytes, text: str
+) -> None:
+    found = read_row(row, "0")
+    assert isinstance(found, RawSample), found
+    assert (found.references, found.target) == (references, target)
+    assert found.prompts[0].text == text
+    assert found.prompts[0].kind == ("instruction" if references else "caption_short")
+
+
+def test_several_prompts_keep_their_kinds_and_weights() -> None:
+    prompts = [
+        {"text": "short", "weight": 3},
+        {"text": "long", "kind": "caption_long", "lang": "en"},
+        "plain",
+    ]
+    found = read_row({"image": "a.png", "prompts": prompts, "lang": "de", "id": 7}, "0")
+    assert isinstance(found, RawSample)
+    assert found.native_id == "7"
+    assert [each.weight for each in found.prompts] == [3.0, 1.0, 1.0]
+    assert [each.kind for each in found.prompts] == [
+        "caption_short", "caption_long", "caption_short"
+    ]  # fmt: skip
+    assert [each.lang for each in found.prompts] == ["de", "en", "de"]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"txt": "t"}, "missing"),
+        ({"image": "a.png"}, "empty_prompt"),
+        ({"image": "a.png", "txt": "  "}, "empty_prompt"),
+        ({"image": "a.png", "txt": 5}, "empty_prompt"),
+        ({"image": 5, "txt": "t"}, "missing"),
+        ({"image": "C:\\a.png", "txt": "t"}, "path"),
+        ({"image": "\\\\host\\a.png", "txt": "t"}, "path"),
+        ({"image": "a\0.png", "txt": "t"}, "path"),
+        ({"image": "a.png", "prompts": [{"text": "t", "weight": float("nan")}]}, "weight"),
+        ({"image": "a.png", "prompts": [{"text": "t", "weight": 0}]}, "weight"),
+        ({"image": "a.png", "prompts": [{"text": "t", "kind": "poem"}]}, "kind"),
+        ({"image": "a.png", "prompts": [{"kind": "caption_long"}]}, "empty_prompt"),
+    ],
+)
+def test_rows_that_say_nothing_usable_have_a_reason(row: dict[str, Any], reason: str) -> None:
+    found = read_row(row, "0")
+    assert isinstance(found, BadRow)
+    assert found.reason == reason
+
+
+def test_bad_lines_do_not_stop_the_good_ones(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    good = json.dumps(ROWS[0])
+    path.write_text(f'{good}\n{{"broken\n["no object"]\n{good}\n')
+    rows = list(TableSource(path).rows())
+    assert [isinstance(row, RawSample) for row in rows] == [True, False, False, True]
+    path = tmp_path / "rows.csv"
+    path.write_text("txt,image_path\nt,a.png\nonly one\na,b,c\nt,b.png\n")
+    rows = list(TableSource(path).rows())
+    assert [isinstance(row, RawSample) for row in rows] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b'[{"txt": "t"}', "damaged"),
+        ("b.json", b'[{"txt": "t"}, nonsense]', "damaged"),
+        ("c.jsonl", b'{"txt": "\xff\xfe"}', "not UTF-8"),
+        ("d.parquet", b"PAR1 no more", "damaged"),
+    ],
+)
+def test_a_table_that_cannot_be_read_on_is_named(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} is {message}"):
+        list(TableSource(tmp_path / name).rows())
+
+
+def test_an_annotation_file_beside_the_picture_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"caption": "from the annotation"}')
+    rows = [
+        {"image": "a.png", "annotation": "a.json"},
+        {"image": "a.png", "annotation": "absent.json"},
+        {"image": "a.png", "annotation": "../a.json"},
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    first, second, third = TableSource(tmp_path / "rows.json").rows()
+    assert isinstance(first, RawSample)
+    assert first.prompts[0].text == "from the annotation"
+    assert [each.reason for each in (second, third) if isinstance(each, BadRow)] == [
+        "missing", "path"
+    ]  # fmt: skip
+
+
+def test_a_folder_is_walked_in_the_order_of_its_paths(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a.jpg", "b/1.webp", ".hidden/x.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        (tmp_path / name).with_suffix(".txt").write_text(f"text of {name}\n")
+    found = samples(FolderSource(tmp_path))
+    assert [sample.native_id for sample in found] == ["a.jpg", "b/1.webp", "b/2.png"]
+    assert found[1].prompts[0].text == "text of b/1.webp"
+
+
+def test_a_json_beside_a_picture_may_say_more_but_names_no_other_picture(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    row = {"caption": "short", "render_text": ["Open"], "image": "/etc/passwd", "id": "x"}
+    (tmp_path / "a.json").write_text(json.dumps(row))
+    (sample,) = samples(FolderSource(tmp_path))
+    assert (sample.target, sample.native_id) == ("a.png", "a.png")
+    assert sample.render_text == ("Open",)
+
+
+def test_a_metadata_table_in_a_folder_describes_it(tmp_path: Path) -> None:
+    picture(tmp_path / "source" / "a.png", 1)
+    picture(tmp_path / "source" / "b.png", 2)
+    (tmp_path / "source" / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "text": "described"}\n'
+    )
+    assert isinstance(open_folder(tmp_path / "source"), TableSource)
+    data = imported(tmp_path / "source", tmp_path / "data")
+    assert [prompt.text for prompt in data.record(0).prompts] == ["described"]
+    assert len(data) == 1
+
+
+def test_pictures_inside_of_a_parquet_table_are_taken_from_it(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 1)
+    content = (tmp_path / "a.png").read_bytes()
+    rows = [{"image": {"bytes": content, "path": "a.png"}, "text": "inside"}]
+    (tmp_path / "tables").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "tables" / "rows.parquet")
+    data = imported(tmp_path / "tables" / "rows.parquet", tmp_path / "data")
+    assert data.read(data.record(0).target) == content
+
+
+def test_a_table_may_name_pictures_that_lie_elsewhere(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(ROWS[0]))
+    assert TableSource(path, tmp_path / "elsewhere").root == tmp_path / "elsewhere"
+    assert TableSource(path).root == tmp_path
+    with pytest.raises(DataError, match="no table at"):
+        TableSource(tmp_path / "absent.csv")
+    (tmp_path / "rows.xml").touch()
+    with pytest.raises(DataError, match="must end in"):
+        TableSource(tmp_path / "rows.xml")

@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from deepgen.config.sizes import fix_pixels
+from deepgen.data import loader as loading
+from deepgen.data.collate import MicroBatch, draw_text
+from deepgen.data.dataset import DataSet
+from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.order import Visit
+from deepgen.data.records import PromptVariant
+from deepgen.data.transforms import decode_at
+from deepgen.errors import DataError
+from deepgen.images import to_pixels
+from tests.data.sets import captioned_folder, edits, imported, picture, table
+
+BOTH = {
+    "t2i": TaskPlan(microbatch_size=2, microbatches=3),
+    "edit": TaskPlan(microbatch_size=2, microbatches=2),
+}
+
+
+def options(**changes: object) -> LoaderOptions:
+    return replace(
+        LoaderOptions(tasks={"t2i": BOTH["t2i"]}, seed=1, side=64, workers=2),
+        **changes,  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> DataSet:
+    return imported(captioned_folder(tmp_path / "source", 20), tmp_path / "data")
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> DataSet:
+    """Twelve drawings and nine edits in one table."""
+    source = tmp_path / "source"
+    edits(source, 9)
+    rows = (source / "edits.jsonl").read_text()
+    captioned_folder(source, 12)
+    path = table(
+        source / "all.jsonl",
+        [{"image_path": f"{number:03d}.png", "txt": f"text {number}"} for number in range(12)],
+    )
+    path.write_text(path.read_text() + rows)
+    return imported(path, tmp_path / "data")
+
+
+def same(first: list[MicroBatch], second: list[MicroBatch]) -> bool:
+    """Whether two lists of micro-batches hold the same samples, texts and pixels."""
+    return len(first) == len(second) and all(
+        mine.sample_ids == other.sample_ids
+        and [each.text for each in mine.prompts] == [each.text for each in other.prompts]
+        and all(map(torch.equal, mine.targets, other.targets))
+        for mine, other in zip(first, second, strict=True)
+    )
+
+
+def test_a_target_is_the_picture_resized_whole_to_its_bucket(drawings: DataSet) -> None:
+    loader = Loader(drawings, options())
+    for batch in loader.batches(0):
+        for example in batch.examples:
+            source = drawings.folder.parent / "source" / example.record.sample_id.split("/")[1]
+            image = Image.open(source)
+            height, width = fix_pixels(image.height, image.width, 64)
+            expected = to_pixels(image.resize((width, height), Image.Resampling.BICUBIC))
+            assert torch.equal(example.target, expected)
+
+
+def test_every_reference_of_an_edit_is_used_in_its_own_size(both: DataSet) -> None:
+    loader = Loader(both, options(tasks=BOTH))
+    found = [e for step in range(9) for batch in loader.batches(step) for e in batch.examples]
+    counts = Counter(len(e.prompt.references) for e in found if e.record.task == "edit")
+    assert counts[1] > 0
+    assert counts[2] > 0
+    for example in found:
+        for pixels, own in zip(example.prompt.references, example.record.references, strict=True):
+            assert pixels.shape[1:] == fix_pixels(own.height, own.width, 64)
+
+
+def test_edits_come_before_drawings_and_each_counts_its_own_samples(both: DataSet) -> None:
+    batches = Loader(both, options(tasks=BOTH)).batches(5)
+    assert [batch.task for batch in batches] == ["edit"] * 2 + ["t2i"] * 3
+    assert [batch.update_samples for batch in batches] == [4] * 2 + [6] * 3
+
+
+def test_workers_prefetch_and_where_one_starts_change_nothing(drawings: DataSet) -> None:
+    plain = Loader(drawings, options(workers=1, prefetch=0))
+    ahead = Loader(drawings, options(workers=4, prefetch=3))
+    stream = ahead.stream(first_step=2)
+    for step in range(2, 8):
+        assert same(plain.batches(step), next(stream))
+    stream.close()
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ranks_together_see_what_one_process_sees(both: DataSet, world_size: int) -> None:
+    alone = Loader(both, options(tasks=BOTH)).batches(3)
+    shared = [
+        Loader(both, options(tasks=BOTH)).batches(3, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    mine = sorted(tuple(batch.sample_ids) for batches in shared for batch in batches)
+    assert mine == sorted(tuple(batch.sample_ids) for batch in alone)
+
+
+def test_an_epoch_shows_every_sample_once(drawings: DataSet) -> None:
+    plan = {"t2i": TaskPlan(microbatch_size=2, microbatches=2)}
+    loader = Loader(drawings, options(tasks=plan))
+    for epoch in range(2):
+        seen = [
+            name
+            for step in range(5 * epoch, 5 * epoch + 5)
+            for batch in loader.batches(step)
+            for name in batch.sample_ids
+        ]
+        assert len(set(seen)) == len(seen) == 20
+
+
+def test_uniform_batches_know_that_they_are(drawings: DataSet) -> None:
+    batches = [batch for step in range(6) for batch in Loader(drawings, options()).batches(step)]
+    for batch in batches:
+        assert batch.is_uniform == (len({target.shape for target in batch.targets}) == 1)
+    assert sum(batch.is_uniform for batch in batches) > len(batches) / 2
+
+
+def test_captions_are_dropped_as_often_as_asked_and_instructions_never(both: DataSet) -> None:
+    visits = [Visit(row=0, epoch=epoch) for epoch in range(2000)]
+    texts = [draw_text(both.record(0), each, seed=1, caption_drop=0.1) for each in visits]
+    assert 0.08 < texts.count("") / 2000 < 0.12
+    edit = both.record(int(both.rows(task="edit")[0]))
+    assert "" not in {draw_text(edit, each, seed=1, caption_drop=1.0) for each in visits}
+
+
+def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
+    record = drawings.record(0)
+    variants = [
+        PromptVariant(text=text, kind="caption_short", weight=weight)
+        for text, weight in (("a", 1.0), ("b", 3.0), ("c", 4.0))
+    ]
+    record = record.model_copy(update={"prompts": variants})
+    drawn = Counter(
+        draw_text(record, Visit(row=0, epoch=epoch), seed=1, caption_drop=0.0)
+        for epoch in range(4000)
+    )
+    for text, share in (("a", 1 / 8), ("b", 3 / 8), ("c", 4 / 8)):
+        assert abs(drawn[text] / 4000 - share) < 0.03
+
+
+def damage(data: DataSet, row: int) -> str:
+    """Flip one byte of a target; returns the sample's id."""
+    record = data.record(row)
+    shard = data.folder / record.target.shard
+    content = bytearray(shard.read_bytes())
+    content[record.target.offset + record.target.length // 2] ^= 0xFF
+    shard.write_bytes(content)
+    return record.sample_id
+
+
+def test_a_damaged_sample_is_replaced_by_one_of_its_size_and_noted(drawings: DataSet) -> None:
+    whole = Loader(drawings, options())
+    before = {step: whole.batches(step) for step in range(4)}
+    lost = damage(drawings, before[1][0].examples[0].visit.row)
+    first, second = Loader(drawings, options(workers=1)), Loader(drawings, options(workers=4))
+    for step in range(4):
+        assert same(first.batches(step), second.batches(step))
+        for mine, then in zip(first.batches(step), before[step], strict=True):
+            assert [t.shape for t in mine.targets] == [t.shape for t in then.targets]
+    assert first.journal == second.journal
+    assert {each.sample_id for each in first.journal} == {lost}
+    assert "has changed since its import" in first.journal[0].message
+
+
+def test_a_journal_keeps_its_substitutes_when_the_file_is_mended(drawings: DataSet) -> None:
+    shard = drawings.folder / "mine-000000.tar"
+    healthy = shard.read_bytes()
+    step, batch = 1, Loader(drawings, options()).batches(1)
+    damage(drawings, batch[0].examples[0].visit.row)
+    broken = Loader(drawings, options())
+    replaced = broken.batches(step)
+    shard.write_bytes(healthy)
+    assert same(Loader(drawings, options(), journal=broken.journal).batches(step), replaced)
+    assert same(Loader(drawings, options()).batches(step), batch)
+
+
+def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
+    drawings: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(loading.time, "sleep", pauses.append)
+    (drawings.folder / "mine-000000.tar").unlink()
+    with pytest.raises(DataError, match=r"mine-000000\.tar cannot be read"):
+        Loader(drawings, options(workers=1)).batches(0)
+    assert pauses[:2] == [0.2, 0.8]
+
+
+def test_nothing_readable_left_of_a_size_stops_the_run(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    picture(source / "a.png", 0)
+    (source / "a.txt").write_text("alone")
+    data = imported(source, tmp_path / "data")
+    damage(data, 0)
+    with pytest.raises(DataError, match="no other sample of its size"):
+        Loader(data, options()).batches(0)
+
+
+def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) -> None:
+    with pytest.raises(DataError, match="no train samples of task edit"):
+        Loader(drawings, options(tasks=BOTH))
+    with pytest.raises(DataError, match="no val samples"):
+        Loader(drawings, options(split="val"))
+
+
+def test_buckets_are_the_exact_sizes_of_target_and_references(both: DataSet) -> None:
+    keys, numbers = both.bucket_keys(64)
+    for row in range(len(both)):
+        record = both.record(row)
+        sizes = [fix_pixels(each.height, each.width, 64) for each in record.pictures]
+        assert keys[numbers[row]] == (sizes[0], tuple(sizes[1:]))
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_picture_already_of_its_size_is_untouched() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    found = decode_at(buffer.getvalue(), (64, 96))
+    assert torch.equal(found, to_pixels(Image.fromarray(pixels)))
