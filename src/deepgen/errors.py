@@ -1,8 +1,8 @@
 """The few exceptions that deepgen raises on purpose.
 
-Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the three things a
-caller may want to tell apart: a model that cannot be loaded, a data set that cannot be used, and a
-picture that cannot be read.
+Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the things a caller
+may want to tell apart: a model that cannot be loaded, a data set that cannot be used, a picture
+that cannot be read, and a training run that cannot go on.
 """
 
 from __future__ import annotations
@@ -31,3 +31,7 @@ class ImageError(DeepGenError, ValueError):
     def __init__(self, message: str, *, reason: Unreadable = "damaged") -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class TrainingError(DeepGenError):
+    """A training run that cannot go on; what was saved before is whole."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,6 +11,18 @@ from diffusers import AutoencoderKL
 from torch import Generator, Tensor, nn
 
 from deepgen.types import Latents, Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What the autoencoder holds possible for one picture, after shift and scale."""
+
+    mean: Latents
+    std: Latents
+
+    def sample(self, noise: Latents) -> Latents:
+        """Latents that standard normal noise picks out: ``mean + std * noise``, in float32."""
+        return self.mean.float() + self.std.float() * noise
 
 
 class LatentCodec(nn.Module):
@@ -47,6 +60,16 @@ class LatentCodec(nn.Module):
             return (mean - self.shift) * self.scale
 
         return _by_size(pixels, encode_batch)
+
+    def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
+        """What latents pictures in [-1, 1] may have, in float32; training draws from it."""
+
+        def encode_batch(batch: Tensor) -> Tensor:
+            posterior = self.autoencoder.encode(batch.to(self.dtype)).latent_dist
+            mean = (posterior.mean.float() - self.shift) * self.scale
+            return torch.stack([mean, posterior.std.float() * self.scale], dim=1)
+
+        return [Posterior(mean, std) for mean, std in _by_size(pixels, encode_batch)]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
         """Pixels around [-1, 1] (not clamped), in float32."""

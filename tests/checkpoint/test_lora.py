@@ -1,17 +1,22 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from diffusers import SD3Transformer2DModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration
 
 from deepgen.checkpoint.folder import load_folder
-from deepgen.checkpoint.lora import merge_lora
+from deepgen.checkpoint.lora import merge_lora, save_dit_lora, save_vlm_lora
+from deepgen.config import train
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
+from deepgen.nn.lora import add_lora, fold_lora, lora_weights
 from tests.shared import golden
 
 LAYER = "transformer_blocks.0.attn.to_q"
@@ -93,3 +98,77 @@ def test_what_is_no_adapter_for_this_model_changes_nothing(model: DeepGen, tmp_p
         merge_lora(model, tmp_path)
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def adapt(module: torch.nn.Module) -> None:
+    """Adapters that change something."""
+    add_lora(module, train.LoraConfig(rank=2, alpha=6.0), seed=0)
+    module.eval()
+    rng = torch.Generator().manual_seed(1)
+    for value in lora_weights(module).values():
+        value.data = 0.3 * torch.randn(value.shape, generator=rng)
+
+
+def test_saved_adapters_of_the_vlm_do_in_stock_transformers_what_they_do_here(
+    tmp_path: Path,
+) -> None:
+    # Stock transformers keeps exact rotary frequencies.
+    vlm = load_folder(golden("model"), rope_precision="fp32").conditioner.vlm
+    adapt(vlm.language_model)
+    save_vlm_lora(vlm, tmp_path / "adapter")
+    stock = Qwen2_5_VLForConditionalGeneration.from_pretrained(golden("model/vlm"))
+    peft = PeftModel.from_pretrained(stock, tmp_path / "adapter").eval()
+    assert peft.active_peft_config.lora_dropout == 0.05
+    ids = torch.tensor([[5, 70, 3]])
+    states = peft(ids, output_hidden_states=True).hidden_states
+    embedded = vlm.language_model.embed_tokens(ids)
+    mine = vlm._read(embedded, torch.arange(3).expand(3, 1, -1))
+    torch.testing.assert_close(
+        mine, torch.cat([states[tap] for tap in vlm.taps], dim=-1), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_saved_adapters_of_the_dit_are_read_by_diffusers(model: DeepGen, tmp_path: Path) -> None:
+    adapt(model.dit)
+    save_dit_lora(model.dit, tmp_path / "adapter")
+    stock = SD3Transformer2DModel.from_pretrained(golden("model/transformer"))
+    stock.load_lora_adapter(tmp_path / "adapter", prefix="transformer", use_safetensors=True)
+    tokens = torch.randn(1, 5, 32)
+    for name in (LAYER, "transformer_blocks.2.ff.net.2", "norm_out.linear"):
+        mine: Any = model.dit.get_submodule(name)
+        theirs: Any = stock.get_submodule(name)
+        inputs = tokens if name != "transformer_blocks.2.ff.net.2" else torch.randn(1, 5, 128)
+        torch.testing.assert_close(
+            mine.lora_B["default"](mine.lora_A["default"](inputs)) * mine.scaling["default"],
+            theirs.lora_B["default_0"](theirs.lora_A["default_0"](inputs))
+            * theirs.scaling["default_0"],
+        )
+
+
+@pytest.mark.parametrize("part", ["vlm", "dit"])
+def test_an_adapter_merged_on_loading_equals_one_folded_in_place(
+    model: DeepGen, tmp_path: Path, part: str
+) -> None:
+    if part == "vlm":
+        adapt(model.conditioner.vlm.language_model)
+        save_vlm_lora(model.conditioner.vlm, tmp_path / "adapter")
+    else:
+        adapt(model.dit)
+        save_dit_lora(model.dit, tmp_path / "adapter")
+    fresh = load_folder(golden("model"), dtype=torch.float32, device="cpu")
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    merge_lora(fresh, tmp_path / "adapter")
+    fold_lora(model)
+    merged, folded = fresh.state_dict(), model.state_dict()
+    assert merged.keys() == folded.keys()
+    for name, value in merged.items():
+        torch.testing.assert_close(value, folded[name], rtol=1e-5, atol=1e-6)
+    moved = sum(not torch.equal(value, before[name]) for name, value in merged.items())
+    linear = [each for each in fresh.dit.modules() if isinstance(each, torch.nn.Linear)]
+    assert moved == (35 * 7 + 1 if part == "vlm" else len(linear))
+
+
+def test_a_model_without_adapters_has_none_to_save(model: DeepGen, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no adapters"):
+        save_vlm_lora(model.conditioner.vlm, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()

@@ -28,7 +28,8 @@ def test_batches_are_a_function_of_the_step(tmp_path: Path) -> None:
     cache.save(tmp_path / "cache.pt")
     again = LatentCache.load(tmp_path / "cache.pt")
     first, second = cache.batch(7, 10), again.batch(7, 10)
-    assert torch.equal(first.latents, second.latents)
+    for mine, other in zip(first.latents, second.latents, strict=True):
+        assert torch.equal(mine, other)
     assert [each.text for each in first.prompts] == [each.text for each in second.prompts]
     assert [len(each.references) for each in first.prompts] == [0] * 6 + [1] * 4
     assert [len(own) for own in first.reference_latents] == [0] * 6 + [1] * 4

@@ -1,82 +1,298 @@
 import json
+import resource
+import signal
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from deepgen.errors import CheckpointError
-from deepgen.train.optim import MatrixOptimizer, warmup_cosine
+from deepgen.errors import CheckpointError, TrainingError
+from deepgen.train.checkpoints import Checkpoints
+from deepgen.train.ema import Ema
+from deepgen.train.objective import Loss
+from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
 from deepgen.train.trainer import Trainer
 
+STEPS = 12
+Run = Trainer[nn.Sequential, Tensor]
 
-def model() -> nn.Sequential:
+
+def model(width: int = 8) -> nn.Sequential:
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(8 * 4, 2))
+    layers = nn.Sequential(
+        nn.Conv2d(3, width, 3),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+        nn.Linear(width * 4, 2),
+        nn.Linear(2, 2),
+    )
+    layers[-1].requires_grad_(False)
     # Convolutions train in this layout, in which a kernel's flat patch is a copy, not a view.
-    return layers.to(memory_format=torch.channels_last)
+    kernel = layers.get_parameter("0.weight")
+    kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
+    return layers
 
 
-def batches(step: int) -> Tensor:
-    return torch.randn(4, 3, 4, 4, generator=torch.Generator().manual_seed(step))
+def batches(step: int) -> list[Tensor]:
+    rng = torch.Generator().manual_seed(step)
+    return [torch.randn(2, 3, 4, 4, generator=rng) for _ in range(2)]
 
 
-def noisy_square(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-    target = torch.randn(4, 2, generator=generator)
-    return {"loss": (layers(batch) - target).square().mean()}
+def noisy_square(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
+    target = torch.randn(len(batch), 2, generator=generator)
+    samples = (layers(batch) - target).square().mean(dim=1)
+    total = samples.sum() / 4
+    names = [f"sample {value:.3f}" for value in batch[:, 0, 0, 0].tolist()]
+    return Loss(total=total, parts={"loss": total.detach()}, samples=samples.detach(), names=names)
 
 
-def trainer(steps: int = 12) -> Trainer[nn.Sequential, Tensor]:
-    layers = model()
-    optimizer = MatrixOptimizer(layers.named_parameters(), lr=1e-2)
-    return Trainer(layers, noisy_square, batches, optimizer, steps=steps, warmup=3)
+def trainer(layers: nn.Sequential | None = None, *, muon: bool = False, **options: Any) -> Run:
+    layers = layers or model()
+    named = list(layers.named_parameters())
+    steps = options.setdefault("steps", STEPS)
+    return Trainer(
+        layers,
+        options.pop("objective", noisy_square),
+        options.pop("batches", batches),
+        MatrixOptimizer(named, lr=1e-2) if muon else AdamW(named, lr=1e-2),
+        schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
+        ema=Ema({name: value for name, value in named if value.requires_grad}),
+        **options,
+    )
 
 
-def weights(run: Trainer[nn.Sequential, Tensor]) -> list[Tensor]:
-    return [*run.model.state_dict().values(), *run.ema.model.state_dict().values()]
+def everything(run: Run) -> dict[str, Tensor]:
+    assert run.ema is not None
+    optimizer = {f"optimizer.{name}": value for name, value in run.optimizer.tensors().items()}
+    return {**run.model.state_dict(), **run.ema.average, **optimizer}
 
 
+def assert_same(one: Run, other: Run) -> None:
+    mine, expected = everything(one), everything(other)
+    assert mine.keys() == expected.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize("muon", [False, True])
 @pytest.mark.parametrize("cut", [1, 5, 11])
-def test_a_run_that_was_cut_ends_with_the_same_weights(tmp_path: Path, cut: int) -> None:
-    unbroken = trainer()
-    unbroken.run(tmp_path / "unbroken")
-    first = trainer()
+def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, muon: bool) -> None:
+    unbroken = trainer(muon=muon)
+    unbroken.run(tmp_path / "unbroken", log_every=2)
+    first = trainer(muon=muon)
     for _ in range(cut):
         first.step()
-    first.save(tmp_path / "checkpoint.pt")
-    second = trainer()
-    second.run(tmp_path)
-    assert second.done == 12
-    for mine, expected in zip(weights(second), weights(unbroken), strict=True):
-        assert torch.equal(mine, expected)
+    first.save(Checkpoints(tmp_path / "cut" / "checkpoints"))
+    torch.rand(3)
+    second = trainer(muon=muon)
+    second.run(tmp_path / "cut")
+    assert second.done == STEPS
+    assert_same(second, unbroken)
+
+
+def test_only_what_is_trained_is_stored(tmp_path: Path) -> None:
+    path = trainer().save(Checkpoints(tmp_path))
+    stored = Checkpoints(tmp_path).newest()
+    assert stored is not None
+    assert stored.tensors("model").keys() == {"0.weight", "0.bias", "3.weight", "3.bias"}
+    assert {each.suffix for each in path.iterdir()} == {".json", ".safetensors"}
+
+
+def test_an_update_is_that_of_one_batch_of_all_its_samples() -> None:
+    def whole(step: int) -> list[Tensor]:
+        return [torch.cat(batches(step))]
+
+    def square(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
+        total = layers.eval()(batch).square().mean(dim=1).sum() / 4
+        return Loss(total=total, parts={"loss": total.detach()})
+
+    one, two = trainer(objective=square), trainer(objective=square, batches=whole)
+    for _ in range(3):
+        mine, expected = one.step(), two.step()
+        assert mine["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert mine["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-5)
+
+
+def test_gradients_are_clipped_to_the_norm() -> None:
+    seen = []
+    run = trainer(max_grad_norm=1e-3)
+    step = run.optimizer.step
+
+    def record(lr: float) -> None:
+        gradients = [value.grad for value in run.trained.values()]
+        seen.append(torch.stack([each.norm() for each in gradients if each is not None]).norm())
+        step(lr)
+
+    run.optimizer.step = record  # type: ignore[method-assign]
+    assert run.step()["grad_norm"] > 1e-2
+    assert seen[0].item() == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_training_lowers_the_loss() -> None:
-    layers = model()
-    optimizer = MatrixOptimizer(layers.named_parameters(), lr=3e-2)
+    def square(module: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
+        total = (module.eval()(batch) - 1).square().mean() / 2
+        return Loss(total=total, parts={"loss": total.detach()})
 
-    def square(module: nn.Module, batch: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"loss": (module(batch) - 1).square().mean()}
-
-    run = Trainer(layers, square, lambda step: batches(0), optimizer, steps=60, warmup=5)
-    losses = [run.step()["loss"] for _ in range(60)]
+    run = trainer(objective=square, batches=lambda step: batches(0), steps=150)
+    losses = [run.step()["loss"] for _ in range(150)]
     assert losses[-1] < 0.1 * losses[0]
 
 
-def test_a_checkpoint_of_a_run_of_another_length_is_refused(tmp_path: Path) -> None:
-    trainer(12).save(tmp_path / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="12 steps, this one has 20"):
-        trainer(20).load(tmp_path / "checkpoint.pt")
+def poisoned(steps: Sequence[int]) -> Any:
+    """Batches whose second micro-batch has a bad sample at these steps."""
+
+    def make(step: int) -> list[Tensor]:
+        first, second = batches(step)
+        if step in steps:
+            second[1, 0, 0, 0] = torch.nan
+        return [first, second]
+
+    return make
 
 
-def test_metrics_are_written_as_the_run_goes(tmp_path: Path) -> None:
-    trainer().run(tmp_path, log_every=4)
+def test_an_update_without_a_finite_loss_changes_nothing_and_is_counted() -> None:
+    run = trainer(batches=poisoned([1]))
+    run.step()
+    before = {name: value.clone() for name, value in everything(run).items()}
+    with pytest.warns(UserWarning, match="step 2 had no finite .* 'sample nan'; it was left out"):
+        report = run.step()
+    assert report == {"skipped": 1}
+    assert run.skipped == 1
+    for name, value in everything(run).items():
+        assert torch.equal(value, before[name])
+    assert run.step()["skipped"] == 0
+    assert run.done == 3
+
+
+@pytest.mark.filterwarnings("ignore:step")
+def test_three_such_updates_in_a_row_end_the_run_and_name_the_samples(tmp_path: Path) -> None:
+    run = trainer(batches=poisoned([2, 5, 6, 7]))
+    with pytest.raises(
+        TrainingError, match=r"up to 8 .* samples: sample nan, sample nan, sample nan"
+    ):
+        run.run(tmp_path, save_every=1)
+    assert run.skipped == 4
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [4, 8, 12]
-    assert all(line["loss"] > 0 and line["grad_norm"] > 0 for line in lines)
+    assert [line["step"] for line in lines if "skipped_samples" in line] == [3, 6, 7]
+    # Taken up again, it still knows of the two before the last checkpoint.
+    again = trainer(batches=poisoned([7]))
+    with pytest.raises(TrainingError, match="up to 8"):
+        again.run(tmp_path)
 
 
-def test_the_learning_rate_rises_then_falls() -> None:
-    shares = [warmup_cosine(step, steps=100, warmup=10) for step in range(100)]
-    assert shares[0] < shares[5] < shares[10]
-    assert shares[10] > shares[50] > shares[99] > 0
+def test_a_gradient_that_is_not_finite_counts_too() -> None:
+    def steep(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
+        values = layers(batch).flatten()
+        total = (values * 0).sqrt().sum()
+        return Loss(total=total, parts={}, samples=torch.zeros(2), names=["a", "b"])
+
+    with pytest.warns(UserWarning, match="samples: 'a', 'a', 'b', 'b'"):
+        assert trainer(objective=steep).step() == {"skipped": 1}
+
+
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
+    trainer().run(tmp_path, save_every=STEPS)
+    other = trainer(model(width=9))
+    with pytest.raises(CheckpointError, match=r"another model .* differs in '0.bias'") as caught:
+        other.run(tmp_path)
+    assert "\n" not in str(caught.value)
+    frozen = model()
+    frozen.get_parameter("4.weight").data += 1
+    with pytest.raises(CheckpointError, match="other frozen weights"):
+        trainer(frozen).run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"steps": 20}, "steps 12, this one has 20"),
+        ({"identity": {"data": "cats"}}, "data None, this one has cats"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(
+    tmp_path: Path, options: dict[str, Any], expected: str
+) -> None:
+    trainer().run(tmp_path, save_every=STEPS)
+    other = trainer(**options)
+    before = {name: value.clone() for name, value in everything(other).items()}
+    with pytest.raises(CheckpointError, match=expected):
+        other.run(tmp_path)
+    for name, value in everything(other).items():
+        assert torch.equal(value, before[name])
+
+
+def test_metrics_of_a_cut_run_are_those_of_the_unbroken_one(tmp_path: Path) -> None:
+    trainer().run(tmp_path / "unbroken", log_every=4)
+    cut = trainer(batches=lambda step: batches(step) if step < 10 else exit())
+    with pytest.raises(SystemExit):
+        cut.run(tmp_path / "cut", log_every=4, save_every=3)
+    log = tmp_path / "cut" / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step": 10, "lo')
+    trainer().run(tmp_path / "cut", log_every=4, save_every=3)
+    mine, expected = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("cut", "unbroken")
+    )
+    for line in mine + expected:
+        assert line.pop("steps_per_second") > 0
+    assert [line["step"] for line in mine] == [4, 8, 12]
+    assert mine == expected
+
+
+def test_the_average_is_shown_and_the_weights_come_back(tmp_path: Path) -> None:
+    run = trainer()
+    seen = []
+
+    def watch(shown: nn.Module, step: int) -> None:
+        assert run.ema is not None
+        seen.append((step, shown.training))
+        assert torch.equal(shown.get_parameter("3.weight"), run.ema.average["3.weight"])
+
+    run.run(tmp_path, save_every=6, watch=watch)
+    assert seen == [(6, False), (12, False)]
+    assert run.ema is not None
+    assert not torch.equal(run.model.get_parameter("3.weight"), run.ema.average["3.weight"])
+    assert run.model.training
+
+
+def test_a_full_disc_costs_one_checkpoint_and_no_other(tmp_path: Path) -> None:
+    big = trainer(model(width=2048))
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    calls = []
+
+    def fill(step: int) -> list[Tensor]:
+        # From step 5 on no file may be as large as the weights are.
+        size = 2**16 if 5 <= step < 9 else limit[0]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+        calls.append(step)
+        return batches(step)
+
+    big.batches = fill
+    try:
+        with pytest.warns(
+            UserWarning, match="step_00000008 cannot be written: .*large.*tries again"
+        ):
+            big.run(tmp_path, save_every=4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert calls == list(range(STEPS))
+    kept = sorted(each.name for each in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step_00000004", "step_00000012"]
+    newest = Checkpoints(tmp_path / "checkpoints").newest()
+    assert newest is not None
+    assert newest.step == STEPS
+
+
+def test_a_run_that_can_never_save_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
+    with (
+        pytest.warns(UserWarning, match="training goes on"),
+        pytest.raises(TrainingError, match="100 are free; the run ends at step 6"),
+    ):
+        trainer().run(tmp_path, save_every=2)

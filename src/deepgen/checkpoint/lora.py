@@ -1,30 +1,41 @@
-"""LoRA adapters, merged into the weights they were trained for (Hu et al., arXiv 2106.09685).
+"""LoRA adapters: saved, and merged into the weights they were trained for (arXiv 2106.09685).
 
-Read are the two layouts that people have: diffusers' (``pytorch_lora_weights.safetensors``, keys
-``transformer.*.lora_A.weight``) and peft's (``adapter_model.safetensors`` beside
-``adapter_config.json``, keys ``base_model.model.*.lora_A.weight``).
+Read and written are the two layouts that people have: diffusers'
+(``pytorch_lora_weights.safetensors``, keys ``transformer.*.lora_A.weight``) and peft's
+(``adapter_model.safetensors`` beside ``adapter_config.json``, keys
+``base_model.model.*.lora_A.weight``).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import peft
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.headers import read_header
 from deepgen.checkpoint.weights import read_tensors
+from deepgen.checkpoint.writing import appearing_whole
+from deepgen.conditioning.vlm import VisionLanguageModel, module_key
+from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
+from deepgen.nn.lora import ADAPTER, lora_layers, lora_weights
 
-FILE_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
+DIFFUSERS_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
+FILE_NAMES = (DIFFUSERS_FILE, PEFT_FILE)
 WRAPPERS = ("base_model.model.", "module.", "_orig_mod.")
-DOWN, UP, ALPHA = ".lora_A.weight", ".lora_B.weight", ".alpha"
+LINEAR = (".lora_A.weight", ".lora_B.weight")
+EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
+ALPHA = ".alpha"
+QWEN = ("model.language_model.", "language_model.", "model.visual.", "visual.")
 
 
 @torch.no_grad()
@@ -52,15 +63,13 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     alphas = _alphas(file)
     updates = []
     unused = dict.fromkeys(tensors)
-    for key in tensors:
-        if not key.endswith(DOWN):
-            continue
-        name = key.removesuffix(DOWN)
-        if name + UP not in tensors:
-            raise CheckpointError(f"{file.name} has {key} without its {name + UP}")
-        for part in (DOWN, UP, ALPHA):
+    for name, ends in _pairs(tensors, file):
+        for part in (*ends, ALPHA):
             unused.pop(name + part, None)
-        down, up = tensors[key], tensors[name + UP]
+        down, up = (tensors[name + end] for end in ends)
+        if ends == EMBEDDING:
+            # An embedding's rows are what it puts out: W + (B A)^T.
+            down, up = up.T, down.T
         weight = _target(model, name, file)
         if (up.shape[0], down.shape[1]) != tuple(weight.shape) or up.shape[1] != down.shape[0]:
             raise CheckpointError(
@@ -76,6 +85,76 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     for weight, delta in updates:
         weight.copy_(weight.float() + delta.to(weight.device))
     return len(updates)
+
+
+def save_vlm_lora(vlm: VisionLanguageModel, path: Path) -> None:
+    """Write the adapters of the language model as peft reads them.
+
+    ``PeftModel.from_pretrained(qwen, path)`` gives them to stock transformers' whole Qwen2.5-VL.
+
+    Raises:
+        CheckpointError: There is something at ``path`` already, or it cannot be written.
+        ValueError: The VLM has no adapters.
+    """
+    settings = _settings(vlm)
+    # Whole names: those of the vision tower's layers end alike.
+    settings.target_modules = {f"model.{name}" for name, _ in lora_layers(vlm)}
+    with appearing_whole(path, overwrite=False) as folder:
+        settings.save_pretrained(folder)
+        tensors = {f"base_model.model.model.{key}": value for key, value in _stored(vlm).items()}
+        save_file(tensors, folder / PEFT_FILE, metadata={"format": "pt"})
+
+
+def save_dit_lora(dit: DiT, path: Path) -> None:
+    """Write the adapters of the DiT as diffusers reads them.
+
+    ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
+    :func:`merge_lora`.
+
+    Raises:
+        CheckpointError: There is something at ``path`` already, or it cannot be written.
+        ValueError: The DiT has no adapters.
+    """
+    settings = _settings(dit)
+    described = {
+        "r": settings.r,
+        "lora_alpha": settings.lora_alpha,
+        "target_modules": sorted(name for name, _ in lora_layers(dit)),
+    }
+    # diffusers writes the configuration of each component under its prefix.
+    metadata = {
+        "format": "pt",
+        "lora_adapter_metadata": json.dumps(
+            {f"transformer.{name}": value for name, value in described.items()}, sort_keys=True
+        ),
+    }
+    with appearing_whole(path, overwrite=False) as folder:
+        tensors = {f"transformer.{key}": value for key, value in _stored(dit).items()}
+        save_file(tensors, folder / DIFFUSERS_FILE, metadata=metadata)
+
+
+def _settings(module: nn.Module) -> peft.LoraConfig:
+    """How a module's adapters were made."""
+    for _, layer in lora_layers(module):
+        dropout = getattr(layer.lora_dropout[ADAPTER], "p", 0.0)
+        rank, alpha = layer.r[ADAPTER], layer.lora_alpha[ADAPTER]
+        return peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, inference_mode=True)
+    raise ValueError("there are no adapters to save")
+
+
+def _stored(module: nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in lora_weights(module).items()}
+
+
+def _pairs(tensors: Mapping[str, Tensor], file: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Names of the adapted layers, with the ends of their two matrices' keys."""
+    for key in tensors:
+        for ends in (LINEAR, EMBEDDING):
+            if key.endswith(ends[0]):
+                name = key.removesuffix(ends[0])
+                if name + ends[1] not in tensors:
+                    raise CheckpointError(f"{file.name} has {key} without its {name + ends[1]}")
+                yield name, ends
 
 
 def _find(path: Path) -> Path:
@@ -104,7 +183,7 @@ class _Alphas:
 def _alphas(file: Path) -> _Alphas:
     config = file.parent / "adapter_config.json"
     try:
-        if file.name == "adapter_model.safetensors" and config.is_file():
+        if file.name == PEFT_FILE and config.is_file():
             return _Alphas(json.loads(config.read_text(encoding="utf-8")))
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
@@ -126,6 +205,9 @@ def _target(model: DeepGen, name: str, file: Path) -> Tensor:
     while wrapper := next((each for each in WRAPPERS if plain.startswith(each)), None):
         plain = plain.removeprefix(wrapper)
     root = next((each for each in roots if plain.startswith(each)), "transformer.")
+    if plain.startswith(QWEN):
+        # As in the whole Qwen2.5-VL, of whichever version of transformers.
+        root, plain = "vlm.", module_key(plain)
     try:
         weight = roots[root].get_parameter(f"{plain.removeprefix(root)}.weight")
     except AttributeError:

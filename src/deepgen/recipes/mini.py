@@ -33,8 +33,10 @@ from deepgen.recipes.mini_model import (
     new_dit,
 )
 from deepgen.recipes.mini_tokenizer import train_tokenizer
+from deepgen.train.draws import VisitDraws
+from deepgen.train.ema import Ema
 from deepgen.train.objective import AutoencoderObjective, FlowObjective
-from deepgen.train.optim import MatrixOptimizer
+from deepgen.train.optim import MatrixOptimizer, warmup_cosine
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
@@ -53,16 +55,19 @@ ADAMW_NAMES = ("embed_tokens", "meta_queries", "pos_embed", "norm1", "norm_out",
 def train_autoencoder(folder: Path, steps: int) -> AutoencoderKL:
     """Stage one: pictures into latents and back."""
     model = new_autoencoder(seed=0).to(memory_format=torch.channels_last)
+    average = Ema(dict(model.named_parameters()))
     trainer = Trainer(
         model,
         AutoencoderObjective(),
-        partial(autoencoder_batch, size=AUTOENCODER_BATCH),
+        lambda step: [autoencoder_batch(step, AUTOENCODER_BATCH)],
         MatrixOptimizer(model.named_parameters(), lr=4e-3),
         steps=steps,
-        warmup=50,
+        schedule=partial(warmup_cosine, steps=steps, warmup=50),
+        ema=average,
     )
     trainer.run(folder)
-    return trainer.ema.model
+    average.settle()
+    return model.eval()
 
 
 def train_flow(
@@ -81,15 +86,17 @@ def train_flow(
         SCHEDULE,
         DEFAULTS,
     )
+    average = Ema({name: each for name, each in model.named_parameters() if each.requires_grad})
     trainer = Trainer(
         model,
-        FlowObjective(training_sigmas(SCHEDULE)),
-        partial(cache.batch, size=FLOW_BATCH),
+        FlowObjective(training_sigmas(SCHEDULE), VisitDraws(0, "mini")),
+        lambda step: [cache.batch(step, FLOW_BATCH)],
         MatrixOptimizer(
             model.named_parameters(), lr=3e-3, adamw_names=ADAMW_NAMES, weight_decay=0.01
         ),
         steps=steps,
-        warmup=100,
+        schedule=partial(warmup_cosine, steps=steps, warmup=100),
+        ema=average,
     )
     trainer.run(
         folder,
@@ -97,7 +104,8 @@ def train_flow(
         log_every=25,
         watch=lambda model, step: preview(model, folder.parent / "preview.png"),
     )
-    return trainer.ema.model
+    average.settle()
+    return model.eval()
 
 
 def preview(model: DeepGen, path: Path) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from deepgen.images import to_pixels
 from deepgen.mini.drawing import draw
 from deepgen.mini.version0 import OBJECT_NAMES, sample
+from deepgen.train.draws import Visit
 from deepgen.train.objective import FlowBatch, Pictures
 from deepgen.types import Prompt
 
@@ -100,12 +101,15 @@ class LatentCache:
         references: list[tuple[Tensor, ...]] = [()] * len(drawn) + [(each,) for each in pixels]
         latents = list(self.sources[chosen].float())
         return FlowBatch(
-            latents=self.targets[indices].float(),
+            latents=list(self.targets[indices].float()),
             prompts=[
                 Prompt(text="" if drop else self.texts[index], references=own)
                 for index, own, drop in zip(indices.tolist(), references, dropped, strict=True)
             ],
             reference_latents=[[]] * len(drawn) + [[each] for each in latents],
+            # By its place in the run: a batch may have a sample twice, with noise of its own.
+            visits=[Visit(sample=str(step * size + place)) for place in range(size)],
+            weights=torch.full((size,), 1 / size),
         )
 
 

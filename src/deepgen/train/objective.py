@@ -3,59 +3,165 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepgen.config.model import Padding
+from deepgen.flow.loss import Weighting, level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
+from deepgen.train.draws import Purpose, Visit, VisitDraws
 from deepgen.types import Latents, Prompt
+from deepgen.vae import Posterior
 
 Pictures = Float[Tensor, "batch 3 height width"]
+
+Levels = Literal["uniform", "logit_normal"]
+"""How noise levels are drawn: all alike, or the middle ones more often (SD3, section 3.1)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Loss:
+    """What one micro-batch adds to the loss of an update, and what is worth a line of the log."""
+
+    total: Float[Tensor, ""]
+    """Minimised; the totals of all micro-batches of an update, on all processes, are added up."""
+    parts: dict[str, Tensor]
+    """Scalars to report, added up likewise."""
+    samples: Float[Tensor, " batch"] | None = None
+    """Loss of each sample, before its weight."""
+    names: Sequence[str] = ()
+    """Ids of the samples."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowBatch:
     """Pictures to learn, what was said about them and what they were made from."""
 
-    latents: Float[Tensor, "batch channels height width"]
+    latents: Sequence[Latents | Posterior]
+    """Targets; what the autoencoder is not sure about is drawn anew at every visit."""
     prompts: Sequence[Prompt]
     """With the references that the VLM sees."""
-    reference_latents: Sequence[Sequence[Latents]]
+    reference_latents: Sequence[Sequence[Latents | Posterior]]
+    visits: Sequence[Visit]
+    weights: Float[Tensor, " batch"]
+    """Share of each sample in the loss of the update. They sum to 1 over all micro-batches of the
+    update, on all processes: 1 / samples where all count alike, share of the task / its samples
+    where tasks are balanced."""
 
 
 class FlowObjective:
     """Flow matching: the DiT predicts the velocity of noised latents (SD3, equation 13).
 
     Noise levels are drawn uniformly from the schedule's training levels, whose shift already
-    favours noise; every sample counts alike.
+    favours noise; every sample counts as its weight says, whatever its size. References stay
+    clean, and of edits nothing is dropped.
+
+    Args:
+        sigmas: The training levels of the schedule.
+        draws: Randomness of each sample's visit.
+        caption_drop: Share of text-to-image prompts that are emptied, for guidance.
+        padding: How prompts are padded; ``batch`` is what the public implementation trains with.
+        levels: How noise levels are drawn.
+        weighting: How much each noise level counts.
+        round_sigmas: Noise by levels rounded to bfloat16 while the DiT is told the exact ones, as
+            the public implementation does.
     """
 
-    def __init__(self, sigmas: Float[Tensor, " timesteps"]) -> None:
+    def __init__(
+        self,
+        sigmas: Float[Tensor, " timesteps"],
+        draws: VisitDraws,
+        *,
+        caption_drop: float = 0.0,
+        padding: Padding = "none",
+        levels: Levels = "uniform",
+        weighting: Weighting = "none",
+        round_sigmas: bool = False,
+    ) -> None:
         self.sigmas = sigmas
+        self.draws = draws
+        self.caption_drop = caption_drop
+        self.padding = padding
+        self.levels = levels
+        self.weighting = weighting
+        self.round_sigmas = round_sigmas
 
-    def __call__(
-        self, model: DeepGen, batch: FlowBatch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: DeepGen, batch: FlowBatch, generator: torch.Generator) -> Loss:
         """Mean squared error of the velocity, in float32."""
-        count = len(batch.latents)
-        uniform = torch.rand(count, generator=generator)
-        # Multiplied in float32, as the public implementation does: 0.137 is index 137 there.
-        sigmas = self.sigmas[(uniform * len(self.sigmas)).long()]
-        noise = torch.randn(batch.latents.shape, generator=generator)
-        noisy, velocity = interpolate(batch.latents, noise, sigmas)
-        conditions, _ = model.conditioner.encode(batch.prompts, [], padding="none", guided=False)
-        predicted = model.dit(list(noisy), 1000 * sigmas, conditions, batch.reference_latents)
-        errors = torch.stack(
+        device = model.device
+        latents = [
+            self._settle(each, visit, Purpose.TARGET_POSTERIOR).to(device)
+            for each, visit in zip(batch.latents, batch.visits, strict=True)
+        ]
+        references = [
             [
-                (mine.float() - true).square().mean()
-                for mine, true in zip(predicted, velocity, strict=True)
+                self._settle(each, visit, Purpose.REFERENCE_POSTERIOR + place).to(device)
+                for place, each in enumerate(own)
             ]
+            for own, visit in zip(batch.reference_latents, batch.visits, strict=True)
+        ]
+        sigmas = torch.stack([self._sigma(visit) for visit in batch.visits])
+        noisy, velocity = self._noise(latents, batch.visits, sigmas)
+        prompts = [
+            self._prompt(each, visit)
+            for each, visit in zip(batch.prompts, batch.visits, strict=True)
+        ]
+        conditions, _ = model.conditioner.encode(prompts, [], padding=self.padding, guided=False)
+        predicted = model.dit(noisy, 1000 * sigmas, conditions, references)
+        weights = level_weights(sigmas, self.weighting).to(device)
+        errors = velocity_errors(predicted, velocity, weights)
+        total = (errors * batch.weights.to(device)).sum()
+        return Loss(
+            total=total,
+            parts={"loss": total.detach()},
+            samples=errors.detach(),
+            names=[visit.sample for visit in batch.visits],
         )
-        return {"loss": errors.mean()}
+
+    def _sigma(self, visit: Visit) -> Float[Tensor, ""]:
+        """The noise level of a visit."""
+        if self.levels == "uniform":
+            share = torch.tensor(self.draws.uniform(visit, Purpose.LEVEL), dtype=torch.float32)
+        else:
+            share = self.draws.normal(visit, Purpose.LEVEL, torch.Size([1]))[0].sigmoid()
+        # Multiplied in float32, as the public implementation does: 0.137 is index 137 there. A
+        # sigmoid may round to 1.
+        index = (share * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
+        return self.sigmas[index]
+
+    def _noise(
+        self, latents: Sequence[Latents], visits: Sequence[Visit], sigmas: Float[Tensor, " batch"]
+    ) -> tuple[list[Latents], list[Latents]]:
+        """Noisy latents and true velocities."""
+        if self.round_sigmas:
+            sigmas = sigmas.bfloat16().float()
+        noisy, velocities = [], []
+        for clean, visit, sigma in zip(latents, visits, sigmas, strict=True):
+            noise = self.draws.normal(visit, Purpose.NOISE, clean.shape).to(clean.device)
+            mixed, velocity = interpolate(clean[None], noise[None], sigma[None].to(clean.device))
+            noisy.append(mixed[0])
+            velocities.append(velocity[0])
+        return noisy, velocities
+
+    def _prompt(self, prompt: Prompt, visit: Visit) -> Prompt:
+        """The prompt, or the empty one as often as said."""
+        if prompt.references or not self.caption_drop:
+            return prompt
+        if self.draws.uniform(visit, Purpose.CAPTION_DROP) >= self.caption_drop:
+            return prompt
+        return replace(prompt, text="")
+
+    def _settle(self, latents: Latents | Posterior, visit: Visit, purpose: int) -> Latents:
+        """Latents as they are, or drawn from what the autoencoder holds possible."""
+        if not isinstance(latents, Posterior):
+            return latents.float()
+        noise = self.draws.normal(visit, purpose, latents.mean.shape)
+        return latents.sample(noise.to(latents.mean.device))
 
 
 class AutoencoderObjective:
@@ -69,9 +175,7 @@ class AutoencoderObjective:
         self.edges = edges
         self.divergence = divergence
 
-    def __call__(
-        self, model: Any, batch: Pictures, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, model: Any, batch: Pictures, generator: torch.Generator) -> Loss:
         """``L1 + MSE + edges * L1 of differences + divergence * KL per latent value``."""
         posterior = model.encode(batch).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)
@@ -81,5 +185,5 @@ class AutoencoderObjective:
         edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
         divergence = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).mean()
         loss = pixels + self.edges * edges + self.divergence * divergence
-        parts = {"pixels": pixels, "edges": edges, "divergence": divergence}
-        return {"loss": loss, **{name: part.detach() for name, part in parts.items()}}
+        parts = {"loss": loss, "pixels": pixels, "edges": edges, "divergence": divergence}
+        return Loss(total=loss, parts={name: part.detach() for name, part in parts.items()})

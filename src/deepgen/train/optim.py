@@ -1,17 +1,88 @@
-"""Optimizers: Muon for matrices, AdamW for everything else.
+"""Optimizers and their learning rates.
 
-Muon (Jordan et al., 2024) orthogonalises each matrix's momentum before the step. On the mini's
-autoencoder it reached in 3,200 pictures an edge error that AdamW had not reached in 22,000.
+AdamW (Loshchilov and Hutter, arXiv 1711.05101) is what DeepGen was trained with. Muon (Jordan et
+al., 2024) orthogonalises each matrix's momentum before the step; on the mini's autoencoder it
+reached in 3,200 pictures an edge error that AdamW had not reached in 22,000.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from deepgen.errors import CheckpointError
+
+
+@runtime_checkable
+class Optimizer(Protocol):
+    """What the trainer asks of an optimizer."""
+
+    lr: float
+    """Peak learning rate."""
+
+    def step(self, lr: float) -> None:
+        """Update every parameter from its gradient, at this learning rate."""
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it remembers, as ``what.parameter``."""
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave."""
+
+
+class AdamW:
+    """AdamW in which only tensors of two or more dimensions decay; defaults as published.
+
+    Args:
+        parameters: Named parameters; frozen ones are left out.
+        lr: Peak learning rate.
+        betas: Decay of the two moments.
+        weight_decay: Decoupled weight decay.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.95),
+        weight_decay: float = 0.05,
+    ) -> None:
+        named = [(name, value) for name, value in parameters if value.requires_grad]
+        matrices = [(name, value) for name, value in named if value.ndim >= 2]
+        others = [(name, value) for name, value in named if value.ndim < 2]
+        self.lr = lr
+        self._names = [name for name, _ in matrices + others]
+        groups = [
+            {"params": [value for _, value in matrices], "weight_decay": weight_decay},
+            {"params": [value for _, value in others], "weight_decay": 0.0},
+        ]
+        self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr, betas)
+
+    def step(self, lr: float) -> None:
+        """Update every parameter from its gradient, at this learning rate."""
+        for group in self._adamw.param_groups:
+            group["lr"] = lr
+        self._adamw.step()
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        self._adamw.zero_grad()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Moments and step counts, as ``what.parameter``."""
+        return _state_tensors(self._adamw, self._names)
+
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave."""
+        _load_state_tensors(self._adamw, self._names, tensors)
 
 
 class MatrixOptimizer:
@@ -40,6 +111,8 @@ class MatrixOptimizer:
         }
         self.lr = lr
         self._matrices = [value for name, value in named if is_matrix[name]]
+        self._matrix_names = [name for name, _ in named if is_matrix[name]]
+        self._other_names = [name for name, _ in named if not is_matrix[name]]
         # torch's Muon takes two dimensions only; a convolution is a matrix over its flat patch.
         # Copies, not views: a kernel laid out channels-last has no flat view in this order.
         self._flat = [nn.Parameter(value.detach().flatten(1).clone()) for value in self._matrices]
@@ -72,17 +145,55 @@ class MatrixOptimizer:
             value.grad = None
         self._adamw.zero_grad()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on."""
-        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+    def tensors(self) -> dict[str, Tensor]:
+        """Momenta, moments and step counts, as ``what.parameter``."""
+        matrices = _state_tensors(self._muon, self._matrix_names)
+        return matrices | _state_tensors(self._adamw, self._other_names)
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
-        self._muon.load_state_dict(state["muon"])
-        self._adamw.load_state_dict(state["adamw"])
+    def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what :meth:`tensors` gave."""
+        parts = {name: value for name, value in tensors.items() if name.startswith("momentum")}
+        others = {name: value for name, value in tensors.items() if name not in parts}
+        _load_state_tensors(self._muon, self._matrix_names, parts)
+        _load_state_tensors(self._adamw, self._other_names, others)
+
+
+def _state_tensors(optimizer: torch.optim.Optimizer, names: Sequence[str]) -> dict[str, Tensor]:
+    """State of torch's optimizers by the parameters' names instead of their numbers."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{what}.{names[index]}": value
+        for index, values in state.items()
+        for what, value in values.items()
+    }
+
+
+def _load_state_tensors(
+    optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]
+) -> None:
+    places = {name: index for index, name in enumerate(names)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        what, _, name = key.partition(".")
+        if name not in places:
+            raise CheckpointError(f"the state of an optimizer names {name}, which is not trained")
+        state.setdefault(places[name], {})[what] = value
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )
+
+
+def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-5) -> float:
+    """Share of the peak learning rate at an update: linear up, then half a cosine down to 0.
+
+    The published schedule; ``warmup`` is a hundredth of ``steps`` there.
+    """
+    if step < warmup:
+        return start + (1 - start) * step / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """Share of the peak learning rate at an update: linear up, half a cosine down to ``floor``."""
+    """The same with both at once, down to ``floor``: short runs learn until their end."""
     rise = min(1.0, (step + 1) / warmup)
     return rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))

@@ -1,29 +1,42 @@
 """One loop for every stage: a stream of batches, an objective, an optimizer.
 
 The trainer knows nothing about diffusion. What a batch is and what its loss means is the
-objective's business; which batch belongs to which step is the stream's.
+objective's business; which batches belong to which step is the stream's.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deepgen.errors import CheckpointError
+from deepgen.checkpoint.files import listed
+from deepgen.errors import CheckpointError, TrainingError
+from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
-from deepgen.train.optim import MatrixOptimizer, warmup_cosine
+from deepgen.train.metrics import MetricsLog
+from deepgen.train.objective import Loss
+from deepgen.train.optim import Optimizer
+from deepgen.train.state import frozen_digest, random_states, restore_random_states
 
 Batch = TypeVar("Batch")
 Model = TypeVar("Model", bound=nn.Module)
 
-Objective = Callable[[Model, Batch, torch.Generator], dict[str, Tensor]]
-"""(model, batch, randomness) -> scalars to report, of which ``loss`` is minimised."""
+Objective = Callable[[Model, Batch, torch.Generator], Loss]
+"""(model, micro-batch, randomness) -> its share of the loss of the update."""
+
+SKIPS_IN_A_ROW = 3
+"""Updates without a finite loss after which a run ends: one is chance, three are a broken model."""
+
+FAILED_SAVES_IN_A_ROW = 3
+"""Checkpoints that could not be written after which a run ends."""
 
 
 class Trainer(Generic[Model, Batch]):
@@ -31,50 +44,87 @@ class Trainer(Generic[Model, Batch]):
 
     Args:
         model: What is trained; parameters without gradient stay as they are.
-        objective: Loss of a batch.
-        batches: The batch of a step, by its number alone.
+        objective: Loss of a micro-batch.
+        batches: The micro-batches of a step, by its number alone.
         optimizer: Updates the model's parameters.
-        steps: Updates in all; also the length of the learning-rate schedule.
-        warmup: Updates over which the learning rate rises.
-        seed: Of the randomness that objectives use; step ``k`` draws from ``seed`` and ``k``.
+        steps: Updates in all.
+        schedule: Share of the optimizer's learning rate at a step.
+        seed: Of the randomness that belongs to no sample: dropout, and what objectives draw per
+            micro-batch.
         max_grad_norm: Gradients are scaled down to this norm.
+        ema: Average of the trained weights that follows every update.
+        identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
+            checkpoint in which it differs is refused.
     """
 
     def __init__(
         self,
         model: Model,
         objective: Objective[Model, Batch],
-        batches: Callable[[int], Batch],
-        optimizer: MatrixOptimizer,
+        batches: Callable[[int], Sequence[Batch]],
+        optimizer: Optimizer,
         *,
         steps: int,
-        warmup: int,
+        schedule: Callable[[int], float],
         seed: int = 0,
         max_grad_norm: float = 1.0,
+        ema: Ema | None = None,
+        identity: Mapping[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
         self.batches = batches
         self.optimizer = optimizer
-        self.ema = Ema(model)
+        self.trained = {
+            name: value for name, value in model.named_parameters() if value.requires_grad
+        }
+        self.ema = ema
         self.steps = steps
-        self.warmup = warmup
+        self.schedule = schedule
         self.seed = seed
         self.max_grad_norm = max_grad_norm
+        self.identity = {"steps": steps, "seed": seed, **(identity or {})}
         self.done = 0
+        self.skipped = 0
+        """Updates left out because their loss or gradient was not finite."""
+        self._skipped_in_a_row: list[list[str]] = []
 
     def step(self) -> dict[str, float]:
-        """One optimizer update."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.done)
-        report = self.objective(self.model, self.batches(self.done), generator)
-        report["loss"].backward()
-        report["grad_norm"] = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        share = warmup_cosine(self.done, steps=self.steps, warmup=self.warmup)
-        self.optimizer.step(self.optimizer.lr * share)
+        """One optimizer update, accumulated over the micro-batches of the step.
+
+        Returns:
+            What the objective reports, the gradient's norm and the learning rate; of an update
+            that was left out only that it was.
+
+        Raises:
+            TrainingError: The third update in a row without a finite loss and gradient.
+        """
+        losses = []
+        for place, batch in enumerate(self.batches(self.done)):
+            generator = self._seed(place)
+            # The objective's sample weights sum to 1 over the whole update.
+            loss = self.objective(self.model, batch, generator)
+            loss.total.backward()
+            losses.append(loss)
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
+        total = torch.stack([loss.total.detach() for loss in losses]).sum()
+        lr = self.optimizer.lr * self.schedule(self.done)
+        finite = bool(torch.isfinite(norm + total))
+        if finite:
+            self.optimizer.step(lr)
+            if self.ema is not None:
+                self.ema.update(self.done)
         self.optimizer.zero_grad()
-        self.ema.update(self.model, self.done)
         self.done += 1
-        return {name: value.item() for name, value in report.items()}
+        if not finite:
+            self._skip(losses)
+            return {"skipped": 1.0}
+        self._skipped_in_a_row.clear()
+        parts: dict[str, float] = {}
+        for loss in losses:
+            for name, value in loss.parts.items():
+                parts[name] = parts.get(name, 0.0) + value.item()
+        return {**parts, "grad_norm": norm.item(), "lr": lr, "skipped": 0.0}
 
     def run(
         self,
@@ -82,62 +132,163 @@ class Trainer(Generic[Model, Batch]):
         *,
         save_every: int = 500,
         log_every: int = 50,
+        keep: int = 3,
         watch: Callable[[Model, int], None] | None = None,
     ) -> None:
-        """Train to the end, going on from ``folder/checkpoint.pt`` if there is one.
+        """Train to the end, going on from the newest checkpoint if there is one.
 
         Args:
-            folder: Holds the checkpoint and ``metrics.jsonl``.
+            folder: Holds ``checkpoints/`` and ``metrics.jsonl``.
             save_every: Updates between checkpoints.
             log_every: Updates between lines of metrics; each is the mean since the last.
-            watch: Called with the average model after every checkpoint.
+            keep: How many checkpoints are kept.
+            watch: Called with the model, or the average model, after every checkpoint.
+
+        Raises:
+            CheckpointError: All checkpoints are damaged, or the newest is of another run.
+            TrainingError: Losses are no numbers, or checkpoints cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = folder / "checkpoint.pt"
-        if checkpoint.exists():
-            self.load(checkpoint)
-        sums: dict[str, float] = {}
-        since = time.perf_counter()
+        checkpoints = Checkpoints(folder / "checkpoints", keep)
+        log = MetricsLog(folder / "metrics.jsonl", log_every)
+        failures = 0
+        found = checkpoints.newest()
+        if found is not None:
+            log.resume(found.step, self.load(found))
         while self.done < self.steps:
-            for name, value in self.step().items():
-                sums[name] = sums.get(name, 0.0) + value
-            if self.done % log_every == 0:
-                now = time.perf_counter()
-                means = {name: value / log_every for name, value in sums.items()}
-                line = {"step": self.done, **means, "steps_per_second": log_every / (now - since)}
-                with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
-                sums, since = {}, now
-            if self.done % save_every == 0 or self.done == self.steps:
-                self.save(checkpoint)
+            log.add(self.done + 1, self.step())
+            if self._skipped_in_a_row:
+                log.note({"step": self.done, "skipped_samples": self._skipped_in_a_row[-1]})
+            last = self.done == self.steps
+            if self.done % save_every == 0 or last:
+                try:
+                    self.save(checkpoints, log.state())
+                    failures = 0
+                except CheckpointError as cause:
+                    failures += 1
+                    if last or failures == FAILED_SAVES_IN_A_ROW:
+                        raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
+                    warnings.warn(f"{cause}; training goes on and tries again", stacklevel=2)
                 if watch is not None:
-                    watch(self.ema.model, self.done)
+                    self._show(watch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on as if nothing had happened."""
-        return {
-            "done": self.done,
-            "steps": self.steps,
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+    def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path:
+        """Write a checkpoint: only what is trained, and everything needed to go on.
+
+        Args:
+            checkpoints: Where to.
+            log: State of the metrics.
+        """
+        tensors: dict[str, Mapping[str, Tensor]] = {
+            "model": self.trained,
+            "optimizer": self.optimizer.tensors(),
         }
+        if self.ema is not None:
+            tensors["ema"] = self.ema.average
+        trainer = {
+            "identity": self.identity,
+            "frozen": self._frozen,
+            "step": self.done,
+            "learning_rate_share": self.schedule(self.done),
+            "skipped": self.skipped,
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "log": log or {"sums": {}, "counts": {}},
+            "torch": torch.__version__,
+        }
+        values = {"trainer": trainer, "random": random_states()}
+        return checkpoints.write(self.done, tensors, values)
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; it appears whole or not at all."""
-        aside = path.with_suffix(".tmp")
-        torch.save(self.state_dict(), aside)
-        aside.replace(path)
+    def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """Go on from a checkpoint of the same run, and return the state of its metrics.
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint of the same run."""
-        state = torch.load(path, weights_only=True)
-        if state["steps"] != self.steps:
-            raise CheckpointError(
-                f"{path} is of a run of {state['steps']} steps, this one has {self.steps}; "
-                "train in another folder or with the same number of steps"
+        Raises:
+            CheckpointError: It is of another model or another run. Nothing has changed then.
+        """
+        trainer = checkpoint.values("trainer")
+        weights = checkpoint.tensors("model")
+        self._check_same(checkpoint.path, trainer, weights)
+        averages = checkpoint.tensors("ema") if self.ema is not None else {}
+        self.optimizer.load_tensors(checkpoint.tensors("optimizer"))
+        with torch.no_grad():
+            for name, value in self.trained.items():
+                value.copy_(weights[name])
+                if self.ema is not None:
+                    self.ema.average[name].copy_(averages[name])
+        self.done = trainer["step"]
+        self.skipped = trainer["skipped"]
+        self._skipped_in_a_row = trainer["skipped_in_a_row"]
+        restore_random_states(checkpoint.values("random"))
+        log: dict[str, Any] = trainer["log"]
+        return log
+
+    @cached_property
+    def _frozen(self) -> str:
+        return frozen_digest(self.model, self.trained.keys())
+
+    def _seed(self, place: int) -> torch.Generator:
+        """Randomness of a micro-batch: a generator, and torch's global one, for dropout."""
+        words = np.random.SeedSequence((self.seed, self.done, place)).generate_state(1, np.uint64)
+        seed = int(words[0])
+        torch.manual_seed(seed)
+        return torch.Generator().manual_seed(seed)
+
+    def _skip(self, losses: Sequence[Loss]) -> None:
+        """Count an update that was left out, and end the run if they do not stop."""
+        bad = [
+            name
+            for loss in losses
+            for name, value in zip(
+                loss.names,
+                [math.nan] * len(loss.names) if loss.samples is None else loss.samples.tolist(),
+                strict=True,
             )
-        self.model.load_state_dict(state["model"])
-        self.ema.model.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.done = state["done"]
+            if not math.isfinite(value)
+        ]
+        # With every loss finite it was the gradient, which does not say whose it is.
+        names = bad or [name for loss in losses for name in loss.names]
+        self.skipped += 1
+        self._skipped_in_a_row.append(names)
+        what = f"step {self.done} had no finite loss and gradient; samples: {listed(names)}"
+        warnings.warn(f"{what}; it was left out", stacklevel=3)
+        if len(self._skipped_in_a_row) == SKIPS_IN_A_ROW:
+            every = [name for step in self._skipped_in_a_row for name in step]
+            raise TrainingError(
+                f"{SKIPS_IN_A_ROW} steps in a row up to {self.done} had no finite loss and "
+                f"gradient; samples: {', '.join(every)}. Look at these samples, or lower the "
+                "learning rate"
+            )
+
+    def _show(self, watch: Callable[[Model, int], None]) -> None:
+        """Have the model looked at as it is used: averaged, and without dropout."""
+        training = self.model.training
+        self.model.eval()
+        if self.ema is None:
+            watch(self.model, self.done)
+        else:
+            with self.ema.applied():
+                watch(self.model, self.done)
+        self.model.train(training)
+
+    def _check_same(
+        self, path: Path, trainer: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> None:
+        """Refuse checkpoints of other models and other runs, and say how they differ."""
+        theirs = {name: tuple(value.shape) for name, value in weights.items()}
+        mine = {name: tuple(value.shape) for name, value in self.trained.items()}
+        different = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
+        if different:
+            raise CheckpointError(
+                f"{path} is of another model or stage: it differs in {listed(different)}"
+            )
+        if trainer["frozen"] != self._frozen:
+            raise CheckpointError(
+                f"{path} was trained on other frozen weights; start from the same model, or train "
+                "in another folder"
+            )
+        for name in sorted({*self.identity, *trainer["identity"]}):
+            one, other = trainer["identity"].get(name), self.identity.get(name)
+            if one != other:
+                raise CheckpointError(
+                    f"{path} is of a run with {name} {one}, this one has {other}; train in another "
+                    f"folder or with the same {name}"
+                )

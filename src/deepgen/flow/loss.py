@@ -1,0 +1,43 @@
+"""How far a predicted velocity is from the true one, and which noise levels count how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from deepgen.types import Latents
+
+Weighting = Literal["none", "sigma_sqrt", "cosmap"]
+
+WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
+
+
+def level_weights(sigmas: Float[Tensor, " batch"], weighting: Weighting) -> Float[Tensor, " batch"]:
+    """Weight of each noise level: 1, ``1 / sigma^2`` or ``2 / (pi (1 - 2 sigma + 2 sigma^2))``.
+
+    The latter two are those of SD3 (arXiv 2403.03206, section 3.1); DeepGen weighs all alike.
+    """
+    if weighting == "sigma_sqrt":
+        return sigmas**-2.0
+    if weighting == "cosmap":
+        return 2 / (math.pi * (1 - 2 * sigmas + 2 * sigmas**2))
+    return torch.ones_like(sigmas)
+
+
+def velocity_errors(
+    predicted: Sequence[Latents], true: Sequence[Latents], weights: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """Weighted mean squared error of each sample, in float32.
+
+    Every sample is averaged by itself, so that a large picture counts no more than a small one.
+    """
+    errors = [
+        (mine.float() - other.float()).square().mean()
+        for mine, other in zip(predicted, true, strict=True)
+    ]
+    return weights * torch.stack(errors)

@@ -1,0 +1,72 @@
+"""Low-rank adapters in a module, by peft (LoRA, Hu et al., arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from deepgen.config.train import LoraConfig
+
+ADAPTER = "default"
+"""What peft calls the adapter of somebody who names none."""
+
+
+def add_lora(module: nn.Module, config: LoraConfig, *, seed: int) -> None:
+    """Give every linear layer and every embedding of a module an adapter that changes nothing yet.
+
+    ``W x`` becomes ``W x + (alpha / r) B A x`` with ``A ~ N(0, 1 / r)`` and ``B = 0``; an
+    embedding's ``A`` is zero and its ``B`` normal. Everything else is frozen. The adapters are
+    float32 whatever the weights are.
+    """
+    targets = [
+        name
+        for name, child in module.named_modules()
+        if isinstance(child, (nn.Linear, nn.Embedding))
+    ]
+    settings = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        init_lora_weights="gaussian",
+        target_modules=targets,
+    )
+    module.requires_grad_(False)
+    # peft draws from the global generator, and from nothing else.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        peft.inject_adapter_in_model(settings, module)
+    for value in module.parameters():
+        if value.requires_grad:
+            value.data = value.data.float()
+
+
+def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
+    """Adapted layers by name."""
+    for name, child in module.named_modules():
+        if isinstance(child, LoraLayer):
+            yield name, child
+
+
+def lora_weights(module: nn.Module) -> dict[str, Tensor]:
+    """Weights of all adapters, under the names that peft gives them in files."""
+    weights: dict[str, Tensor] = {}
+    for name, layer in lora_layers(module):
+        for part in ("lora_A", "lora_B"):
+            if ADAPTER in getattr(layer, part):
+                weights[f"{name}.{part}.weight"] = getattr(layer, part)[ADAPTER].weight
+        for part in ("lora_embedding_A", "lora_embedding_B"):
+            if ADAPTER in getattr(layer, part):
+                weights[f"{name}.{part}"] = getattr(layer, part)[ADAPTER]
+    return weights
+
+
+def fold_lora(module: nn.Module) -> None:
+    """Add all adapters to the weights they adapt, and take them out of the module."""
+    for name, layer in list(lora_layers(module)):
+        layer.merge()
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, layer.get_base_layer())

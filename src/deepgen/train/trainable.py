@@ -1,0 +1,48 @@
+"""Which parameters each stage trains (DeepGen paper, section 4)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from deepgen.config.train import LoraConfig
+from deepgen.model import DeepGen
+from deepgen.nn.lora import add_lora
+
+Stage = Literal["pretrain", "sft"]
+"""Alignment of the bridge with a finished DiT; then joint fine-tuning."""
+
+
+def make_trainable(
+    model: DeepGen, stage: Stage, *, lora: LoraConfig | None = None, seed: int = 0
+) -> dict[str, nn.Parameter]:
+    """Freeze all that a stage leaves alone, and make the model ready for training.
+
+    ``pretrain`` trains think tokens, projectors and connector; ``sft`` the whole DiT too, and
+    adapters on every linear layer of the language model and on its embedding. Vision tower and VAE
+    are never trained. What is trained is kept in float32, so that small updates are not rounded
+    away.
+
+    Args:
+        model: Changed in place.
+        stage: Which stage.
+        lora: Adapters of ``sft``; None leaves the language model frozen.
+        seed: Of the adapters' first values.
+
+    Returns:
+        What is trained, by name, in the order of the model.
+    """
+    model.requires_grad_(False)
+    parts: list[nn.Module] = [model.conditioner.bridge]
+    if stage == "sft":
+        parts.append(model.dit)
+        if lora is not None:
+            add_lora(model.conditioner.vlm.language_model, lora, seed=seed)
+    for part in parts:
+        part.requires_grad_(True)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    for value in trained.values():
+        value.data = value.data.float()
+    model.train()
+    return trained

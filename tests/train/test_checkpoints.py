@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from deepgen.errors import CheckpointError
+from deepgen.train.checkpoints import Checkpoint, Checkpoints
+
+
+def write(folder: Path, step: int, keep: int = 3) -> Path:
+    tensors = {
+        "model": {"weight": torch.full((50,), float(step))},
+        "ema": {"weight": torch.zeros(9)},
+    }
+    return Checkpoints(folder, keep).write(step, tensors, {"trainer": {"step": step}})
+
+
+def newest(folder: Path) -> Checkpoint:
+    found = Checkpoints(folder).newest()
+    assert found is not None
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path / "run").newest() is None
+    write(tmp_path / "run", 7)
+    found = newest(tmp_path / "run")
+    assert found.step == 7
+    assert torch.equal(found.tensors("model")["weight"], torch.full((50,), 7.0))
+    assert found.values("trainer") == {"step": 7}
+
+
+def test_the_last_few_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20):
+        write(tmp_path, step, keep=2)
+    assert names(tmp_path) == ["step_00000015", "step_00000020"]
+    with pytest.raises(ValueError, match="at least 1"):
+        Checkpoints(tmp_path, 0)
+
+
+def files(folder: Path) -> list[str]:
+    write(folder, 0)
+    return names(folder / "step_00000000")
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "ema.safetensors", "trainer.json", "manifest.json"]
+)
+@pytest.mark.parametrize("place", [0, 0.5, 1])
+def test_one_flipped_bit_makes_the_one_before_be_used(
+    tmp_path: Path, name: str, place: float
+) -> None:
+    assert name in files(tmp_path / "other")
+    write(tmp_path, 10)
+    path = write(tmp_path, 20) / name
+    content = bytearray(path.read_bytes())
+    content[round(place * (len(content) - 2))] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(UserWarning, match="step_00000020 is damaged .* the one before it is tried"):
+        assert newest(tmp_path).step == 10
+    # Nobody meets it again, and it is not counted among those that are kept.
+    for step in (15, 30):
+        write(tmp_path, step, keep=3)
+    kept = [each for each in names(tmp_path) if each.startswith("step")]
+    assert kept == ["step_00000010", "step_00000015", "step_00000030"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
+def test_a_missing_file_makes_the_one_before_be_used(tmp_path: Path, name: str) -> None:
+    write(tmp_path, 10)
+    (write(tmp_path, 20) / name).unlink()
+    with pytest.warns(UserWarning, match="damaged"):
+        assert newest(tmp_path).step == 10
+
+
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_with_nothing_whole_a_run_does_not_silently_begin_anew(tmp_path: Path) -> None:
+    for step in (10, 20):
+        (write(tmp_path, step) / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
+        newest(tmp_path)
+
+
+def test_what_a_kill_left_half_written_is_removed_and_said(tmp_path: Path) -> None:
+    write(tmp_path, 10)
+    partial = tmp_path / ".step_00000020.0123abcd.partial"
+    partial.mkdir()
+    (partial / "model.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match="not finished"):
+        assert newest(tmp_path).step == 10
+    assert names(tmp_path) == ["step_00000010"]
+
+
+def test_a_write_that_fails_leaves_the_others_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (10, 20, 30):
+        write(tmp_path, step)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+
+    def full(tensors: dict[str, Tensor], path: Path) -> None:
+        path.write_bytes(b"some")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("deepgen.train.checkpoints.save_file", full)
+    with pytest.raises(CheckpointError, match="step_00000040 cannot be written: No space left"):
+        write(tmp_path, 40)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()} == before
+
+
+def test_a_step_that_is_done_again_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    path = write(tmp_path, 20)
+    (path / "model.safetensors").write_bytes(b"")
+    write(tmp_path, 20)
+    assert newest(tmp_path).step == 20
