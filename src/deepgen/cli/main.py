@@ -19,6 +19,7 @@ from deepgen.cli.data import Data
 from deepgen.cli.edit import Edit
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
+from deepgen.cli.train import Train, parse_train
 from deepgen.errors import DeepGenError
 
 Command = (
@@ -26,6 +27,7 @@ Command = (
     | Annotated[Edit, tyro.conf.subcommand("edit")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Data, tyro.conf.subcommand("data")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
 )
 
 DONE = 0
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Train:
     """The command that was typed.
 
     Raises:
@@ -68,6 +70,8 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data:
     complaint = StringIO()
     try:
         with redirect_stderr(complaint):
+            if arguments[:1] == ["train"]:
+                return parse_train(arguments[1:])
             return tyro.cli(
                 Command,
                 prog="deepgen",
@@ -75,6 +79,8 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data:
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )
+    except ValueError as error:
+        raise SystemExit(_report(str(error), UNUSABLE_INPUT, debug=False)) from None
     except SystemExit as end:
         if end.code:
             _report(_sentence(complaint.getvalue()), UNUSABLE_INPUT, debug=False)

@@ -82,7 +82,7 @@ def _show(record: dict[str, Any], options: PictureOptions) -> None:
 
 def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
-    device = _device(options.device)
+    device = choose_device(options.device)
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
     pipe = DeepGenPipeline.from_pretrained(
@@ -98,7 +98,7 @@ def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
     return pipe
 
 
-def _device(name: str) -> str:
+def choose_device(name: str) -> str:
     """A device that is there; ``auto`` takes the fastest.
 
     Raises:
