@@ -104,6 +104,23 @@ def load_folder(
     return model.eval()
 
 
+def outline_folder(path: Path) -> DeepGen:
+    """The model of a folder without its weights, on the meta device.
+
+    Raises:
+        CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
+    """
+    plan = _plan(path, None)
+    return DeepGen(
+        Conditioner(plan.vlm.module, plan.bridge.module, plan.tokenizer, plan.template),
+        plan.dit.module,
+        LatentCodec(plan.vae.module),
+        plan.schedule,
+        plan.defaults,
+        plan.provenance,
+    )
+
+
 def save_folder(
     model: DeepGen, path: Path, *, dtype: torch.dtype | None = None, overwrite: bool = False
 ) -> None:

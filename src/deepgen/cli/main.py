@@ -21,6 +21,7 @@ from deepgen.cli.edit import Edit
 from deepgen.cli.eval import Eval
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
+from deepgen.cli.train import Train, parse_train
 from deepgen.errors import DeepGenError
 
 Command = (
@@ -29,6 +30,7 @@ Command = (
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Data, tyro.conf.subcommand("data")]
     | Annotated[Eval, tyro.conf.subcommand("eval")]
+    | Annotated[Train, tyro.conf.subcommand("train")]
 )
 
 DONE = 0
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | Train:
     """The command that was typed.
 
     Raises:
@@ -77,6 +79,8 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval:
     complaint = StringIO()
     try:
         with redirect_stderr(complaint):
+            if arguments[:1] == ["train"]:
+                return parse_train(arguments[1:])
             return tyro.cli(
                 Command,
                 prog="deepgen",
@@ -84,6 +88,8 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval:
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )
+    except ValueError as error:
+        raise SystemExit(_report(str(error), UNUSABLE_INPUT, debug=False)) from None
     except SystemExit as end:
         if end.code:
             _report(_sentence(complaint.getvalue()), UNUSABLE_INPUT, debug=False)

@@ -1,0 +1,119 @@
+"""``deepgen train``: a stage of training, from a recipe, a file and the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from deepgen.cli.console import print_line
+from deepgen.config.codec import read_yaml
+from deepgen.config.stage import StageConfig
+from deepgen.recipes.pretrain import pretrain
+from deepgen.recipes.sft import sft
+from deepgen.recipes.smoke import smoke
+
+if TYPE_CHECKING:
+    from deepgen.recipes.plan import Plan
+
+RecipeName = Literal["pretrain", "sft", "smoke"]
+
+RECIPES: dict[str, Callable[[], StageConfig]] = {"pretrain": pretrain, "sft": sft, "smoke": smoke}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Train:
+    """Train a model on a data set; the same command again goes on where a run was cut off."""
+
+    recipe: Positional[Annotated[RecipeName, arg(metavar="RECIPE")]]
+    """pretrain (stage 1), sft (stage 2), or smoke (stage 2, a minute)."""
+    config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
+    """Settings in place of the recipe's; what is typed here comes before both."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none."""
+    dry_run: bool = False
+    """Only print the plan: parameters, memory, batches, epochs."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show where an error comes from."""
+    settings: Annotated[StageConfig, arg(name="")] = field(default_factory=StageConfig)
+    """Every knob of the stage."""
+
+    def run(self) -> None:
+        """Train, and print the path of the model.
+
+        Raises:
+            ValueError: A setting cannot be used.
+            CheckpointError: The model, or a checkpoint, cannot be used.
+            DataError: The data cannot be used.
+            TrainingError: The run cannot go on.
+        """
+        output = self.settings.output
+        if self.resume == "never" and (output / "checkpoints").exists():
+            raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
+        import torch
+
+        from deepgen.cli.making import choose_device
+        from deepgen.recipes.build import build
+        from deepgen.recipes.plan import plan
+
+        device = torch.device(choose_device(self.device))
+        found = plan(self.settings, device=device)
+        if self.dry_run:
+            sys.stdout.write((json.dumps(asdict(found)) if self.json else _table(found)) + "\n")
+            return
+        print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
+        path = build(self.settings, device=device)()
+        sys.stdout.write((json.dumps({"path": str(path)}) if self.json else str(path)) + "\n")
+
+
+def parse_train(arguments: Sequence[str]) -> Train:
+    """The command that was typed behind ``train``: recipe, then file, then command line.
+
+    Raises:
+        ValueError: The file cannot be used.
+        SystemExit: The parser's, as everywhere.
+    """
+    return tyro.cli(
+        Train,
+        prog="deepgen train",
+        args=list(arguments),
+        default=Train(recipe=tyro.MISSING, settings=_defaults_of(arguments)),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def _defaults_of(arguments: Sequence[str]) -> StageConfig:
+    """What holds before the command line: the recipe's settings, and over them the file's."""
+    recipe = next((RECIPES[each] for each in arguments if each in RECIPES), StageConfig)
+    config = recipe()
+    for place, each in enumerate(arguments):
+        name, _, value = each.partition("=")
+        if name == "--config":
+            following = arguments[place + 1 : place + 2]
+            path = value or (following[0] if following else "")
+            config = read_yaml(Path(path), config)
+    return config
+
+
+def _table(found: Plan) -> str:
+    """The plan in lines."""
+    lines = [f"updates             {found.updates:>16,}"]
+    for title, counts in (("trained", found.trained), ("frozen", found.frozen)):
+        lines += [f"{title:<8}{name:<24}{count:>16,}" for name, count in counts.items()]
+    lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
+    lines += [
+        f"{task}: {count} of {found.samples[task]:,} samples an update, "
+        f"{found.epochs[task]} epochs"
+        for task, count in found.samples_per_update.items()
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,113 @@
+"""Every knob of a supervised stage (DeepGen paper, section 4 and tables 8 and 9); no torch in here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from deepgen.config.model import Padding
+from deepgen.config.train import LoraConfig
+
+Stage = Literal["pretrain", "sft"]
+"""Alignment of the bridge with a finished DiT; then joint fine-tuning."""
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW, with a linear rise and half a cosine."""
+
+    lr: float = 1e-4
+    """Peak learning rate."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.95
+    """Decay of the mean of their squares."""
+    weight_decay: float = 0.05
+    """On tensors of two or more dimensions."""
+    warmup_share: float = 0.01
+    """Share of the updates over which the learning rate rises."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or not math.isfinite(self.lr):
+            raise ValueError(f"lr must be a positive number, got {self.lr}")
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share must be from 0 to 1, got {self.warmup_share}")
+        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
+            if not 0 <= beta < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {beta}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageConfig:
+    """A stage: what is trained from what, on what, and for how long."""
+
+    stage: Annotated[Stage, tyro.conf.Suppress] = "sft"
+    """pretrain trains bridge and think tokens; sft the whole DiT too, and adapters on the VLM."""
+    model: str = "mini"
+    """What to start from: the embedded model, a folder or a hub id."""
+    data: Path | None = None
+    """Folder made by deepgen data import."""
+    output: Path = Path("runs/stage")
+    """Folder of the run: checkpoints, metrics, sample pictures, and in the end the model."""
+    steps: int = 1000
+    """Updates."""
+    microbatch_size: int = 4
+    """Samples per forward pass."""
+    drawing_microbatches: int = 3
+    """Forward passes of text-to-image per update; all samples of an update count alike."""
+    edit_microbatches: int = 1
+    """Forward passes of edits per update."""
+    side: int | None = None
+    """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    caption_drop: float = 0.1
+    """Share of text-to-image samples whose caption is left out, for guidance."""
+    padding: Padding | None = None
+    """How prompts of a micro-batch pad each other (default: as the model says)."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How weights follow gradients."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    """Adapters on the language model; sft only."""
+    freeze_vlm: bool = False
+    """No adapters in sft: the language model stays as it is."""
+    ema_decay: float | None = None
+    """Decay of an average of the weights, which is then what comes out (default: none)."""
+    precision: Precision = "auto"
+    """What products are computed in; auto is float32 on a CPU and bfloat16 on a GPU."""
+    seed: int = 0
+    """Of the order of samples and of all noise."""
+    save_every: int = 250
+    """Updates between checkpoints."""
+    log_every: int = 10
+    """Updates between lines of metrics.jsonl."""
+    keep: int = 3
+    """Checkpoints that are kept."""
+    sample_prompts: tuple[str, ...] = ()
+    """Drawn with every checkpoint into OUTPUT/samples, with fixed seeds."""
+
+    def __post_init__(self) -> None:
+        counts = {
+            "steps": self.steps,
+            "microbatch_size": self.microbatch_size,
+            "save_every": self.save_every,
+            "log_every": self.log_every,
+            "keep": self.keep,
+        }
+        for name, count in counts.items():
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, got {count}")
+        if min(self.drawing_microbatches, self.edit_microbatches) < 0:
+            raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
+        if not 0 <= self.caption_drop <= 1:
+            raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+        if self.side is not None and self.side < 32:
+            raise ValueError(f"side must be at least 32, got {self.side}")

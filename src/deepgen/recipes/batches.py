@@ -1,0 +1,59 @@
+"""From decoded samples to what the flow objective learns from: pictures become latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from deepgen.data.collate import MicroBatch
+from deepgen.data.loader import Loader
+from deepgen.train.draws import Visit
+from deepgen.train.objective import FlowBatch
+from deepgen.types import Pixels
+from deepgen.vae import LatentCodec, Posterior
+
+
+class FlowBatches:
+    """The micro-batches of an update, by its number; decoded ahead as long as updates follow on.
+
+    Args:
+        loader: Reads samples.
+        codec: Encodes pictures, on the device it is on.
+    """
+
+    def __init__(self, loader: Loader, codec: LatentCodec) -> None:
+        self.loader = loader
+        self.codec = codec
+        self._stream: Iterator[list[MicroBatch]] = iter(())
+        self._next: int | None = None
+
+    def __call__(self, step: int) -> list[FlowBatch]:
+        """All micro-batches of an update."""
+        if step != self._next:
+            self._stream = self.loader.stream(step)
+        self._next = step + 1
+        batches = next(self._stream)
+        samples = sum(each.samples_per_step for each in self.loader.streams)
+        return [self._encoded(each, 1 / samples) for each in batches]
+
+    def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
+        prompts = batch.prompts
+        pictures = [*batch.targets, *(each for prompt in prompts for each in prompt.references)]
+        posteriors = iter(self._posteriors(pictures))
+        targets = [next(posteriors) for _ in prompts]
+        return FlowBatch(
+            latents=targets,
+            prompts=prompts,
+            reference_latents=[[next(posteriors) for _ in each.references] for each in prompts],
+            visits=[
+                Visit(sample=each.record.sample_id, epoch=each.visit.epoch)
+                for each in batch.examples
+            ],
+            weights=torch.full((len(prompts),), weight),
+        )
+
+    @torch.no_grad()
+    def _posteriors(self, pictures: list[Pixels]) -> list[Posterior]:
+        device = next(self.codec.parameters()).device
+        return self.codec.posteriors([each.to(device) for each in pictures])

@@ -1,0 +1,23 @@
+"""Stage 1, alignment pre-training (DeepGen paper, section 4.1; table 9)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepgen.config.stage import OptimizerConfig, StageConfig
+
+
+def pretrain() -> StageConfig:
+    """Connector, projectors and think tokens learn to speak to a DiT that stays as it is.
+
+    The values are the published ones, per process: 4 samples a pass, one pass of edits for three of
+    drawings, 50,000 updates (the published 200,000 iterations count passes).
+    """
+    return StageConfig(
+        stage="pretrain",
+        output=Path("runs/pretrain"),
+        steps=50_000,
+        drawing_microbatches=3,
+        edit_microbatches=1,
+        optimizer=OptimizerConfig(lr=1e-4),
+    )

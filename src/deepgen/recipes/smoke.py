@@ -1,0 +1,24 @@
+"""A run of a minute on a CPU, to see that everything holds together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.config.train import LoraConfig
+from deepgen.recipes.sft import sft
+
+
+def smoke() -> StageConfig:
+    """Fine-tuning, short and small enough for the embedded model on a laptop."""
+    return replace(
+        sft(),
+        output=Path("runs/smoke"),
+        steps=20,
+        microbatch_size=2,
+        optimizer=OptimizerConfig(lr=1e-4, warmup_share=0.1),
+        lora=LoraConfig(rank=4, alpha=8.0),
+        save_every=10,
+        log_every=5,
+    )

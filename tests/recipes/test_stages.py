@@ -1,0 +1,167 @@
+"""The stages as a user runs them: by the command line, on a folder of pictures, with the mini."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from deepgen.cli.main import main
+from deepgen.config.stage import StageConfig
+from deepgen.data.dataset import DataSet
+from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.build import build, loader_options
+from deepgen.recipes.pretrain import pretrain
+from deepgen.recipes.sft import sft
+
+COLORS = ("red", "green", "blue", "orange", "purple", "black")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six drawings and three edits, as a data set."""
+    folder = tmp_path_factory.mktemp("data")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    rows = []
+    for index, color in enumerate(COLORS):
+        Image.new("RGB", (64, 64), color).save(pictures / f"{color}.png")
+        rows.append({"txt": f"a {color} square", "image_path": f"{color}.png"})
+        if index % 2:
+            before = COLORS[index - 1]
+            rows.append(
+                {
+                    "input_image": [f"{before}.png"],
+                    "output_image": f"{color}.png",
+                    "instruction": f"make it {color}",
+                }
+            )
+    (pictures / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    imported = folder / "imported"
+    arguments = ["data", "import", "table", str(pictures / "rows.jsonl"), str(imported)]
+    assert main([*arguments, "--min-side", "32"]) == 0
+    return imported
+
+
+def arguments_for(data: Path, output: Path, *more: str) -> list[str]:
+    small = ("--steps", "4", "--save-every", "2", "--log-every", "1", "--microbatch-size", "1")
+    return ["train", "smoke", "--data", str(data), "--output", str(output), *small, *more]
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    output = tmp_path_factory.mktemp("run") / "whole"
+    assert main(arguments_for(data, output, "--sample-prompts", "a red square")) == 0
+    return output
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    files = sorted((run / "model").glob("*/*.safetensors"))
+    return {
+        f"{file.parent.name}.{name}": value
+        for file in files
+        for name, value in load_file(file).items()
+    }
+
+
+def test_a_run_leaves_a_model_its_adapters_pictures_and_its_settings(trained: Path) -> None:
+    assert (trained / "lora" / "adapter_config.json").is_file()
+    assert len(list((trained / "samples").glob("*.png"))) == 2
+    assert len((trained / "metrics.jsonl").read_text().splitlines()) == 4
+    assert "steps: 4" in (trained / "config.yaml").read_text()
+    index = json.loads((trained / "model" / "model_index.json").read_text())
+    assert index["provenance"]["transformer"] == "sft, 4 updates"
+    assert index["provenance"]["vae"].startswith("autoencoder")
+
+
+def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    command = ["generate", "a red square", "--model", str(trained / "model"), "--seed", "1"]
+    assert main([*command, "--steps", "2", "--output", str(picture)]) == 0
+    assert Image.open(picture).size == (64, 64)
+
+
+def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "cut")
+    for part in ("checkpoints/step_00000004", "model", "lora"):
+        shutil.rmtree(tmp_path / "cut" / part)
+    assert main(arguments_for(data, tmp_path / "cut", "--sample-prompts", "a red square")) == 0
+    again, whole = weights(tmp_path / "cut"), weights(trained)
+    assert again.keys() == whole.keys()
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_another_run_in_the_same_folder_is_refused(
+    data: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments_for(data, trained, "--seed", "5")) == 2
+    assert "seed" in capsys.readouterr().err
+    assert main(arguments_for(data, trained, "--resume", "never")) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_the_plan_counts_what_is_trained_and_visited(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "never"
+    assert main([*arguments_for(data, output, "--dry-run"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["trained"]) == {"think tokens and bridge", "language model", "DiT"}
+    assert found["samples"] == {"t2i": 6, "edit": 3}
+    assert found["samples_per_update"] == {"t2i": 2, "edit": 1}
+    assert found["epochs"] == {"t2i": round(8 / 6, 2), "edit": round(4 / 3, 2)}
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (["--data", "nowhere"], "no data set"),
+        (["--config", "nowhere.yaml"], "cannot be read"),
+        (["--model", "nowhere"], "no folder nowhere"),
+        (["--steps", "0"], "steps must be at least 1"),
+        (["--drawing-microbatches", "0", "--edit-microbatches", "0"], "no samples of the tasks"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_in_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], part: str
+) -> None:
+    assert main([*arguments_for(data, tmp_path / "run"), *more]) == 2
+    error = capsys.readouterr().err
+    assert part in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) -> None:
+    config = StageConfig(data=data, microbatch_size=1, drawing_microbatches=3, output=Path("x"))
+    run = build(config, device=torch.device("cpu"))
+    batches = run.trainer.batches(0)
+    assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
+    assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]
+    assert isinstance(run.trainer.batches, FlowBatches)
+    again = run.trainer.batches(0)
+    assert [batch.visits for batch in again] == [batch.visits for batch in batches]
+
+
+def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "pictures"
+    alone.mkdir()
+    Image.new("RGB", (64, 64), "red").save(alone / "a.png")
+    (alone / "a.txt").write_text("a red square")
+    arguments = ["data", "import", "folder", str(alone), str(tmp_path / "set"), "--min-side", "32"]
+    assert main(arguments) == 0
+    options = loader_options(sft(), DataSet.open(tmp_path / "set"), 64)
+    assert set(options.tasks) == {"t2i"}
+
+
+def test_the_published_shares_of_tasks() -> None:
+    assert (pretrain().edit_microbatches, pretrain().drawing_microbatches) == (1, 3)
+    assert (sft().edit_microbatches, sft().drawing_microbatches) == (1, 2)
+    assert (pretrain().optimizer.lr, sft().optimizer.lr) == (1e-4, 5e-5)
