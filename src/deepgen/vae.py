@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from diffusers import AutoencoderKL
 from jaxtyping import Float
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from deepgen.types import Latents, Pixels
 
@@ -44,33 +44,17 @@ class LatentCodec(nn.Module):
         """What the autoencoder computes in."""
         return cast(torch.dtype, self.autoencoder.dtype)
 
-    def encode(self, pixels: Sequence[Pixels], generator: Generator | None = None) -> list[Latents]:
+    def encode(self, pixels: Sequence[Pixels]) -> list[Latents]:
         """Latents of pictures in [-1, 1], in float32.
 
-        The mean of the posterior, so that an edit depends on nothing but its seed; with a
-        generator a sample of it, as in training (the public implementation samples always, from
-        torch's global generator).
+        The mean of the posterior, so that an edit depends on nothing but its seed (the public
+        implementation draws a sample, from torch's global generator).
         """
-
-        def encode_batch(batch: Tensor) -> Tensor:
-            posterior = self.autoencoder.encode(batch.to(self.dtype)).latent_dist
-            mean = cast(Tensor, posterior.mean).float()
-            if generator is not None:
-                noise = torch.randn(mean.shape, generator=generator, device=generator.device)
-                mean = mean + posterior.std.float() * noise.to(mean.device)
-            return (mean - self.shift) * self.scale
-
-        return _by_size(pixels, encode_batch)
+        return [each.mean for each in self.posteriors(pixels)]
 
     def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
         """What latents pictures in [-1, 1] may have, in float32; training draws from it."""
-
-        def encode_batch(batch: Tensor) -> Tensor:
-            posterior = self.autoencoder.encode(batch.to(self.dtype)).latent_dist
-            mean = (posterior.mean.float() - self.shift) * self.scale
-            return torch.stack([mean, posterior.std.float() * self.scale], dim=1)
-
-        return [Posterior(mean, std) for mean, std in _by_size(pixels, encode_batch)]
+        return [self.posterior(each) for each in _by_size(pixels, self.moments)]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
         """Pixels around [-1, 1] (not clamped), in float32."""
@@ -88,12 +72,10 @@ class LatentCodec(nn.Module):
         posterior = self.autoencoder.encode(pixels.to(self.dtype)).latent_dist
         return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
-    def from_moments(
-        self, moments: Float[Tensor, "moment_channels _height _width"], noise: Latents
-    ) -> Latents:
-        """Latents as :meth:`encode` samples them, from cached moments and standard noise."""
+    def posterior(self, moments: Float[Tensor, "moment_channels _height _width"]) -> Posterior:
+        """What latents a picture with these moments may have, in float32."""
         mean, logvar = moments.float().chunk(2)
-        return (mean + (logvar / 2).exp() * noise - self.shift) * self.scale
+        return Posterior((mean - self.shift) * self.scale, (logvar / 2).exp() * self.scale)
 
 
 def _by_size(items: Sequence[Tensor], run: Callable[[Tensor], Tensor]) -> list[Tensor]:

@@ -44,7 +44,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, text: str, part: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match="config.yaml") as caught:
+    with pytest.raises(ValueError, match=r"config\.yaml") as caught:
         read_yaml(path, sft())
     assert part in str(caught.value)
     assert "\n" not in str(caught.value)

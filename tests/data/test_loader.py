@@ -133,14 +133,6 @@ def test_uniform_batches_know_that_they_are(drawings: DataSet) -> None:
     assert sum(batch.is_uniform for batch in batches) > len(batches) / 2
 
 
-def test_captions_are_dropped_as_often_as_asked_and_instructions_never(both: DataSet) -> None:
-    visits = [Visit(row=0, epoch=epoch) for epoch in range(2000)]
-    texts = [draw_text(both.record(0), each, seed=1, caption_drop=0.1) for each in visits]
-    assert 0.08 < texts.count("") / 2000 < 0.12
-    edit = both.record(int(both.rows(task="edit")[0]))
-    assert "" not in {draw_text(edit, each, seed=1, caption_drop=1.0) for each in visits}
-
-
 def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
     record = drawings.record(0)
     variants = [
@@ -148,10 +140,7 @@ def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
         for text, weight in (("a", 1.0), ("b", 3.0), ("c", 4.0))
     ]
     record = record.model_copy(update={"prompts": variants})
-    drawn = Counter(
-        draw_text(record, Visit(row=0, epoch=epoch), seed=1, caption_drop=0.0)
-        for epoch in range(4000)
-    )
+    drawn = Counter(draw_text(record, Visit(row=0, epoch=epoch), seed=1) for epoch in range(4000))
     for text, share in (("a", 1 / 8), ("b", 3 / 8), ("c", 4 / 8)):
         assert abs(drawn[text] / 4000 - share) < 0.03
 

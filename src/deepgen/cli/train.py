@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import tyro
 from tyro.conf import Positional, arg
 
-from deepgen.cli.console import print_line
+from deepgen.cli.console import print_line, print_result
+from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.recipes.pretrain import pretrain
@@ -39,7 +39,7 @@ class Train:
     """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none."""
     dry_run: bool = False
     """Only print the plan: parameters, memory, batches, epochs."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: DeviceChoice = "auto"
     """Where to compute."""
     json: bool = False
     """Print one JSON object."""
@@ -62,18 +62,18 @@ class Train:
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
         import torch
 
-        from deepgen.cli.making import choose_device
+        from deepgen.cli.making import pick_device
         from deepgen.recipes.build import build
         from deepgen.recipes.plan import plan
 
-        device = torch.device(choose_device(self.device))
+        device = torch.device(pick_device(self.device))
         found = plan(self.settings, device=device)
         if self.dry_run:
-            sys.stdout.write((json.dumps(asdict(found)) if self.json else _table(found)) + "\n")
+            print_result(json.dumps(asdict(found)) if self.json else _table(found))
             return
         print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
         path = build(self.settings, device=device)()
-        sys.stdout.write((json.dumps({"path": str(path)}) if self.json else str(path)) + "\n")
+        print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
 def parse_train(arguments: Sequence[str]) -> Train:
@@ -83,19 +83,17 @@ def parse_train(arguments: Sequence[str]) -> Train:
         ValueError: The file cannot be used.
         SystemExit: The parser's, as everywhere.
     """
-    return tyro.cli(
-        Train,
-        prog="deepgen train",
-        args=list(arguments),
-        default=Train(recipe=tyro.MISSING, settings=_defaults_of(arguments)),
-        config=(tyro.conf.FlagCreatePairsOff,),
-    )
+    options: dict[str, Any] = {"prog": "deepgen train", "config": (tyro.conf.FlagCreatePairsOff,)}
+    named = next((each for each in get_args(RecipeName) if each in arguments), None)
+    if named is not None:
+        options["default"] = Train(recipe=named, settings=_settings(named, arguments))
+    command: Train = tyro.cli(Train, args=list(arguments), **options)
+    return command
 
 
-def _defaults_of(arguments: Sequence[str]) -> StageConfig:
+def _settings(recipe: RecipeName, arguments: Sequence[str]) -> StageConfig:
     """What holds before the command line: the recipe's settings, and over them the file's."""
-    recipe = next((RECIPES[each] for each in arguments if each in RECIPES), StageConfig)
-    config = recipe()
+    config = RECIPES[recipe]()
     for place, each in enumerate(arguments):
         name, _, value = each.partition("=")
         if name == "--config":
@@ -112,8 +110,7 @@ def _table(found: Plan) -> str:
         lines += [f"{title:<8}{name:<24}{count:>16,}" for name, count in counts.items()]
     lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
     lines += [
-        f"{task}: {count} of {found.samples[task]:,} samples an update, "
-        f"{found.epochs[task]} epochs"
+        f"{task}: {count} of {found.samples[task]:,} samples an update, {found.epochs[task]} epochs"
         for task, count in found.samples_per_update.items()
     ]
     return "\n".join(lines)

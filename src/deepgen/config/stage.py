@@ -1,4 +1,4 @@
-"""Every knob of a supervised stage (DeepGen paper, section 4 and tables 8 and 9); no torch in here."""
+"""Every knob of a supervised stage (DeepGen paper, section 4, tables 8 and 9); without torch."""
 
 from __future__ import annotations
 

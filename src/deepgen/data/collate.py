@@ -21,7 +21,7 @@ class Example:
     visit: Visit
     record: Record
     prompt: Prompt
-    """The text drawn for this visit, empty where the caption was dropped, and the references."""
+    """The text drawn for this visit, and the references."""
     target: Pixels | None
     """None where its moments are cached: nothing else looks at the target."""
     moments: tuple[Moments, ...] | None = None
@@ -69,32 +69,17 @@ class MicroBatch:
         return [each.record.sample_id for each in self.examples]
 
     @property
-    def randomness(self) -> list[tuple[int, int]]:
-        """(sid, epoch) of each sample: with the seed, the key of its timestep and noise."""
-        return [(each.record.sid, each.visit.epoch) for each in self.examples]
-
-    @property
     def is_uniform(self) -> bool:
         """Whether all samples have equal sizes throughout, so that no padding is needed."""
         return len({each.sizes for each in self.examples}) == 1
 
 
-def draw_text(record: Record, visit: Visit, *, seed: int, caption_drop: float) -> str:
-    """The text of a sample for one visit: one of its prompts by weight, or none at all.
+def draw_text(record: Record, visit: Visit, *, seed: int) -> str:
+    """The text of a sample for one visit: one of its prompts by weight.
 
     A function of seed, sample and epoch alone, so every rank and every restart draws the same.
-
-    Args:
-        record: The sample.
-        visit: Its turn.
-        seed: Of the run.
-        caption_drop: Probability of the empty text, from which guidance moves away. Applied to
-            text-to-image only; the public implementation drops nothing of an edit.
+    Whether a caption is dropped is the objective's business.
     """
-    if record.task == "t2i":
-        drop = sample_generator(seed, record.sid, visit.epoch, "caption_drop").random()
-        if drop < caption_drop:
-            return ""
     total = sum(each.weight for each in record.prompts)
     left = sample_generator(seed, record.sid, visit.epoch, "prompt").random() * total
     for prompt in record.prompts[:-1]:

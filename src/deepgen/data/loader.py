@@ -56,8 +56,6 @@ class LoaderOptions:
     side: int = 512
     """Pictures are brought to about ``side * side`` pixels in their own shape."""
     split: Split = "train"
-    caption_drop: float = 0.1
-    """Share of text-to-image visits with an empty text."""
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Threads."""
     prefetch: int = 2
@@ -73,8 +71,6 @@ class LoaderOptions:
                 f"a loader needs a thread and cannot prefetch less than nothing, "
                 f"got {self.workers} and {self.prefetch}"
             )
-        if not 0 <= self.caption_drop <= 1:
-            raise ValueError(f"caption_drop is a probability, got {self.caption_drop}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,7 +255,7 @@ class Loader:
         """
         record = self.data.record(visit.row)
         options = self.options
-        text = draw_text(record, visit, seed=options.seed, caption_drop=options.caption_drop)
+        text = draw_text(record, visit, seed=options.seed)
         references = tuple(self._pixels(record, each) for each in record.references)
         cache = self.moments
         return Example(

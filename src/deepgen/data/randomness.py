@@ -7,13 +7,9 @@ made with BLAKE2b and not with Python's ``hash``, which differs from run to run.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-
-Purpose = Literal["prompt", "caption_drop", "timestep", "noise", "posterior"]
-"""What a sample's random numbers are for; those of one purpose never depend on another."""
 
 Words = npt.NDArray[np.uint64]
 
@@ -28,10 +24,16 @@ def key_of(*parts: int | str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def sample_generator(seed: int, sid: int, epoch: int, purpose: Purpose) -> np.random.Generator:
+def sample_generator(seed: int, sid: int, epoch: int, purpose: str) -> np.random.Generator:
     """The random numbers of one visit to one sample, for one purpose.
 
-    Counter-based (Philox), so rank, batch and order never matter.
+    By Philox (Salmon et al. 2011), a generator that counts; so rank, batch and order never matter.
+
+    Args:
+        seed: Of the run.
+        sid: 64-bit number of the sample.
+        epoch: How often it was visited before.
+        purpose: What they are for; those of one purpose never depend on another.
     """
     key = np.array([key_of(seed, purpose), sid], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)

@@ -39,13 +39,11 @@ class FlowBatches:
 
     def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
         prompts = batch.prompts
-        pictures = [*batch.targets, *(each for prompt in prompts for each in prompt.references)]
-        posteriors = iter(self._posteriors(pictures))
-        targets = [next(posteriors) for _ in prompts]
+        posteriors = self._posteriors(batch)
         return FlowBatch(
-            latents=targets,
+            latents=[own[0] for own in posteriors],
             prompts=prompts,
-            reference_latents=[[next(posteriors) for _ in each.references] for each in prompts],
+            reference_latents=[own[1:] for own in posteriors],
             visits=[
                 Visit(sample=each.record.sample_id, epoch=each.visit.epoch)
                 for each in batch.examples
@@ -54,6 +52,17 @@ class FlowBatches:
         )
 
     @torch.no_grad()
-    def _posteriors(self, pictures: list[Pixels]) -> list[Posterior]:
+    def _posteriors(self, batch: MicroBatch) -> list[list[Posterior]]:
+        """Of each sample: its target's and its references', from the cache where there is one."""
         device = next(self.codec.parameters()).device
-        return self.codec.posteriors([each.to(device) for each in pictures])
+        pictures: list[Pixels] = []
+        for each in batch.examples:
+            if each.target is not None:
+                pictures += [p.to(device) for p in (each.target, *each.prompt.references)]
+        encoded = iter(self.codec.posteriors(pictures) if pictures else [])
+        return [
+            [next(encoded) for _ in (0, *each.prompt.references)]
+            if each.moments is None
+            else [self.codec.posterior(moments.to(device)) for moments in each.moments]
+            for each in batch.examples
+        ]

@@ -5,7 +5,6 @@ comes out of it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,12 +13,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_vlm_lora
+from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.data.dataset import DataSet
+from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.data.records import Task
 from deepgen.errors import DataError
@@ -30,10 +32,11 @@ from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.recipes.batches import FlowBatches
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
-from deepgen.train.objective import FlowBatch, FlowObjective, Loss
-from deepgen.train.optim import AdamW, warmup_cosine
+from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.optim import AdamW, warmup_then_cosine
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
+from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
 FREE = ("output", "data", "model", "save_every", "log_every", "keep", "sample_prompts")
@@ -81,22 +84,27 @@ def build(config: StageConfig, *, device: torch.device) -> Run:
     """
     data = open_data(config)
     dtype = torch.float32 if config.precision == "float32" else None
-    model = load_folder(resolve(config.model), dtype=dtype, device=device)
+    folder = resolve(config.model)
+    model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
     trained = make_trainable(model, config.stage, lora=lora, seed=config.seed)
     knobs = config.optimizer
-    options = loader_options(config, data, _side(config, model))
+    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    # In float32, as its moments are cached: what is rounded here is rounded at every visit.
+    model.vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device)).eval()
+    loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
     objective = FlowObjective(
         training_sigmas(model.schedule),
         VisitDraws(config.seed, config.stage),
         caption_drop=config.caption_drop,
         padding=config.padding or model.defaults.padding,
+        autocast=torch.bfloat16 if _is_mixed(config, device) else None,
     )
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
-        _in_precision(objective, config, device),
-        FlowBatches(Loader(data, options), model.vae),
+        objective,
+        FlowBatches(loader, model.vae),
         AdamW(
             trained.items(),
             lr=knobs.lr,
@@ -105,10 +113,9 @@ def build(config: StageConfig, *, device: torch.device) -> Run:
         ),
         steps=config.steps,
         schedule=partial(
-            warmup_cosine,
+            warmup_then_cosine,
             steps=config.steps,
-            warmup=max(1, round(knobs.warmup_share * config.steps)),
-            floor=0.0,
+            warmup=round(knobs.warmup_share * config.steps),
         ),
         seed=config.seed,
         max_grad_norm=knobs.max_grad_norm,
@@ -125,7 +132,7 @@ def open_data(config: StageConfig) -> DataSet:
         DataError: None is named, or it cannot be used.
     """
     if config.data is None:
-        raise DataError("no data to train on; make a data set with deepgen data import, then --data")
+        raise DataError("no data to train on; make them with deepgen data import, then add --data")
     return DataSet.open(config.data)
 
 
@@ -143,7 +150,7 @@ def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptio
     }
     if not tasks:
         raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
-    return LoaderOptions(tasks=tasks, seed=config.seed, side=side, caption_drop=0.0)
+    return LoaderOptions(tasks=tasks, seed=config.seed, side=side)
 
 
 def export(model: DeepGen, config: StageConfig) -> Path:
@@ -163,22 +170,17 @@ def export(model: DeepGen, config: StageConfig) -> Path:
     return path
 
 
-def _side(config: StageConfig, model: DeepGen) -> int:
-    """Pictures are brought to about this many pixels, squared."""
-    return config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
+    """What ``deepgen data cache`` has encoded with this autoencoder at this side, if it did."""
+    try:
+        return MomentsCache.open(data, vae_hash=weights_hash(model.vae), side=side)
+    except DataError:
+        return None
 
 
-def _in_precision(
-    objective: FlowObjective, config: StageConfig, device: torch.device
-) -> Callable[[DeepGen, FlowBatch, torch.Generator], Loss]:
+def _is_mixed(config: StageConfig, device: torch.device) -> bool:
     """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
-    wanted = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-
-    def compute(model: DeepGen, batch: FlowBatch, generator: torch.Generator) -> Loss:
-        with torch.autocast(device.type, torch.bfloat16, enabled=wanted):
-            return objective(model, batch, generator)
-
-    return compute
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 
 
 def _draw_samples(config: StageConfig, model: nn.Module, step: int) -> None:

@@ -6,13 +6,15 @@ on its noise. So there is no state to save, and no two processes draw the same n
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from deepgen.data.randomness import sample_generator
+from deepgen.data.records import sid_of
 
 
 class Purpose(IntEnum):
@@ -37,7 +39,7 @@ class Visit:
 
 
 class VisitDraws:
-    """Numbers of a visit, by Philox (Salmon et al. 2011), a generator that counts.
+    """Numbers of a visit.
 
     Args:
         seed: Of the run.
@@ -45,7 +47,8 @@ class VisitDraws:
     """
 
     def __init__(self, seed: int, stage: str) -> None:
-        self._key = _digest(f"{stage}/{seed}", 2)
+        self.seed = seed
+        self.stage = stage
 
     def uniform(self, visit: Visit, purpose: int) -> float:
         """A float32 number in [0, 1)."""
@@ -57,13 +60,5 @@ class VisitDraws:
         return torch.from_numpy(stream.standard_normal(tuple(shape), dtype=np.float32))
 
     def _stream(self, visit: Visit, purpose: int) -> np.random.Generator:
-        # The first word counts what is drawn.
-        (sample,) = _digest(visit.sample, 1)
-        counter = np.array([0, sample, visit.epoch, purpose], dtype=np.uint64)
-        return np.random.Generator(np.random.Philox(counter=counter, key=self._key))
-
-
-def _digest(text: str, words: int) -> np.ndarray:
-    """64-bit words that tell texts apart."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8 * words).digest()
-    return np.frombuffer(digest, dtype="<u8")
+        what = f"{self.stage}/{purpose}"
+        return sample_generator(self.seed, sid_of(visit.sample), visit.epoch, what)
