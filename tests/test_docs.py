@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from deepgen.cli.main import main
 
@@ -48,14 +49,37 @@ def test_the_commands_of_the_readme_are_understood(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from deepgen.cli.data import Data
     from deepgen.cli.edit import Edit
+    from deepgen.cli.eval import Eval
     from deepgen.cli.generate import Generate
     from deepgen.cli.info import Info
+    from deepgen.cli.train import Train
 
-    for kind in (Generate, Edit, Info):
+    for kind in (Generate, Edit, Info, Data, Train, Eval):
         monkeypatch.setattr(kind, "run", lambda self: None)
     assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
 
 
 def test_the_readme_shows_commands() -> None:
     assert len(COMMANDS) >= 4
+
+
+def test_the_commands_of_the_tutorial_do_what_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (ROOT / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^deepgen .+$", text, re.M)
+    assert len(commands) >= 7
+    pictures = tmp_path / "my-pictures"
+    pictures.mkdir()
+    for index in range(20):
+        Image.new("RGB", (64, 64), (12 * index, 90, 160)).save(pictures / f"{index}.png")
+        (pictures / f"{index}.txt").write_text(f"colour number {index}")
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        # A few updates show all that many would.
+        typed = re.sub(r"--steps 40|--save-every 20", lambda m: m[0].split()[0] + " 2", command)
+        assert main(shlex.split(typed)[1:]) == 0, (command, capsys.readouterr().err)
+    for made in ("preview.png", "mine.png", "same.png", "runs/mine/config.yaml"):
+        assert (tmp_path / made).is_file()

@@ -8,6 +8,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from deepgen.checkpoint.folder import load_folder
+from deepgen.checkpoint.hub import resolve
+from deepgen.checkpoint.lora import merge_lora
 from deepgen.cli.main import main
 from deepgen.config.stage import StageConfig
 from deepgen.data.dataset import DataSet
@@ -165,3 +168,16 @@ def test_the_published_shares_of_tasks() -> None:
     assert (pretrain().edit_microbatches, pretrain().drawing_microbatches) == (1, 3)
     assert (sft().edit_microbatches, sft().drawing_microbatches) == (1, 2)
     assert (pretrain().optimizer.lr, sft().optimizer.lr) == (1e-4, 5e-5)
+
+
+def test_adapters_alone_give_the_model_that_was_trained(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ["--steps", "2", "--microbatch-size", "1", "--optimizer.lr", "0.01"]
+    assert main(["train", "lora", "--data", str(data), "--output", str(run), *small]) == 0
+    whole = load_folder(run / "model")
+    adapted = load_folder(resolve("mini"))
+    before = adapted.dit.state_dict()["proj_out.weight"].clone()
+    merge_lora(adapted, run / "lora")
+    mine, theirs = adapted.state_dict(), whole.state_dict()
+    assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
+    assert not torch.allclose(before, mine["dit.proj_out.weight"], atol=1e-5)

@@ -15,6 +15,7 @@ from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import StageConfig
+from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.smoke import smoke
@@ -22,9 +23,14 @@ from deepgen.recipes.smoke import smoke
 if TYPE_CHECKING:
     from deepgen.recipes.plan import Plan
 
-RecipeName = Literal["pretrain", "sft", "smoke"]
+RecipeName = Literal["pretrain", "sft", "lora", "smoke"]
 
-RECIPES: dict[str, Callable[[], StageConfig]] = {"pretrain": pretrain, "sft": sft, "smoke": smoke}
+RECIPES: dict[RecipeName, Callable[[], StageConfig]] = {
+    "pretrain": pretrain,
+    "sft": sft,
+    "lora": lora,
+    "smoke": smoke,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +38,7 @@ class Train:
     """Train a model on a data set; the same command again goes on where a run was cut off."""
 
     recipe: Positional[Annotated[RecipeName, arg(metavar="RECIPE")]]
-    """pretrain (stage 1), sft (stage 2), or smoke (stage 2, a minute)."""
+    """pretrain (stage 1), sft (stage 2), lora (adapters), or smoke (stage 2, a minute)."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings in place of the recipe's; what is typed here comes before both."""
     resume: Literal["auto", "never"] = "auto"

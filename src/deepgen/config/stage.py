@@ -12,8 +12,8 @@ import tyro
 from deepgen.config.model import Padding
 from deepgen.config.train import LoraConfig
 
-Stage = Literal["pretrain", "sft"]
-"""Alignment of the bridge with a finished DiT; then joint fine-tuning."""
+Stage = Literal["pretrain", "sft", "lora"]
+"""Alignment of the bridge with a finished DiT; joint fine-tuning; adapters on the DiT alone."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -50,7 +50,8 @@ class StageConfig:
     """A stage: what is trained from what, on what, and for how long."""
 
     stage: Annotated[Stage, tyro.conf.Suppress] = "sft"
-    """pretrain trains bridge and think tokens; sft the whole DiT too, and adapters on the VLM."""
+    """pretrain trains bridge and think tokens; sft the whole DiT too, and adapters on the VLM; lora
+    only adapters on the DiT."""
     model: str = "mini"
     """What to start from: the embedded model, a folder or a hub id."""
     data: Path | None = None
@@ -74,7 +75,7 @@ class StageConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights follow gradients."""
     lora: LoraConfig = field(default_factory=LoraConfig)
-    """Adapters on the language model; sft only."""
+    """Adapters: in sft on the language model, in lora on the DiT."""
     freeze_vlm: bool = False
     """No adapters in sft: the language model stays as it is."""
     ema_decay: float | None = None

@@ -16,7 +16,7 @@ from torch import nn
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.checkpoint.lora import save_vlm_lora
+from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
 from deepgen.config.stage import StageConfig
@@ -155,15 +155,20 @@ def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptio
 
 def export(model: DeepGen, config: StageConfig) -> Path:
     """Write what a stage has made: the model, and its adapters for users of peft."""
-    language = model.conditioner.vlm.language_model
-    if config.stage == "sft" and not config.freeze_vlm:
-        # Of an earlier end of the same run.
-        shutil.rmtree(config.output / "lora", ignore_errors=True)
-        save_vlm_lora(model.conditioner.vlm, config.output / "lora")
-        fold_lora(language)
-    changed = ["connector"]
-    if config.stage == "sft":
-        changed += ["transformer"] if config.freeze_vlm else ["transformer", "vlm"]
+    adapters = config.output / "lora"
+    # Of an earlier end of the same run.
+    shutil.rmtree(adapters, ignore_errors=True)
+    if config.stage == "lora":
+        save_dit_lora(model.dit, adapters)
+        fold_lora(model.dit)
+    elif config.stage == "sft" and not config.freeze_vlm:
+        save_vlm_lora(model.conditioner.vlm, adapters)
+        fold_lora(model.conditioner.vlm.language_model)
+    changed = {
+        "pretrain": ["connector"],
+        "sft": ["connector", "transformer", *([] if config.freeze_vlm else ["vlm"])],
+        "lora": ["transformer"],
+    }[config.stage]
     model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
     path = config.output / "model"
     save_folder(model, path, dtype=compute_dtype(None, model.device), overwrite=True)

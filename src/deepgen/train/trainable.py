@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
+from deepgen.config.stage import Stage
 from deepgen.config.train import LoraConfig
 from deepgen.model import DeepGen
 from deepgen.nn.lora import add_lora
-
-Stage = Literal["pretrain", "sft"]
-"""Alignment of the bridge with a finished DiT; then joint fine-tuning."""
 
 
 def make_trainable(
@@ -20,9 +16,9 @@ def make_trainable(
     """Freeze all that a stage leaves alone, and make the model ready for training.
 
     ``pretrain`` trains think tokens, projectors and connector; ``sft`` the whole DiT too, and
-    adapters on every linear layer of the language model and on its embedding. Vision tower and VAE
-    are never trained. What is trained is kept in float32, so that small updates are not rounded
-    away.
+    adapters on every linear layer of the language model and on its embedding; ``lora`` only
+    adapters on the linear layers of the DiT. Vision tower and VAE are never trained. What is
+    trained is kept in float32, so that small updates are not rounded away.
 
     Args:
         model: Changed in place.
@@ -34,7 +30,11 @@ def make_trainable(
         What is trained, by name, in the order of the model.
     """
     model.requires_grad_(False)
-    parts: list[nn.Module] = [model.conditioner.bridge]
+    if stage == "lora":
+        if lora is None:
+            raise ValueError("the stage lora trains only adapters, so it needs their settings")
+        add_lora(model.dit, lora, seed=seed)
+    parts: list[nn.Module] = [] if stage == "lora" else [model.conditioner.bridge]
     if stage == "sft":
         parts.append(model.dit)
         if lora is not None:

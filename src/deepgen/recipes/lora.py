@@ -1,0 +1,22 @@
+"""Fine-tuning by adapters on the DiT, for one consumer GPU and a few pictures; not in the paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.config.train import LoraConfig
+
+
+def lora() -> StageConfig:
+    """Only adapters learn, so there are few moments and gradients, and a style is a small file."""
+    return StageConfig(
+        stage="lora",
+        output=Path("runs/lora"),
+        steps=1000,
+        microbatch_size=1,
+        drawing_microbatches=4,
+        edit_microbatches=4,
+        optimizer=OptimizerConfig(lr=1e-4, weight_decay=0.0),
+        lora=LoraConfig(rank=16, alpha=16.0, dropout=0.0),
+    )
