@@ -23,6 +23,8 @@ from deepgen.checkpoint.files import WEIGHT_STEMS, ModelFolder
 from deepgen.checkpoint.parts import bridge_part, dit_part, vae_part, vlm_part
 from deepgen.conditioning.bridge import Bridge
 from deepgen.config.model import BridgeConfig, DiTConfig
+from deepgen.config.train import LoraConfig
+from deepgen.nn.lora import add_lora, lora_layers, lora_weights
 
 VLM: dict[str, Any] = {
     "model_type": "qwen2_5_vl",
@@ -114,3 +116,13 @@ def test_every_tensor_of_the_released_size_is_accounted_for(folder: ModelFolder)
     last_layer_and_norm = 77_076_992 + 2048
     assert sum(each.size for each in vlm.vision.values()) == 668_684_288
     assert sum(each.size for each in vlm.tensors.values()) == 3_085_938_688 - last_layer_and_norm
+
+
+def test_an_adapter_on_every_layer_of_the_vlm_makes_832_tensors() -> None:
+    config = Qwen2_5_VLConfig.from_dict(json.loads(json.dumps(VLM)))
+    with torch.device("meta"):
+        whole = Qwen2_5_VLForConditionalGeneration(config)
+        add_lora(whole, LoraConfig(), seed=0)
+    weights = lora_weights(whole)
+    assert (len(weights), len(list(lora_layers(whole)))) == (832, 416)
+    assert sum(each.numel() for each in weights.values()) == pytest.approx(185.2e6, rel=1e-3)

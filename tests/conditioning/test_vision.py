@@ -4,6 +4,7 @@ import torch
 
 from deepgen.conditioning.vision import (
     MEAN,
+    PATCH,
     STD,
     VisionRotary,
     build_vision_tower,
@@ -39,6 +40,8 @@ def test_golden_image_tokens_of_pictures_read_together():
     features = golden_vlm().encode_references([golden_picture(name) for name in names])
     for name, each in zip(names, features, strict=True):
         assert error(each, arrays[f"{name}.image_embeds"]) <= TOLERANCE
+        height, width = shrink(golden_picture(name)).shape[1:]
+        assert arrays[f"{name}.grid_thw"].tolist() == [[1, height // PATCH, width // PATCH]]
 
 
 def test_pictures_read_together_do_not_notice_each_other():

@@ -22,6 +22,7 @@ def test_sampling_sigmas_are_the_recorded_ones(steps: int) -> None:
 def test_training_sigmas_are_the_recorded_ones() -> None:
     recorded = np.load(golden("scheduler/flow_match_shift3.npz"))
     assert error(training_sigmas(STATIC), recorded["train.sigmas"]) <= 1e-7
+    assert error(1000 * training_sigmas(STATIC), recorded["train.timesteps"]) <= 1e-6
 
 
 def test_fifty_steps_start_at_one_and_end_at_zero() -> None:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from deepgen.images import to_pixels
 from deepgen.pipeline.pipeline import DeepGenPipeline
+from deepgen.types import Prompt
 from tests.shared import error, golden
 
 CASES = (
@@ -95,17 +97,36 @@ def test_pictures_are_the_recorded_ones_within_one_level(name: str) -> None:
     assert np.abs(mine - true).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["edit_1ref_s4", "edit_2ref_s4_negative"])
+@pytest.mark.parametrize("name", [name for name in CASES if name.startswith("edit")])
 def test_reference_latents_are_the_recorded_ones(name: str) -> None:
     case = json.loads(golden("cases.json").read_text())["sampling"][name]
     recorded = np.load(golden(f"sampling/{name}.npz"))
-    from deepgen.images import to_pixels
+    left = {key for key in recorded if key.startswith("cond_latents.")}
+    for row, own in enumerate(case["refs"]):
+        with torch.no_grad():
+            latents = pipeline().model.vae.encode([to_pixels(picture(each)) for each in own])
+        for place, mine in enumerate(latents):
+            key = f"cond_latents.{row}.{place}"
+            if key in left:
+                assert error(mine, recorded[key]) <= MODULE
+                left.remove(key)
+    assert left == set()
 
-    pixels = [to_pixels(picture(each)) for each in case["refs"][0]]
-    with torch.inference_mode():
-        latents = pipeline().model.vae.encode(pixels)
-    for index, mine in enumerate(latents):
-        assert error(mine, recorded[f"cond_latents.0.{index}"]) <= MODULE
+
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith("_unpadded")])
+def test_conditions_of_unpadded_runs_are_the_recorded_ones(name: str) -> None:
+    case = json.loads(golden("cases.json").read_text())["sampling"][name]
+    recorded = np.load(golden(f"sampling/{name}.npz"))
+    references = tuple(to_pixels(picture(each)) for own in case["refs"] or [] for each in own)
+    texts = (*case["prompts"], *case["negative_prompts"])
+    (positive, negative) = (Prompt(text=text, references=references) for text in texts)
+    with torch.no_grad():
+        towards, away = pipeline().model.conditioner.encode([positive], [negative], "none", True)
+    assert away is not None
+    pooled = torch.stack([each.pooled_prompt_embeds for each in (*towards, *away)])
+    assert error(pooled, recorded["pooled_out"]) <= MODULE
+    assert error(towards[0].prompt_embeds[None], recorded["seq_out_positive"]) <= MODULE
+    assert error(away[0].prompt_embeds[None], recorded["seq_out_negative"]) <= MODULE
 
 
 def test_a_saved_pipeline_draws_the_same(tmp_path: Path) -> None:
