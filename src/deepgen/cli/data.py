@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from deepgen.cli.console import print_line, progress_bar
+from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.making import pick_device
 from deepgen.cli.models import find_model
 from deepgen.cli.options import DeviceChoice
@@ -89,7 +88,7 @@ class Import:
         with progress_bar("importing", None) as advance:
             report = import_source(source, self.folder, options, watch=lambda rows: advance())
         if self.json:
-            sys.stdout.write(json.dumps({"path": str(self.folder), **asdict(report)}) + "\n")
+            print_result(json.dumps({"path": str(self.folder), **asdict(report)}))
             return
         lines: Lines = [("rows", report.rows), ("samples", report.samples)]
         lines += _indented(report.tasks)
@@ -143,17 +142,17 @@ class Check:
             for problem in problems_of(data, watch=advance):
                 count += 1
                 if self.json:
-                    sys.stdout.write(json.dumps(asdict(problem)) + "\n")
+                    print_result(json.dumps(asdict(problem)))
                 elif count <= SHOWN_PROBLEMS:
                     parts = (problem.sample_id, problem.reason, problem.message)
-                    sys.stdout.write(": ".join(part for part in parts if part) + "\n")
+                    print_result(": ".join(part for part in parts if part))
         if count:
             raise DataError(
                 f"problems in {self.folder}: {count}; import again into a new folder, or train on: "
                 "damaged samples are replaced by others and noted"
             )
         if not self.json:
-            sys.stdout.write(f"{self.folder}: {len(data)} samples, all as imported\n")
+            print_result(f"{self.folder}: {len(data)} samples, all as imported")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +183,7 @@ class Preview:
         sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
         record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
         write_picture(sheet, path, record, overwrite=self.overwrite)
-        sys.stdout.write(f"{path}\n")
+        print_result(str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +230,7 @@ class Cache:
                 batch_size=self.batch_size,
                 watch=advance,
             )
-        sys.stdout.write(f"{cache.folder}\n")
+        print_result(str(cache.folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,7 +255,7 @@ class Stats:
             raise ValueError(f"--side must be at least 1, got {self.side}")
         found = asdict(stats_of(DataSet.open(self.folder), side=self.side))
         if self.json:
-            sys.stdout.write(json.dumps(found) + "\n")
+            print_result(json.dumps(found))
             return
         lines: Lines = []
         for name, value in found.items():
@@ -313,4 +312,4 @@ def _print_lines(title: str, lines: Lines) -> None:
     shown = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in lines]
     wide = max(len(value) for _, value in shown)
     rows = [f"{name.ljust(width)}  {value.rjust(wide)}".rstrip() for name, value in shown]
-    sys.stdout.write("\n".join([title, *rows]) + "\n")
+    print_result("\n".join([title, *rows]))

@@ -143,7 +143,9 @@ def _begin(source: Source, folder: Path, options: ImportOptions) -> Manifest:
         return wanted
     for name in ("name", "options", "revision"):
         if getattr(found, name) != getattr(wanted, name):
-            what = "another content of the source" if name == "revision" else f"another {name}"
+            what = {"revision": "another content of the source", "options": "other options"}.get(
+                name, "another name"
+            )
             raise DataError(f"{folder} was begun with {what}; import into a new folder")
     return found
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from PIL import Image
-
 from deepgen.config.sizes import Size
-from deepgen.images import to_pixels
+from deepgen.images import resize, to_pixels
 from deepgen.pictures import decode_image
 from deepgen.types import Pixels
 
@@ -13,8 +11,7 @@ from deepgen.types import Pixels
 def decode_at(data: bytes, size: Size, *, name: str = "the picture") -> Pixels:
     """Decode a picture and bring it to a size, as a whole: nothing is cropped.
 
-    Bicubic with support scaling, Pillow's own default, which the released weights were trained
-    with. Aspect ratios change by what rounding to the size requires.
+    Aspect ratios change by what rounding to the size requires.
 
     Args:
         data: Content of a picture file.
@@ -27,5 +24,5 @@ def decode_at(data: bytes, size: Size, *, name: str = "the picture") -> Pixels:
     height, width = size
     image = decode_image(data, name=name)
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = resize(image, height, width)
     return to_pixels(image)
