@@ -53,7 +53,7 @@ def shown_thing(rng: random.Random) -> Shown:
     tint: Tint | None = None
     if style == "colour" and name in TINTABLE and rng.random() < 0.7:
         tint = rng.choice(list(TINTS))
-    thing = Thing(name=name, center=(0.5, 0.5), size=1, tint=tint, style=style)
+    thing = Thing(name=name, center=(0.5, 0.5), size=1.0, tint=tint, style=style)
     scene = _alone(thing, rng, smallest=_SIDES[0] if style == "colour" else _LEAST_LINES)
     asked = name in TINTABLE and style == "colour"
     return Shown(
@@ -117,7 +117,7 @@ def shown_junk(
     """Nothing known: two objects blended, one half noise, or a foreign drawing."""
     if kind == "blended":
         first, second = (
-            Thing(name=name, center=(0.5, 0.5), size=1) for name in rng.sample(list(names), 2)
+            Thing(name=name, center=(0.5, 0.5), size=1.0) for name in rng.sample(list(names), 2)
         )
         scene = _alone(first, rng)
         other = replace(_alone(second, rng, scene.width), background=scene.background)
@@ -127,7 +127,7 @@ def shown_junk(
         picture = Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
         return Shown(picture=picture, box=Box(top, left, bottom, right), label=NONE)
     if kind == "noised":
-        scene = _alone(Thing(name=rng.choice(list(names)), center=(0.5, 0.5), size=1), rng)
+        scene = _alone(Thing(name=rng.choice(list(names)), center=(0.5, 0.5), size=1.0), rng)
         pixels = np.asarray(draw(scene), dtype=np.float32)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(128, 90, pixels.shape)
         share = rng.uniform(0.45, 0.65)

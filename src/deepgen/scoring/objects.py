@@ -52,6 +52,9 @@ MIN_LENGTH = 0.1
 # are not taken for one unknown thing, and the pieces of an unknown one not for doubtful objects.
 UNKNOWN_VALUE = 0.5
 
+# A thing gets a name that is likelier than all others, and than none, together.
+LEAST_SURE = 0.5
+
 Pixels = UInt8[np.ndarray, "height width 3"]
 Mask = Bool[np.ndarray, "height width"]
 
@@ -176,11 +179,12 @@ def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Found
         if max(box.bottom - box.top, box.right - box.left) < least:
             continue
         row = boxes.index(box)
+        label = classifier.labels[int(best[row])] if known[row] >= LEAST_SURE else NONE
         mask = np.zeros_like(covered)
         mask[box.inside] = covered[box.inside]
         found.append(
             Found(
-                label=classifier.labels[int(best[row])],
+                label=label,
                 probability=known[row].item(),
                 tint=classifier.tints[int(logits.tints[row].argmax())],
                 style=STYLES[int(logits.styles[row].argmax())],

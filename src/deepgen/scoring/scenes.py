@@ -121,7 +121,7 @@ def load_scene_reader(
         classifier=load_reader(folder),
         letters=Letters(alphabet, pictures),
         lengths=facts["lengths"],
-        palette=dict(palette),
+        palette={str(name): color for name, color in palette.items()},
     )
 
 

@@ -86,7 +86,7 @@ def _cells(ink: np.ndarray, left: float, width: float) -> Iterator[np.ndarray]:
     height, whole = ink.shape
     for shift in _SHIFTS:
         start = min(max(left + shift * width, 0.0), max(whole - width, 0.0))
-        edges = (start, 0, min(start + width, whole), height)
+        edges = (start, 0.0, min(start + width, float(whole)), float(height))
         yield _resized(ink, _GRID, edges).ravel()
 
 
