@@ -1,8 +1,8 @@
 """How well MiniBench's scorer reads pictures of which everything is known.
 
 ``python -m deepgen.recipes.minibench_scorer`` prints, as JSON, the share of true renderings that it
-calls right in every row, how often it says *none* of junk, and how often it calls pictures of
-another sample right, which it should not. Needs the extra ``[mini]``.
+calls right in every row, how often it says *none* of junk, and how often it calls the picture of
+another sample right: rightly so only where both ask for the same. Needs the extra ``[mini]``.
 """
 
 from __future__ import annotations
