@@ -132,6 +132,17 @@ def test_an_edit_that_moves_what_was_to_stay_is_wrong() -> None:
     assert "not near" in judge("edits: instruction followed", wanted, moved).reason
 
 
+def test_things_of_one_name_are_told_apart_by_their_places() -> None:
+    wanted = bench("add")
+    name = wanted.target.things[0].name
+    twins = tuple(replace(thing, name=name) for thing in wanted.target.things)
+    wanted = replace(wanted, target=replace(wanted.target, items=twins))
+    truth = seen(wanted.target)
+    turned = replace(truth, items=truth.items[::-1])
+    for scene in (truth, turned):
+        assert judge("edits: instruction followed", wanted, scene).outcome == "ok"
+
+
 def test_members_of_a_group_may_stand_anywhere() -> None:
     wanted = bench("change count")
     things = tuple(

@@ -36,6 +36,12 @@ def test_words_are_read_on_every_background_sharp_and_soft(background: Backgroun
         assert read(picture.filter(ImageFilter.GaussianBlur(0.6))) == code(number)
 
 
+def test_a_small_word_has_as_many_letters_as_were_written() -> None:
+    word = Word(text="JUNGLE", center=(0.45, 0.5), size=9 / 64)
+    scene = Scene(height=64, width=64, background="purple", items=(word,))
+    assert read(draw(scene)) == "JUNGLE"
+
+
 def test_no_letter_is_made_of_a_block_and_nothing_of_nothing() -> None:
     pixels = np.full((40, 60, 3), 255, np.uint8)
     assert read_word(pixels, np.full(3, 255.0), LETTERS) == ""
