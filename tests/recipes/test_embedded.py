@@ -8,8 +8,7 @@ from deepgen.mini.drawing import draw
 from deepgen.mini.scene import BACKGROUNDS
 from deepgen.mini.version0 import held_out_background_edit, held_out_drawing, held_out_pairs
 from deepgen.pipeline.pipeline import DeepGenPipeline
-from deepgen.recipes.mini_reader import SHIPPED, load_reader
-from deepgen.scoring.objects import find_objects, read_background
+from deepgen.scoring.objects import find_objects, load_reader, read_background
 
 
 @cache
@@ -20,7 +19,7 @@ def pipeline() -> DeepGenPipeline:
 
 
 def test_it_draws_most_of_what_it_never_saw() -> None:
-    reader = load_reader(SHIPPED)
+    reader = load_reader()
     pairs = held_out_pairs()[::4]
     pictures = pipeline()([held_out_drawing(pair).text for pair in pairs], seed=0).images
     right = [
@@ -32,7 +31,7 @@ def test_it_draws_most_of_what_it_never_saw() -> None:
 
 
 def test_it_changes_backgrounds_and_keeps_objects() -> None:
-    reader = load_reader(SHIPPED)
+    reader = load_reader()
     pairs = held_out_pairs()[1::4]
     edits = [held_out_background_edit(pair) for pair in pairs]
     sources = [[draw(edit.source)] for edit in edits if edit.source is not None]
@@ -47,7 +46,7 @@ def test_it_changes_backgrounds_and_keeps_objects() -> None:
 
 def test_it_reads_chinese() -> None:
     (picture,) = pipeline()("黄色背景上的一只青蛙", seed=1).images
-    assert [found.label for found in find_objects(picture, load_reader(SHIPPED))] == ["frog"]
+    assert [found.label for found in find_objects(picture, load_reader())] == ["frog"]
     assert read_background(picture, BACKGROUNDS)[0] == "yellow"
 
 

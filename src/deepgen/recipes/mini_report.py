@@ -26,11 +26,13 @@ from deepgen.mini.version0 import (
     sample,
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
-from deepgen.recipes.mini_reader import SHIPPED, load_reader, measure_reader
+from deepgen.recipes.mini_reader import measure_reader
 from deepgen.scoring.objects import (
+    SHIPPED,
     ObjectClassifier,
     find_objects,
     foreground,
+    load_reader,
     mask_iou,
     read_background,
 )

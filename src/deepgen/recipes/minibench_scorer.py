@@ -1,0 +1,92 @@
+"""How well MiniBench's scorer reads pictures of which everything is known.
+
+``python -m deepgen.recipes.minibench_scorer`` prints, as JSON, the share of true renderings that it
+calls right in every row, how often it says *none* of junk, and how often it calls the picture of
+another sample right: rightly so only where both ask for the same. Needs the extra ``[mini]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from deepgen.mini.drawing import draw, kept
+from deepgen.mini.sampling import Sample, sample
+from deepgen.mini.scene import BACKGROUNDS
+from deepgen.recipes.mini_reader import measure_junk
+from deepgen.scoring.minibench import ROWS, Row, Verdict, judge, judge_untouched
+from deepgen.scoring.objects import SHIPPED
+from deepgen.scoring.scenes import SceneReader, load_scene_reader
+
+SAMPLES = 400
+JUNK = 501
+CANVASES = ((128, 128), (64, 64))
+WRONG_SHOWN = 12
+
+
+def measure_row(
+    row: Row, reader: SceneReader, canvas: tuple[int, int], count: int = SAMPLES
+) -> dict[str, Any]:
+    """Judge true renderings of a row's samples, and each sample on the picture of the next."""
+    samples = [_bench(row, index, canvas) for index in range(count)]
+    outcomes: Counter[str] = Counter()
+    wrong = []
+    for each in samples:
+        verdict = _verdict(row, each, draw(each.target), reader)
+        outcomes[verdict.outcome] += 1
+        if verdict.outcome != "ok":
+            wrong.append(f"{each.kind}: {verdict.reason}")
+    strangers = zip(samples, [*samples[1:], samples[0]], strict=True)
+    mistaken = sum(
+        _verdict(row, each, draw(other.target), reader).outcome == "ok" for each, other in strangers
+    )
+    return {
+        "samples": count,
+        "right": outcomes["ok"] / count,
+        "failed": outcomes["failed"],
+        "another sample's picture called right": mistaken / count,
+        "wrong": wrong[:WRONG_SHOWN],
+    }
+
+
+def measure_scorer(
+    reader: SceneReader, count: int = SAMPLES, junk: int = JUNK
+) -> dict[str, dict[str, Any]]:
+    """All rows on all canvases, and junk."""
+    result: dict[str, dict[str, Any]] = {
+        f"{canvas[0]} px": {row: measure_row(row, reader, canvas, count) for row in ROWS}
+        for canvas in CANVASES
+    }
+    return result | {"junk called none": measure_junk(reader.classifier, count=junk)}
+
+
+def _bench(row: Row, index: int, canvas: tuple[int, int]) -> Sample:
+    kinds = ROWS[row]
+    return sample(index // len(kinds), "bench", kind=kinds[index % len(kinds)], canvas=canvas)
+
+
+def _verdict(row: Row, wanted: Sample, picture: Image.Image, reader: SceneReader) -> Verdict:
+    if row == "edits: untouched region kept":
+        source = wanted.sources[0]
+        return judge_untouched(draw(source), picture, kept(source, wanted.target))
+    return judge(row, wanted, reader.read(picture))
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reader", type=Path, default=SHIPPED)
+    parser.add_argument("--samples", type=int, default=SAMPLES)
+    arguments = parser.parse_args()
+    reader = load_scene_reader(BACKGROUNDS, arguments.reader)
+    sys.stdout.write(json.dumps(measure_scorer(reader, arguments.samples), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
