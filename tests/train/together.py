@@ -29,23 +29,22 @@ class Together:
     Args:
         target: Called with the processes and the arguments.
         world_size: How many there are.
-        arguments: Of the target.
-        preload: Modules that are imported before anything is started.
+        folder: The target's first argument; where an error is written down.
+        arguments: All others.
     """
 
     def __init__(
-        self,
-        target: Callable[..., None],
-        world_size: int,
-        *arguments: Any,
-        preload: tuple[str, ...] = (),
+        self, target: Callable[..., None], world_size: int, folder: str, *arguments: Any
     ) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, target.__module__, *preload])
+        # What all tests of training need; only the first list of a session is heeded.
+        context.set_forkserver_preload([__name__, "tests.train.killing"])
         port = _free_port()
         self.processes: list[ForkServerProcess] = []
         for rank in range(world_size):
-            process = context.Process(target=_run, args=(target, rank, world_size, port, arguments))
+            process = context.Process(
+                target=_run, args=(target, rank, world_size, port, folder, arguments)
+            )
             process.start()
             self.processes.append(process)
 
@@ -76,7 +75,12 @@ class Together:
 
 
 def _run(
-    target: Callable[..., None], rank: int, world_size: int, port: int, arguments: tuple[Any, ...]
+    target: Callable[..., None],
+    rank: int,
+    world_size: int,
+    port: int,
+    folder: str,
+    arguments: tuple[Any, ...],
 ) -> None:
     """One of them, in the environment that torchrun gives."""
     torch.set_num_threads(1)
@@ -86,11 +90,11 @@ def _run(
     code = 0
     try:
         with joined(torch.device("cpu")) as processes:
-            target(processes, *arguments)
+            target(processes, folder, *arguments)
     except StoppedError:
         code = STOPPED
     except Exception as error:
-        Path(arguments[0], f"error_{rank}.txt").write_text(f"{type(error).__name__}: {error}")
+        Path(folder, f"error_{rank}.txt").write_text(f"{type(error).__name__}: {error}")
         traceback.print_exc()
         code = 1
     raise SystemExit(code)

@@ -69,11 +69,12 @@ class Train:
         from deepgen.train.distributed import joined, own_device
 
         device = own_device(torch.device(pick_device(self.device)))
-        found = plan(self.settings, device=device)
-        if self.dry_run:
-            print_result(json.dumps(asdict(found)) if self.json else _table(found))
-            return
         with joined(device) as processes:
+            found = plan(self.settings, device=device)
+            if self.dry_run:
+                if processes.is_first:
+                    print_result(json.dumps(asdict(found)) if self.json else _table(found))
+                return
             if processes.is_first:
                 print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
             path = build(self.settings, device=device, processes=processes)()
