@@ -1,8 +1,9 @@
 """A training run killed thirty times against one that never was: are they equal to the last bit?
 
-``PYTHONPATH=. python perf/kill_soak.py``; the result is in ``perf/results/kill_soak.json``. Every
-third kill waits until a checkpoint is being written; the others come at random moments, which are
-within a save more often than not.
+``PYTHONPATH=. python perf/kill_soak.py``, and with ``--processes 2`` for a run of two; the results
+are in ``perf/results/kill_soak.json`` and ``kill_soak_2.json``. Every third kill waits until a
+checkpoint is being written; the others come at random moments, which are within a save more often
+than not.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1)
     arguments = parser.parse_args()
     # A run gets on by one to three steps between two kills.
     steps = 4 * arguments.kills
-    killer = Killer(steps, arguments.seed)
+    killer = Killer(steps, arguments.seed, arguments.processes)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         unbroken, killed = Path(name, "unbroken"), Path(name, "killed")
@@ -38,9 +40,10 @@ def main() -> None:
         killer.finish(killed)
         equal = outcome(killed, steps) == outcome(unbroken, steps)
     write(
-        "kill_soak",
+        "kill_soak" if arguments.processes == 1 else f"kill_soak_{arguments.processes}",
         {
             "environment": environment(),
+            "processes": arguments.processes,
             "kills": arguments.kills,
             "kills_while_saving": sum(half_written),
             "steps": steps,

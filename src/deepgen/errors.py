@@ -38,6 +38,10 @@ class TrainingError(DeepGenError):
     """A training run that cannot go on; what was saved before is whole."""
 
 
+class StoppedError(TrainingError):
+    """A training run that was asked to stop, and has saved where it is."""
+
+
 class ScorerError(DeepGenError):
     """A judge, worker or scorer that cannot be used: nothing it would be asked could succeed."""
 

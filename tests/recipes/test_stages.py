@@ -1,6 +1,9 @@
 """The stages as a user runs them: by the command line, on a folder of pictures, with the mini."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +102,31 @@ def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     again, whole = weights(tmp_path / "cut"), weights(trained)
     assert again.keys() == whole.keys()
     assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_two_processes_of_torchrun_make_the_run_of_one(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "two"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    run = subprocess.run(
+        [*torchrun, "-m", "deepgen", *arguments_for(data, output, "--device", "cpu")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"{output / 'model'}\n"
+    mine, expected = (
+        [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
+        for each in (output, trained)
+    )
+    assert [line["step"] for line in mine] == [1, 2, 3, 4]
+    assert [line["loss"] for line in mine] == pytest.approx(
+        [line["loss"] for line in expected], rel=1e-5
+    )
+    assert len(list((output / "model").glob("*/*.safetensors"))) > 0
 
 
 def test_another_run_in_the_same_folder_is_refused(

@@ -7,11 +7,9 @@ starts in a fraction of a second.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import time
 from functools import partial
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
+from deepgen.train.distributed import Processes
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
@@ -28,6 +27,7 @@ from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 from deepgen.vae import Posterior
 from tests.checkpoint.models import tiny_model
+from tests.train.together import Together
 
 WORDS = ("a red cube", "two cats", "rain", "an old map of the coast")
 PATIENCE_SECONDS = 60
@@ -62,9 +62,8 @@ def batches(step: int) -> list[FlowBatch]:
     ]
 
 
-def train(folder: str, steps: int) -> None:
+def train(processes: Processes, folder: str, steps: int) -> None:
     """The run, or what is left of it; every step is saved."""
-    torch.set_num_threads(1)
     # Every forked process is given a seed of its own.
     random.seed(0)
     model = tiny_model()
@@ -72,11 +71,12 @@ def train(folder: str, steps: int) -> None:
     Trainer(
         model,
         FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft"), caption_drop=0.1),
-        batches,
+        lambda step: batches(step)[processes.rank :: processes.world_size],
         AdamW(trained.items(), lr=1e-3),
         steps=steps,
         schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
         ema=Ema(trained),
+        processes=processes,
     ).run(Path(folder), save_every=1, log_every=4, keep=2)
 
 
@@ -86,19 +86,18 @@ class Killer:
     Args:
         steps: Updates of each run.
         seed: Of the moments.
+        world_size: Processes of each run; they are killed together.
     """
 
-    def __init__(self, steps: int, seed: int) -> None:
+    def __init__(self, steps: int, seed: int, world_size: int = 1) -> None:
         self.steps = steps
         self.moments = random.Random(seed)
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([__name__])
+        self.world_size = world_size
 
     def finish(self, folder: Path) -> None:
         """Let a run come to its end."""
-        process = self._start(folder)
-        process.join()
-        assert process.exitcode == 0, f"the run ended with {process.exitcode}"
+        codes = self._start(folder).exit_codes()
+        assert codes == [0] * self.world_size, f"the run ended with {codes}"
 
     def kill(self, folder: Path, *, saving: bool, within_seconds: float) -> bool:
         """Let a run get on, then kill it; return whether a checkpoint was half written.
@@ -109,26 +108,26 @@ class Killer:
             within_seconds: The latest such moment, counted from the first new checkpoint.
         """
         before = self._done(folder)
-        process = self._start(folder)
+        run = self._start(folder)
         deadline = time.perf_counter() + PATIENCE_SECONDS
-        while self._done(folder) == before and process.is_alive():
+        while self._done(folder) == before and run.is_alive():
             assert time.perf_counter() < deadline, "the run does not get on"
             time.sleep(0.001)
         if saving:
-            while process.is_alive() and not self._partial(folder):
+            while run.is_alive() and not self._partial(folder):
                 time.sleep(0.0005)
             time.sleep(self.moments.uniform(0, 0.005))
         else:
             time.sleep(self.moments.uniform(0, within_seconds))
-        process.kill()
-        process.join()
-        assert process.exitcode == -9, "the run was over before it was killed; give it more steps"
+        run.kill()
+        assert run.exit_codes()[0] == -9, (
+            "the run was over before it was killed; give it more steps"
+        )
         return self._partial(folder)
 
-    def _start(self, folder: Path) -> ForkServerProcess:
-        process = self.context.Process(target=train, args=(str(folder), self.steps))
-        process.start()
-        return process
+    def _start(self, folder: Path) -> Together:
+        folder.mkdir(exist_ok=True)
+        return Together(train, self.world_size, str(folder), self.steps)
 
     def _done(self, folder: Path) -> str:
         return max((each.name for each in (folder / "checkpoints").glob("step_*")), default="")

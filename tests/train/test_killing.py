@@ -1,12 +1,17 @@
 from pathlib import Path
 
+import pytest
+
 from tests.train.killing import Killer, outcome, step_seconds
 
 STEPS = 12
 
 
-def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_the_unbroken_one(tmp_path: Path) -> None:
-    killer = Killer(STEPS, seed=0)
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_the_unbroken_one(
+    tmp_path: Path, world_size: int
+) -> None:
+    killer = Killer(STEPS, seed=0, world_size=world_size)
     killer.finish(tmp_path / "unbroken")
     within = 2 * step_seconds(tmp_path / "unbroken")
     killed = tmp_path / "killed"

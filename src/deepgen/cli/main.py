@@ -1,6 +1,7 @@
 """The command ``deepgen``: parses, runs one command, and turns what went wrong into one line.
 
-Exit codes: 0 done; 2 the user's input cannot be used; 1 a failure of ours; 130 interrupted.
+Exit codes: 0 done; 2 the user's input cannot be used; 1 a failure of ours; 75 stopped by a signal
+and saved, start it again; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from deepgen.cli.eval import Eval
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
 from deepgen.cli.train import Train, parse_train
-from deepgen.errors import DeepGenError
+from deepgen.errors import DeepGenError, StoppedError
 
 Command = (
     Annotated[Generate, tyro.conf.subcommand("generate")]
@@ -36,6 +37,9 @@ Command = (
 DONE = 0
 FAILED = 1
 UNUSABLE_INPUT = 2
+STOPPED = 75
+"""What batch systems take as a request to be started again (EX_TEMPFAIL)."""
+
 INTERRUPTED = 130
 
 
@@ -57,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.run()
         except KeyboardInterrupt:
             return _report("interrupted", INTERRUPTED, debug=command.debug)
+        except StoppedError as stop:
+            print_line(str(stop))
+            return STOPPED
         except (DeepGenError, ValueError) as error:
             return _report(str(error), UNUSABLE_INPUT, debug=command.debug)
         except OSError as error:

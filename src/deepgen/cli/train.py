@@ -61,6 +61,7 @@ class Train:
             ValueError: A setting cannot be used.
             CheckpointError: The model, or a checkpoint, cannot be used.
             DataError: The data cannot be used.
+            StoppedError: A signal asked for it; the run has been saved.
             TrainingError: The run cannot go on.
         """
         output = self.settings.output
@@ -71,15 +72,20 @@ class Train:
         from deepgen.cli.making import pick_device
         from deepgen.recipes.build import build
         from deepgen.recipes.plan import plan
+        from deepgen.train.distributed import joined, own_device
 
-        device = torch.device(pick_device(self.device))
-        found = plan(self.settings, device=device)
-        if self.dry_run:
-            print_result(json.dumps(asdict(found)) if self.json else _table(found))
-            return
-        print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
-        path = build(self.settings, device=device)()
-        print_result(json.dumps({"path": str(path)}) if self.json else str(path))
+        device = own_device(torch.device(pick_device(self.device)))
+        with joined(device) as processes:
+            found = plan(self.settings, device=device)
+            if self.dry_run:
+                if processes.is_first:
+                    print_result(json.dumps(asdict(found)) if self.json else _table(found))
+                return
+            if processes.is_first:
+                print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
+            path = build(self.settings, device=device, processes=processes)()
+            if processes.is_first:
+                print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
 def parse_train(arguments: Sequence[str]) -> Train:

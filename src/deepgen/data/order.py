@@ -134,16 +134,16 @@ class MicroBatchPlan:
 def plan_of(
     streams: Sequence[Stream], step: int, *, rank: int = 0, world_size: int = 1
 ) -> list[MicroBatchPlan]:
-    """What one rank computes for an update; every ``world_size``-th micro-batch of each stream.
+    """What one rank computes for an update: every ``world_size``-th micro-batch of all streams.
 
-    Streams go one after the other, so that at any moment all ranks work on the same task. Where
-    the count cannot be divided, some ranks have one micro-batch fewer.
+    Streams go one after the other, so that ranks work on the same task as far as their number
+    allows. Where the count cannot be divided, some ranks have one micro-batch fewer.
     """
     if not 0 <= rank < world_size:
         raise ValueError(f"rank {rank} of {world_size} processes")
     if step < 0:
         raise ValueError(f"steps count from 0, got {step}")
-    return [
+    plans = [
         MicroBatchPlan(
             step=step,
             stream=stream.visits.name,
@@ -151,8 +151,9 @@ def plan_of(
             update_samples=stream.samples_per_step,
         )
         for stream in streams
-        for visits in stream.step(step)[rank::world_size]
+        for visits in stream.step(step)
     ]
+    return plans[rank::world_size]
 
 
 def _group(buckets: npt.NDArray[np.int32], size: int) -> Rows:

@@ -8,6 +8,7 @@ import torch
 
 from deepgen.data.collate import MicroBatch
 from deepgen.data.loader import Loader
+from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import Visit
 from deepgen.train.objective import FlowBatch
 from deepgen.types import Pixels
@@ -20,18 +21,21 @@ class FlowBatches:
     Args:
         loader: Reads samples.
         codec: Encodes pictures, on the device it is on.
+        processes: Those that share the micro-batches of an update.
     """
 
-    def __init__(self, loader: Loader, codec: LatentCodec) -> None:
+    def __init__(self, loader: Loader, codec: LatentCodec, processes: Processes = ALONE) -> None:
         self.loader = loader
         self.codec = codec
+        self.processes = processes
         self._stream: Iterator[list[MicroBatch]] = iter(())
         self._next: int | None = None
 
     def __call__(self, step: int) -> list[FlowBatch]:
-        """All micro-batches of an update."""
+        """The micro-batches of an update that are this process's."""
         if step != self._next:
-            self._stream = self.loader.stream(step)
+            mine = self.processes
+            self._stream = self.loader.stream(step, rank=mine.rank, world_size=mine.world_size)
         self._next = step + 1
         batches = next(self._stream)
         samples = sum(each.samples_per_step for each in self.loader.streams)

@@ -30,6 +30,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.lora import fold_lora
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.recipes.batches import FlowBatches
+from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
@@ -58,11 +59,14 @@ class Run:
 
         Raises:
             CheckpointError: A checkpoint is of another run, or the model cannot be written.
+            StoppedError: A signal asked for it; the same run goes on from there.
             TrainingError: The run cannot go on; what was saved is whole.
         """
         config = self.config
         config.output.mkdir(parents=True, exist_ok=True)
-        write_yaml(config.output / "config.yaml", config)
+        processes = self.trainer.processes
+        if processes.is_first:
+            write_yaml(config.output / "config.yaml", config)
         self.trainer.run(
             config.output,
             save_every=config.save_every,
@@ -72,11 +76,16 @@ class Run:
         )
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
-        return export(self.model, config)
+        return processes.by_first(lambda: export(self.model, config))
 
 
-def build(config: StageConfig, *, device: torch.device) -> Run:
+def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
     """Load the model and open the data of a stage.
+
+    Args:
+        config: The stage.
+        device: This process's.
+        processes: Those that train together.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -104,7 +113,7 @@ def build(config: StageConfig, *, device: torch.device) -> Run:
     trainer = Trainer(
         model,
         objective,
-        FlowBatches(loader, model.vae),
+        FlowBatches(loader, model.vae, processes),
         AdamW(
             trained.items(),
             lr=knobs.lr,
@@ -121,6 +130,7 @@ def build(config: StageConfig, *, device: torch.device) -> Run:
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
+        processes=processes,
     )
     return Run(config=config, model=model, trainer=trainer)
 

@@ -7,6 +7,7 @@ objective's business; which batches belong to which step is the stream's.
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
-from deepgen.errors import CheckpointError, TrainingError
+from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
+from deepgen.train.distributed import ALONE, Processes, checksum
 from deepgen.train.ema import Ema
 from deepgen.train.metrics import MetricsLog
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
 from deepgen.train.state import frozen_digest, random_states, restore_random_states
+from deepgen.train.stopping import noting_signals
 
 Batch = TypeVar("Batch")
 Model = TypeVar("Model", bound=nn.Module)
@@ -44,7 +47,8 @@ class Trainer(Generic[Model, Batch]):
     Args:
         model: What is trained; parameters without gradient stay as they are.
         objective: Loss of a micro-batch.
-        batches: The micro-batches of a step, by its number alone.
+        batches: The micro-batches of a step, by its number alone; of several processes each gets
+            every ``world_size``-th one, from that of its rank on, which may be none.
         optimizer: Updates the model's parameters.
         steps: Updates in all.
         schedule: Share of the optimizer's learning rate at a step.
@@ -54,6 +58,7 @@ class Trainer(Generic[Model, Batch]):
         ema: Average of the trained weights that follows every update.
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
+        processes: Those that train together. Their number may differ after a restart.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Trainer(Generic[Model, Batch]):
         max_grad_norm: float = 1.0,
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -82,6 +88,7 @@ class Trainer(Generic[Model, Batch]):
         self.schedule = schedule
         self.seed = seed
         self.max_grad_norm = max_grad_norm
+        self.processes = processes
         self.identity = {
             "steps": steps,
             "seed": seed,
@@ -95,9 +102,13 @@ class Trainer(Generic[Model, Batch]):
         self.skipped = 0
         """Updates left out because their loss or gradient was not finite."""
         self._skipped_in_a_row: list[list[str]] = []
+        self._was_signalled = False
+        self._must_stop = False
 
     def step(self) -> dict[str, float]:
         """One optimizer update, accumulated over the micro-batches of the step.
+
+        All processes make the same update, or leave it out together.
 
         Returns:
             What the objective reports, the gradient's norm and the learning rate; of an update
@@ -108,15 +119,17 @@ class Trainer(Generic[Model, Batch]):
         """
         losses = []
         for place, batch in enumerate(self.batches(self.done)):
-            generator = self._seed(place)
+            # By its place among those of all processes, so that their number changes nothing.
+            generator = self._seed(self.processes.rank + place * self.processes.world_size)
             # The objective's sample weights sum to 1 over the whole update.
             loss = self.objective(self.model, batch, generator)
             loss.total.backward()
             losses.append(loss)
+        self.processes.sum_gradients(self.trained.values())
         norm = nn.utils.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
-        total = torch.stack([loss.total.detach() for loss in losses]).sum()
+        total, parts = self._agree(losses)
         lr = self.optimizer.lr * self.schedule(self.done)
-        finite = bool(torch.isfinite(norm + total))
+        finite = math.isfinite(norm.item() + total)
         if finite:
             self.optimizer.step(lr)
             if self.ema is not None:
@@ -127,10 +140,6 @@ class Trainer(Generic[Model, Batch]):
             self._skip(losses)
             return {"skipped": 1.0}
         self._skipped_in_a_row.clear()
-        parts: dict[str, float] = {}
-        for loss in losses:
-            for name, value in loss.parts.items():
-                parts[name] = parts.get(name, 0.0) + value.item()
         return {**parts, "grad_norm": norm.item(), "lr": lr, "skipped": 0.0}
 
     def run(
@@ -153,31 +162,49 @@ class Trainer(Generic[Model, Batch]):
 
         Raises:
             CheckpointError: All checkpoints are damaged, or the newest is of another run.
+            StoppedError: A signal asked for it; a checkpoint of this moment has been written.
             TrainingError: Losses are no numbers, or checkpoints cannot be written.
         """
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(folder / "checkpoints", keep)
-        log = MetricsLog(folder / "metrics.jsonl", log_every)
+        # Of several processes one writes; the others only gather the same means.
+        path = folder / "metrics.jsonl" if self.processes.is_first else Path(os.devnull)
+        log = MetricsLog(path, log_every)
         failures = 0
-        found = checkpoints.newest()
+        found = self.processes.by_first(checkpoints.newest)
         if found is not None:
-            log.resume(found.step, self.load(found))
-        while self.done < self.steps:
-            log.add(self.done + 1, self.step())
-            if self._skipped_in_a_row:
-                log.note({"step": self.done, "skipped_samples": self._skipped_in_a_row[-1]})
-            last = self.done == self.steps
-            if self.done % save_every == 0 or last:
+            state = self.load(found)
+            if self.processes.is_first:
+                log.resume(found.step, state)
+        self._check_equal()
+        with noting_signals(self.stop):
+            while self.done < self.steps:
+                log.add(self.done + 1, self.step())
+                if self._skipped_in_a_row:
+                    log.note({"step": self.done, "skipped_samples": self._skipped_in_a_row[-1]})
+                last = self.done == self.steps
+                leaves = self._must_stop and not last
+                if not (self.done % save_every == 0 or last or leaves):
+                    continue
                 try:
                     self.save(checkpoints, log.state())
                     failures = 0
                 except CheckpointError as cause:
                     failures += 1
-                    if last or failures == FAILED_SAVES_IN_A_ROW:
+                    if last or leaves or failures == FAILED_SAVES_IN_A_ROW:
                         raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
-                    warnings.warn(f"{cause}; training goes on and tries again", stacklevel=2)
-                if watch is not None:
+                    self._warn(f"{cause}; training goes on and tries again")
+                if leaves:
+                    raise StoppedError(
+                        f"stopped and saved at step {self.done} of {self.steps}; the same command "
+                        "goes on from there"
+                    )
+                if watch is not None and self.processes.is_first:
                     self._show(watch)
+
+    def stop(self) -> None:
+        """Ask all processes to save and leave after the update they are in."""
+        self._was_signalled = True
 
     def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path:
         """Write a checkpoint: only what is trained, and everything needed to go on.
@@ -185,7 +212,12 @@ class Trainer(Generic[Model, Batch]):
         Args:
             checkpoints: Where to.
             log: State of the metrics.
+
+        Raises:
+            CheckpointError: It cannot be written.
+            TrainingError: The processes no longer have the same weights.
         """
+        self._check_equal()
         tensors: dict[str, Mapping[str, Tensor]] = {
             "model": self.trained,
             "optimizer": self.optimizer.tensors(),
@@ -203,7 +235,7 @@ class Trainer(Generic[Model, Batch]):
             "torch": torch.__version__,
         }
         values = {"trainer": trainer, "random": random_states()}
-        return checkpoints.write(self.done, tensors, values)
+        return self.processes.by_first(lambda: checkpoints.write(self.done, tensors, values))
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -235,9 +267,44 @@ class Trainer(Generic[Model, Batch]):
         torch.manual_seed(seed)
         return torch.Generator().manual_seed(seed)
 
+    def _agree(self, losses: Sequence[Loss]) -> tuple[float, dict[str, float]]:
+        """Loss and reported parts of the whole update, and whether it is the last for now."""
+        total = sum(loss.total.item() for loss in losses)
+        parts: dict[str, float] = {}
+        for loss in losses:
+            for name, value in loss.parts.items():
+                parts[name] = parts.get(name, 0.0) + value.item()
+        said = self.processes.gather((total, parts, self._was_signalled))
+        self._must_stop = any(signalled for _, _, signalled in said)
+        names = dict.fromkeys(name for _, own, _ in said for name in own)
+        sums = {name: sum(own.get(name, 0.0) for _, own, _ in said) for name in names}
+        return sum(own for own, _, _ in said), sums
+
+    def _check_equal(self) -> None:
+        """See that all processes have the same weights, since only the first one's are saved.
+
+        Raises:
+            TrainingError: They have not.
+        """
+        if self.processes.world_size == 1:
+            return
+        sums = self.processes.gather(checksum(self.trained.values()))
+        different = [rank for rank, each in enumerate(sums) if each != sums[0]]
+        if different:
+            raise TrainingError(
+                f"at step {self.done} the weights of ranks {different} differ from those of rank "
+                "0; nothing was saved. Start again from the last checkpoint, on machines and "
+                "software that are alike"
+            )
+
+    def _warn(self, message: str) -> None:
+        """Warn once, not on every process."""
+        if self.processes.is_first:
+            warnings.warn(message, stacklevel=3)
+
     def _skip(self, losses: Sequence[Loss]) -> None:
         """Count an update that was left out, and end the run if they do not stop."""
-        bad = [
+        own_bad = [
             name
             for loss in losses
             for name, value in zip(
@@ -247,12 +314,15 @@ class Trainer(Generic[Model, Batch]):
             )
             if not math.isfinite(value)
         ]
+        own = [name for loss in losses for name in loss.names]
+        said = self.processes.gather((own_bad, own))
+        bad = [name for each, _ in said for name in each]
         # With every loss finite it was the gradient, which does not say whose it is.
-        names = bad or [name for loss in losses for name in loss.names]
+        names = bad or [name for _, each in said for name in each]
         self.skipped += 1
         self._skipped_in_a_row.append(names)
         what = f"step {self.done} had no finite loss and gradient; samples: {listed(names)}"
-        warnings.warn(f"{what}; it was left out", stacklevel=3)
+        self._warn(f"{what}; it was left out")
         if len(self._skipped_in_a_row) == SKIPS_IN_A_ROW:
             every = [name for step in self._skipped_in_a_row for name in step]
             raise TrainingError(
