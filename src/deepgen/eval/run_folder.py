@@ -40,9 +40,9 @@ class Manifest:
     model: str
     """As the user named it; the weights say which it is."""
     weights_sha256: str
-    prompts_sha256: str
     limit: int | None
     """How many prompts were chosen; None is all of them."""
+    prompts_sha256: str
     base_seed: int
     rule: GenerationRule
     how: Mapping[str, str]
