@@ -1,4 +1,4 @@
-"""``deepgen eval``: the benchmarks, their prompts, and what training lists contain of them."""
+"""``deepgen eval``: the benchmarks, their prompts and pictures, and training lists' share."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.cli.console import print_line
+from deepgen.cli.evaluating import Generate, Report
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.contamination import Match, PromptIndex, count_items
@@ -120,12 +121,14 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eval:
-    """The benchmarks, their prompts, and what training lists contain of them."""
+    """The benchmarks: their prompts, their pictures, and what training lists contain of them."""
 
     command: OmitSubcommandPrefixes[
         Annotated[List, subcommand("list")]
         | Annotated[Fetch, subcommand("fetch")]
         | Annotated[Contamination, subcommand("contamination")]
+        | Annotated[Generate, subcommand("generate")]
+        | Annotated[Report, subcommand("report")]
     ]
 
     @property

@@ -1,0 +1,329 @@
+"""From the stored records of a run to its report: JSON, CSV and Markdown, and a pair of runs.
+
+A report is a function of the run's files alone. So equal runs have equal reports, but for the time
+of writing, and what is not there yet is said, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.aggregation import Contributions, aggregate, contributions
+from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
+from deepgen.eval.fetch import locate
+from deepgen.eval.registry import find_benchmark
+from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
+from deepgen.eval.runner import select_items
+from deepgen.eval.statistics import LEVEL, bootstrap, compare
+
+RECORDS = "scores.jsonl"
+RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
+COLUMNS = (
+    *("benchmark", "model", "weights", "seed", "deepgen", "state", "rule", "metric"),
+    *("category", "value", "low", "high", "coverage"),
+)
+WRITTEN = "written"
+"""The one field of a report that two equal runs do not share."""
+
+Report = dict[str, Any]
+"""What ``json.dumps`` takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredRun:
+    """A run as its folder tells it."""
+
+    benchmark: Benchmark
+    manifest: Manifest
+    items: tuple[Item, ...]
+    """All that were to be drawn."""
+    drawn: int
+    """Pictures that are there, whole."""
+    records: tuple[ImageRecord, ...]
+    """One per judged picture, in the order of the items."""
+
+    @property
+    def expected(self) -> int:
+        """How many pictures belong to the run."""
+        return len(self.items) * self.manifest.rule.images_per_item
+
+    @property
+    def done(self) -> bool:
+        """Every picture is there, and was judged or failed to be."""
+        return self.drawn == len(self.records) == self.expected
+
+
+def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
+    """Append what was found on the picture with this hash, in one piece."""
+    line = json.dumps({**asdict(record), "sha256": sha256})
+    with (folder / RECORDS).open("ab", buffering=0) as file:
+        # The line break first: half a line of a killed scorer must not swallow this one.
+        file.write(f"\n{line}".encode())
+
+
+def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
+    """Records and the hashes of their pictures; half a line of a killed scorer is left out.
+
+    Raises:
+        BenchmarkError: A line is something else.
+    """
+    records = []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        try:
+            if values["status"] not in STATUSES:
+                raise TypeError(f"there is no status {values['status']!r}")
+            sha256 = values.pop("sha256")
+            record = ImageRecord(**values)
+        except (TypeError, KeyError, AttributeError) as cause:
+            raise BenchmarkError(
+                f"{path}, line {number}: not a record of a picture ({cause}); delete the line, and "
+                "the picture counts as missing"
+            ) from None
+        records.append((record, sha256))
+    return records
+
+
+def read_run(path: Path, data: Path | None = None) -> StoredRun:
+    """A run, its pictures checked by their hashes; records of other pictures do not count.
+
+    Args:
+        data: Folder of prompt files, instead of the fetched ones.
+
+    Raises:
+        BenchmarkError: The folder is no run, or the prompts are not those of the run.
+    """
+    folder = RunFolder(path)
+    manifest = folder.manifest()
+    benchmark = find_benchmark(manifest.benchmark)
+    items = select_items(benchmark.load(locate(benchmark, data)).items, manifest.limit)
+    if hash_items(items) != manifest.prompts_sha256:
+        raise BenchmarkError(
+            f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
+            "folder with --data"
+        )
+    drawn = folder.finished(benchmark, manifest, items)
+    latest = {
+        (record.item, record.copy): record
+        for record, sha256 in read_records(path / RECORDS)
+        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
+    }
+    return StoredRun(
+        benchmark=benchmark,
+        manifest=manifest,
+        items=items,
+        drawn=len(drawn),
+        records=tuple(latest[picture] for picture in drawn if picture in latest),
+    )
+
+
+def describe(run: StoredRun, written: str) -> Report:
+    """All that is known of a run: scores under every rule, coverage, failures, and what made it.
+
+    A run that is not done has no headline under any rule.
+
+    Args:
+        written: When, as text.
+    """
+    rules = {}
+    for rule in RULES:
+        scores = aggregate(run.benchmark, run.items, run.records, rule)
+        values = asdict(scores)
+        rules[rule] = {name: values[name] for name in ("headline", "metrics", "categories")}
+        if not run.done:
+            rules[rule]["headline"] = None
+    strict = aggregate(run.benchmark, run.items, run.records)
+    intervals = bootstrap(run.benchmark, run.items, run.records) if run.records else {}
+    return {
+        "benchmark": run.benchmark.name,
+        "title": run.benchmark.title,
+        "state": "done" if run.done else "not done",
+        "pictures": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "subset": strict.subset,
+        "incomplete": strict.incomplete,
+        "coverage": strict.coverage,
+        "coverage_by_category": strict.coverage_by_category,
+        "counts": strict.counts,
+        "rules": rules,
+        "intervals": {name: asdict(interval) for name, interval in intervals.items()},
+        "failures": [
+            {"item": each.item, "copy": each.copy, "status": each.status, "reason": each.reason}
+            for each in run.records
+            if each.status != "scored"
+        ],
+        "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
+        "official_judge": run.benchmark.judge,
+        "made": asdict(run.manifest),
+        WRITTEN: written,
+    }
+
+
+def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
+    """The second run minus the first: every metric with a paired test, and item by item.
+
+    Raises:
+        BenchmarkError: They are of different benchmarks or prompts, or share no scored prompt.
+    """
+    if (first.benchmark.name, first.manifest.prompts_sha256) != (
+        second.benchmark.name,
+        second.manifest.prompts_sha256,
+    ):
+        raise BenchmarkError(
+            f"a run of {first.benchmark.name} over {len(first.items)} prompts cannot be compared "
+            f"with one of {second.benchmark.name} over {len(second.items)}; draw the same prompts"
+        )
+    benchmark, items = first.benchmark, first.items
+    differences = compare(benchmark, items, first.records, second.records)
+    before, after = (
+        _by_item(benchmark, contributions(benchmark, items, run.records)) for run in (first, second)
+    )
+    return {
+        "benchmark": benchmark.name,
+        "state": "done" if first.done and second.done else "not done",
+        "first": describe(first, written),
+        "second": describe(second, written),
+        "differences": {name: asdict(each) for name, each in differences.items()},
+        "items": [
+            {
+                "item": item.id,
+                "category": item.category,
+                "first": before.get(item.id),
+                "second": after.get(item.id),
+            }
+            for item in items
+        ],
+        WRITTEN: written,
+    }
+
+
+def _by_item(benchmark: Benchmark, table: Contributions) -> dict[str, float]:
+    """The headline's score of each prompt alone, where it has one."""
+    name = benchmark.metrics[0].name
+    mine = [index for index, (metric, _) in enumerate(table.columns) if metric == name]
+    amounts, weights = table.amounts[:, mine].sum(axis=1), table.weights[:, mine].sum(axis=1)
+    return {
+        table.items[index].id: float(amounts[index] / weights[index])
+        for index in np.flatnonzero(weights > 0)
+    }
+
+
+def to_json(report: Report) -> str:
+    """The report in full precision."""
+    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+
+
+def to_csv(report: Report) -> str:
+    """One row for each metric and category under each rule, in full precision."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    made = report["made"]
+    table.writerow(COLUMNS)
+    start = [report["benchmark"], made["model"], made["weights_sha256"], made["base_seed"]]
+    start += [made["versions"].get("deepgen"), report["state"]]
+    for rule, scores in report["rules"].items():
+        for metric, value in scores["metrics"].items():
+            # Intervals are those of the strict rule.
+            interval = report["intervals"].get(metric, {}) if rule == "strict" else {}
+            limits = [interval.get("low"), interval.get("high")]
+            table.writerow([*start, rule, metric, "", value, *limits, report["coverage"]])
+            for category, part in scores["categories"][metric].items():
+                covered = report["coverage_by_category"].get(category)
+                table.writerow([*start, rule, metric, category, part, None, None, covered])
+    return out.getvalue()
+
+
+def to_markdown(report: Report) -> str:
+    """The report for people, rounded as the benchmark's authors do."""
+    if "differences" in report:
+        return _pair_to_markdown(report)
+    made, pictures, strict = report["made"], report["pictures"], report["rules"]["strict"]
+    benchmark = find_benchmark(report["benchmark"])
+    lines = [f"# {report['title']}: {made['model']}", ""]
+    if report["state"] != "done":
+        lines += [
+            f"**Not done: {pictures['drawn']} of {pictures['expected']} pictures are drawn, "
+            f"{pictures['judged']} judged.** These are no results.",
+            "",
+        ]
+    if report["subset"]:
+        lines += [f"A subset: {made['limit']} prompts of {benchmark.expected_items}.", ""]
+    if report["incomplete"]:
+        lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
+    lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
+    for metric in benchmark.metrics:
+        interval = report["intervals"].get(metric.name)
+        limits = (
+            [_shown(interval[end], metric.digits) for end in ("low", "high")] if interval else []
+        )
+        value = _shown(strict["metrics"][metric.name], metric.digits)
+        lines.append(f"| {metric.name} | {value} | {' to '.join(limits)} |")
+    headline = benchmark.metrics[0]
+    lines += ["", f"| category | {headline.name} | coverage |", "|---|---:|---:|"]
+    for category, part in strict["categories"][headline.name].items():
+        covered = report["coverage_by_category"].get(category)
+        share = "" if covered is None else f"{covered:.1%}"
+        lines.append(f"| {category} | {_shown(part, headline.digits)} | {share} |")
+    counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    lines += [
+        "",
+        f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
+        f"Prompts: {report['source']}. Seeds from {made['base_seed']}. Weights "
+        f"{made['weights_sha256'][:12]}. {versions}. Written {report[WRITTEN]}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pair_to_markdown(report: Report) -> str:
+    first, second = (report[name]["made"]["model"] for name in ("first", "second"))
+    lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
+    if report["state"] != "done":
+        lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
+    lines += [
+        f"| metric | difference | {LEVEL:.0%} interval | p | prompts |",
+        "|---|---:|---|---:|--:|",
+    ]
+    for name, each in report["differences"].items():
+        lines.append(
+            f"| {name} | {each['value']:+.4g} | {each['low']:+.4g} to {each['high']:+.4g} "
+            f"| {each['p_value']:.3g} | {each['items']} |"
+        )
+    changed = [each for each in report["items"] if each["first"] != each["second"]]
+    lines += ["", f"{len(changed)} of {len(report['items'])} prompts differ.", ""]
+    lines += ["| prompt | category | first | second |", "|---|---|---:|---:|"]
+    for each in changed:
+        values = f"{_shown(each['first'], 4)} | {_shown(each['second'], 4)}"
+        lines.append(f"| {each['item']} | {each['category']} | {values} |")
+    return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"
+
+
+def write_report(report: Report, folder: Path, *, stem: str = "report") -> Sequence[Path]:
+    """Write the report beside the run, and return where."""
+    texts = {".json": to_json(report), ".md": to_markdown(report)}
+    if "differences" not in report:
+        texts[".csv"] = to_csv(report)
+    written = []
+    for suffix, text in texts.items():
+        path = folder / f"{stem}{suffix}"
+        part = folder / f".{stem}{suffix}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+        written.append(path)
+    return written

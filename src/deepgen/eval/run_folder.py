@@ -1,0 +1,270 @@
+"""A run on the disc: who draws what (``run.json``), the pictures, and a line on each finished one.
+
+Several processes may work on one run, and any of them may be killed at any moment. So every file
+appears whole, each process appends lines to a file of its own, and a line counts only if its
+picture has the hash that it names. When the last picture is there, the lines are put into
+``pictures.jsonl`` in the order of the benchmark: equal runs are equal files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
+
+MANIFEST = "run.json"
+PICTURES = "images"
+LINES = "pictures.jsonl"
+PARTS = ".parts"
+FORMAT = 1
+"""Of the run folder; a later one would not be resumed by this code."""
+
+Picture = tuple[str, int]
+"""Id of an item and number of its copy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """All that decides what the pictures of a run look like."""
+
+    benchmark: str
+    model: str
+    """As the user named it; the weights say which it is."""
+    weights_sha256: str
+    limit: int | None
+    """How many prompts were chosen; None is all of them."""
+    prompts_sha256: str
+    base_seed: int
+    rule: GenerationRule
+    how: Mapping[str, str]
+    """Device, precision and what else changes pixels."""
+    versions: Mapping[str, str]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """One finished picture."""
+
+    item: str
+    copy: int
+    seed: int
+    height: int
+    width: int
+    steps: int | None
+    guidance_scale: float | None
+    path: str
+    """Below the folder of pictures."""
+    sha256: str
+
+
+def hash_items(items: Iterable[Item]) -> str:
+    """One hash of all that a model is told: ids, numbers, prompts and names of sources."""
+    told = [[each.id, each.number, each.prompt, [str(s) for s in each.sources]] for each in items]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def hash_folder(folder: Path) -> str:
+    """One hash of a model's files, by name and content."""
+    digest = hashlib.sha256()
+    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+        name = path.relative_to(folder)
+        # Python's own traces of having imported something there are no part of a model.
+        if path.suffix not in (".py", ".pyc"):
+            digest.update(f"{name.as_posix()}\0{hash_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def pictures(self) -> Path:
+        """The official layout begins here."""
+        return self.path / PICTURES
+
+    def begin(self, manifest: Manifest) -> None:
+        """Start the run, or go on with it.
+
+        Raises:
+            BenchmarkError: The folder holds something else, or a run of another model or of other
+                settings.
+        """
+        if not (self.path / MANIFEST).exists():
+            if self.path.exists() and not self.path.is_dir():
+                raise BenchmarkError(f"{self.path} is no folder; choose another one for the run")
+            if self.path.is_dir() and any(each.name != PARTS for each in self.path.iterdir()):
+                # Another process of this run may have begun it just now.
+                if not (self.path / MANIFEST).exists():
+                    raise BenchmarkError(
+                        f"{self.path} is not empty and has no {MANIFEST}: it is no run; choose "
+                        "another folder"
+                    )
+            else:
+                self._write_first(MANIFEST, _text(asdict(manifest)))
+        found = asdict(self.manifest())
+        expected = json.loads(_text(asdict(manifest)))
+        for name, wanted in _flat(expected):
+            have = dict(_flat(found)).get(name)
+            if name != "model" and have != wanted:
+                raise BenchmarkError(
+                    f"{self.path} is a run with {name} {have}, not {wanted}; choose another "
+                    "folder, or go on with what began it"
+                )
+
+    def manifest(self) -> Manifest:
+        """What decides the pictures of this run.
+
+        Raises:
+            BenchmarkError: There is none, or it is damaged.
+        """
+        path = self.path / MANIFEST
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            return Manifest(**{**values, "rule": GenerationRule(**values["rule"])})
+        except FileNotFoundError:
+            raise BenchmarkError(
+                f"{self.path} is no run: it has no {MANIFEST}; begin one with deepgen eval generate"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError) as cause:
+            raise BenchmarkError(
+                f"{path} is not what deepgen wrote ({cause}); begin the run anew in another folder"
+            ) from None
+
+    def finished(
+        self, benchmark: Benchmark, manifest: Manifest, items: Sequence[Item]
+    ) -> dict[Picture, Drawn]:
+        """Lines whose picture is there and is what was written, in the order of the items."""
+        lines: dict[Picture, list[Drawn]] = {}
+        for line in self._lines():
+            lines.setdefault((line.item, line.copy), []).append(line)
+        whole = {}
+        for item in items:
+            for copy in range(manifest.rule.images_per_item):
+                path = benchmark.image_path(item, copy)
+                seed = image_seed(manifest.base_seed, item, copy)
+                mine = [
+                    line
+                    for line in lines.get((item.id, copy), ())
+                    if line.path == str(path) and line.seed == seed
+                ]
+                file = self.pictures / path
+                if not mine or not file.is_file():
+                    continue
+                found = hash_file(file)
+                same = [line for line in mine if line.sha256 == found]
+                if same:
+                    whole[item.id, copy] = same[0]
+        return whole
+
+    def close(self, lines: Iterable[Drawn]) -> None:
+        """Put all lines into one file, now that every picture is there.
+
+        Any number of processes may do so at once: they write the same.
+        """
+        text = "".join(f"{json.dumps(asdict(line))}\n" for line in lines)
+        parts = list(self.path.glob("drawn-*.jsonl"))
+        try:
+            self.write(PurePosixPath(LINES), text.encode(), below=self.path)
+        except FileNotFoundError:
+            # Another process was through first and has tidied up.
+            if not (self.path / LINES).is_file():
+                raise
+        for part in parts:
+            part.unlink(missing_ok=True)
+        for left in (self.path / PARTS).glob("*"):
+            left.unlink(missing_ok=True)
+        with suppress(OSError):
+            (self.path / PARTS).rmdir()
+
+    def write(self, path: PurePosixPath, content: bytes, *, below: Path | None = None) -> None:
+        """Have a file appear whole among the pictures.
+
+        Nothing is forced to the disc: what a power failure spoils has another hash than its line.
+        """
+        target = (below or self.pictures) / path
+        if target.is_file() and target.read_bytes() == content:
+            return
+        with self._part() as part:
+            part.write_bytes(content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
+
+    def _write_first(self, name: str, text: str) -> None:
+        """As :meth:`write`, but what another process has just written stays."""
+        with self._part() as part:
+            part.write_text(text, encoding="utf-8")
+            try:
+                os.link(part, self.path / name)
+            except FileExistsError:
+                return
+            except OSError:
+                # Some file systems have no hard links.
+                part.replace(self.path / name)
+
+    @contextmanager
+    def _part(self) -> Iterator[Path]:
+        folder = self.path / PARTS
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / uuid.uuid4().hex
+        try:
+            yield part
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _lines(self) -> Iterator[Drawn]:
+        # The common file last: a process that removes the others has written it before.
+        for path in [*sorted(self.path.glob("drawn-*.jsonl")), self.path / LINES]:
+            with suppress(FileNotFoundError):
+                yield from _read_lines(path)
+
+
+class LineWriter:
+    """Appends the lines of one process to a file that no other writes to."""
+
+    def __init__(self, folder: RunFolder, rank: int) -> None:
+        # A name of its own for each start: a killed process may have left half a line behind.
+        self._path = folder.path / f"drawn-{rank}-{uuid.uuid4().hex}.jsonl"
+
+    def add(self, line: Drawn) -> None:
+        """Write one line, in one piece."""
+        with self._path.open("ab", buffering=0) as file:
+            file.write(f"{json.dumps(asdict(line))}\n".encode())
+
+
+def _read_lines(path: Path) -> Iterator[Drawn]:
+    for text in path.read_bytes().split(b"\n"):
+        # Half a line, or a damaged one, is one picture to draw again.
+        with suppress(ValueError, TypeError):
+            yield Drawn(**json.loads(text))
+
+
+def _text(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=1) + "\n"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values, those of inner objects with a dot."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

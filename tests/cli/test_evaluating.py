@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepgen.checkpoint.files import ModelFolder
+from deepgen.cli import evaluating
+from deepgen.cli.main import main
+from deepgen.cli.models import FoundModel
+from deepgen.config.model import GenerationDefaults
+from deepgen.eval.run_folder import RunFolder
+from tests.eval.records import prompt_folder
+
+
+class StubPipeline:
+    """One colour per seed."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, prompt: str, image: Any, **arguments: Any) -> Any:
+        self.calls.append({"prompt": prompt, "image": image, **arguments})
+        return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubPipeline:
+    """The stub in place of every model, in a folder to work in."""
+    stub = StubPipeline()
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
+    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
+    monkeypatch.setattr(evaluating, "find_model", lambda name: found)
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda model, device: stub)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
+    return stub
+
+
+def command(*words: str) -> int:
+    data = str(prompt_folder("geneval").parent)
+    return main(["eval", *words, "--data", data])
+
+
+def test_a_subset_is_drawn_in_two_shares_and_then_done(
+    pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu")
+    assert command(*start, "--shard", "1/2") == 0
+    shown = capsys.readouterr()
+    assert "4 of 8 pictures are there, not done" in shown.err
+    assert command(*start, "--shard", "2/2") == 0
+    assert "8 of 8 pictures are there, done" in capsys.readouterr().err
+    assert [call["num_inference_steps"] for call in pipe.calls] == [3] * 8
+    assert command(*start) == 0
+    assert len(pipe.calls) == 8
+    rule = RunFolder(Path("run")).manifest().rule
+    assert (rule.steps, rule.guidance_scale, rule.height) == (3, 2.5, None)
+
+
+def test_the_ranks_of_torchrun_are_shares(
+    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu") == 0
+    assert len({call["prompt"] for call in pipe.calls}) == 1
+
+
+def test_a_run_without_judgements_is_reported_as_not_done(
+    pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ("generate", "geneval", "--limit", "1", "--output", "run", "--device", "cpu")
+    assert command(*start) == 0
+    capsys.readouterr()
+    assert command("report", "run", "--json") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["state"] == "not done"
+    assert "run is not done: 4 of 4 pictures are drawn, 0 judged" in shown.err
+    assert "These are no results" in Path("run/report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["generate", "nothing", "--output", "new"], "there is no benchmark nothing"),
+        (["generate", "geneval", "--output", "new", "--shard", "3/2"], "--shard 3/2: expected R/N"),
+        (["generate", "geneval", "--output", "new", "--limit", "0"], "at least 1 item"),
+        (["generate", "geneval", "--output", "new", "--seed", "-1"], "--seed must be"),
+        (["generate", "geneval", "--output", "model"], "not empty and has no run.json"),
+        (["generate", "geneval", "--output", "run", "--limit", "2"], "limit 1, not 2"),
+        (["generate", "geneval", "--output", "run", "--limit", "1", "--seed", "5"], "base_seed"),
+        (["generate", "gedit", "--output", "new"], "pictures to edit are missing"),
+        (["report", "new"], "new is no run"),
+        (["report", "run", "run", "run"], "one run or two"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    words: list[str],
+    complaint: str,
+    pipe: StubPipeline,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    begin = ("generate", "geneval", "--limit", "1", "--output", "run", "--device", "cpu")
+    assert command(*begin) == 0
+    capsys.readouterr()
+    device = ["--device", "cpu"] if words[0] == "generate" else []
+    assert command(*words, *device) == 2
+    shown = capsys.readouterr()
+    (error,) = shown.err.splitlines()
+    assert complaint in error
+    assert error.startswith("error: ")
+    assert shown.out == ""
+    assert len(pipe.calls) == 4

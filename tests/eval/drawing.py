@@ -1,0 +1,99 @@
+"""A model that draws noise from what it is told, and a process that draws a whole run with it.
+
+As a program: folder, rank, number of processes, order of the items, seconds a picture takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from deepgen.eval.benchmark import Benchmark, GenerationRule, Item
+from deepgen.eval.benchmarks.dpg import DPG
+from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
+from deepgen.eval.runner import Draw, Progress, Shard, generate
+
+COPIES = 4
+RULE = GenerationRule(
+    images_per_item=COPIES, height=32, width=32, steps=2, guidance_scale=4.0, squash_sources=False
+)
+# Has grids, and companions of text by ourselves.
+BENCHMARK: Benchmark = replace(
+    DPG, companions=lambda item: {DPG.image_path(item, 0).with_suffix(".txt"): item.prompt}
+)
+
+
+def make_items(count: int) -> list[Item]:
+    return [
+        Item(id=f"p{n}", number=n, prompt=f"prompt {n}", category="ab"[n % 2]) for n in range(count)
+    ]
+
+
+def make_manifest(items: Sequence[Item], **changes: object) -> Manifest:
+    manifest = Manifest(
+        benchmark="dpg",
+        model="noise",
+        weights_sha256="0" * 64,
+        prompts_sha256=hash_items(items),
+        limit=None,
+        base_seed=7,
+        rule=RULE,
+        how={"device": "cpu"},
+        versions={"deepgen": "1"},
+    )
+    return replace(manifest, **changes)  # type: ignore[arg-type]
+
+
+def noise_of(seconds: float = 0.0) -> Draw:
+    def draw(
+        prompt: str,
+        pictures: Sequence[Image.Image],
+        height: int | None,
+        width: int | None,
+        seed: int,
+        steps: int | None,
+        guidance_scale: float | None,
+    ) -> Image.Image:
+        time.sleep(seconds)
+        shown = [image.tobytes() for image in pictures]
+        told = repr((prompt, seed, steps, guidance_scale, shown)).encode()
+        size = (width or 16, height or 16)
+        pixels = hashlib.shake_128(told).digest(3 * size[0] * size[1])
+        return Image.frombytes("RGB", size, pixels)
+
+    return draw
+
+
+def run(
+    folder: Path, items: Sequence[Item], shard: Shard | None = None, seconds: float = 0.0
+) -> Progress:
+    return generate(
+        BENCHMARK,
+        items,
+        make_manifest(sorted(items, key=lambda item: item.number)),
+        noise_of(seconds),
+        folder=RunFolder(folder),
+        sources=folder,
+        shard=shard,
+    )
+
+
+def files_of(folder: Path) -> Mapping[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+if __name__ == "__main__":
+    _, path, rank, count, order, pause, number = sys.argv
+    shuffled = random.Random(int(order)).sample(make_items(int(number)), k=int(number))
+    run(Path(path), shuffled, Shard(rank=int(rank), count=int(count)), float(pause))
