@@ -81,5 +81,5 @@ def test_the_commands_of_the_tutorial_do_what_it_says(
         # A few updates show all that many would.
         typed = re.sub(r"--steps 40|--save-every 20", lambda m: m[0].split()[0] + " 2", command)
         assert main(shlex.split(typed)[1:]) == 0, (command, capsys.readouterr().err)
-    for made in ("preview.png", "mine.png", "same.png", "runs/mine/config.yaml"):
+    for made in ("preview.png", "before.png", "after.png", "same.png", "runs/mine/config.yaml"):
         assert (tmp_path / made).is_file()

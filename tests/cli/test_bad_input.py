@@ -42,6 +42,7 @@ CASES = [
     ("empty prompt", ["generate", ""], "the prompt is empty"),
     ("blank prompt", ["generate", "  "], "the prompt is empty"),
     ("no prompt", ["generate"], "PROMPT"),
+    ("empty instruction", ["edit", " ", "own.png"], "the instruction is empty"),
     ("prompt file missing", ["generate", "@absent.txt"], "absent.txt"),
     ("prompt file empty", ["generate", "@empty.png"], "empty.png is empty"),
     ("prompt file no text", ["generate", "@own.png"], "not UTF-8"),

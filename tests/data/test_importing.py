@@ -244,7 +244,7 @@ def test_a_folder_of_another_import_is_refused(tmp_path: Path) -> None:
     imported(source, tmp_path / "data")
     with pytest.raises(DataError, match="begun with another name"):
         imported(source, tmp_path / "data", name="other")
-    with pytest.raises(DataError, match="begun with another options"):
+    with pytest.raises(DataError, match="begun with other options"):
         imported(source, tmp_path / "data", min_side=64)
     (source / "000.txt").write_text("another caption")
     with pytest.raises(DataError, match="another content of the source"):
@@ -264,7 +264,10 @@ def test_a_source_without_a_usable_row_is_refused_by_its_first_reason(tmp_path: 
     with pytest.raises(DataError, match=r"none of 1 rows .* no caption; expected a.txt or a.json"):
         imported(source, tmp_path / "data")
     with pytest.raises(DataError, match="none of 1 rows"):
-        imported(source, tmp_path / "data")
+        imported(source, tmp_path / "data", min_side=32)
+    # Mended, it goes into the same folder.
+    (source / "a.txt").write_text("a picture")
+    assert len(imported(source, tmp_path / "data", min_side=32)) == 1
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no rows"):
         imported(tmp_path / "nothing", tmp_path / "other")

@@ -134,6 +134,7 @@ def test_another_run_in_the_same_folder_is_refused(
 ) -> None:
     assert main(arguments_for(data, trained, "--seed", "5")) == 2
     assert "seed" in capsys.readouterr().err
+    assert "seed: 0" in (trained / "config.yaml").read_text()
     assert main(arguments_for(data, trained, "--resume", "never")) == 2
     assert "holds a run already" in capsys.readouterr().err
 

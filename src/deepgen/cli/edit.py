@@ -30,4 +30,9 @@ class Edit(PictureOptions):
         """Edit, write the files and print their paths."""
         if not self.images:
             raise ValueError("an edit needs a picture, found none; give it after the instruction")
-        make_pictures(self, read_prompts(self.instruction), image_paths=self.images, stem="edited")
+        instructions = read_prompts(self.instruction)
+        if not all(text.strip() for text in instructions):
+            raise ValueError(
+                "the instruction is empty, expected a sentence that says what to change"
+            )
+        make_pictures(self, instructions, image_paths=self.images, stem="edited")

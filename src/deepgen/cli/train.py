@@ -82,7 +82,7 @@ class Train:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
             if processes.is_first:
-                print_line(f"{found.updates} updates; checkpoints and metrics in {output}")
+                print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
             path = build(self.settings, device=device, processes=processes)()
             if processes.is_first:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))

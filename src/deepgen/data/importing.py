@@ -141,6 +141,11 @@ def _begin(source: Source, folder: Path, options: ImportOptions) -> Manifest:
             raise DataError(f"{folder} is not empty and no data set; choose a new folder")
         wanted.write(folder)
         return wanted
+    if not found.complete and not committed_indexes(folder):
+        # Nothing is stored yet, so whatever was wrong may be mended and tried again.
+        (folder / QUARANTINE).unlink(missing_ok=True)
+        wanted.write(folder)
+        return wanted
     for name in ("name", "options", "revision"):
         if getattr(found, name) != getattr(wanted, name):
             what = {"revision": "another content of the source", "options": "other options"}.get(

@@ -37,7 +37,9 @@ def read_text(path: Path) -> str:
     """A whole file as text, without a byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as cause:
+    except OSError as cause:
+        raise BenchmarkError(f"{path} cannot be read: {cause.strerror}; check the path") from cause
+    except UnicodeDecodeError as cause:
         raise BenchmarkError(f"{path} cannot be read as UTF-8 text ({cause})") from cause
 
 

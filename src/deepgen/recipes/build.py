@@ -65,8 +65,9 @@ class Run:
         config = self.config
         config.output.mkdir(parents=True, exist_ok=True)
         processes = self.trainer.processes
-        if processes.is_first:
-            write_yaml(config.output / "config.yaml", config)
+        settings = config.output / "config.yaml"
+        if processes.is_first and not settings.exists():
+            write_yaml(settings, config)
         self.trainer.run(
             config.output,
             save_every=config.save_every,
@@ -74,6 +75,8 @@ class Run:
             keep=config.keep,
             watch=partial(_draw_samples, config) if config.sample_prompts else None,
         )
+        # Again, since what is free to change may have changed; a refused run never gets here.
+        processes.by_first(lambda: write_yaml(settings, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
         return processes.by_first(lambda: export(self.model, config))
