@@ -131,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--autoencoder-steps", type=int, default=5700)
-    parser.add_argument("--flow-steps", type=int, default=2500)
+    parser.add_argument("--flow-steps", type=int, default=3100)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
