@@ -1,0 +1,98 @@
+"""What looks at the pictures of a benchmark: one drawing in, one record out.
+
+Who looks, a judge behind HTTP, a detector or a reader of words, is a matter of ``scorers/``; what
+the records add up to is a matter of the benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from PIL import Image
+
+from deepgen.eval.benchmark import ImageRecord, Item
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """A picture to be scored."""
+
+    item: Item
+    copy: int
+    image: Image.Image
+    """One copy, also where the official layout has several in one file."""
+    path: Path
+    """The file it was read from."""
+    sources: tuple[Path, ...] = ()
+    """The pictures it was edited from, in the order of the item."""
+
+
+@runtime_checkable
+class PictureScorer(Protocol):
+    """Who scores the pictures of one benchmark; ready to be used by many threads."""
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Everything that tells two scorers apart: model, hash of the prompts, versions, settings.
+
+        Goes into every report. Two runs whose scorers differ in it are not compared silently.
+        """
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many pictures are worth looking at at once: 1 for what computes here, more for what
+        waits for a server."""
+        ...
+
+    def check(self) -> None:
+        """See, before the first picture, that scoring can work.
+
+        Raises:
+            ScorerError: Weights are missing, a judge is unreachable or sees no pictures.
+        """
+        ...
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        """Look at one picture.
+
+        What goes wrong with this picture alone is the record's status and reason.
+
+        Raises:
+            ScorerError: No picture can be scored any more, such as after a judge has gone.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringOptions:
+    """What the user said about scorers; each takes what it needs and refuses to guess the rest.
+
+    Keys of judges and workers come from environment variables only.
+    """
+
+    judge_url: str | None = None
+    """Of an OpenAI-compatible server, up to and without ``/chat/completions``."""
+    judge_model: str | None = None
+    """As that server calls it."""
+    judge_concurrency: int = 16
+    """Requests in flight at any time."""
+    cache: Path | None = None
+    """File of all replies ever given; None keeps them beside the scores of the run."""
+    official: Path | None = None
+    """Folder with the files of the benchmark's own repository, for its questions."""
+    worker_url: str | None = None
+    """A scorer in a process of its own (``deepgen.scoring.remote``), instead of a local one."""
+    detector: str | None = None
+    """A model folder or hub id that finds objects, or a file of detections found before."""
+    clip: str | None = None
+    """A model folder or hub id for colours and CLIPScore."""
+    vqa: str | None = None
+    """A model folder or hub id that answers questions about pictures."""
+    ocr: str | None = None
+    """The engine that reads words, where there are several."""
+    device: str = "cpu"
+    """Where local scorers compute."""
