@@ -8,15 +8,9 @@ from deepgen.mini.drawing import draw
 from deepgen.mini.sampling import KINDS, Sample, sample
 from deepgen.mini.scene import BACKGROUNDS, Item, Scene, Thing, Word
 from deepgen.recipes.minibench_scorer import measure_row
-from deepgen.scoring.minibench import (
-    KEPT_DECIBELS,
-    MOST_DECIBELS,
-    ROWS,
-    Row,
-    judge,
-    judge_untouched,
-)
+from deepgen.scoring.minibench import MOST_DECIBELS, judge, judge_untouched
 from deepgen.scoring.objects import WORD
+from deepgen.scoring.rows import KEPT_DECIBELS, ROWS, Row
 from deepgen.scoring.scenes import SeenItem, SeenScene, load_scene_reader
 
 READER = load_scene_reader(BACKGROUNDS)

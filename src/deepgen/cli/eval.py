@@ -13,6 +13,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.cli.console import print_line
 from deepgen.cli.evaluating import Generate, Report
+from deepgen.cli.scoring import Run, Score
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.contamination import Match, PromptIndex, count_items
@@ -64,6 +65,8 @@ class Fetch:
         missing, failed = [], []
         for benchmark in chosen:
             folder = (self.data or cache_folder()) / benchmark.folder
+            if benchmark.draw_sources is not None:
+                print_line(f"{benchmark.name} is computed: there is nothing to fetch")
             for file in fetch(benchmark, folder):
                 if file.note:
                     print_line(f"{file.path} {file.note}")
@@ -128,14 +131,16 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eval:
-    """The benchmarks: their prompts, their pictures, and what training lists contain of them."""
+    """The benchmarks: prompts, pictures, scores, reports, and what training lists have of them."""
 
     command: OmitSubcommandPrefixes[
         Annotated[List, subcommand("list")]
         | Annotated[Fetch, subcommand("fetch")]
         | Annotated[Contamination, subcommand("contamination")]
         | Annotated[Generate, subcommand("generate")]
+        | Annotated[Score, subcommand("score")]
         | Annotated[Report, subcommand("report")]
+        | Annotated[Run, subcommand("run")]
     ]
 
     @property
@@ -165,6 +170,8 @@ def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 
 def _state(benchmark: Benchmark, data: Path | None) -> str:
+    if benchmark.draw_sources is not None:
+        return "computed"
     try:
         found = benchmark.load(locate(benchmark, data))
     except MissingPromptsError:

@@ -56,16 +56,23 @@ class Generate:
 
     def run(self) -> None:
         """Draw what is missing; the last line says how much of the run is there."""
+        self.draw()
+        print_result(str(self.output))
+
+    def draw(self) -> None:
+        """Draw what is missing, and tell how much of the run is there."""
         from deepgen.eval.run_folder import RunFolder
         from deepgen.eval.runner import check_sources, generate, select_items
 
         benchmark = find_benchmark(self.benchmark)
-        shard = _shard(self.shard)
+        shard = shard_of(self.shard)
         sources = locate(benchmark, self.data)
         complete = benchmark.load(sources).items
         if not 0 <= self.seed < MAX_SEED - PROMPT_STRIDE * len(complete):
             raise ValueError(f"--seed must be from 0 to nearly 2^63, got {self.seed}")
         items = select_items(complete, self.limit)
+        if benchmark.draw_sources is not None:
+            benchmark.draw_sources(sources, items)
         check_sources(items, sources)
         model = find_model(self.model)
         rule = _resolved(benchmark.generation[self.preset], model)
@@ -86,7 +93,6 @@ class Generate:
             )
         state = "done" if progress.done else "not done: other processes have to draw the rest"
         print_line(f"{progress.finished} of {progress.expected} pictures are there, {state}")
-        print_result(str(self.output))
 
     def _prepare(
         self, benchmark: Benchmark, items: Sequence[Item], rule: GenerationRule, model: FoundModel
@@ -129,7 +135,19 @@ class Report:
 
     def run(self) -> None:
         """Write JSON, Markdown and, of one run, CSV."""
-        from deepgen.eval.results import describe, describe_pair, read_run, to_json, write_report
+        from deepgen.eval.results import to_json
+
+        report, paths = self.write()
+        if self.json:
+            print_result(to_json(report).rstrip())
+            return
+        for path in paths:
+            print_result(str(path))
+
+    def write(self) -> tuple[dict[str, Any], Sequence[Path]]:
+        """Write the report, and return it and where it is."""
+        from deepgen.eval.judged_by import unlike
+        from deepgen.eval.results import describe, describe_pair, read_run, write_report
 
         if not 1 <= len(self.runs) <= 2:
             raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
@@ -141,17 +159,17 @@ class Report:
             else describe_pair(stored[0], stored[1], written)
         )
         stem = "report" if len(stored) == 1 else "comparison"
-        for path in write_report(report, self.runs[0], stem=stem):
-            if not self.json:
-                print_result(str(path))
-        if self.json:
-            print_result(to_json(report).rstrip())
+        paths = write_report(report, self.runs[0], stem=stem)
+        different = unlike(stored[0].judged_by, stored[-1].judged_by)
+        if different:
+            print_line(f"warning: the runs were scored differently, with {different}")
         for path, run in zip(self.runs, stored, strict=True):
             if not run.done:
                 print_line(
                     f"warning: {path} is not done: {run.drawn} of {run.expected} pictures are "
                     f"drawn, {len(run.records)} judged"
                 )
+        return report, paths
 
 
 def load_pipeline(model: FoundModel, device: str) -> Any:
@@ -188,16 +206,19 @@ def _draw(
 
 
 def _resolved(rule: GenerationRule, model: FoundModel) -> GenerationRule:
-    """The rule with the model's own steps and guidance, so that the run says which they were."""
+    """The rule with the model's own steps and guidance, so that the run says which they were; its
+    own size too, where sources are brought to it."""
     own = model.defaults
     return replace(
         rule,
+        height=own.height if rule.squash_sources and rule.height is None else rule.height,
+        width=own.width if rule.squash_sources and rule.width is None else rule.width,
         steps=own.num_inference_steps if rule.steps is None else rule.steps,
         guidance_scale=own.guidance_scale if rule.guidance_scale is None else rule.guidance_scale,
     )
 
 
-def _shard(value: str | None) -> Shard:
+def shard_of(value: str | None) -> Shard:
     """The share that was named, or that torchrun gives this process.
 
     Raises:

@@ -29,8 +29,9 @@ Rule = Literal["strict", "official", "pessimistic"]
 """What failed pictures do to a score. ``strict``: they lower the coverage, and below 99 % there is
 no headline; ``official``: what the benchmark's own code does; ``pessimistic``: the lowest score."""
 
-Task = Literal["text-to-image", "editing"]
-ScorerKind = Literal["detector", "vqa", "judge", "ocr"]
+Task = Literal["text-to-image", "editing", "both"]
+ScorerKind = Literal["detector", "vqa", "judge", "ocr", "scenes"]
+"""``scenes``: a reader of the mini's own world, which comes with the package."""
 Preset = Literal["paper", "default"]
 
 COMPLETE_COVERAGE = 0.99
@@ -218,3 +219,8 @@ class Benchmark:
     """Files the official scorer wants beside the pictures: a text, or a source to copy."""
     grid_path: Callable[[Item], PurePosixPath] | None = None
     """Where the official scorer wants all copies of an item as one grid of two columns."""
+    draw_sources: Callable[[Path, Sequence[Item]], None] | None = None
+    """Makes the pictures to edit, where the benchmark's prompts are computed and not published;
+    such a benchmark keeps them in the cache and has no prompt files."""
+    notes: tuple[str, ...] = ()
+    """What a reader of any report has to know besides."""

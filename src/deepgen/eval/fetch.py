@@ -76,6 +76,9 @@ def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
     """
     root = cache_folder() if data is None else data
     folder = root / benchmark.folder
+    if benchmark.draw_sources is not None:
+        # Nothing is fetched of a benchmark whose prompts are computed.
+        return cache_folder() / benchmark.folder
     if not folder.is_dir():
         if data is None:
             raise MissingPromptsError(

@@ -12,6 +12,7 @@ from deepgen.eval.benchmarks.dpg import DPG, DPG_OFFICIAL
 from deepgen.eval.benchmarks.gedit import GEDIT_CHINESE, GEDIT_ENGLISH
 from deepgen.eval.benchmarks.geneval import GENEVAL
 from deepgen.eval.benchmarks.imgedit import IMGEDIT
+from deepgen.eval.benchmarks.minibench import MINIBENCH, MINIBENCH_VERSION0
 from deepgen.eval.benchmarks.rise import RISE_2025, RISE_2026
 from deepgen.eval.benchmarks.unigenbench import UNIGENBENCH
 from deepgen.eval.benchmarks.uniredit import UNIREDIT
@@ -35,6 +36,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         RISE_2025,
         UNIREDIT,
         CVTG,
+        MINIBENCH,
+        MINIBENCH_VERSION0,
     )
 }
 
@@ -66,6 +69,7 @@ def distinct_prompts() -> tuple[Benchmark, ...]:
     distinct: list[Benchmark] = []
     for benchmark in BENCHMARKS.values():
         mine = set(benchmark.source.files)
-        if not any(mine <= set(each.source.files) for each in distinct):
+        # Computed prompts have no files; each such benchmark has its own.
+        if not mine or not any(mine <= set(each.source.files) for each in distinct):
             distinct.append(benchmark)
     return tuple(distinct)

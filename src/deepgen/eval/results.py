@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
 from deepgen.eval.fetch import locate
+from deepgen.eval.judged_by import read_judge
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
 from deepgen.eval.runner import select_items
@@ -50,6 +51,8 @@ class StoredRun:
     """Pictures that are there, whole."""
     records: tuple[ImageRecord, ...]
     """One per judged picture, in the order of the items."""
+    judged_by: Mapping[str, str] = field(default_factory=dict)
+    """Everything that tells its scorer apart; empty where nothing was scored yet."""
 
     @property
     def expected(self) -> int:
@@ -127,6 +130,7 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         items=items,
         drawn=len(drawn),
         records=tuple(latest[picture] for picture in drawn if picture in latest),
+        judged_by=read_judge(path),
     )
 
 
@@ -166,6 +170,8 @@ def describe(run: StoredRun, written: str) -> Report:
         ],
         "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
         "official_judge": run.benchmark.judge,
+        "judged_by": dict(run.judged_by),
+        "notes": list(run.benchmark.notes),
         "made": asdict(run.manifest),
         WRITTEN: written,
     }
@@ -278,12 +284,15 @@ def to_markdown(report: Report) -> str:
         lines.append(f"| {category} | {_shown(part, headline.digits)} | {share} |")
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
+    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
     lines += [
         "",
         f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
-        f"Prompts: {report['source']}. Seeds from {made['base_seed']}. Weights "
+        f"Prompts: {report['source']}. Seeds {seeds}. Weights "
         f"{made['weights_sha256'][:12]}. {versions}. Written {report[WRITTEN]}.",
     ]
+    lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
+    lines += ["", *report["notes"]]
     return "\n".join(lines) + "\n"
 
 

@@ -43,11 +43,14 @@ class Manifest:
     limit: int | None
     """How many prompts were chosen; None is all of them."""
     prompts_sha256: str
-    base_seed: int
+    base_seed: int | None
+    """None where nobody knows, because someone else drew the pictures."""
     rule: GenerationRule
     how: Mapping[str, str]
     """Device, precision and what else changes pixels."""
     versions: Mapping[str, str]
+    images: str | None = None
+    """Folder of pictures that someone else drew; None is the run's own."""
     format: int = FORMAT
 
 
@@ -57,7 +60,7 @@ class Drawn:
 
     item: str
     copy: int
-    seed: int
+    seed: int | None
     height: int
     width: int
     steps: int | None
@@ -95,11 +98,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._pictures: Path | None = None
 
     @property
     def pictures(self) -> Path:
         """The official layout begins here."""
-        return self.path / PICTURES
+        if self._pictures is None and (self.path / MANIFEST).exists():
+            self._pictures = Path(self.manifest().images or self.path / PICTURES)
+        return self._pictures or self.path / PICTURES
 
     def begin(self, manifest: Manifest) -> None:
         """Start the run, or go on with it.
@@ -119,7 +125,7 @@ class RunFolder:
                         "another folder"
                     )
             else:
-                self._write_first(MANIFEST, _text(asdict(manifest)))
+                self.write_first(MANIFEST, _text(asdict(manifest)))
         found = asdict(self.manifest())
         expected = json.loads(_text(asdict(manifest)))
         for name, wanted in _flat(expected):
@@ -156,24 +162,23 @@ class RunFolder:
         lines: dict[Picture, list[Drawn]] = {}
         for line in self._lines():
             lines.setdefault((line.item, line.copy), []).append(line)
-        whole = {}
+        whole: dict[Picture, Drawn] = {}
+        hashes: dict[Path, str] = {}
         for item in items:
             for copy in range(manifest.rule.images_per_item):
-                path = benchmark.image_path(item, copy)
-                seed = image_seed(manifest.base_seed, item, copy)
-                mine = [
-                    line
-                    for line in lines.get((item.id, copy), ())
-                    if line.path == str(path) and line.seed == seed
-                ]
-                file = self.pictures / path
-                if not mine or not file.is_file():
-                    continue
-                found = hash_file(file)
-                same = [line for line in mine if line.sha256 == found]
-                if same:
-                    whole[item.id, copy] = same[0]
+                for line in lines.get((item.id, copy), ()):
+                    if _is_for(line, benchmark, manifest, item) and self._is_whole(line, hashes):
+                        whole[item.id, copy] = line
+                        break
         return whole
+
+    def _is_whole(self, line: Drawn, hashes: dict[Path, str]) -> bool:
+        """Whether a line's picture is there and is what was written."""
+        file = self.pictures / line.path
+        # Lines may share a file: four copies of a prompt lie in one grid.
+        if file not in hashes:
+            hashes[file] = hash_file(file) if file.is_file() else ""
+        return hashes[file] == line.sha256
 
     def close(self, lines: Iterable[Drawn]) -> None:
         """Put all lines into one file, now that every picture is there.
@@ -190,6 +195,10 @@ class RunFolder:
                 raise
         for part in parts:
             part.unlink(missing_ok=True)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what killed processes left of files they were writing; none may be writing now."""
         for left in (self.path / PARTS).glob("*"):
             left.unlink(missing_ok=True)
         with suppress(OSError):
@@ -208,7 +217,7 @@ class RunFolder:
             target.parent.mkdir(parents=True, exist_ok=True)
             part.replace(target)
 
-    def _write_first(self, name: str, text: str) -> None:
+    def write_first(self, name: str, text: str) -> None:
         """As :meth:`write`, but what another process has just written stays."""
         with self._part() as part:
             part.write_text(text, encoding="utf-8")
@@ -248,6 +257,15 @@ class LineWriter:
         """Write one line, in one piece."""
         with self._path.open("ab", buffering=0) as file:
             file.write(f"{json.dumps(asdict(line))}\n".encode())
+
+
+def _is_for(line: Drawn, benchmark: Benchmark, manifest: Manifest, item: Item) -> bool:
+    """Whether a line speaks of the picture that the run wants; others choose their own names."""
+    if manifest.images is not None:
+        return True
+    assert manifest.base_seed is not None, "whoever draws knows the seeds"
+    wanted = image_seed(manifest.base_seed, item, line.copy)
+    return line.seed == wanted and line.path == str(benchmark.image_path(item, line.copy))
 
 
 def _read_lines(path: Path) -> Iterator[Drawn]:

@@ -159,6 +159,7 @@ def _draw_one(
     folder: RunFolder,
     pictures: Sequence[Image.Image],
 ) -> Drawn:
+    assert manifest.base_seed is not None, "whoever draws knows the seeds"
     rule, seed = manifest.rule, image_seed(manifest.base_seed, item, copy)
     image = draw(
         item.prompt, pictures, rule.height, rule.width, seed, rule.steps, rule.guidance_scale

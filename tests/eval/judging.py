@@ -1,0 +1,89 @@
+"""A scorer that sees a number in every picture, and a process that scores a whole run with it.
+
+As a program: folder, rank, number of processes, order of the items, seconds a picture takes, items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deepgen.errors import ScorerError
+from deepgen.eval.benchmark import ImageRecord, Item
+from deepgen.eval.run_folder import RunFolder
+from deepgen.eval.runner import Shard
+from deepgen.eval.scorer import Drawing
+from deepgen.eval.scoring_run import Scoring, score
+from tests.eval.drawing import BENCHMARK, make_items, make_manifest
+
+
+class NumberScorer:
+    """Every fourth number or so is refused."""
+
+    def __init__(
+        self,
+        *,
+        name: str = "numbers",
+        concurrency: int = 1,
+        seconds: float = 0.0,
+        gone_after: int | None = None,
+    ) -> None:
+        self.identity: Mapping[str, str] = {"model": name}
+        self.concurrency = concurrency
+        self.seconds = seconds
+        self.gone_after = gone_after
+        self.seen: list[Drawing] = []
+        self.checks = 0
+        self._lock = threading.Lock()
+
+    def check(self) -> None:
+        self.checks += 1
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        time.sleep(self.seconds)
+        with self._lock:
+            if self.gone_after is not None and len(self.seen) >= self.gone_after:
+                raise ScorerError("the judge has gone; start it again")
+            self.seen.append(drawing)
+        number = hashlib.sha256(drawing.image.tobytes()).digest()[0]
+        if number % 4 == 0:
+            return ImageRecord(
+                item=drawing.item.id, copy=drawing.copy, status="refused", reason="a filter"
+            )
+        return ImageRecord(item=drawing.item.id, copy=drawing.copy, values={"number": number})
+
+
+def judge(
+    folder: Path,
+    items: Sequence[Item],
+    scorer: NumberScorer,
+    shard: Shard | None = None,
+    *,
+    retry_failed: bool = False,
+) -> Scoring:
+    return score(
+        BENCHMARK,
+        items,
+        make_manifest(sorted(items, key=lambda item: item.number)),
+        scorer,
+        folder=RunFolder(folder),
+        sources=folder,
+        shard=shard,
+        retry_failed=retry_failed,
+    )
+
+
+if __name__ == "__main__":
+    _, path, rank, count, order, pause, number = sys.argv
+    shuffled = random.Random(int(order)).sample(make_items(int(number)), k=int(number))
+    judge(
+        Path(path),
+        shuffled,
+        NumberScorer(concurrency=2, seconds=float(pause)),
+        Shard(rank=int(rank), count=int(count)),
+    )
