@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH
 from deepgen.eval.runner import select_items
-from deepgen.eval.scorer import ScoringOptions
+from deepgen.eval.scorer import Drawing, ScoringOptions
 from deepgen.eval.scorers.judging import JudgeScorer
 from deepgen.eval.scorers.opening import interview_of, open_scorer
 from deepgen.eval.scorers.wording import own_wording
@@ -76,6 +77,13 @@ class Faulty:
         return said
 
 
+def marked(drawing: Drawing) -> Drawing:
+    """No two pictures are alike, so that no question is asked twice."""
+    image = drawing.image.convert("RGB")
+    image.paste((drawing.item.number % 256, drawing.item.number // 256 * 60, 0), (8, 0, 24, 16))
+    return replace(drawing, image=image)
+
+
 def score_all(
     folder: Path, answer: Callable[[Heard], Said], **changes: int
 ) -> dict[str, ImageRecord]:
@@ -91,7 +99,7 @@ def score_all(
         interview = interview_of(GEDIT_ENGLISH, own_wording(GEDIT_ENGLISH), "stub-1")
         with ReplyCache(folder / "replies.sqlite") as cache:
             scorer = JudgeScorer(GEDIT_ENGLISH, interview, HttpJudge(config, cache))
-            drawings = [draw(folder, item) for item in items()]
+            drawings = [marked(draw(folder, item)) for item in items()]
             with ThreadPoolExecutor(THREADS) as threads:
                 return {record.item: record for record in threads.map(scorer, drawings)}
 
