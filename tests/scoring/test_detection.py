@@ -195,7 +195,9 @@ def test_a_worker_is_a_detector() -> None:
     with serve(answer) as server:
         detector = RemoteDetector(Worker(WorkerConfig(base_url=server.url)))
         assert detector.name == "mmdet2 (weights abc)"
-        dog, cat = detector.find(picture(3, 2)).value or ()
+        found = detector.find(picture(3, 2)).value
+    assert found is not None
+    dog, cat = found
     assert (dog.label, dog.box, dog.confidence) == ("dog", (0, 0, 1, 1), 0.9)
     assert dog.mask is not None
     assert dog.mask.tolist() == [[True, False, False], [False, False, False]]

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deepgen.errors import ScorerError
 from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.dpg import DPG
@@ -80,10 +81,8 @@ def test_one_question_without_an_answer_fails_the_picture() -> None:
     assert (record.status, record.values) == ("error", {})
 
 
-def test_a_prompt_without_questions_is_an_error_that_names_the_file() -> None:
-    model = StubModel()
-    record = score(
-        model, Item(id="7", number=7, prompt="p", category="plain", fields={"questions": []})
-    )
-    assert (record.status, model.asked) == ("error", [])
-    assert "dpg_bench.csv is needed for scoring" in record.reason
+def test_prompts_without_their_questions_are_not_scored_at_all() -> None:
+    item = Item(id="7", number=7, prompt="p", category="plain", fields={"questions": []})
+    with pytest.raises(ScorerError, match="is needed for scoring; fetch it") as info:
+        score(StubModel(), item)
+    assert "\n" not in str(info.value)
