@@ -70,6 +70,29 @@ def test_contamination_counts_exact_and_near_prompts(
     assert "not compared with uniredit" in shown.err
 
 
+def _no_network(url: str, timeout: float) -> None:
+    raise OSError("no network")
+
+
+def test_fetching_says_at_the_end_in_one_line_what_did_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deepgen.eval.fetch.urlopen", _no_network)
+    assert main(["eval", "fetch", "geneval", "imgedit", "--data", str(tmp_path)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    *reasons, error = lines
+    assert [line.partition(" ")[0] for line in reasons] == [
+        str(tmp_path / "geneval" / "evaluation_metadata.jsonl"),
+        str(tmp_path / "imgedit_bench" / "basic_edit.json"),
+        str(tmp_path / "imgedit_bench" / "official" / "Benchmark" / "Basic" / "prompts.json"),
+    ]
+    assert all("cannot be fetched (no network)" in line for line in reasons)
+    assert error.startswith("error: ")
+    assert all(line.partition(" ")[0] in error for line in reasons)
+    assert "did not come: try again" in error
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -99,6 +122,7 @@ def test_what_cannot_be_used_is_one_line(
     Path("empty").mkdir()
     Path("altered/geneval").mkdir(parents=True)
     Path("altered/geneval/evaluation_metadata.jsonl").write_text("{}\n")
+    monkeypatch.setattr("deepgen.eval.fetch.urlopen", _no_network)
     assert main(["eval", *arguments]) == 2
     shown = capsys.readouterr()
     (error,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]

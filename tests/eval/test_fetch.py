@@ -80,8 +80,9 @@ def test_an_altered_source_is_refused_and_nothing_is_written(
     root, homes = served
     benchmark = pinned(LINE)
     put(root, benchmark, LINE + LINE)
-    with pytest.raises(BenchmarkError, match="is not the pinned file: its SHA-256 is"):
-        fetch(benchmark, tmp_path / "data", homes)
+    (refused,) = fetch(benchmark, tmp_path / "data", homes)
+    assert refused.outcome == "failed"
+    assert "is not the pinned file: its SHA-256 is" in refused.note
     assert not (tmp_path / "data").exists()
 
 
@@ -121,19 +122,74 @@ def test_a_file_that_nobody_verified_is_pinned_when_first_fetched(
 
 def test_an_unreachable_home_says_what_to_do(served: tuple[Path, Homes], tmp_path: Path) -> None:
     _, homes = served
-    with pytest.raises(BenchmarkError, match=r"cannot be fetched \(File not found\)"):
-        fetch(GENEVAL, tmp_path, homes)
+    (absent,) = fetch(GENEVAL, tmp_path, homes)
+    assert "cannot be fetched (File not found)" in absent.note
     nobody = Homes(files="http://127.0.0.1:9", archives="http://127.0.0.1:9")
-    with pytest.raises(BenchmarkError, match="check the network and try again, or put the file at"):
-        fetch(GENEVAL, tmp_path, nobody)
+    (unreachable,) = fetch(GENEVAL, tmp_path, nobody)
+    assert "check the network and try again, or put the file at" in unreachable.note
+    assert "\n" not in unreachable.note
+    assert [absent.outcome, unreachable.outcome] == ["failed", "failed"]
 
 
-def test_a_file_without_a_home_is_asked_for(tmp_path: Path) -> None:
-    (asked,) = fetch(UNIREDIT, tmp_path)
+def test_one_file_that_does_not_come_keeps_no_other_from_coming(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    second = replace(GENEVAL.source.files[0], path="second.jsonl", home="prompts/second.jsonl")
+    whole = pinned(LINE)
+    files = (second, *whole.source.files)
+    benchmark = replace(whole, source=replace(whole.source, files=files))
+    put(root, benchmark, LINE, file=1)
+    failed, fetched = fetch(benchmark, tmp_path / "data", homes)
+    assert [failed.outcome, fetched.outcome] == ["failed", "fetched"]
+    assert list((tmp_path / "data").iterdir()) == [fetched.path]
+
+
+def test_a_connection_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
+    class Half(Quiet):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(2 * len(LINE)))
+            self.end_headers()
+            self.wfile.write(LINE)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Half)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    (broken,) = fetch(pinned(None), tmp_path / "data", Homes(files=address, archives=address))
+    server.shutdown()
+    server.server_close()
+    assert broken.outcome == "failed"
+    assert "IncompleteRead" in broken.note
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_questions_of_a_judge_come_with_the_prompts(
+    served: tuple[Path, Homes], tmp_path: Path
+) -> None:
+    root, homes = served
+    place = root / "Maplebb" / "UniREditBench" / "a7015c5" / "eval" / "utils.py"
+    place.parent.mkdir(parents=True)
+    place.write_text("prompt = 'Judge.'")
+    _, questions = fetch(UNIREDIT, tmp_path, homes)
+    assert questions.outcome == "fetched"
+    assert questions.path == tmp_path / "official" / "eval" / "utils.py"
+    # What was fetched first is what counts: another file under that address is refused.
+    questions.path.unlink()
+    place.write_text("prompt = 'Judge mildly.'")
+    _, again = fetch(UNIREDIT, tmp_path, homes)
+    assert again.outcome == "failed"
+    assert "is not the pinned file" in again.note
+    assert not again.path.exists()
+
+
+def test_a_file_without_a_home_is_asked_for(served: tuple[Path, Homes], tmp_path: Path) -> None:
+    _, homes = served
+    asked, _ = fetch(UNIREDIT, tmp_path, homes)
     assert asked.outcome == "by hand"
     assert "huggingface.co/datasets/maplebb/UniREditBench" in asked.note
     (tmp_path / "data.json").write_text("[]")
-    (found,) = fetch(UNIREDIT, tmp_path)
+    found, _ = fetch(UNIREDIT, tmp_path, homes)
     assert (found.outcome, found.note) == ("present", "not verified: no pinned hash")
 
 
@@ -159,8 +215,8 @@ def test_single_texts_in_an_archive_become_one_file(
     assert questions.note.startswith("not verified")
 
     put(root, DPG, b"no archive")
-    with pytest.raises(BenchmarkError, match="is no zip archive"):
-        fetch(DPG, tmp_path / "other", homes)
+    broken, _ = fetch(DPG, tmp_path / "other", homes)
+    assert "is no whole zip archive" in broken.note
 
 
 def test_single_texts_of_the_user_are_checked_like_the_list(tmp_path: Path) -> None:

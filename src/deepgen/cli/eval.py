@@ -62,7 +62,7 @@ class Fetch:
         if not self.benchmarks:
             raise BenchmarkError("name at least one benchmark; deepgen eval list shows them")
         chosen = [find_benchmark(name) for name in self.benchmarks]
-        missing = []
+        missing, failed = [], []
         for benchmark in chosen:
             folder = (self.data or cache_folder()) / benchmark.folder
             if benchmark.draw_sources is not None:
@@ -72,10 +72,17 @@ class Fetch:
                     print_line(f"{file.path} {file.note}")
                 if file.outcome == "by hand":
                     missing.append(str(file.path))
+                elif file.outcome == "failed":
+                    failed.append(str(file.path))
                 else:
                     _write(f"{file.outcome}  {file.path}")
+        complaints = []
+        if failed:
+            complaints.append(f"{', '.join(failed)} did not come: try again, or see the reasons")
         if missing:
-            raise BenchmarkError(f"{', '.join(missing)} cannot be fetched: get it by hand as said")
+            complaints.append(f"{', '.join(missing)} cannot be fetched: get it by hand as said")
+        if complaints:
+            raise BenchmarkError("; ".join(complaints))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

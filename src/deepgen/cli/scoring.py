@@ -46,12 +46,15 @@ class Who:
     """File of the judge's replies, for several runs (default: one in the run)."""
     official: File = None
     """Folder of the official repository's files (default: as fetched)."""
+    own_words: bool = False
+    """Ask the judge in our words, where the authors' are not at hand; such scores stand beside no
+    published ones."""
     worker_url: Text = None
     """A detector, reader or VQA model in a process of its own."""
     detector: Text = None
-    """Folder or hub id of an object detector."""
+    """Folder or hub id of an object detector, or a .jsonl file of what one has found."""
     clip: Text = None
-    """Folder or hub id of a CLIP."""
+    """Folder or hub id of a CLIP; none leaves CLIPScore out."""
     vqa: Text = None
     """Folder or hub id of a model that answers questions about pictures."""
     ocr: Text = None
@@ -72,6 +75,7 @@ class Who:
             judge_concurrency=self.judge_concurrency,
             cache=self.cache or run / REPLIES,
             official=self.official,
+            own_words=self.own_words,
             worker_url=self.worker_url,
             detector=self.detector,
             clip=self.clip,

@@ -1,4 +1,7 @@
-"""Prompt files from their authors' homes at pinned commits, checked against their hashes."""
+"""Prompt files from their authors' homes at pinned commits, checked against their hashes.
+
+With them come the files that hold the official questions of judges, which scoring needs.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from urllib.error import URLError
@@ -17,11 +23,15 @@ from urllib.request import urlopen
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
 from deepgen.eval.prompt_files import find_file, read_json
+from deepgen.eval.scorers.judge_prompts import OFFICIAL_PROMPTS
 
 TIMEOUT_SECONDS = 30.0
 
 # The largest prompt file has 2 MB and the one archive some tens; more is not what was asked for.
 MOST_BYTES = 256 * 2**20
+
+OFFICIAL = "official"
+"""Folder of the files with the judge's questions, beside the prompts."""
 
 RECORDED = "checksums.json"
 """Hashes of files that nobody had verified when they were first fetched."""
@@ -43,7 +53,8 @@ class Fetched:
     """What became of one file."""
 
     path: Path
-    outcome: Literal["fetched", "present", "by hand"]
+    outcome: Literal["fetched", "present", "by hand", "failed"]
+    """``by hand``: it has no pinned address; ``failed``: it has one, and did not come from it."""
     note: str = ""
 
 
@@ -90,45 +101,68 @@ def source_folder(benchmark: Benchmark, prompts: Path, rule: GenerationRule) -> 
 
 
 def fetch(benchmark: Benchmark, folder: Path, homes: Homes = GITHUB) -> list[Fetched]:
-    """Bring every prompt file into the benchmark's folder; what is there and right stays.
+    """Bring every file into the benchmark's folder; what is there and right stays.
 
-    Raises:
-        BenchmarkError: A file cannot be reached, or is not the pinned one.
+    One that cannot be had, or is not the pinned one, does not keep the others from coming, and
+    leaves nothing behind.
     """
-    return [_fetch_one(benchmark, file, folder, homes) for file in benchmark.source.files]
+    return [
+        _fetch_one(url_of(benchmark, file, homes), file, folder) for file in benchmark.source.files
+    ] + _fetch_questions(benchmark, folder / OFFICIAL, homes)
 
 
-def _fetch_one(benchmark: Benchmark, file: PromptFile, folder: Path, homes: Homes) -> Fetched:
+def _fetch_questions(benchmark: Benchmark, folder: Path, homes: Homes) -> list[Fetched]:
+    """The file of the judge's questions, where the benchmark has a judge."""
+    official = OFFICIAL_PROMPTS.get(benchmark.name)
+    if official is None:
+        return []
+    pinned = official.file
+    url = f"{homes.files}/{pinned.repository}/{pinned.commit}/{pinned.path}"
+    file = PromptFile(path=pinned.path, home=pinned.path, sha256=pinned.sha256)
+    return [_fetch_one(url, file, folder)]
+
+
+def _fetch_one(url: str, file: PromptFile, folder: Path) -> Fetched:
     path = folder / file.path
-    known = expected_hash(file, folder)
-    if path.is_file() and known and _hash(path.read_bytes()) == known:
-        return Fetched(path=path, outcome="present")
-    if file.home is None:
-        if path.is_file():
-            return Fetched(path=path, outcome="present", note="not verified: no pinned hash")
-        return Fetched(
-            path=path,
-            outcome="by hand",
-            note=f"has no pinned address: get it from {file.by_hand} and put it there",
-        )
-    url = url_of(benchmark, file, homes)
-    content = _download(url, path)
-    if file.home.endswith("/"):
-        content = _lines_of_archive(content, file.home, url)
-    found = _hash(content)
-    if known and found != known:
-        raise BenchmarkError(
-            f"{url} is not the pinned file: its SHA-256 is {found}, expected {known}; nothing was "
-            f"written, so put the right file at {path} or name its folder with --data"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
-    if known:
-        return Fetched(path=path, outcome="fetched")
-    _record(folder, file, found)
+    try:
+        known = expected_hash(file, folder)
+        if path.is_file() and known and _hash(path.read_bytes()) == known:
+            return Fetched(path=path, outcome="present")
+        if file.home is None:
+            if path.is_file():
+                return Fetched(path=path, outcome="present", note="not verified: no pinned hash")
+            note = f"has no pinned address: get it from {file.by_hand} and put it there"
+            return Fetched(path=path, outcome="by hand", note=note)
+        content = _download(url, path)
+        if file.home.endswith("/"):
+            content = _lines_of_archive(content, file.home, url)
+        found = _hash(content)
+        if known and found != known:
+            raise BenchmarkError(
+                f"{url} is not the pinned file: its SHA-256 is {found}, expected {known}; nothing "
+                f"was written, so put the right file at {path} or name its folder with --data"
+            )
+        _write_whole(path, content)
+        if known:
+            return Fetched(path=path, outcome="fetched")
+        _record(folder, file, found)
+    except BenchmarkError as failure:
+        return Fetched(path=path, outcome="failed", note=str(failure))
     return Fetched(path=path, outcome="fetched", note=f"not verified: SHA-256 {found} recorded")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError as cause:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise BenchmarkError(
+            f"{path} cannot be written ({cause.strerror}); choose another folder with --data"
+        ) from None
 
 
 def url_of(benchmark: Benchmark, file: PromptFile, homes: Homes = GITHUB) -> str:
@@ -179,7 +213,10 @@ def _download(url: str, path: Path) -> bytes:
     try:
         with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
             content: bytes = response.read(MOST_BYTES + 1)
-    except (URLError, OSError) as cause:
+            # Reading so many bytes at once takes a connection that breaks off for the end.
+            if response.length and len(content) <= MOST_BYTES:
+                raise IncompleteRead(b"", response.length)
+    except (URLError, OSError, HTTPException) as cause:
         reason = getattr(cause, "reason", cause)
         raise BenchmarkError(
             f"{url} cannot be fetched ({reason}); check the network and try again, or put the "
@@ -199,8 +236,8 @@ def _lines_of_archive(archive: bytes, home: str, url: str) -> bytes:
                 for name in members.namelist()
                 if name.partition("/")[2].startswith(home) and name.endswith(".txt")
             ]
-    except zipfile.BadZipFile as cause:
-        raise BenchmarkError(f"{url} is no zip archive ({cause}); try again") from cause
+    except (zipfile.BadZipFile, zlib.error, EOFError) as cause:
+        raise BenchmarkError(f"{url} is no whole zip archive ({cause}); try again") from cause
     if not texts:
         raise BenchmarkError(f"{url} has no texts in {home}; put the prompts there by hand")
     return _as_lines(texts)
@@ -222,4 +259,5 @@ def _hash(content: bytes) -> str:
 def _record(folder: Path, file: PromptFile, found: str) -> None:
     path = folder / RECORDED
     recorded = read_json(path) if path.is_file() else {}
-    path.write_text(json.dumps({**recorded, file.path: found}, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps({**recorded, file.path: found}, indent=1) + "\n"
+    _write_whole(path, text.encode())

@@ -208,13 +208,9 @@ def recheck(row: Mapping[str, Json], place: str) -> Recheck:
         BenchmarkError: The row is not in the official form.
     """
     try:
-        metadata, details = json.loads(row["metadata"]), json.loads(row["details"])
-        detections = [
-            Detection(label=label, box=(left, top, right, bottom), confidence=confidence)
-            for label, boxes in details.items()
-            for left, top, right, bottom, confidence in boxes
-        ]
-        stored = Decision(reasons=tuple(row["reason"].split("\n")) if row["reason"] else ())
+        metadata = json.loads(row["metadata"])
+        detections = _stored_detections(row)
+        stored = _stored_decision(row)
         reader = _StoredColors(metadata, stored)
         return Recheck(
             filename=row["filename"],
@@ -227,6 +223,40 @@ def recheck(row: Mapping[str, Json], place: str) -> Recheck:
         raise BenchmarkError(
             f"{place}: not a row of GenEval's scorer ({type(cause).__name__}: {cause})"
         ) from cause
+
+
+def parse_stored_row(
+    row: Mapping[str, Json], place: str
+) -> tuple[list[Detection], ColorReader | None]:
+    """Detections of a stored row, and its colours where the row has a verdict that tells them.
+
+    Raises:
+        BenchmarkError: The row is in another form.
+    """
+    try:
+        detections = _stored_detections(row)
+        if "metadata" not in row or "reason" not in row:
+            return detections, None
+        return detections, _StoredColors(json.loads(row["metadata"]), _stored_decision(row))
+    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        raise BenchmarkError(
+            f"{place}: no row with the detections of a picture ({type(cause).__name__}: {cause})"
+        ) from cause
+
+
+def _stored_detections(row: Mapping[str, Json]) -> list[Detection]:
+    details = row["details"]
+    # The official scorer stores JSON inside JSON.
+    boxes_of = json.loads(details) if isinstance(details, str) else details
+    return [
+        Detection(label=label, box=(left, top, right, bottom), confidence=confidence)
+        for label, boxes in boxes_of.items()
+        for left, top, right, bottom, confidence in boxes
+    ]
+
+
+def _stored_decision(row: Mapping[str, Json]) -> Decision:
+    return Decision(reasons=tuple(row["reason"].split("\n")) if row["reason"] else ())
 
 
 class _StoredColors:

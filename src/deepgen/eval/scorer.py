@@ -84,6 +84,9 @@ class ScoringOptions:
     """File of all replies ever given; None keeps them beside the scores of the run."""
     official: Path | None = None
     """Folder with the files of the benchmark's own repository, for its questions."""
+    own_words: bool = False
+    """Ask judges in our words instead of the authors', which are then not needed; such scores stand
+    beside no published ones."""
     worker_url: str | None = None
     """A scorer in a process of its own (``deepgen.scoring.remote``), instead of a local one."""
     detector: str | None = None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -185,6 +185,12 @@ class Worker:
         )
 
 
+def describe_worker(version: Mapping[str, Any]) -> str:
+    """A worker's name with what tells its libraries and weights apart."""
+    rest = ", ".join(f"{key} {version[key]}" for key in sorted(version) if key != "name")
+    return f"{version['name']} ({rest})" if rest else str(version["name"])
+
+
 class RemoteTextReader:
     """Recognises text through a worker, such as one that runs the official OCR.
 
@@ -194,11 +200,11 @@ class RemoteTextReader:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._name = str(worker.version()["name"])
+        self._name = describe_worker(worker.version())
 
     @property
     def name(self) -> str:
-        """As the worker calls itself."""
+        """As the worker describes itself."""
         return self._name
 
     def read(self, image: Image.Image) -> Answer[list[str]]:

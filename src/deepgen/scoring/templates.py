@@ -29,7 +29,8 @@ class PinnedFile:
     commit: str
     path: str
     """Inside the repository, with forward slashes."""
-    sha256: str
+    sha256: str | None
+    """None where nobody has verified the file yet; then any file passes."""
 
     def read(self, folder: Path) -> bytes:
         """The file's bytes.
@@ -50,7 +51,7 @@ class PinnedFile:
                 f"{self.commit}"
             ) from None
         found = hashlib.sha256(data).hexdigest()
-        if found != self.sha256:
+        if self.sha256 is not None and found != self.sha256:
             raise ScorerError(
                 f"{path} is another version: its SHA-256 is {found}, that of {self.repository} at "
                 f"{self.commit} is {self.sha256}; check that commit out"
@@ -102,6 +103,34 @@ class Template:
             raise ValueError(f"values for {sorted(values)}, expected for {sorted(self.slots)}")
         return "".join(values[part.name] if isinstance(part, Slot) else part for part in self.parts)
 
+    def renamed(self, names: Mapping[str, str]) -> Template:
+        """The same with other names for some of its gaps."""
+        return Template(
+            tuple(
+                Slot(names.get(part.name, part.name)) if isinstance(part, Slot) else part
+                for part in self.parts
+            )
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Of its words and of which gaps stand between them."""
+        parts = [[part.name] if isinstance(part, Slot) else part for part in self.parts]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def parse_template(text: str) -> Template:
+    """A template from a text with its gaps in braces."""
+    return Template(tuple(_format_parts(text)))
+
+
+def join_templates(templates: Sequence[Template], separator: str) -> Template:
+    """Templates one after another, as one."""
+    parts: list[str | Slot] = []
+    for template in templates:
+        parts += [separator, *template.parts] if parts else template.parts
+    return Template(tuple(parts))
+
 
 def load_template(folder: Path, source: TemplateSource) -> Template:
     """Read a judge prompt from a checkout of its repository.
@@ -131,6 +160,27 @@ def load_template(folder: Path, source: TemplateSource) -> Template:
     if source.marks:
         parts = [new for part in parts for new in _mark_parts(part, source.marks)]
     return Template(tuple(parts))
+
+
+def load_texts(folder: Path, source: TemplateSource) -> dict[str, str]:
+    """Read a dictionary of plain texts, such as definitions that a judge prompt quotes.
+
+    Raises:
+        ScorerError: The file is missing or another version, or holds no such dictionary.
+    """
+    data = source.file.read(folder)
+    try:
+        found = ast.literal_eval(_find(ast.parse(data.decode("utf-8")), source.symbol.split("/")))
+        if not isinstance(found, dict) or not all(
+            isinstance(text, str) for pair in found.items() for text in pair
+        ):
+            raise LookupError("it is no dictionary of texts")
+    except (LookupError, ValueError, SyntaxError, TypeError) as error:
+        raise ScorerError(
+            f"{source.file.path} of {source.file.repository} holds no texts {source.symbol!r} "
+            f"({error})"
+        ) from None
+    return found
 
 
 def _json_string(value: Any, symbol: str) -> str:

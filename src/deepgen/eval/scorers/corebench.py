@@ -1,0 +1,43 @@
+"""What T2I-CoReBench asks a judge: one yes-or-no question a call, a checklist per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmarks.corebench import status_of
+from deepgen.eval.scorer import Drawing
+from deepgen.eval.scorers.judging import Ask, Interview
+from deepgen.eval.scorers.wording import Wording
+from deepgen.scoring.parsing import parse_yes_no
+from deepgen.scoring.questions import Question, stored_picture
+
+
+def corebench_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+    """The picture as it is stored, then the prompt and one question; rules as a system message."""
+
+    def asks(drawing: Drawing) -> Sequence[Ask]:
+        picture = stored_picture(drawing.path)
+        return [
+            Ask(
+                name=question,
+                question=Question(
+                    parts=(picture, f'Prompt: "{drawing.item.prompt}"\nQuestion: "{question}"'),
+                    system=wording.fill("system"),
+                ),
+                parse=parse_yes_no,
+            )
+            for question in drawing.item.fields["questions"]
+        ]
+
+    def values(said: Sequence[Any]) -> Values:
+        return {"answers": list(said)}
+
+    return Interview(
+        wording=wording,
+        asks=asks,
+        values=values,
+        enough=lambda said: status_of(said) == "scored",
+        max_tokens=(512, 2048, 8192),
+    )

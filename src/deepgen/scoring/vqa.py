@@ -1,0 +1,181 @@
+"""Questions about pictures, answered by a small model: the kind of scorer that DPG-Bench has."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.judge import Judge
+from deepgen.scoring.parsing import parse_yes_no
+from deepgen.scoring.questions import Question, png_picture
+from deepgen.scoring.remote import Worker, WorkItem, describe_worker
+from deepgen.scoring.templates import Template
+from deepgen.scoring.weights import find_weights
+
+CHECKPOINT = "Salesforce/blip-vqa-base"
+"""A VQA model that installs without an old environment."""
+
+PATTERNS = ("*.json", "*.txt", "*.safetensors")
+
+# Answers to questions of yes or no; the longest that VQA models were trained on have ten words.
+MOST_TOKENS = 10
+
+# Of one picture at a time: prompts have up to some fifty.
+QUESTIONS_AT_ONCE = 16
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """Answers yes-or-no questions about pictures; may be used by many threads."""
+
+    @property
+    def name(self) -> str:
+        """Model and version, which belong to the name of every score."""
+        ...
+
+    def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
+        """Whether the answer to each is yes."""
+        ...
+
+
+class BlipAnswers:
+    """A BLIP model for questions (arXiv 2201.12086) from transformers.
+
+    Args:
+        source: A model folder or hub id.
+        device: Where it computes, in float32.
+
+    Raises:
+        ScorerError: There is none, or it is another kind of model.
+    """
+
+    def __init__(self, source: str = CHECKPOINT, *, device: str = "cpu") -> None:
+        # Takes seconds, and only who scores with such a model needs it.
+        from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipImageProcessorPil
+
+        weights = find_weights(source, PATTERNS, wanted="a model that answers questions")
+        try:
+            model = BlipForQuestionAnswering.from_pretrained(
+                weights.folder, use_safetensors=True, dtype=torch.float32
+            )
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(weights.folder)
+            self._processor: Any = BlipImageProcessorPil.from_pretrained(weights.folder)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ScorerError(
+                f"no model for questions could be loaded from {source} "
+                f"({' '.join(str(error).split())[:200]}); give a BLIP such as {CHECKPOINT}, or a "
+                "judge or worker for other models"
+            ) from None
+        self._model: Any = model.to(device).eval()
+        self._name = weights.identity
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """Model and version."""
+        return self._name
+
+    def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
+        """Yes only where the model says exactly that."""
+        try:
+            with self._lock, torch.inference_mode():
+                pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")
+                shown = pixels["pixel_values"].to(self._model.device)
+                said = [
+                    reply
+                    for start in range(0, len(questions), QUESTIONS_AT_ONCE)
+                    for reply in self._say(shown, questions[start : start + QUESTIONS_AT_ONCE])
+                ]
+        except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return [Answer(status=Status.ERROR, reason=reason) for _ in questions]
+        return [
+            Answer(status=Status.SCORED, value=reply == "yes", reply=reply, model=self.name)
+            for reply in said
+        ]
+
+    def _say(self, pixels: torch.Tensor, questions: Sequence[str]) -> list[str]:
+        tokens = self._tokenizer(list(questions), padding=True, return_tensors="pt")
+        written = self._model.generate(
+            input_ids=tokens["input_ids"].to(pixels.device),
+            attention_mask=tokens["attention_mask"].to(pixels.device),
+            pixel_values=pixels.expand(len(questions), -1, -1, -1),
+            max_new_tokens=MOST_TOKENS,
+            do_sample=False,
+        )
+        texts: list[str] = self._tokenizer.batch_decode(written, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+
+class RemoteAnswers:
+    """A model behind a worker, such as the official mPLUG in its old environment.
+
+    Each question comes as the prompt of a picture, and its value is the answer as a text.
+
+    Raises:
+        ScorerError: The worker does not answer.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self._name = describe_worker(worker.version())
+
+    @property
+    def name(self) -> str:
+        """As the worker describes itself."""
+        return self._name
+
+    def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
+        """Yes only where the worker says exactly that."""
+        picture = png_picture(image)
+        items = [
+            WorkItem(id=str(number), image=picture, prompt=question)
+            for number, question in enumerate(questions)
+        ]
+        return self.worker.score(items, read_exact_yes)
+
+
+def read_exact_yes(value: Any) -> bool | Unreadable:
+    """Whether an answer is exactly yes; everything else that is a text is no."""
+    if isinstance(value, str):
+        return value == "yes"
+    return Unreadable(f"{str(value)[:60]} is no answer")
+
+
+class JudgeAnswers:
+    """A judge that is asked every question by itself.
+
+    Args:
+        wording: How, with a gap ``question``.
+    """
+
+    def __init__(self, judge: Judge, wording: Template) -> None:
+        self.judge = judge
+        self.wording = wording
+
+    @property
+    def name(self) -> str:
+        """The judge's."""
+        return self.judge.name
+
+    def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
+        """In turn, until one has no answer: then the picture has no score anyway."""
+        picture, answers = png_picture(image), []
+        parse: Parse[bool] = _parse_yes
+        for question in questions:
+            asked = Question(parts=(picture, self.wording.fill({"question": question})))
+            answers.append(self.judge.ask(asked, parse))
+            if answers[-1].status is not Status.SCORED:
+                break
+        return answers
+
+
+def _parse_yes(reply: str) -> bool | Unreadable:
+    found = parse_yes_no(reply)
+    return found if isinstance(found, Unreadable) else found == 1
