@@ -228,3 +228,25 @@ def test_several_processes_draw_and_score_but_do_not_run(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert command(*RUN) == 2
     assert "under torchrun use eval generate, then eval score" in capsys.readouterr().err
+
+
+def test_the_embedded_model_runs_minibench_out_of_the_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
+    assert main(["eval", "run", "minibench", "--limit", "4", "--device", "cpu"]) == 0
+    shown = capsys.readouterr()
+    assert "4 of 4 pictures are there: 4 scored; done" in shown.err
+    report = json.loads(Path("runs/minibench-mini-4/report.json").read_text())
+    assert report["made"]["rule"]["height"] == 64
+    assert "own accuracy at 64 px" in report["judged_by"]
+    assert "never saw a request for counting" in Path("runs/minibench-mini-4/report.md").read_text()
+    for name in shown.out.splitlines():
+        assert Path(name).is_file()
+    # Whoever gets the pictures alone comes to the same scores.
+    images = "runs/minibench-mini-4/images"
+    start = ("score", "minibench", "--images", images, "--limit", "4", "--output", "again")
+    assert main(["eval", *start, "--json", "--device", "cpu"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["metrics"] == report["rules"]["strict"]["metrics"]

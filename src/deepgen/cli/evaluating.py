@@ -18,7 +18,7 @@ from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, DeviceChoice, Whole
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, Preset
-from deepgen.eval.fetch import locate
+from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
 
 if TYPE_CHECKING:
@@ -66,16 +66,17 @@ class Generate:
 
         benchmark = find_benchmark(self.benchmark)
         shard = shard_of(self.shard)
-        sources = locate(benchmark, self.data)
-        complete = benchmark.load(sources).items
+        prompts = locate(benchmark, self.data)
+        complete = benchmark.load(prompts).items
         if not 0 <= self.seed < MAX_SEED - PROMPT_STRIDE * len(complete):
             raise ValueError(f"--seed must be from 0 to nearly 2^63, got {self.seed}")
         items = select_items(complete, self.limit)
-        if benchmark.draw_sources is not None:
-            benchmark.draw_sources(sources, items)
-        check_sources(items, sources)
         model = find_model(self.model)
-        rule = _resolved(benchmark.generation[self.preset], model)
+        rule = _resolved(benchmark, self.preset, model)
+        sources = source_folder(benchmark, prompts, rule)
+        if benchmark.draw_sources is not None:
+            benchmark.draw_sources(sources, items, rule)
+        check_sources(items, sources)
         model.check_sizes(rule.height, rule.width, [])
         model.check_lengths([item.prompt for item in items])
         draw, manifest = self._prepare(benchmark, items, rule, model)
@@ -205,14 +206,16 @@ def _draw(
     return image
 
 
-def _resolved(rule: GenerationRule, model: FoundModel) -> GenerationRule:
-    """The rule with the model's own steps and guidance, so that the run says which they were; its
-    own size too, where sources are brought to it."""
-    own = model.defaults
+def _resolved(benchmark: Benchmark, preset: Preset, model: FoundModel) -> GenerationRule:
+    """The rule with the model's own steps and guidance, so that the run says which they were.
+
+    Its own size too, where pictures to edit are drawn for it.
+    """
+    rule, own = benchmark.generation[preset], model.defaults
+    if benchmark.draw_sources is not None and rule.height is None:
+        rule = replace(rule, height=own.height, width=own.width)
     return replace(
         rule,
-        height=own.height if rule.squash_sources and rule.height is None else rule.height,
-        width=own.width if rule.squash_sources and rule.width is None else rule.width,
         steps=own.num_inference_steps if rule.steps is None else rule.steps,
         guidance_scale=own.guidance_scale if rule.guidance_scale is None else rule.guidance_scale,
     )

@@ -16,7 +16,7 @@ from deepgen.cli.making import pick_device
 from deepgen.cli.options import DeviceChoice, File, Text, Whole
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, Preset
-from deepgen.eval.fetch import locate
+from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Who:
         if benchmark.scorer == "scenes":
             from deepgen.eval.scorers.minibench import MiniBenchScorer
 
-            return MiniBenchScorer()
+            return MiniBenchScorer(benchmark)
         from deepgen.eval.scorer import ScoringOptions
         from deepgen.eval.scorers.opening import open_scorer
 
@@ -147,13 +147,14 @@ class Score:
 
         benchmark = find_benchmark(self.benchmark)
         share = shard_of(self.shard)
-        folder, sources = RunFolder(self.path), locate(benchmark, self.data)
-        complete = benchmark.load(sources).items
+        folder, prompts = RunFolder(self.path), locate(benchmark, self.data)
+        complete = benchmark.load(prompts).items
         manifest = self._manifest(benchmark, complete, folder)
         items = select_items(complete, manifest.limit)
         _check_run(benchmark, items, manifest, folder, data=self.data)
+        sources = source_folder(benchmark, prompts, manifest.rule)
         if benchmark.draw_sources is not None:
-            benchmark.draw_sources(sources, items)
+            benchmark.draw_sources(sources, items, manifest.rule)
         check_sources(items, sources)
         for complaint in survey(benchmark, complete, items, manifest, folder).complaints():
             print_line(f"warning: {complaint}")

@@ -219,8 +219,8 @@ class Benchmark:
     """Files the official scorer wants beside the pictures: a text, or a source to copy."""
     grid_path: Callable[[Item], PurePosixPath] | None = None
     """Where the official scorer wants all copies of an item as one grid of two columns."""
-    draw_sources: Callable[[Path, Sequence[Item]], None] | None = None
-    """Makes the pictures to edit, where the benchmark's prompts are computed and not published;
-    such a benchmark keeps them in the cache and has no prompt files."""
+    draw_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
+    """Makes the pictures to edit, in a folder and at the size of a run, where a benchmark is
+    computed and not published; such a benchmark has no files of its own."""
     notes: tuple[str, ...] = ()
     """What a reader of any report has to know besides."""

@@ -21,7 +21,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from deepgen.errors import BenchmarkError, MissingPromptsError
-from deepgen.eval.benchmark import Benchmark, PromptFile
+from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
 from deepgen.eval.prompt_files import find_file, read_json
 from deepgen.eval.scorers.judge_prompts import OFFICIAL_PROMPTS
 
@@ -91,6 +91,13 @@ def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
     for file in benchmark.source.files:
         _verify(benchmark, file, folder)
     return folder
+
+
+def source_folder(benchmark: Benchmark, prompts: Path, rule: GenerationRule) -> Path:
+    """Where the pictures to edit are: beside the prompts, or drawn at the size of the run."""
+    if benchmark.draw_sources is None or rule.height is None:
+        return prompts
+    return prompts / f"{rule.height}x{rule.width}"
 
 
 def fetch(benchmark: Benchmark, folder: Path, homes: Homes = GITHUB) -> list[Fetched]:

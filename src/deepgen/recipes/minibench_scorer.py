@@ -11,12 +11,19 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from deepgen.eval.benchmarks.minibench import (
+    MINIBENCH,
+    MINIBENCH_VERSION0,
+    load_version0,
+    wanted,
+)
+from deepgen.mini import version0
 from deepgen.mini.drawing import draw, kept
 from deepgen.mini.sampling import Sample, sample
 from deepgen.mini.scene import BACKGROUNDS
@@ -36,7 +43,24 @@ def measure_row(
     row: Row, reader: SceneReader, canvas: tuple[int, int], count: int = SAMPLES
 ) -> dict[str, Any]:
     """Judge true renderings of a row's samples, and each sample on the picture of the next."""
-    samples = [_bench(row, index, canvas) for index in range(count)]
+    return _measure(row, [_bench(row, index, canvas) for index in range(count)], reader)
+
+
+def measure_version0(reader: SceneReader, count: int = SAMPLES) -> dict[str, dict[str, Any]]:
+    """The same of the rows that ask for the first model's world."""
+    items = load_version0(Path()).items
+    return {
+        row: _measure(
+            "single object",
+            [wanted(item) for item in items if item.category == row][:count],
+            reader,
+        )
+        for row in version0.BENCH_ROWS
+    }
+
+
+def _measure(row: Row, samples: Sequence[Sample], reader: SceneReader) -> dict[str, Any]:
+    count = len(samples)
     outcomes: Counter[str] = Counter()
     wrong = []
     for each in samples:
@@ -65,13 +89,21 @@ def measure_scorer(
         f"{canvas[0]} px": {row: measure_row(row, reader, canvas, count) for row in ROWS}
         for canvas in CANVASES
     }
+    result[MINIBENCH_VERSION0.name] = measure_version0(reader, count)
     return result | {"junk called none": measure_junk(reader.classifier, count=junk)}
 
 
-def condense(result: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """The share of true renderings called right, by row and size: what reports show."""
-    sizes = [size for size in result if size.endswith("px")]
-    return {row: {size: result[size][row]["right"] for size in sizes} for row in ROWS}
+def condense(result: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
+    """The share of true renderings called right, by benchmark, size and row: for reports."""
+    sizes = [f"{height} px" for height, _ in CANVASES]
+    return {
+        MINIBENCH.name: {size: _shares(result[size]) for size in sizes},
+        MINIBENCH_VERSION0.name: {f"{version0.SIDE} px": _shares(result[MINIBENCH_VERSION0.name])},
+    }
+
+
+def _shares(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    return {row: found["right"] for row, found in rows.items()}
 
 
 def _bench(row: Row, index: int, canvas: tuple[int, int]) -> Sample:

@@ -314,7 +314,12 @@ def test_what_the_papers_runs_drew_is_declared() -> None:
         for name, each in BENCHMARKS.items()
         if each.folder in ("geneval", "dpg_bench", "unigenbench", "t2i_corebench")
     }
-    guidance = {name: each.generation["paper"].guidance_scale for name, each in BENCHMARKS.items()}
+    guidance = {
+        name: each.generation["paper"].guidance_scale
+        for name, each in BENCHMARKS.items()
+        # The mini's own bench is in no paper, and leaves that to the model.
+        if each.draw_sources is None
+    }
     assert {name for name, scale in guidance.items() if scale != 4.0} == {"dpg", "dpg/official"}
     assert guidance["dpg"] == 7.5
     editing = {name for name, each in BENCHMARKS.items() if each.task == "editing"}

