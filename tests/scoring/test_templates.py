@@ -2,13 +2,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.templates import PinnedFile, TemplateSource, load_template
+from deepgen.scoring.templates import (
+    PinnedFile,
+    TemplateSource,
+    join_templates,
+    load_template,
+    load_texts,
+    parse_template,
+)
 
 MODULE = '''
 """A scorer that must never be run."""
@@ -136,7 +144,7 @@ def test_another_version_of_the_file_is_refused_with_both_names(tmp_path: Path) 
     (tmp_path / "eval" / "ask.py").write_text(MODULE + "\n", encoding="utf-8")
     with pytest.raises(ScorerError, match="is another version: its SHA-256 is") as told:
         load_template(tmp_path, asked)
-    assert asked.file.sha256 in str(told.value)
+    assert str(asked.file.sha256) in str(told.value)
     assert "abc1234" in str(told.value)
 
 
@@ -146,3 +154,30 @@ def test_a_missing_file_comes_with_the_command_that_gets_it(tmp_path: Path) -> N
         load_template(tmp_path / "nowhere", asked)
     assert "checkout abc1234" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_a_file_that_nobody_has_verified_passes_in_any_version(tmp_path: Path) -> None:
+    asked = source(tmp_path, MODULE, "PLAIN")
+    unknown = replace(asked, file=replace(asked.file, sha256=None))
+    (tmp_path / "eval" / "ask.py").write_text(MODULE + "\n", encoding="utf-8")
+    assert load_template(tmp_path, unknown).fill({}) == "Judge {this} picture."
+
+
+def test_a_dictionary_of_texts_is_read_whatever_its_keys(tmp_path: Path) -> None:
+    text = 'TERMS = {"a / b": "of both", "c": "of " "one"}\nOTHER = {"a": 1}\nDEEP = {"x": TERMS}\n'
+    assert load_texts(tmp_path, source(tmp_path, text, "TERMS")) == {
+        "a / b": "of both",
+        "c": "of one",
+    }
+    for symbol in ("OTHER", "DEEP", "ABSENT"):
+        with pytest.raises(ScorerError, match=f"holds no texts '{symbol}'"):
+            load_texts(tmp_path, source(tmp_path, text, symbol))
+
+
+def test_templates_are_joined_and_their_gaps_renamed() -> None:
+    joined = join_templates([parse_template("a {x}"), parse_template("{y} b {{}}")], "\n")
+    assert joined.fill({"x": "1", "y": "2"}) == "a 1\n2 b {}"
+    renamed = joined.renamed({"x": "first"})
+    assert renamed.fill({"first": "1", "y": "2"}) == "a 1\n2 b {}"
+    hashes = {each.sha256 for each in (joined, renamed, parse_template("a x"))}
+    assert len(hashes) == 3

@@ -225,9 +225,7 @@ def recheck(row: Mapping[str, Json], place: str) -> Recheck:
         ) from cause
 
 
-def parse_stored_row(
-    row: Mapping[str, Json], place: str
-) -> tuple[list[Detection], ColorReader | None]:
+def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReader | None]:
     """Detections of a stored row, and its colours where the row has a verdict that tells them.
 
     Raises:

@@ -59,7 +59,7 @@ class ClipColors:
 
 def cut_out(
     image: Image.Image,
-    box: tuple[float, float, float, float],
+    box: tuple[float | int, float | int, float | int, float | int],
     mask: Bool[np.ndarray, "height width"] | None,
 ) -> Image.Image:
     """An object on grey, cut to its box; without a mask its surroundings inside the box stay."""

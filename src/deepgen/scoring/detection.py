@@ -84,7 +84,13 @@ class TransformersDetector:
             kind = Mask2Former if self._has_masks else AutoModelForObjectDetection
             model = kind.from_pretrained(weights.folder, use_safetensors=True, dtype=torch.float32)
             self._processor: Any = AutoImageProcessor.from_pretrained(weights.folder)
-        except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        except ImportError as error:
+            raise ScorerError(
+                f"the detector {source} needs another package "
+                f"({' '.join(str(error).split())[:200]}); install it with "
+                'pip install "deepgen-image[detector]"'
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScorerError(
                 f"no detector could be loaded from {source} "
                 f"({' '.join(str(error).split())[:200]}); give a folder or hub id such as "

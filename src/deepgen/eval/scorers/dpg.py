@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import ImageRecord
 from deepgen.eval.benchmarks.dpg import QUESTIONS
 from deepgen.eval.scorer import Drawing
@@ -34,11 +35,17 @@ class DpgScorer:
             self.vqa.judge.check()
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Ask all questions about one picture."""
+        """Ask all questions about one picture.
+
+        Raises:
+            ScorerError: The file of questions is not among the prompts.
+        """
         questions = drawing.item.fields["questions"]
         if not questions:
-            reason = f"item {drawing.item.id} has no questions: {QUESTIONS} is needed for scoring"
-            return failed(drawing, "error", reason)
+            raise ScorerError(
+                f"item {drawing.item.id} has no questions: {QUESTIONS} is needed for scoring; "
+                "fetch it with deepgen eval fetch dpg, or put it beside the prompts"
+            )
         answers = self.vqa.ask(drawing.image, [each["question"] for each in questions])
         for each, answer in zip(questions, answers, strict=False):
             if answer.status is not Status.SCORED:

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.remote import Worker, WorkerConfig
+from deepgen.scoring.scripted import ScriptedJudge
+from deepgen.scoring.templates import parse_template
+from deepgen.scoring.vqa import BlipAnswers, JudgeAnswers, RemoteAnswers
+from tests.scoring.servers import Heard, Said, serve
+
+IMAGE = Image.new("RGB", (20, 12), "red")
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "is", "it", "red", "?", "[DEC]"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BLIP that says yes and ends, or no, as its one bias has it."""
+    path = tmp_path_factory.mktemp("blip")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text = {
+        **sizes,
+        "num_attention_heads": 2,
+        "encoder_hidden_size": 16,
+        "projection_dim": 16,
+        "vocab_size": len(WORDS),
+        "max_position_embeddings": 32,
+        "bos_token_id": 11,
+        "sep_token_id": 3,
+        "eos_token_id": 3,
+        "pad_token_id": 0,
+    }
+    vision = {**sizes, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
+    torch.manual_seed(0)
+    config = transformers.BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
+    transformers.BlipForQuestionAnswering(config).save_pretrained(path)
+    words = path / "vocab.txt"
+    words.write_text("\n".join(WORDS))
+    transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(path)
+    transformers.BlipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(path)
+    return path
+
+
+def test_a_blip_answers_each_question_alone_and_in_a_batch(folder: Path) -> None:
+    model = BlipAnswers(str(folder))
+    questions = ["is it red?", "red?", "is is is it it it red?"]
+    together = model.ask(IMAGE, questions)
+    assert [answer.status for answer in together] == [Status.SCORED] * 3
+    for question, answer in zip(questions, together, strict=True):
+        (alone,) = model.ask(IMAGE, [question])
+        assert alone.reply == answer.reply
+        assert answer.value is (answer.reply == "yes")
+
+
+def test_only_yes_is_yes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = BlipAnswers(str(folder))
+    said = iter([["yes", "no", "yes it is", ""]])
+    monkeypatch.setattr(model, "_say", lambda pixels, questions: next(said))
+    assert [each.value for each in model.ask(IMAGE, ["a"] * 4)] == [True, False, False, False]
+
+
+def test_a_model_that_fails_is_an_error_of_each_question(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def out_of_memory(pixels: torch.Tensor, questions: list[str]) -> list[str]:
+        raise RuntimeError("CUDA out of memory\nby much")
+
+    model = BlipAnswers(str(folder))
+    monkeypatch.setattr(model, "_say", out_of_memory)
+    answers = model.ask(IMAGE, ["a", "b"])
+    assert [each.status for each in answers] == [Status.ERROR] * 2
+    assert answers[0].reason == "RuntimeError: CUDA out of memory by much"
+
+
+def test_what_answers_no_questions_is_one_line(tmp_path: Path) -> None:
+    for source in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ScorerError, match="give a") as info:
+            BlipAnswers(str(source))
+        assert "\n" not in str(info.value)
+
+
+def test_a_worker_answers_each_question_as_the_prompt_of_the_picture() -> None:
+    def answer(heard: Heard) -> Said:
+        if heard.path == "/version":
+            return Said({"name": "mplug", "weights": "abc"})
+        replies = {"is it red?": "yes", "is it blue?": "no", "is it round?": "yes, sir"}
+        scores = [
+            {"id": item["id"], "value": replies.get(item["prompt"])} for item in heard.body["items"]
+        ]
+        return Said({"scores": scores})
+
+    with serve(answer) as server:
+        remote = RemoteAnswers(Worker(WorkerConfig(base_url=server.url)))
+        answers: list[Answer[bool]] = remote.ask(
+            IMAGE, ["is it red?", "is it blue?", "is it round?", "is it?"]
+        )
+    assert remote.name == "mplug (weights abc)"
+    assert [each.value for each in answers] == [True, False, False, None]
+    assert answers[-1].status is Status.ERROR
+
+
+def test_a_judge_is_asked_each_question_in_our_words() -> None:
+    judge = ScriptedJudge({"red": "Yes.", "blue": "no", "tall": "who knows"})
+    asked = JudgeAnswers(judge, parse_template("{question} Yes or no?"))
+    assert [each.value for each in asked.ask(IMAGE, ["Is it red?", "Is it blue?"])] == [True, False]
+    answers = asked.ask(IMAGE, ["Is it tall?", "Is it red?"])
+    assert [each.status for each in answers] == [Status.UNREADABLE], "the picture has failed"
