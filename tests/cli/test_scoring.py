@@ -16,7 +16,7 @@ from deepgen.cli.models import FoundModel
 from deepgen.cli.scoring import Who
 from deepgen.config.model import GenerationDefaults
 from deepgen.errors import ScorerError
-from deepgen.eval.benchmark import ImageRecord
+from deepgen.eval.benchmark import Benchmark, ImageRecord
 from deepgen.eval.scorer import Drawing
 from tests.eval.drawing import files_of
 from tests.eval.records import prompt_folder
@@ -46,7 +46,14 @@ class RednessScorer:
 def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RednessScorer:
     """The stub in place of every scorer, and a model of one colour per seed."""
     stub = RednessScorer()
-    monkeypatch.setattr(Who, "open", lambda self, benchmark, run, device: stub)
+
+    def open_stub(who: Who, benchmark: Benchmark, run: Path, device: str) -> RednessScorer:
+        # As judges do: their replies are kept from the first one on, which is a probe.
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "replies.sqlite").touch()
+        return stub
+
+    monkeypatch.setattr(Who, "open", open_stub)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
@@ -203,7 +210,7 @@ def test_a_judge_that_cannot_be_asked_is_told_before_anything_is_drawn(
     scorer.gone = True
     assert command(*RUN) == 2
     assert "no judge answers" in capsys.readouterr().err
-    assert not Path("runs").exists()
+    assert [path.name for path in Path("runs/geneval-mini-6").iterdir()] == ["replies.sqlite"]
 
 
 def test_another_judge_in_the_middle_is_one_line(

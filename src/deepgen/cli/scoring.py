@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 UNKNOWN = "unknown"
 
-REPLIES = "replies.sqlite"
-"""Where a run keeps what its judge said."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Who:
@@ -66,6 +63,7 @@ class Who:
             from deepgen.eval.scorers.minibench import MiniBenchScorer
 
             return MiniBenchScorer(benchmark)
+        from deepgen.eval.run_folder import REPLIES
         from deepgen.eval.scorer import ScoringOptions
         from deepgen.eval.scorers.opening import open_scorer
 

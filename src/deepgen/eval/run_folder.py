@@ -25,6 +25,8 @@ MANIFEST = "run.json"
 PICTURES = "images"
 LINES = "pictures.jsonl"
 PARTS = ".parts"
+REPLIES = "replies.sqlite"
+"""What the judge of a run said; it is asked whether it is there before anything is drawn."""
 FORMAT = 1
 """Of the run folder; a later one would not be resumed by this code."""
 
@@ -117,7 +119,7 @@ class RunFolder:
         if not (self.path / MANIFEST).exists():
             if self.path.exists() and not self.path.is_dir():
                 raise BenchmarkError(f"{self.path} is no folder; choose another one for the run")
-            if self.path.is_dir() and any(each.name != PARTS for each in self.path.iterdir()):
+            if self.path.is_dir() and not all(_may_be_first(each) for each in self.path.iterdir()):
                 # Another process of this run may have begun it just now.
                 if not (self.path / MANIFEST).exists():
                     raise BenchmarkError(
@@ -257,6 +259,11 @@ class LineWriter:
         """Write one line, in one piece."""
         with self._path.open("ab", buffering=0) as file:
             file.write(f"{json.dumps(asdict(line))}\n".encode())
+
+
+def _may_be_first(path: Path) -> bool:
+    """Whether a file may be there before a run begins; the database has companions while open."""
+    return path.name == PARTS or path.name.startswith(REPLIES)
 
 
 def _is_for(line: Drawn, benchmark: Benchmark, manifest: Manifest, item: Item) -> bool:
