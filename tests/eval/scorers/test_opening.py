@@ -47,6 +47,22 @@ def test_a_judge_is_named_with_its_settings_and_its_questions(tmp_path: Path) ->
     assert judged("gedit", tmp_path, judge_concurrency=9).identity == identity
 
 
+def test_parameters_go_to_the_judge_beside_or_instead_of_temperature_0(tmp_path: Path) -> None:
+    def parameters(**changes: object) -> object:
+        judge = judged("gedit", tmp_path, judge_parameters=changes).judge
+        assert isinstance(judge, HttpJudge)
+        return judge.config.parameters
+
+    assert parameters(top_p=0.5) == {"temperature": 0, "top_p": 0.5}
+    assert parameters(temperature=1) == {"temperature": 1}
+    assert parameters(temperature=None) == {}
+    patient = judged("gedit", tmp_path, judge_timeout_seconds=600.0).judge
+    assert isinstance(patient, HttpJudge)
+    assert patient.config.timeout_seconds == 600
+    with pytest.raises(ScorerError, match="the judge cannot be asked: messages cannot be among"):
+        judged("gedit", tmp_path, judge_parameters={"messages": []})
+
+
 @pytest.mark.parametrize(
     ("name", "limits"),
     [("wise/legacy", (2000,)), ("corebench", (512, 2048, 8192)), ("rise", (4096,))],
