@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Clip:
-    return load_clip(str(folder))
+    return load_clip(folder)
 
 
 def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
@@ -95,4 +95,4 @@ def test_each_picture_needs_its_text(clip: Clip) -> None:
 
 def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScorerError, match="no CLIP could be loaded from"):
-        load_clip(str(tmp_path))
+        load_clip(tmp_path)
