@@ -128,8 +128,9 @@ class Report:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Write JSON, Markdown and, of one run, CSV."""
-        from deepgen.eval.results import describe, describe_pair, read_run, to_json, write_report
+        """Write JSON, Markdown, a page with pictures and, of one run, CSV."""
+        from deepgen.eval.report_files import write_report
+        from deepgen.eval.results import describe, describe_pair, read_run, to_json
 
         if not 1 <= len(self.runs) <= 2:
             raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
@@ -141,7 +142,7 @@ class Report:
             else describe_pair(stored[0], stored[1], written)
         )
         stem = "report" if len(stored) == 1 else "comparison"
-        for path in write_report(report, self.runs[0], stem=stem):
+        for path in write_report(report, self.runs[0], runs=stored, stem=stem):
             if not self.json:
                 print_result(str(path))
         if self.json:
