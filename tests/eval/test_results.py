@@ -147,7 +147,7 @@ def test_two_runs_are_compared_item_by_item(tmp_path: Path) -> None:
     draw_and_judge(tmp_path / "a", right=2, model="before")
     draw_and_judge(tmp_path / "b", right=3, model="after")
     runs = [stored(tmp_path / "a"), stored(tmp_path / "b")]
-    report = describe_pair(*runs, "now")
+    report = describe_pair(runs[0], runs[1], "now")
     assert report["differences"]["accuracy"]["value"] == pytest.approx(0.25)
     assert report["differences"]["accuracy"]["items"] == LIMIT
     assert [(each["first"], each["second"]) for each in report["items"]] == [(0.5, 0.75)] * LIMIT

@@ -126,7 +126,7 @@ def _ours(
     benchmark: Benchmark, metric: str, scale: tuple[float, float], name: str, report: Report
 ) -> tuple[float | None, Bar]:
     """The bar of a run; what is not done or incomplete has none."""
-    detail = f"{report['made']['limit']:,} prompts" if report["subset"] else ""
+    detail = f"{report['prompts']:,} prompts" if report["subset"] else ""
     value = report["rules"]["strict"]["metrics"][metric] if has_result(report) else None
     if value is None:
         why = "not done" if report["state"] != "done" else "incomplete"

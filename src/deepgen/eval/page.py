@@ -152,8 +152,8 @@ def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]
     if report["subset"]:
         yield (
             "A subset.",
-            f"{made['limit']:,} prompts of {benchmark.expected_items:,}: a published score is over "
-            "all of them.",
+            f"{report['prompts']:,} prompts of {benchmark.expected_items:,}: a published score is "
+            "over all of them.",
         )
     preset = made["how"].get("preset")
     if preset is None:
@@ -283,8 +283,17 @@ def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
     return max(range(first.manifest.rule.images_per_item), key=change)
 
 
+class _Environment(Environment):
+    """Templates in which a dot after a mapping means a key, and never a method of the mapping."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
 def _render(template: str, values: View) -> str:
-    environment = Environment(
+    environment = _Environment(
         loader=PackageLoader("deepgen.eval", "assets"),
         autoescape=True,
         undefined=StrictUndefined,

@@ -168,6 +168,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "title": run.benchmark.title,
         "state": "done" if run.done else "not done",
         "pictures": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "prompts": len(run.items),
         "subset": strict.subset,
         "incomplete": strict.incomplete,
         "coverage": strict.coverage,
@@ -276,7 +277,7 @@ def to_markdown(report: Report) -> str:
             "",
         ]
     if report["subset"]:
-        lines += [f"A subset: {made['limit']} prompts of {benchmark.expected_items}.", ""]
+        lines += [f"A subset: {report['prompts']} prompts of {benchmark.expected_items}.", ""]
     if report["incomplete"]:
         lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
