@@ -11,6 +11,7 @@ import pytest
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.geneval import GENEVAL
+from deepgen.eval.report_files import write_report
 from deepgen.eval.results import (
     RECORDS,
     StoredRun,
@@ -22,7 +23,6 @@ from deepgen.eval.results import (
     to_json,
     to_markdown,
     write_record,
-    write_report,
 )
 from deepgen.eval.run_folder import RunFolder, hash_items
 from deepgen.eval.runner import generate, select_items
@@ -146,15 +146,17 @@ def test_half_a_line_is_left_out_and_a_strange_one_refused(tmp_path: Path) -> No
 def test_two_runs_are_compared_item_by_item(tmp_path: Path) -> None:
     draw_and_judge(tmp_path / "a", right=2, model="before")
     draw_and_judge(tmp_path / "b", right=3, model="after")
-    report = describe_pair(stored(tmp_path / "a"), stored(tmp_path / "b"), "now")
+    runs = [stored(tmp_path / "a"), stored(tmp_path / "b")]
+    report = describe_pair(runs[0], runs[1], "now")
     assert report["differences"]["accuracy"]["value"] == pytest.approx(0.25)
     assert report["differences"]["accuracy"]["items"] == LIMIT
     assert [(each["first"], each["second"]) for each in report["items"]] == [(0.5, 0.75)] * LIMIT
     shown = to_markdown(report)
     assert "# geneval: after minus before" in shown
     assert "6 of 6 prompts differ" in shown
-    paths = write_report(report, tmp_path / "a", stem="comparison")
-    assert [path.name for path in paths] == ["comparison.json", "comparison.md"]
+    paths = write_report(report, tmp_path / "a", runs=runs, stem="comparison")
+    names = ["comparison.json", "comparison.md", "comparison.html"]
+    assert [path.name for path in paths] == names
     other = replace(
         stored(tmp_path / "b"), manifest=make_manifest([], benchmark="geneval", limit=2)
     )

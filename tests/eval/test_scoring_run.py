@@ -40,7 +40,8 @@ def stored(folder: Path) -> StoredRun:
         benchmark=BENCHMARK,
         manifest=manifest,
         items=tuple(ITEMS),
-        drawn=len(there),
+        pictures={picture: folder / "images" / line.path for picture, line in there.items()},
+        sources=folder,
         records=tuple(latest_records(folder, there).values()),
     )
 
@@ -77,7 +78,7 @@ def test_order_threads_and_shares_change_no_record(drawn: Path, tmp_path: Path) 
             judge(folder, shuffled, scorer, Shard(rank=rank, count=len(scorers)))
         ways[name] = folder
     assert files_of(ways["one"]) == files_of(ways["threads"])
-    assert stored(ways["one"]) == stored(ways["three"])
+    assert stored(ways["one"]).records == stored(ways["three"]).records
     # Whoever comes last without a share puts the lines into order.
     judge(ways["three"], ITEMS, NumberScorer())
     assert files_of(ways["three"]) == files_of(ways["one"])

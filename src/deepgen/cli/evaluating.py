@@ -135,7 +135,7 @@ class Report:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Write JSON, Markdown and, of one run, CSV."""
+        """Write JSON, Markdown, a page with pictures and, of one run, CSV."""
         from deepgen.eval.results import to_json
 
         report, paths = self.write()
@@ -148,7 +148,8 @@ class Report:
     def write(self) -> tuple[dict[str, Any], Sequence[Path]]:
         """Write the report, and return it and where it is."""
         from deepgen.eval.judged_by import unlike
-        from deepgen.eval.results import describe, describe_pair, read_run, write_report
+        from deepgen.eval.report_files import write_report
+        from deepgen.eval.results import describe, describe_pair, read_run
 
         if not 1 <= len(self.runs) <= 2:
             raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
@@ -160,7 +161,7 @@ class Report:
             else describe_pair(stored[0], stored[1], written)
         )
         stem = "report" if len(stored) == 1 else "comparison"
-        paths = write_report(report, self.runs[0], stem=stem)
+        paths = write_report(report, self.runs[0], runs=stored, stem=stem)
         different = unlike(stored[0].judged_by, stored[-1].judged_by)
         if different:
             print_line(f"warning: the runs were scored differently, with {different}")

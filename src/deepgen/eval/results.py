@@ -1,5 +1,7 @@
 """From the stored records of a run to its report: JSON, CSV and Markdown, and a pair of runs.
 
+``page.py`` makes the page with pictures, and ``report_files.py`` writes them all.
+
 A report is a function of the run's files alone. So equal runs have equal reports, but for the time
 of writing, and what is not there yet is said, never guessed.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,11 @@ import numpy as np
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
-from deepgen.eval.fetch import locate
+from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.judged_by import read_judge
+from deepgen.eval.published import describe_published
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
+from deepgen.eval.run_folder import Manifest, Picture, RunFolder, hash_items
 from deepgen.eval.runner import select_items
 from deepgen.eval.statistics import LEVEL, bootstrap, compare
 
@@ -47,12 +50,23 @@ class StoredRun:
     manifest: Manifest
     items: tuple[Item, ...]
     """All that were to be drawn."""
-    drawn: int
-    """Pictures that are there, whole."""
+    pictures: Mapping[Picture, Path]
+    """Those that are there, whole, in the order of the items."""
     records: tuple[ImageRecord, ...]
     """One per judged picture, in the order of the items."""
+    sources: Path
+    """The folder below which pictures to edit lie."""
     judged_by: Mapping[str, str] = field(default_factory=dict)
     """Everything that tells its scorer apart; empty where nothing was scored yet."""
+
+    @property
+    def drawn(self) -> int:
+        """How many pictures are there."""
+        return len(self.pictures)
+
+    def record(self, item: str, copy: int) -> ImageRecord | None:
+        """What was found on one picture, if it was looked at."""
+        return next((r for r in self.records if (r.item, r.copy) == (item, copy)), None)
 
     @property
     def expected(self) -> int:
@@ -112,7 +126,8 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
     folder = RunFolder(path)
     manifest = folder.manifest()
     benchmark = find_benchmark(manifest.benchmark)
-    items = select_items(benchmark.load(locate(benchmark, data)).items, manifest.limit)
+    prompts = locate(benchmark, data)
+    items = select_items(benchmark.load(prompts).items, manifest.limit)
     if hash_items(items) != manifest.prompts_sha256:
         raise BenchmarkError(
             f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
@@ -128,8 +143,9 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         benchmark=benchmark,
         manifest=manifest,
         items=items,
-        drawn=len(drawn),
+        pictures={picture: folder.pictures / line.path for picture, line in drawn.items()},
         records=tuple(latest[picture] for picture in drawn if picture in latest),
+        sources=source_folder(benchmark, prompts, manifest.rule),
         judged_by=read_judge(path),
     )
 
@@ -156,6 +172,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "title": run.benchmark.title,
         "state": "done" if run.done else "not done",
         "pictures": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "prompts": len(run.items),
         "subset": strict.subset,
         "incomplete": strict.incomplete,
         "coverage": strict.coverage,
@@ -172,6 +189,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "official_judge": run.benchmark.judge,
         "judged_by": dict(run.judged_by),
         "notes": list(run.benchmark.notes),
+        "published": describe_published(run.benchmark.name),
         "made": asdict(run.manifest),
         WRITTEN: written,
     }
@@ -265,23 +283,24 @@ def to_markdown(report: Report) -> str:
             "",
         ]
     if report["subset"]:
-        lines += [f"A subset: {made['limit']} prompts of {benchmark.expected_items}.", ""]
+        lines += [f"A subset: {report['prompts']} prompts of {benchmark.expected_items}.", ""]
     if report["incomplete"]:
         lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
         interval = report["intervals"].get(metric.name)
         limits = (
-            [_shown(interval[end], metric.digits) for end in ("low", "high")] if interval else []
+            [shown(interval[end], metric.digits) for end in ("low", "high")] if interval else []
         )
-        value = _shown(strict["metrics"][metric.name], metric.digits)
+        value = shown(strict["metrics"][metric.name], metric.digits)
         lines.append(f"| {metric.name} | {value} | {' to '.join(limits)} |")
     headline = benchmark.metrics[0]
     lines += ["", f"| category | {headline.name} | coverage |", "|---|---:|---:|"]
     for category, part in strict["categories"][headline.name].items():
         covered = report["coverage_by_category"].get(category)
         share = "" if covered is None else f"{covered:.1%}"
-        lines.append(f"| {category} | {_shown(part, headline.digits)} | {share} |")
+        lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
+    lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
@@ -294,6 +313,44 @@ def to_markdown(report: Report) -> str:
     lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
     lines += ["", *report["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _published_to_markdown(report: Report) -> list[str]:
+    """Published rows beside this run's, a table for each source and judge."""
+    made, strict = report["made"], report["rules"]["strict"]
+    published, lines = report["published"], []
+    for table in published["tables"]:
+        metric = table["metric"]
+        digits = _digits(report["benchmark"], metric)
+        ours = strict["metrics"][metric] if has_result(report) else None
+        lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
+        lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
+        lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
+        for row in table["rows"]:
+            for cell in row["cells"]:
+                if (cell["metric"], cell["category"]) == (metric, None):
+                    lines.append(
+                        f"| {row['model']} | {row['parameters'] or ''} | {cell['printed']} |"
+                    )
+        lines += ["", *(f"- {remark}" for remark in remarks_of(table))]
+    if published["elsewhere"]:
+        lines += ["", published["elsewhere"]]
+    return lines
+
+
+def remarks_of(table: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a table and of its rows."""
+    of_rows = [f"{row['model']}: {each}" for row in table["rows"] for each in row["remarks"]]
+    return [*table["remarks"], *of_rows]
+
+
+def has_result(report: Report) -> bool:
+    """Whether the run's numbers may stand beside others: it is done and complete."""
+    return bool(report["state"] == "done" and not report["incomplete"])
+
+
+def _digits(benchmark: str, metric: str) -> int:
+    return next(each.digits for each in find_benchmark(benchmark).metrics if each.name == metric)
 
 
 def _pair_to_markdown(report: Report) -> str:
@@ -314,25 +371,11 @@ def _pair_to_markdown(report: Report) -> str:
     lines += ["", f"{len(changed)} of {len(report['items'])} prompts differ.", ""]
     lines += ["| prompt | category | first | second |", "|---|---|---:|---:|"]
     for each in changed:
-        values = f"{_shown(each['first'], 4)} | {_shown(each['second'], 4)}"
+        values = f"{shown(each['first'], 4)} | {shown(each['second'], 4)}"
         lines.append(f"| {each['item']} | {each['category']} | {values} |")
     return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
 
 
-def _shown(value: float | None, digits: int) -> str:
+def shown(value: float | None, digits: int) -> str:
+    """A score with so many digits, or the word that says there is none."""
     return "none" if value is None else f"{value:.{digits}f}"
-
-
-def write_report(report: Report, folder: Path, *, stem: str = "report") -> Sequence[Path]:
-    """Write the report beside the run, and return where."""
-    texts = {".json": to_json(report), ".md": to_markdown(report)}
-    if "differences" not in report:
-        texts[".csv"] = to_csv(report)
-    written = []
-    for suffix, text in texts.items():
-        path = folder / f"{stem}{suffix}"
-        part = folder / f".{stem}{suffix}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-        written.append(path)
-    return written

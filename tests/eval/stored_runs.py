@@ -1,0 +1,81 @@
+"""Runs as a report reads them, with pictures on the disc and records made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
+from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
+from deepgen.eval.results import StoredRun
+from deepgen.eval.run_folder import hash_items
+from tests.eval.drawing import COPIES, RULE, make_manifest
+
+Judge = Callable[[Item, int], ImageRecord | None]
+
+
+def geneval_items(*prompts: str, per_tag: int = 2) -> tuple[Item, ...]:
+    """Prompts of every tag, the first of them as given."""
+    count = per_tag * len(TAGS)
+    return tuple(
+        Item(
+            id=f"{number:05d}",
+            number=number,
+            prompt=prompts[number] if number < len(prompts) else f"a photo of {number} cups",
+            category=TAGS[number // per_tag],
+        )
+        for number in range(count)
+    )
+
+
+def half_right(item: Item, copy: int) -> ImageRecord:
+    """One to three pictures of four are correct, half of all."""
+    right = copy < 1 + item.number % 3
+    reason = "" if right else "expected cup>=1, found 0"
+    return ImageRecord(item=item.id, copy=copy, values={"correct": right}, reason=reason)
+
+
+def make_run(
+    folder: Path,
+    items: Sequence[Item],
+    judge: Judge = half_right,
+    *,
+    benchmark: Benchmark = GENEVAL,
+    copies: int = COPIES,
+    limit: int | None = None,
+    model: str = "noise",
+    picture: Callable[[Item, int], Image.Image] | None = None,
+) -> StoredRun:
+    """A run whose pictures are all drawn."""
+    manifest = make_manifest(
+        items,
+        benchmark=benchmark.name,
+        model=model,
+        prompts_sha256=hash_items(items),
+        limit=limit,
+        rule=replace(RULE, images_per_item=copies),
+        how={"preset": "paper", "device": "cpu"},
+    )
+    paths, records = {}, []
+    for item in items:
+        for copy in range(copies):
+            path = folder / "images" / benchmark.image_path(item, copy)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            colour = (40 * item.number % 256, 60 * copy, 120)
+            image = picture(item, copy) if picture else Image.new("RGB", (32, 32), colour)
+            image.save(path)
+            paths[item.id, copy] = path
+            record = judge(item, copy)
+            if record is not None:
+                records.append(record)
+    return StoredRun(
+        benchmark=benchmark,
+        manifest=manifest,
+        items=tuple(items),
+        pictures=paths,
+        records=tuple(records),
+        sources=folder / "prompts",
+    )
