@@ -75,7 +75,7 @@ def uniredit_item() -> Item:
 def test_wise_verified_is_one_verdict_on_the_stored_picture(tmp_path: Path) -> None:
     item = first_item("wise/verified")
     drawing = draw(tmp_path, item)
-    record, (question,) = judge_with(WISE_VERIFIED, drawing, "Score: 1")
+    record, (question,) = judge_with(WISE_VERIFIED, drawing, "<think>0 or 1?</think>\nScore: 1")
     assert record.status == "scored"
     assert record.values == {"score": 1, "judge": "stub"}
     assert record.reason == "verdict: Score: 1"

@@ -17,6 +17,7 @@ from deepgen.scoring import answers
 from deepgen.scoring.answers import Answer, Parse
 from deepgen.scoring.judge import HttpJudge, Judge, JudgeConfig
 from deepgen.scoring.judge_cache import ReplyCache
+from deepgen.scoring.parsing import after_thinking
 from deepgen.scoring.questions import Question
 from deepgen.scoring.scripted import ScriptedJudge
 
@@ -111,7 +112,11 @@ class JudgeScorer:
                 reason = f"{ask.name}: {answer.reason}{words}"
                 return failed(drawing, status_of(answer), reason)
         said = [answer.value for answer in found]
-        told = [f"{ask.name}: {each.reply.strip()}" for ask, each in zip(asks, found, strict=True)]
+        # What it thought before may be long, and stays in the store of replies.
+        told = [
+            f"{ask.name}: {after_thinking(each.reply).strip()}"
+            for ask, each in zip(asks, found, strict=True)
+        ]
         enough = self.interview.enough is None or self.interview.enough(said)
         return ImageRecord(
             item=drawing.item.id,
