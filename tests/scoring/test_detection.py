@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_other_weights_are_another_detector(mask2former: Path, tmp_path: Path) -
     with torch.no_grad():
         model.class_predictor.bias += 1
     model.save_pretrained(tmp_path)
-    transformers.AutoImageProcessor.from_pretrained(mask2former).save_pretrained(tmp_path)
+    shutil.copy(mask2former / "preprocessor_config.json", tmp_path)
     other = TransformersDetector(str(tmp_path)).name
     assert other.partition("@")[2] != name.partition("@")[2]
 
@@ -146,6 +147,22 @@ def test_a_detector_without_masks_finds_boxes(yolos: Path) -> None:
         assert 0 <= left <= right <= 60
         assert 0 <= top <= bottom <= 40
         assert each.mask is None
+
+
+@pytest.mark.parametrize("named", ["YolosFeatureExtractor", "YolosImageProcessorFast"])
+def test_pictures_are_prepared_without_torchvision_whatever_a_folder_says(
+    yolos: Path, tmp_path: Path, named: str
+) -> None:
+    shutil.copytree(yolos, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "preprocessor_config.json"
+    stated = json.loads(path.read_text())
+    del stated["image_processor_type"]
+    key = "feature_extractor_type" if "Feature" in named else "image_processor_type"
+    path.write_text(json.dumps({**stated, key: named}))
+    assert TransformersDetector(str(tmp_path)).find(picture()).status is Status.SCORED
+    path.write_text(json.dumps({**stated, key: "OtherImageProcessor"}))
+    with pytest.raises(ScorerError, match="prepared by a OtherImageProcessor, which needs"):
+        TransformersDetector(str(tmp_path))
 
 
 def test_what_is_no_detector_is_one_line(tmp_path: Path) -> None:

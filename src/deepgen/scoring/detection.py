@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -74,7 +76,7 @@ class TransformersDetector:
 
     def __init__(self, source: str = CHECKPOINT, *, device: str = "cpu") -> None:
         # Takes seconds, and only who scores with a detector needs it.
-        from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection
+        from transformers import AutoConfig, AutoModelForObjectDetection
         from transformers import Mask2FormerForUniversalSegmentation as Mask2Former
 
         weights = find_weights(source, PATTERNS, wanted="a detector")
@@ -83,7 +85,7 @@ class TransformersDetector:
             self._has_masks = config.model_type == "mask2former"
             kind = Mask2Former if self._has_masks else AutoModelForObjectDetection
             model = kind.from_pretrained(weights.folder, use_safetensors=True, dtype=torch.float32)
-            self._processor: Any = AutoImageProcessor.from_pretrained(weights.folder)
+            self._processor: Any = _load_processor(weights.folder)
         except ImportError as error:
             raise ScorerError(
                 f"the detector {source} needs another package "
@@ -145,6 +147,24 @@ class TransformersDetector:
             for confidence, label, box in rows
         ]
         return sorted(found, key=lambda each: -each.confidence)[:MOST_OBJECTS]
+
+
+def _load_processor(folder: Path) -> Any:
+    """What prepares pictures for a model, in its kind without torchvision.
+
+    ``AutoImageProcessor`` asks for torchvision in some versions of transformers.
+    """
+    import transformers
+
+    stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    # Folders of old name what it was called then.
+    named = stated.get("image_processor_type") or stated.get("feature_extractor_type", "nobody")
+    name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
+    name = name.removesuffix("Pil")
+    kind = getattr(transformers, f"{name}Pil", None)
+    if kind is None:
+        raise ValueError(f"its pictures are prepared by a {name}, which needs torchvision")
+    return kind.from_pretrained(folder)
 
 
 def read_instances(
