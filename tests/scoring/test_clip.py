@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,46 +11,20 @@ from torch.nn.functional import cosine_similarity
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.clip import Clip, Preprocessing, clip_scores, load_clip
-
-SIDE = 16
-STATED: dict[str, Any] = {
-    "size": {"shortest_edge": SIDE},
-    "crop_size": {"height": SIDE, "width": SIDE},
-    "image_mean": [0.48, 0.45, 0.41],
-    "image_std": [0.27, 0.26, 0.28],
-}
+from tests.scoring.tiny_models import SIDE, STATED, save_clip
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random CLIP that spells its words."""
     path = tmp_path_factory.mktemp("clip")
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    names = [*letters, *(f"{letter}</w>" for letter in letters)]
-    names += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {name: number for number, name in enumerate(names)}
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    text = {
-        **sizes,
-        "num_attention_heads": 2,
-        "vocab_size": len(names),
-        "max_position_embeddings": 24,
-        "bos_token_id": len(names) - 2,
-        "eos_token_id": len(names) - 1,
-        "pad_token_id": len(names) - 1,
-    }
-    vision = {**sizes, "num_attention_heads": 2, "image_size": SIDE, "patch_size": 8}
-    torch.manual_seed(0)
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
-    transformers.CLIPModel(config).save_pretrained(path)
-    transformers.CLIPTokenizer(vocab=vocabulary, merges=[]).save_pretrained(path)
-    (path / "preprocessor_config.json").write_text(json.dumps(STATED), encoding="utf-8")
+    save_clip(path)
     return path
 
 
 @pytest.fixture(scope="module")
 def clip(folder: Path) -> Clip:
-    return load_clip(str(folder))
+    return load_clip(folder)
 
 
 def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
@@ -122,4 +95,4 @@ def test_each_picture_needs_its_text(clip: Clip) -> None:
 
 def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScorerError, match="no CLIP could be loaded from"):
-        load_clip(str(tmp_path))
+        load_clip(tmp_path)

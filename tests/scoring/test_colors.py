@@ -57,15 +57,17 @@ def test_a_colour_is_named_before_the_class_as_its_adjective_and_of_any_object()
 def test_the_three_texts_of_a_colour_count_alike() -> None:
     class Directions(SeesColors):
         def embed_texts(self, texts: Sequence[str]) -> torch.Tensor:
-            # Two of red's texts lean towards blue, so their mean is nearer to purple than red.
+            # Each text of red lies on an axis of its own, all of green's on the diagonal of two:
+            # nearer to white than any text of red, but not than their mean.
+            axes = torch.eye(3)
             rows = [
-                (0.0, 0, 1) if "red" in text and "object" not in text else (1.0, 0.0, 0.0)
-                for text in texts
+                axes[number % 3] if "red" in text else normalize(axes[0] + axes[1], dim=0)
+                for number, text in enumerate(texts)
             ]
-            return torch.tensor(rows)
+            return torch.stack(rows)
 
     colors = ClipColors(Directions(), ("red", "green"))
-    assert colors.read("car", [Image.new("RGB", (2, 2), "blue")]) == ["red"]
+    assert colors.read("car", [Image.new("RGB", (2, 2), "white")]) == ["red"]
 
 
 def test_an_object_is_cut_out_on_grey() -> None:

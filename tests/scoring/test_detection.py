@@ -21,6 +21,7 @@ from deepgen.scoring.detection import (
 )
 from deepgen.scoring.remote import Worker, WorkerConfig
 from tests.scoring.servers import Heard, Said, serve
+from tests.scoring.tiny_models import save_mask2former
 
 LABELS = {0: "cat", 1: "dog"}
 SURE = 9.0
@@ -31,33 +32,7 @@ def mask2former(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random Mask2Former with two classes."""
     pytest.importorskip("scipy", reason="Mask2Former cannot be built without it")
     path = tmp_path_factory.mktemp("mask2former")
-    backbone = transformers.SwinConfig(
-        image_size=32,
-        embed_dim=8,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=2,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-    )
-    config = transformers.Mask2FormerConfig(
-        backbone_config=backbone,
-        feature_size=32,
-        mask_feature_size=32,
-        hidden_dim=32,
-        encoder_feedforward_dim=16,
-        dim_feedforward=16,
-        encoder_layers=1,
-        decoder_layers=2,
-        num_attention_heads=2,
-        num_queries=5,
-        id2label=LABELS,
-    )
-    torch.manual_seed(0)
-    transformers.Mask2FormerForUniversalSegmentation(config).save_pretrained(path)
-    processor = transformers.Mask2FormerImageProcessorPil(
-        size={"shortest_edge": 48, "longest_edge": 96}, size_divisor=32
-    )
-    processor.save_pretrained(path)
+    save_mask2former(path, list(LABELS.values()))
     return path
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from PIL import Image
 
 from deepgen.errors import ScorerError
@@ -14,36 +13,16 @@ from deepgen.scoring.scripted import ScriptedJudge
 from deepgen.scoring.templates import parse_template
 from deepgen.scoring.vqa import BlipAnswers, JudgeAnswers, RemoteAnswers
 from tests.scoring.servers import Heard, Said, serve
+from tests.scoring.tiny_models import save_blip
 
 IMAGE = Image.new("RGB", (20, 12), "red")
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "yes", "no", "is", "it", "red", "?", "[DEC]"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny BLIP that says yes and ends, or no, as its one bias has it."""
     path = tmp_path_factory.mktemp("blip")
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    text = {
-        **sizes,
-        "num_attention_heads": 2,
-        "encoder_hidden_size": 16,
-        "projection_dim": 16,
-        "vocab_size": len(WORDS),
-        "max_position_embeddings": 32,
-        "bos_token_id": 11,
-        "sep_token_id": 3,
-        "eos_token_id": 3,
-        "pad_token_id": 0,
-    }
-    vision = {**sizes, "num_attention_heads": 2, "image_size": 16, "patch_size": 8}
-    torch.manual_seed(0)
-    config = transformers.BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
-    transformers.BlipForQuestionAnswering(config).save_pretrained(path)
-    words = path / "vocab.txt"
-    words.write_text("\n".join(WORDS))
-    transformers.BertTokenizer(vocab={w: i for i, w in enumerate(WORDS)}).save_pretrained(path)
-    transformers.BlipImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(path)
+    save_blip(path)
     return path
 
 

@@ -39,6 +39,11 @@ class Who:
     """The judge, as its server calls it."""
     judge_concurrency: Annotated[int, arg(metavar="INT")] = 16
     """Requests in flight at any time."""
+    judge_parameters: Text = None
+    """JSON object for the judge's server, beside or instead of {"temperature": 0}; null takes one
+    away."""
+    judge_timeout: Annotated[float, arg(metavar="SECONDS")] = 90.0
+    """How long one request may take."""
     cache: File = None
     """File of the judge's replies, for several runs (default: one in the run)."""
     official: File = None
@@ -71,6 +76,8 @@ class Who:
             judge_url=self.judge_url,
             judge_model=self.judge_model,
             judge_concurrency=self.judge_concurrency,
+            judge_parameters=_object(self.judge_parameters),
+            judge_timeout_seconds=self.judge_timeout,
             cache=self.cache or run / REPLIES,
             official=self.official,
             own_words=self.own_words,
@@ -82,6 +89,19 @@ class Who:
             device=pick_device(device),
         )
         return open_scorer(benchmark, options)
+
+
+def _object(text: str | None) -> dict[str, Any]:
+    """A JSON object from the command line."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise BenchmarkError(
+            f"--judge-parameters must be a JSON object such as '{{\"top_p\": 0.9}}', got {text!r}"
+        )
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

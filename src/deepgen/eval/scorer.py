@@ -7,9 +7,9 @@ the records add up to is a matter of the benchmark.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -80,6 +80,10 @@ class ScoringOptions:
     """As that server calls it."""
     judge_concurrency: int = 16
     """Requests in flight at any time."""
+    judge_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """For the server, beside or instead of temperature 0; None takes one away."""
+    judge_timeout_seconds: float = 90.0
+    """For one request; judges that think take longer."""
     cache: Path | None = None
     """File of all replies ever given; None keeps them beside the scores of the run."""
     official: Path | None = None

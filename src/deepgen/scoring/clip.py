@@ -20,6 +20,9 @@ from deepgen.errors import ScorerError
 CHECKPOINT = "openai/clip-vit-large-patch14"
 """What CLIPScore was defined with, and what CVTG-2K uses."""
 
+PATTERNS = ("*.json", "merges.txt", "model*.safetensors")
+"""The files of a hub id that are needed."""
+
 DEPICTS = "A photo depicts"
 """Stands before every text of CLIPScore."""
 
@@ -126,34 +129,26 @@ def clip_scores(images: Embeddings, texts: Embeddings) -> Float[Tensor, " rows"]
     return WEIGHT * (images * texts).sum(dim=-1).clamp(min=0)
 
 
-def load_clip(
-    source: str = CHECKPOINT, *, revision: str | None = None, device: str = "cpu"
-) -> Clip:
-    """Load a CLIP from a folder, or from the hub's cache or the hub; safetensors only.
+def load_clip(folder: Path, *, device: str = "cpu") -> Clip:
+    """Load a CLIP from a folder; safetensors only.
 
     Args:
-        source: A folder or a hub id.
-        revision: Commit of a hub id.
+        folder: As :func:`deepgen.scoring.weights.find_weights` finds it.
         device: Where it computes, in float32.
 
     Raises:
-        ScorerError: There is none, or its files are not what a CLIP has.
+        ScorerError: Its files are not what a CLIP has.
     """
     # Takes seconds, and only who scores with CLIP needs it.
-    from huggingface_hub import snapshot_download
     from transformers import CLIPModel, CLIPTokenizer
 
     try:
-        folder = Path(source)
-        if not folder.is_dir():
-            patterns = ["*.json", "merges.txt", "model*.safetensors"]
-            folder = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
         model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         preprocessing = Preprocessing.from_folder(folder)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ScorerError(
-            f"no CLIP could be loaded from {source} ({' '.join(str(error).split())[:200]}); give "
+            f"no CLIP could be loaded from {folder} ({' '.join(str(error).split())[:200]}); give "
             f"a folder with the files of {CHECKPOINT}"
         ) from None
     return Clip(model.to(device), tokenizer, preprocessing)

@@ -9,6 +9,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def command(folder: Path, run: str, url: str) -> list[str]:
     words = ["eval", "score", "imgedit", "--images", str(folder / "drawn")]
     words += ["--output", str(folder / run), "--data", str(folder / "data")]
     words += ["--limit", str(ITEMS), "--own-words"]
+    words += ["--judge-timeout", "0.5", "--judge-parameters", '{"top_p": 0.5}']
     return [*words, "--judge-url", url, "--judge-model", "stub-1"]
 
 
@@ -77,16 +79,15 @@ def color_seen(body: dict[str, Any]) -> str:
 
 
 def badly() -> Callable[[Heard], Said]:
-    """A fifth of errors, a tenth of prose, and connections that end without a word."""
+    """20 % errors, 10 % prose, 5 % hangs; the probe is answered late but well."""
     faulty = Faulty()
 
     def answer(heard: Heard) -> Said:
         told = faulty(heard)
         if PROBE not in text_of(heard) and told.status == 200:
-            if told.hang_seconds:
-                return Said(drop=True)
             if "fine picture" in json.dumps(told.body):
                 return told
+            return replace(well(heard), hang_seconds=told.hang_seconds)
         return told if told.status != 200 else well(heard)
 
     return answer
@@ -103,6 +104,7 @@ def test_foreign_edits_are_judged_alike_by_a_good_judge_and_by_one_with_faults(
     assert good["state"] == "done"
     assert good["scorer"]["judge"] == "stub-1"
     assert good["scorer"]["questions"] == "own words"
+    assert '"top_p": 0.5' in good["scorer"]["parameters"]
     assert 1 < good["headline"] < 5
     failed = ITEMS - bad["counts"]["scored"]
     assert failed <= 2, "nine tenths of faults are mended by asking again"
@@ -126,6 +128,17 @@ def test_a_judge_that_is_not_there_leaves_nothing_but_one_line(
     assert not (edited / "run" / "scores.jsonl").exists()
     with serve(well) as server:
         assert main(command(edited, "run", server.url)) == 0
+
+
+def test_parameters_that_are_no_object_are_one_line(
+    edited: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = command(edited, "run", "http://127.0.0.1:1")
+    for text in ("{", "[]", "0.5"):
+        assert main([*words[:-6], "--judge-parameters", text, *words[-4:]]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        (error,) = [line for line in lines if line.startswith("error: ")]
+        assert "--judge-parameters must be a JSON object" in error
 
 
 def test_recorded_detections_score_without_weights(

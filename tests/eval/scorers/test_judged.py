@@ -124,6 +124,16 @@ def test_corebench_forgives_a_tenth_of_unreadable_answers_and_no_more(tmp_path: 
     assert (failed.status, failed.values["answers"]) == ("unreadable", [None, None] + [1] * 8)
 
 
+def test_an_empty_checklist_is_an_error_and_no_score(tmp_path: Path) -> None:
+    item = Item(id="R-LR-001", number=0, prompt="p", category="R-LR", fields={"questions": []})
+    record, asked = judge_with(COREBENCH, draw(tmp_path, item), "yes")
+    assert (record.status, record.reason, asked) == (
+        "error",
+        "item R-LR-001 has an empty checklist",
+        [],
+    )
+
+
 def test_unigenbench_is_all_test_points_in_one_reply(tmp_path: Path) -> None:
     benchmark = UNIGENBENCH["en"]
     record, (question,) = judge_with(benchmark, draw(tmp_path, point_item(), 2), CHECK_POINTS)

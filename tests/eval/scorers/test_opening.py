@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,12 +10,14 @@ from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.scorer import PictureScorer, ScoringOptions
+from deepgen.eval.scorers.geneval import CLASSES
 from deepgen.eval.scorers.judging import JudgeScorer
 from deepgen.eval.scorers.opening import open_scorer
 from deepgen.scoring.judge import HttpJudge
 from tests.eval.scorers.drawings import draw
 from tests.eval.scorers.test_judged import first_item
 from tests.scoring.servers import Heard, Said, serve, unused_url
+from tests.scoring.tiny_models import save_blip, save_clip, save_mask2former
 
 URL = "http://localhost:8000/v1"
 
@@ -42,6 +45,22 @@ def test_a_judge_is_named_with_its_settings_and_its_questions(tmp_path: Path) ->
     assert judged("gedit", tmp_path, "other").identity != identity
     assert judged("imgedit", tmp_path).identity["questions_sha256"] != identity["questions_sha256"]
     assert judged("gedit", tmp_path, judge_concurrency=9).identity == identity
+
+
+def test_parameters_go_to_the_judge_beside_or_instead_of_temperature_0(tmp_path: Path) -> None:
+    def parameters(**changes: object) -> object:
+        judge = judged("gedit", tmp_path, judge_parameters=changes).judge
+        assert isinstance(judge, HttpJudge)
+        return judge.config.parameters
+
+    assert parameters(top_p=0.5) == {"temperature": 0, "top_p": 0.5}
+    assert parameters(temperature=1) == {"temperature": 1}
+    assert parameters(temperature=None) == {}
+    patient = judged("gedit", tmp_path, judge_timeout_seconds=600.0).judge
+    assert isinstance(patient, HttpJudge)
+    assert patient.config.timeout_seconds == 600
+    with pytest.raises(ScorerError, match="the judge cannot be asked: messages cannot be among"):
+        judged("gedit", tmp_path, judge_parameters={"messages": []})
 
 
 @pytest.mark.parametrize(
@@ -133,3 +152,54 @@ def test_words_are_read_by_a_worker_too(tmp_path: Path, monkeypatch: pytest.Monk
         record = scorer(draw(tmp_path, first_item("cvtg")))
     assert scorer.identity == {"ocr": "paddleocr (version 2.10.0)"}
     assert record.values["lines"] == ["SALE"]
+
+
+def test_geneval_is_scored_by_models_of_this_machine(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="Mask2Former cannot be built without it")
+    detector, clip = tmp_path / "detector", tmp_path / "clip"
+    # As the hub's model calls them.
+    labels = [{"tv": "tvmonitor", "tv remote": "remote"}.get(each, each) for each in CLASSES]
+    save_mask2former(detector, labels)
+    save_clip(clip)
+    benchmark = find_benchmark("geneval")
+    options = ScoringOptions(detector=str(detector), clip=str(clip))
+    scorer = open_scorer(benchmark, options)
+    scorer.check()
+    item = first_item("geneval", "color_attr")
+    record = scorer(draw(tmp_path, item))
+    assert record.status == "scored"
+    assert isinstance(record.values["correct"], bool)
+    assert json.loads(json.dumps(record.values)) == record.values
+    assert scorer(draw(tmp_path, item)) == record
+    assert scorer.identity["detector"].startswith("detector@")
+    assert scorer.identity["clip"].startswith("clip@")
+    assert scorer.identity.keys() >= {"torch", "transformers"}
+
+    save_mask2former(detector, labels[:-1])
+    with pytest.raises(ScorerError, match="'toothbrush' the first"):
+        open_scorer(benchmark, options)
+
+
+def test_dpg_is_scored_by_a_model_of_this_machine_or_by_a_judge(tmp_path: Path) -> None:
+    questions = [{"id": "1", "parents": [], "question": "is it red?"}]
+    item = replace(first_item("dpg"), fields={"questions": questions})
+    save_blip(tmp_path / "blip")
+    local = open_scorer(find_benchmark("dpg"), ScoringOptions(vqa=str(tmp_path / "blip")))
+    assert local(draw(tmp_path, item)).values["answers"].keys() == {"1"}
+    assert local.identity["vqa"].startswith("blip@")
+
+    replies = tmp_path / "replies.json"
+    replies.write_text(json.dumps({"is it red? Answer with one word": "Yes."}))
+    judge = open_scorer(find_benchmark("dpg"), ScoringOptions(judge_url=f"scripted:{replies}"))
+    assert judge(draw(tmp_path, item)).values["answers"] == {"1": True}
+    assert judge.identity["questions"] == "own words"
+
+
+def test_cvtg_is_scored_by_rapidocr_and_clip(tmp_path: Path) -> None:
+    pytest.importorskip("rapidocr", reason="the extra ocr is not installed")
+    save_clip(tmp_path / "clip")
+    scorer = open_scorer(find_benchmark("cvtg"), ScoringOptions(clip=str(tmp_path / "clip")))
+    record = scorer(draw(tmp_path, first_item("cvtg"), size=(64, 48)))
+    assert record.status == "scored"
+    assert record.values["clip_score"] >= 0
+    assert scorer.identity["ocr"].startswith("rapidocr-")

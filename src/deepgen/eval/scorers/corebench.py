@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.benchmarks.corebench import status_of
 from deepgen.eval.scorer import Drawing
@@ -18,6 +19,9 @@ def corebench_interview(benchmark: Benchmark, wording: Wording) -> Interview:
     """The picture as it is stored, then the prompt and one question; rules as a system message."""
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
+        questions = drawing.item.fields["questions"]
+        if not questions:
+            raise BenchmarkError(f"item {drawing.item.id} has an empty checklist")
         picture = stored_picture(drawing.path)
         return [
             Ask(
@@ -28,7 +32,7 @@ def corebench_interview(benchmark: Benchmark, wording: Wording) -> Interview:
                 ),
                 parse=parse_yes_no,
             )
-            for question in drawing.item.fields["questions"]
+            for question in questions
         ]
 
     def values(said: Sequence[Any]) -> Values:

@@ -146,7 +146,8 @@ def status_of(answer: Answer[Any]) -> Status:
 def open_judge(benchmark: Benchmark, options: ScoringOptions, max_tokens: tuple[int, ...]) -> Judge:
     """The judge that the user named.
 
-    Temperature is 0, also where the official code leaves it to the server's default.
+    Temperature is 0, also where the official code leaves it to the server's default, unless the
+    user has said otherwise.
 
     Raises:
         ScorerError: None was named, or what was named cannot be one.
@@ -161,12 +162,15 @@ def open_judge(benchmark: Benchmark, options: ScoringOptions, max_tokens: tuple[
             f"{'address' if url is None else 'name'} of a vision-language model behind an "
             f"OpenAI-compatible server (officially {benchmark.judge})"
         )
+    parameters = {"temperature": 0, **options.judge_parameters}
     try:
         config = JudgeConfig(
             base_url=url,
             model=model,
+            parameters={name: each for name, each in parameters.items() if each is not None},
             max_tokens=max_tokens,
             concurrency=options.judge_concurrency,
+            timeout_seconds=options.judge_timeout_seconds,
         )
     except ValueError as cause:
         raise ScorerError(f"the judge cannot be asked: {cause}") from None

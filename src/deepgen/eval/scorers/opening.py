@@ -152,12 +152,8 @@ def _open_clip(options: ScoringOptions) -> tuple[Clip, str]:
         raise ScorerError(
             f"colours are told apart by CLIP; leave --clip {NO_CLIP} away, or name a folder"
         )
-    weights = find_weights(
-        options.clip or clip.CHECKPOINT,
-        ("*.json", "merges.txt", "model*.safetensors"),
-        wanted="a CLIP",
-    )
-    return load_clip(str(weights.folder), device=options.device), weights.identity
+    weights = find_weights(options.clip or clip.CHECKPOINT, clip.PATTERNS, wanted="a CLIP")
+    return load_clip(weights.folder, device=options.device), weights.identity
 
 
 def _open_worker(options: ScoringOptions) -> Worker:
