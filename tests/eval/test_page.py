@@ -242,6 +242,14 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     assert "00000 0 error out of memory" in page.words
 
 
+def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> None:
+    few = [item for item in geneval_items() if item.category != "counting"]
+    page = Page(page_of(make_run(tmp_path, few)))
+    assert "no result" in page.words
+    assert "No headline. It is a mean over categories" in page.words
+    assert "no score a part is missing" in page.words
+
+
 def test_a_page_names_the_judge_or_says_that_nobody_did(run: StoredRun) -> None:
     assert "Judge unknown." in page_of(run)
     page = Page(page_of(run, judged_by={"model": "gpt-9", "prompts": "abc"}))

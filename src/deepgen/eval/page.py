@@ -154,6 +154,11 @@ def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]
             f"Only {report['coverage']:.1%} of the pictures have a score, so there is no headline. "
             "A picture that could not be judged is failed, and never zero.",
         )
+    elif report["rules"]["strict"]["headline"] is None:
+        yield (
+            "No headline.",
+            "It is a mean over categories, and some of them have no prompt or no score here.",
+        )
     if report["subset"]:
         yield (
             "A subset.",
