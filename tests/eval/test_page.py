@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from deepgen.eval import gallery
-from deepgen.eval.benchmark import ImageRecord, Item
+from deepgen.eval.benchmark import ImageRecord, Item, Share
 from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
-from deepgen.eval.gallery import Embedder, hang
+from deepgen.eval.gallery import Embedder, hang, picture_score
 from deepgen.eval.page import pair_page, run_page
 from deepgen.eval.results import StoredRun, describe, describe_pair
 from tests.eval.stored_runs import geneval_items, half_right, make_run
@@ -195,6 +195,17 @@ def gedit_item(number: int, source: str) -> Item:
     )
 
 
+def test_a_picture_outside_the_headline_has_the_score_of_its_own_row() -> None:
+    def contribute(item: Item, pictures: object) -> list[Share]:
+        return [Share("images", item.category, 3, 4)]
+
+    benchmark = replace(GENEVAL, contribute=contribute)
+    (item, *_) = geneval_items()
+    assert picture_score(benchmark, item, ImageRecord(item=item.id)) == 0.75
+    failed = ImageRecord(item=item.id, status="error")
+    assert picture_score(benchmark, item, failed) is None
+
+
 def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: Path) -> None:
     items = [gedit_item(0, "there.png"), gedit_item(1, "absent.png")]
     (tmp_path / "prompts").mkdir()
@@ -229,6 +240,14 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     assert "no score incomplete" in page.words
     assert "1 of 1 shown" in page.words
     assert "00000 0 error out of memory" in page.words
+
+
+def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> None:
+    few = [item for item in geneval_items() if item.category != "counting"]
+    page = Page(page_of(make_run(tmp_path, few)))
+    assert "no result" in page.words
+    assert "No headline. It is a mean over categories" in page.words
+    assert "no score a part is missing" in page.words
 
 
 def test_a_page_names_the_judge_or_says_that_nobody_did(run: StoredRun) -> None:
@@ -270,6 +289,8 @@ def test_a_comparison_shows_what_changed_side_by_side(tmp_path: Path) -> None:
     # Of a prompt with several pictures, one whose verdict changed.
     assert page.words.count("A: 0.00") == 6
     assert page.words.count("B: 1.00") == 6
+    # What is true of both runs is said once.
+    assert page.words.count("A subset.") == 1
     assert "Not one judge." not in page.words
     report["second"]["judged_by"] = {"model": "another"}
     assert "Not one judge." in Page(pair_page(report, first, second)).words

@@ -84,6 +84,19 @@ def test_order_threads_and_shares_change_no_record(drawn: Path, tmp_path: Path) 
     assert files_of(ways["three"]) == files_of(ways["one"])
 
 
+def test_three_processes_at_once_leave_the_records_of_one(drawn: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one"
+    shutil.copytree(drawn, one)
+    judge(one, ITEMS, NumberScorer())
+    words = [[str(drawn), str(rank), "3", str(rank), "0.02", str(len(ITEMS))] for rank in range(3)]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "tests.eval.judging", *each]) for each in words
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0, 0]
+    assert stored(drawn).records == stored(one).records
+    assert len(read_records(drawn / RECORDS)) == PICTURES
+
+
 def test_killed_at_any_moment_and_resumed_it_leaves_the_same_scores(
     drawn: Path, tmp_path: Path
 ) -> None:

@@ -129,7 +129,9 @@ def _ours(
     detail = f"{report['prompts']:,} prompts" if report["subset"] else ""
     value = report["rules"]["strict"]["metrics"][metric] if has_result(report) else None
     if value is None:
-        why = "not done" if report["state"] != "done" else "incomplete"
+        why = "a part is missing"
+        if not has_result(report):
+            why = "not done" if report["state"] != "done" else "incomplete"
         return None, Bar(name=name, kind="ours", score="no score", detail=detail, interval=why)
     digits = digits_of(benchmark, metric)
     interval = report["intervals"][metric]

@@ -57,7 +57,7 @@ class Exhibit:
     picture: Embedded
     sources: tuple[Embedded, ...]
     score: float | None
-    """The headline's, of this picture alone."""
+    """Of this picture alone."""
     status: str
     reason: str
     values: str
@@ -105,15 +105,16 @@ def _compressed(image: Image.Image) -> bytes:
 
 
 def picture_score(benchmark: Benchmark, item: Item, record: ImageRecord) -> float | None:
-    """The headline's score of one picture alone, if it has one."""
+    """The score of one picture alone: the headline's, or else of the first metric it counts in."""
     if record.status != "scored":
         return None
-    name = benchmark.metrics[0].name
-    shares = [
-        share for share in benchmark.contribute(item, [record.values]) if share.metric == name
-    ]
-    weight = sum(share.weight for share in shares)
-    return sum(share.amount for share in shares) / weight if weight else None
+    shares = list(benchmark.contribute(item, [record.values]))
+    for metric in benchmark.metrics:
+        mine = [share for share in shares if share.metric == metric.name]
+        weight = sum(share.weight for share in mine)
+        if weight:
+            return float(sum(share.amount for share in mine) / weight)
+    return None
 
 
 def chance(picture: Picture) -> bytes:

@@ -79,12 +79,17 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
         for letter, side in (("A", "first"), ("B", "second"))
     }
     changed = [each for each in report["items"] if each["first"] != each["second"]]
+    sides = [_side(each, benchmark) | {"name": name} for name, each in named.items()]
+    shared = [each for each in sides[0]["warnings"] if each in sides[1]["warnings"]]
+    for side in sides:
+        side["warnings"] = [each for each in side["warnings"] if each not in shared]
     return _render(
         "comparison.html",
         {
             "title": f"{report['first']['title']}: B minus A",
             "written": report[WRITTEN],
-            "sides": [_side(each, benchmark) | {"name": name} for name, each in named.items()],
+            "sides": sides,
+            "warnings": shared,
             "other_judge": report["first"].get("judged_by") != report["second"].get("judged_by"),
             "differences": [
                 _difference_row(each, name, digits_of(benchmark, name))
@@ -148,6 +153,11 @@ def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]
             "Incomplete.",
             f"Only {report['coverage']:.1%} of the pictures have a score, so there is no headline. "
             "A picture that could not be judged is failed, and never zero.",
+        )
+    elif report["rules"]["strict"]["headline"] is None:
+        yield (
+            "No headline.",
+            "It is a mean over categories, and some of them have no prompt or no score here.",
         )
     if report["subset"]:
         yield (
@@ -238,8 +248,8 @@ def _difference_row(difference: Mapping[str, Any], name: str, digits: int) -> Vi
     scale = (-reach, reach)
     return {
         "name": name,
-        "value": f"{value:+.{digits}f}",
-        "interval": f"{low:+.{digits}f} to {high:+.{digits}f}",
+        "value": _signed(value, digits),
+        "interval": f"{_signed(low, digits)} to {_signed(high, digits)}",
         "p_value": f"{difference['p_value']:.3g}",
         "prompts": difference["items"],
         "left": place(min(0.0, value), scale),
@@ -248,6 +258,11 @@ def _difference_row(difference: Mapping[str, Any], name: str, digits: int) -> Vi
         "reach": place(high, scale) - place(low, scale),
         "apart": low > 0 or high < 0,
     }
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a sign as wide as a plus."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _pairs(report: Report, first: StoredRun, second: StoredRun) -> Iterator[Pair]:
@@ -303,7 +318,7 @@ def _render(template: str, values: View) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["fold"] = _fold
+    environment.filters |= {"fold": _fold, "signed": _signed}
     return environment.get_template(template).render(values)
 
 
