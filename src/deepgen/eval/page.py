@@ -162,8 +162,8 @@ def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]
     if report["subset"]:
         yield (
             "A subset.",
-            f"{report['prompts']:,} prompts of {benchmark.expected_items:,}: a published score is "
-            "over all of them.",
+            f"{report['prompts']:,} prompts of {benchmark.expected_items:,}: not to be compared "
+            "with scores over all of them.",
         )
     preset = made["how"].get("preset")
     if preset is None:
