@@ -118,7 +118,7 @@ class Generate:
         )
         # Refuse another run's folder before the weights are loaded.
         RunFolder(self.output).begin(manifest)
-        return partial(_draw, load_pipeline(model, device)), manifest
+        return partial(draw_one, load_pipeline(model, device)), manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +184,7 @@ def load_pipeline(model: FoundModel, device: str) -> Any:
     return pipe
 
 
-def _draw(
+def draw_one(
     pipe: Any,
     prompt: str,
     pictures: Sequence[Image.Image],

@@ -1,0 +1,114 @@
+"""What the harness of benchmarks costs on top of calling the model; on CPU, with the mini.
+
+``python perf/eval_overhead.py --threads 1``: 200 prompts of MiniBench, in shares that are drawn in
+turns by a bare loop over the pipeline (pictures to edit already open, nothing saved) and by the
+runner of ``eval generate`` (sources read, PNG files, hashes, lines, the final check); the result is
+in ``perf/results/eval_overhead.json``. The target is 5 %.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from measure import environment, write
+from PIL import Image
+
+from deepgen.cli.evaluating import draw_one, load_pipeline
+from deepgen.cli.models import find_model
+from deepgen.eval.benchmark import image_seed
+from deepgen.eval.fetch import locate, source_folder
+from deepgen.eval.registry import find_benchmark
+from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
+from deepgen.eval.runner import Shard, generate, select_items
+
+TARGET = 0.05
+SHARES = 10
+
+
+def main() -> None:
+    """Draw every share twice, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--prompts", type=int, default=200)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    benchmark, model = find_benchmark("minibench"), find_model("mini")
+    rule = benchmark.generation["default"]
+    prompts = locate(benchmark, None)
+    items = select_items(benchmark.load(prompts).items, arguments.prompts)
+    own = model.defaults
+    rule = replace(
+        rule,
+        height=own.height,
+        width=own.width,
+        steps=own.num_inference_steps,
+        guidance_scale=own.guidance_scale,
+    )
+    sources = source_folder(benchmark, prompts, rule)
+    assert benchmark.draw_sources is not None
+    benchmark.draw_sources(sources, items, rule)
+    pipe = load_pipeline(model, "cpu")
+    draw = partial(draw_one, pipe)
+    manifest = Manifest(
+        benchmark=benchmark.name,
+        model="mini",
+        weights_sha256="",
+        prompts_sha256=hash_items(items),
+        limit=arguments.prompts,
+        base_seed=0,
+        rule=rule,
+        how={},
+        versions={},
+    )
+    opened = {
+        each.id: [Image.open(sources / path).convert("RGB") for path in each.sources]
+        for each in items
+    }
+    bare = harness = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        for rank in range(SHARES):
+            start = time.perf_counter()
+            for item in items[rank::SHARES]:
+                seed = image_seed(0, item, 0)
+                draw(
+                    item.prompt,
+                    opened[item.id],
+                    rule.height,
+                    rule.width,
+                    seed,
+                    rule.steps,
+                    rule.guidance_scale,
+                )
+            middle = time.perf_counter()
+            generate(
+                benchmark,
+                items,
+                manifest,
+                draw,
+                folder=RunFolder(Path(folder) / "run"),
+                sources=sources,
+                shard=Shard(rank=rank, count=SHARES),
+            )
+            bare += middle - start
+            harness += time.perf_counter() - middle
+    write(
+        "eval_overhead",
+        {
+            "environment": environment(),
+            "target": TARGET,
+            "prompts": len(items),
+            "bare_seconds": round(bare, 2),
+            "harness_seconds": round(harness, 2),
+            "overhead": round(harness / bare - 1, 4),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
