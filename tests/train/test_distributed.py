@@ -88,7 +88,7 @@ def train_until(processes: Processes, folder: str, until: int) -> None:
 def losses(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["steps_per_second"]
+        del line["speed"]
     return lines
 
 

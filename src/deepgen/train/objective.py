@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -36,6 +36,10 @@ class Loss:
     """Loss of each sample, before its weight."""
     names: Sequence[str] = ()
     """Ids of the samples."""
+    kinds: Sequence[tuple[str, ...]] = ()
+    """What the loss of each sample is reported under, beside the whole."""
+    work: Mapping[str, float] = field(default_factory=dict)
+    """What was done, in units that speed is counted in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
