@@ -86,8 +86,11 @@ class Run:
             TrainingError: The run cannot go on; what was saved is whole.
         """
         config = self.config
-        config.output.mkdir(parents=True, exist_ok=True)
         processes = self.trainer.processes
+        if start is not None:
+            # Before anything is written for a run that will be refused.
+            self.trainer.check(start)
+        config.output.mkdir(parents=True, exist_ok=True)
         settings = config.output / "config.yaml"
         if processes.is_first and not settings.exists():
             write_yaml(settings, config)
@@ -192,6 +195,19 @@ def open_data(config: StageConfig) -> DataSet:
     if config.data is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
     return DataSet.open(config.data)
+
+
+def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
+    """What a run that begins from a checkpoint does otherwise than the one that saved it.
+
+    Settings that make another run of it are not among them: such a checkpoint is refused.
+    """
+    saved, mine = start.values("config"), to_values(config)
+    return [
+        f"{name} is {mine[name]}, was {saved[name]}"
+        for name in FREE
+        if name in saved and saved[name] != mine[name]
+    ]
 
 
 def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptions:

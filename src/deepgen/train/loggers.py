@@ -50,8 +50,7 @@ class TensorBoard:
     def logged(self, step: int, line: Mapping[str, float]) -> None:
         """Write all means of a line."""
         for name, value in line.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, step)
+            self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def end(self) -> None:
@@ -95,7 +94,7 @@ class Wandb:
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
         """Send all means of a line."""
-        self._run.log({name: value for name, value in line.items() if name != "step"}, step=step)
+        self._run.log(dict(line), step=step)
 
     def end(self) -> None:
         """Send what is left."""

@@ -82,10 +82,11 @@ class MetricsLog:
             speed: What has to do with the machine alone.
         """
         means = {name: value / self._counts[name] for name, value in self._sums.items()}
-        line = {"step": step, **means, **totals, "speed": speed}
-        self.note(line)
+        line = {**means, **totals, "speed": speed}
+        self.note({"step": step, **line})
         self._sums, self._counts = {}, {}
-        self._tell(lambda each: each.logged(step, _flat(line)))
+        flat = _flat(line)
+        self._tell(lambda each: each.logged(step, flat))
 
     def note(self, line: Mapping[str, Any]) -> None:
         """Append a line. A full disc costs the line, not the run."""
@@ -146,5 +147,5 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}/")
         else:
-            found[f"{prefix}{name}"] = value
+            found[f"{prefix}{name}"] = float(value)
     return found

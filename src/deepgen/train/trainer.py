@@ -288,6 +288,15 @@ class Trainer(Generic[Model, Batch]):
             values["config"] = self.settings
         return self.processes.by_first(lambda: checkpoints.write(self.done, tensors, values))
 
+    def check(self, checkpoint: Checkpoint) -> None:
+        """See that :meth:`load` would take a checkpoint.
+
+        Raises:
+            CheckpointError: It is of another model or another run.
+        """
+        trainer, weights = checkpoint.values("trainer"), checkpoint.tensors("model")
+        self._check_same(checkpoint.path, trainer, weights)
+
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
 
@@ -504,6 +513,6 @@ class Trainer(Generic[Model, Batch]):
             one, other = trainer["identity"].get(name), self.identity.get(name)
             if one != other:
                 raise CheckpointError(
-                    f"{path} is of a run with {name} {one}, this one has {other}; train in another "
-                    f"folder or with the same {name}"
+                    f"{path} is of a run with {name} {one}, this one has {other}; give the same "
+                    f"{name}, or begin anew in another folder"
                 )
