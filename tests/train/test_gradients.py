@@ -15,7 +15,8 @@ def parameters() -> dict[str, nn.Parameter]:
 
 
 def norm(*values: nn.Parameter) -> float:
-    return torch.stack([each.grad for each in values if each.grad is not None]).norm().item()
+    gradients = [each.grad for each in values if each.grad is not None]
+    return float(torch.stack(gradients).norm())
 
 
 def test_norms_of_parts_are_those_before_clipping_and_make_up_the_whole() -> None:

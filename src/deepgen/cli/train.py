@@ -91,13 +91,14 @@ class Train:
                 return
             if processes.is_first:
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
-            start = None
-            if origin is not None:
-                start = processes.by_first(lambda: open_checkpoint(origin))
+            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
+            run = build(self.settings, device=device, processes=processes)
+            if start is not None:
+                # Before anything is written for a run that would be refused.
+                run.trainer.check(start)
                 if processes.is_first and not any(output.glob("checkpoints/step_*")):
                     changes = changed_settings(self.settings, start)
                     print_line("; ".join([f"begins from {start.path}", *changes]))
-            run = build(self.settings, device=device, processes=processes)
             path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))

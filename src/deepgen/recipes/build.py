@@ -87,9 +87,6 @@ class Run:
         """
         config = self.config
         processes = self.trainer.processes
-        if start is not None:
-            # Before anything is written for a run that will be refused.
-            self.trainer.check(start)
         config.output.mkdir(parents=True, exist_ok=True)
         settings = config.output / "config.yaml"
         if processes.is_first and not settings.exists():
