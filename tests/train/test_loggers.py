@@ -14,7 +14,7 @@ def watch(observers: list[Observer], folder: Path, steps: range) -> None:
     log.begin(steps.start, 9)
     for step in steps:
         log.add(step + 1, {"loss": 1 / (step + 1)}, {"edit": (4.0, 2)})
-        log.write(step + 1, {"replaced": 0}, {"mfu": 0.25})
+        log.write(step + 1, {"mfu": 0.25})
     log.end()
 
 
@@ -25,7 +25,7 @@ def test_tensorboard_has_every_mean_and_hides_what_a_cut_run_had_more(tmp_path: 
         watch(open_loggers(["tensorboard"], tmp_path, {}), tmp_path, steps)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {"loss", "loss/edit", "replaced", "speed/mfu"}
+    assert set(events.Tags()["scalars"]) == {"loss", "loss/edit", "speed/mfu"}
     losses = {each.step: each.value for each in events.Scalars("loss")}
     assert losses == pytest.approx({step: 1 / step for step in range(1, 7)})
     assert len(events.Scalars("loss")) == 6
@@ -65,7 +65,7 @@ def test_a_run_taken_up_again_is_one_run_of_wandb(
     assert first.options["name"] == tmp_path.name
     assert first.options["config"] == {"steps": 9}
     assert [step for step, _ in second.logged] == [3, 4, 5, 6]
-    assert first.logged[0][1] == {"loss": 1.0, "loss/edit": 2.0, "replaced": 0.0, "speed/mfu": 0.25}
+    assert first.logged[0][1] == {"loss": 1.0, "loss/edit": 2.0, "speed/mfu": 0.25}
     assert first.is_over and second.is_over
 
 

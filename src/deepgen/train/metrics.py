@@ -47,6 +47,7 @@ class MetricsLog:
         self._observers = list(observers)
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
+        self._totals: dict[str, int] = {}
 
     def begin(self, done: int, steps: int) -> None:
         """Tell the observers that the run starts or goes on."""
@@ -64,25 +65,30 @@ class MetricsLog:
                 sample counts alike.
         """
         for name, value in report.items():
-            self._count(name, value, 1)
+            self._gather(name, value, 1)
         for name, (value, count) in (groups or {}).items():
-            self._count(f"loss/{name}", value, count)
+            self._gather(f"loss/{name}", value, count)
         self._tell(lambda each: each.updated(step, report))
 
     def is_due(self, step: int) -> bool:
         """Whether a line is to be written behind this update."""
         return step % self.every == 0
 
-    def write(self, step: int, totals: Mapping[str, int], speed: Mapping[str, Any]) -> None:
-        """Write a line: the means since the last one.
+    def count(self, name: str, amount: int) -> int:
+        """Add to what is counted since the beginning of the run, and return what it was before."""
+        before = self._totals.get(name, 0)
+        self._totals[name] = before + amount
+        return before
+
+    def write(self, step: int, speed: Mapping[str, Any]) -> None:
+        """Write a line: the means since the last one, and all totals.
 
         Args:
             step: Updates done.
-            totals: Counted since the beginning of the run.
             speed: What has to do with the machine alone.
         """
         means = {name: value / self._counts[name] for name, value in self._sums.items()}
-        line = {**means, **totals, "speed": speed}
+        line = {**means, **self._totals, "speed": speed}
         self.note({"step": step, **line})
         self._sums, self._counts = {}, {}
         flat = _flat(line)
@@ -101,12 +107,13 @@ class MetricsLog:
         self._tell(lambda each: each.end())
 
     def state(self) -> dict[str, Any]:
-        """The mean that is being gathered."""
-        return {"sums": self._sums, "counts": self._counts}
+        """The mean that is being gathered, and the totals."""
+        return {"sums": self._sums, "counts": self._counts, "totals": self._totals}
 
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
         """Go on behind an update, as if what came after it had never been written."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
+        self._totals = dict(state["totals"])
         if not self.path.exists():
             return
         kept = []
@@ -122,7 +129,7 @@ class MetricsLog:
         aside.write_text("".join(kept), encoding="utf-8")
         aside.replace(self.path)
 
-    def _count(self, name: str, value: float, count: int) -> None:
+    def _gather(self, name: str, value: float, count: int) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + count
 

@@ -7,7 +7,6 @@ objective's business; which batches belong to which step is the stream's.
 from __future__ import annotations
 
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,12 +23,13 @@ from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.distributed import ALONE, Processes, checksum
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
-from deepgen.train.journal import Journal, Substituting
-from deepgen.train.metrics import MetricsLog, Observer
+from deepgen.train.journal import Substituting
+from deepgen.train.metrics import Observer
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
+from deepgen.train.record import RunRecord
 from deepgen.train.report import Report
-from deepgen.train.speed import Clock, Patience, Speed
+from deepgen.train.speed import Clock
 from deepgen.train.spikes import EXCESSIVE, Spikes
 from deepgen.train.state import frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
@@ -122,8 +122,6 @@ class Trainer(Generic[Model, Batch]):
         self.done = 0
         self.skipped = 0
         """Updates left out because their loss or gradient could not be used."""
-        self.replaced = 0
-        """Samples that others stood in for."""
         self.report = Report()
         """Of the last update, by all processes."""
         self.work: dict[str, float] = {}
@@ -219,25 +217,26 @@ class Trainer(Generic[Model, Batch]):
         """
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(folder / "checkpoints", keep)
-        is_first = self.processes.is_first
-        # Of several processes one writes; the others only gather the same means.
-        path = folder / "metrics.jsonl" if is_first else Path(os.devnull)
-        log = MetricsLog(path, log_every, observers if is_first else ())
-        journal = Journal(folder / "substitutions.jsonl")
-        self._begin(checkpoints, log, journal, start)
-        speed = Speed(self.clock, self.processes, matrix_rate)
-        patience = Patience()
+        record = RunRecord(
+            folder,
+            log_every,
+            processes=self.processes,
+            clock=self.clock,
+            observers=observers,
+            matrix_rate=matrix_rate,
+        )
+        self._begin(checkpoints, record, start)
         failures = 0
         try:
             with noting_signals(self.stop):
                 while self.done < self.steps:
-                    report = self.step()
-                    self._log(report, log, journal, speed, patience)
+                    means = self.step()
+                    record.add(self.done, means, self.report, self.work, self._notes)
                     last = self.done == self.steps
                     leaves = self.report.was_signalled and not last
                     if self.done % save_every == 0 or last or leaves:
                         failures = self._save_or_go_on(
-                            checkpoints, log, failures, must=last or leaves
+                            checkpoints, record, failures, must=last or leaves
                         )
                     if leaves:
                         raise StoppedError(
@@ -247,7 +246,7 @@ class Trainer(Generic[Model, Batch]):
                     if last or self.done % (watch_every or save_every) == 0:
                         self._show(watch)
         finally:
-            log.end()
+            record.end()
 
     def stop(self) -> None:
         """Ask all processes to save and leave after the update they are in."""
@@ -278,9 +277,8 @@ class Trainer(Generic[Model, Batch]):
             "learning_rate_share": self.schedule(self.done),
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
-            "replaced": self.replaced,
             "gradient_norms": self._spikes.state(),
-            "log": log or {"sums": {}, "counts": {}},
+            "log": log or {"sums": {}, "counts": {}, "totals": {}},
             "torch": torch.__version__,
         }
         values: dict[str, Mapping[str, Any]] = {"trainer": trainer, "random": random_states()}
@@ -316,7 +314,6 @@ class Trainer(Generic[Model, Batch]):
         self.done = trainer["step"]
         self.skipped = trainer["skipped"]
         self._skipped_in_a_row = trainer["skipped_in_a_row"]
-        self.replaced = trainer["replaced"]
         self._spikes.load(trainer["gradient_norms"])
         restore_random_states(checkpoint.values("random"))
         log: dict[str, Any] = trainer["log"]
@@ -338,69 +335,31 @@ class Trainer(Generic[Model, Batch]):
         replaced = [] if self.substituting is None else self.substituting.take_substitutions()
         own = Report.of(losses, substitutions=replaced, was_signalled=self._was_signalled)
         self.report = Report.joined(self.processes.gather(own))
-        self.replaced += len(self.report.substitutions)
 
-    def _begin(
-        self, checkpoints: Checkpoints, log: MetricsLog, journal: Journal, start: Checkpoint | None
-    ) -> None:
+    def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
         """Go on where an earlier start of the run, or another run, left off."""
         found = self.processes.by_first(checkpoints.newest) or start
         if found is not None:
-            state = self.load(found)
-            if self.processes.is_first:
-                log.resume(found.step, state)
-        known = self.processes.by_first(journal.read)
+            record.resume(found.step, self.load(found))
+        self._check_equal()
+        known = record.begin(self.done, self.steps)
         if self.substituting is not None:
             self.substituting.replay(known)
-        self._check_equal()
-        log.begin(self.done, self.steps)
-
-    def _log(
-        self,
-        report: Mapping[str, float],
-        log: MetricsLog,
-        journal: Journal,
-        speed: Speed,
-        patience: Patience,
-    ) -> None:
-        """Write down what is to be known about the last update, and about those before."""
-        log.add(self.done, report, {} if report["skipped"] else self.report.groups)
-        speed.add(self.work)
-        for note in self._notes:
-            log.note({"step": self.done, **note})
-        if self.report.substitutions and self.processes.is_first:
-            if self.replaced == len(self.report.substitutions):
-                first = self.report.substitutions[0]
-                self._warn(
-                    f"{first['message']}; another sample stands in for it. All such are listed in "
-                    f"{journal.path}"
-                )
-            journal.note(self.report.substitutions)
-        if not log.is_due(self.done):
-            return
-        line = speed.line()
-        log.write(self.done, {"replaced": self.replaced}, line)
-        wait = patience.judge(log.every, line["data_wait"])
-        if wait is not None:
-            self._warn(
-                f"{wait:.0%} of the time the run waits for samples; deepgen data cache spares "
-                "decoding and encoding, and a faster disk helps too"
-            )
 
     def _save_or_go_on(
-        self, checkpoints: Checkpoints, log: MetricsLog, failures: int, *, must: bool
+        self, checkpoints: Checkpoints, record: RunRecord, failures: int, *, must: bool
     ) -> int:
         """Write a checkpoint; return how many could not be written in a row.
 
         Args:
             checkpoints: Where to.
-            log: Whose state belongs to it.
+            record: Whose state belongs to it.
             failures: In a row so far.
             must: Whether there will be no other try.
         """
         try:
             with self.clock.phase("save"):
-                self.save(checkpoints, log.state())
+                self.save(checkpoints, record.state())
         except CheckpointError as cause:
             failures += 1
             if must or failures == FAILED_SAVES_IN_A_ROW:
