@@ -36,12 +36,12 @@ class MetricsLog:
     under ``speed``, which is the machine's and not the run's.
 
     Args:
-        path: The log; lines are appended.
+        path: The log; lines are appended. None where another process writes it.
         every: Updates per line.
         observers: Told too. One that fails is left out from then on, with a warning.
     """
 
-    def __init__(self, path: Path, every: int, observers: Sequence[Observer] = ()) -> None:
+    def __init__(self, path: Path | None, every: int, observers: Sequence[Observer] = ()) -> None:
         self.path = path
         self.every = every
         self._observers = list(observers)
@@ -96,6 +96,8 @@ class MetricsLog:
 
     def note(self, line: Mapping[str, Any]) -> None:
         """Append a line. A full disc costs the line, not the run."""
+        if self.path is None:
+            return
         try:
             with self.path.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
@@ -114,7 +116,7 @@ class MetricsLog:
         """Go on behind an update, as if what came after it had never been written."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._totals = dict(state["totals"])
-        if not self.path.exists():
+        if self.path is None or not self.path.exists():
             return
         kept = []
         for line in self.path.read_text("utf-8").splitlines():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +38,7 @@ class RunRecord:
     ) -> None:
         is_first = processes.is_first
         self.processes = processes
-        path = folder / "metrics.jsonl" if is_first else Path(os.devnull)
+        path = folder / "metrics.jsonl" if is_first else None
         self.metrics = MetricsLog(path, log_every, observers if is_first else ())
         self.journal = Journal(folder / "substitutions.jsonl")
         self._speed = Speed(clock, processes, matrix_rate)
@@ -47,8 +46,7 @@ class RunRecord:
 
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
         """Go on behind an update, from the state in its checkpoint."""
-        if self.processes.is_first:
-            self.metrics.resume(step, state)
+        self.metrics.resume(step, state)
 
     def begin(self, done: int, steps: int) -> Sequence[Entry]:
         """Start writing, and return the substitutions of earlier starts of the run."""
