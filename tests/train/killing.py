@@ -147,5 +147,5 @@ def outcome(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, An
     path = folder / "checkpoints" / f"step_{steps:08}" / "manifest.json"
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["steps_per_second"]
+        del line["speed"]
     return json.loads(path.read_text()), lines
