@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
+from deepgen.nn.linear import Linear
 from deepgen.types import Condition
 
 
@@ -32,10 +33,10 @@ class Bridge(nn.Module):
         width = config.hidden_size
         self.meta_queries = nn.Parameter(torch.empty(config.num_queries, config.llm_hidden_size))
         """The think tokens."""
-        self.projector_1 = nn.Linear(config.input_size, width)
+        self.projector_1 = Linear(config.input_size, width)
         self.connector = Connector(config)
-        self.projector_2 = nn.Linear(width, config.pooled_projection_dim)
-        self.projector_3 = nn.Linear(width, config.joint_attention_dim)
+        self.projector_2 = Linear(width, config.pooled_projection_dim)
+        self.projector_3 = Linear(width, config.joint_attention_dim)
         self.reset_parameters()
 
     @torch.no_grad()

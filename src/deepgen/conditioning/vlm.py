@@ -19,6 +19,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from deepgen.conditioning.prompts import TokenRow
 from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode_references
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
+from deepgen.nn.linear import quicken
 from deepgen.types import Pixels
 
 LAYER_KEY = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -157,6 +158,7 @@ class VisionLanguageModel(nn.Module):
         # do without one.
         text._attn_implementation = "sdpa"
         self.language_model = TextModel(text)
+        quicken(self.language_model)
         self.language_model.rotary_emb = TextRotary(text, rope_precision)
         if stacked:
             self.language_model.norm = nn.Identity()
