@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 from diffusers import SD3Transformer2DModel
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor, nn
 from transformers import SiglipVisionConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
@@ -51,9 +52,13 @@ class PlainStep:
         model: Ours, made ready for a stage; its parameters are used, not copied.
         layers: Of the whole VLM.
         lora: Adapters of the VLM; None where it is frozen.
+        masks: Give every attention of the DiT a mask of all tokens with all, as the published
+            training does even where nothing is hidden.
     """
 
-    def __init__(self, model: DeepGen, layers: int, lora: LoraConfig | None) -> None:
+    def __init__(
+        self, model: DeepGen, layers: int, lora: LoraConfig | None, *, masks: bool = False
+    ) -> None:
         vlm, bridge = model.conditioner.vlm, model.conditioner.bridge
         self.text = _text_model(vlm.language_model, layers, lora)
         self.taps = list(range(layers - 1, -1, -(layers // 6)))
@@ -76,6 +81,8 @@ class PlainStep:
             (self.transformer, model.dit),
         ):
             _lend(mine, other.state_dict(keep_vars=True))
+        if masks:
+            self.transformer.set_attn_processor(MaskedJointAttention())
         self.vae = model.vae.autoencoder
         self.padding_id = model.conditioner.tokenize.padding_id
         trained = [value for value in model.parameters() if value.requires_grad]
@@ -156,6 +163,26 @@ class PlainStep:
 
     def _normal(self, seen: Seen, purpose: Purpose, like: Tensor) -> Tensor:
         return torch.stack([seen.draws.normal(v, purpose, like.shape[1:]) for v in seen.visits])
+
+
+class MaskedJointAttention(JointAttnProcessor2_0):
+    """diffusers' joint attention with a boolean mask in which nothing is hidden."""
+
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        """Attend."""
+        stock = nn.functional.scaled_dot_product_attention
+
+        def masked(query: Tensor, key: Tensor, value: Tensor, **given: Any) -> Tensor:
+            rows = torch.ones(len(query), query.shape[2], dtype=torch.bool)
+            columns = torch.ones(len(query), key.shape[2], dtype=torch.bool)
+            seen = rows[:, None, :, None] & columns[:, None, None, :]
+            return stock(query, key, value, attn_mask=seen, **given)
+
+        nn.functional.scaled_dot_product_attention = masked  # type: ignore[assignment]
+        try:
+            return super().__call__(*inputs, **options)
+        finally:
+            nn.functional.scaled_dot_product_attention = stock
 
 
 def _text_model(ours: Any, layers: int, lora: LoraConfig | None) -> Any:

@@ -10,7 +10,8 @@ case is recorded without a target: prompts of those files, padded to the longest
 the plain side encodes at every visit while ours has cached what the autoencoder said.
 
 Stage 1 needs 9 GiB, stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines, and
-``--dry-run`` walks through it at toy size and writes nothing.
+``--masks`` gives the plain side's DiT the masks that the published training builds for every
+attention (diffusers has none); ``--dry-run`` walks through it at toy size and writes nothing.
 """
 
 from __future__ import annotations
@@ -187,6 +188,7 @@ def measure(
     side: int,
     repeats: int,
     encodes: bool,
+    masks: bool,
 ) -> dict[str, Any]:
     """Time both sides on one batch.
 
@@ -196,6 +198,7 @@ def measure(
         prompts: One per sample.
         side: Of the pictures.
         repeats: Updates of each side.
+        masks: The plain side's DiT has masks.
         encodes: The plain side gets pictures instead of latents.
     """
     count = len(prompts)
@@ -221,7 +224,8 @@ def measure(
         steps=1000,
         schedule=lambda step: 1.0,
     )
-    plain = PlainStep(model, VLM_LAYERS, None if stage == "pretrain" else LORA)
+    lora = None if stage == "pretrain" else LORA
+    plain = PlainStep(model, VLM_LAYERS, lora, masks=masks)
     seen = Seen(
         token_ids=[model.conditioner.tokenize(each).token_ids for each in batch.prompts],
         pixels=pixels if encodes else None,
@@ -278,6 +282,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--masks", action="store_true", help="on the plain side, as published")
     parser.add_argument("--dry-run", action="store_true")
     arguments = parser.parse_args()
     sizes = TOY if arguments.dry_run else Sizes()
@@ -290,12 +295,15 @@ def main() -> None:
         "environment": environment(),
         "blocks": arguments.blocks,
         "batch": arguments.batch,
+        "plain_has_masks": arguments.masks,
     }
     for stage in arguments.stage:
         model = new_model(sizes, tokenizer, arguments.blocks)
         make_trainable(model, stage, lora=LORA)
         equal = equal_prompts(prompts, model, arguments.batch)
-        times = partial(measure, model, stage, side=sizes.side, repeats=arguments.repeats)
+        times = partial(
+            measure, model, stage, side=sizes.side, repeats=arguments.repeats, masks=arguments.masks
+        )
         record[stage] = {
             "equal_lengths": times(equal, encodes=False),
             "padded_and_encoding": times(drawn, encodes=True),
