@@ -87,15 +87,11 @@ class PlainStep:
         self.padding_id = model.conditioner.tokenize.padding_id
         trained = [value for value in model.parameters() if value.requires_grad]
         self.trained = trained
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [value for value in trained if value.ndim >= 2]},
-                {"params": [value for value in trained if value.ndim < 2], "weight_decay": 0.0},
-            ],
-            lr=0.0,
-            betas=BETAS,
-            weight_decay=WEIGHT_DECAY,
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": [value for value in trained if value.ndim >= 2]},
+            {"params": [value for value in trained if value.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
     def share_moments(self, optimizer: AdamW) -> None:
         """Take the other side's moments, since there is no room for two."""
@@ -159,13 +155,13 @@ class PlainStep:
         std = torch.cat([each.std for each in posteriors])
         drawn = mean + std * self._normal(seen, Purpose.TARGET_POSTERIOR, mean)
         config = self.vae.config
-        return (drawn - config.shift_factor) * config.scaling_factor
+        return cast(Tensor, (drawn - config.shift_factor) * config.scaling_factor)
 
     def _normal(self, seen: Seen, purpose: Purpose, like: Tensor) -> Tensor:
         return torch.stack([seen.draws.normal(v, purpose, like.shape[1:]) for v in seen.visits])
 
 
-class MaskedJointAttention(JointAttnProcessor2_0):
+class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has no types.
     """diffusers' joint attention with a boolean mask in which nothing is hidden."""
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:

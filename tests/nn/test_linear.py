@@ -56,10 +56,12 @@ def test_gradients_flow_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -
     layer = Linear(24, 40).requires_grad_(False)
     tokens = torch.randn(5, 24, requires_grad=True)
     layer(tokens).sum().backward()
+    assert tokens.grad is not None
     assert torch.allclose(tokens.grad, layer.weight.sum(dim=0).expand(5, -1), atol=1e-6)
     assert layer.weight.grad is None
     layer.requires_grad_(True)
     layer(tokens.detach()).sum().backward()
+    assert layer.bias.grad is not None
     assert torch.equal(layer.bias.grad, torch.full((40,), 5.0))
 
 
@@ -70,10 +72,14 @@ def test_a_frozen_layer_keeps_no_input_for_the_backward_pass(
     layer = Linear(24, 40).requires_grad_(False)
     kept: list[int] = []
     tokens = torch.randn(5, 24, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda value: kept.append(value.data_ptr()) or value, lambda value: value
-    ):
+
+    def note(value: torch.Tensor) -> torch.Tensor:
+        kept.append(value.data_ptr())
+        return value
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda value: value):
         layer(tokens)
+    assert layer.weight.data_ptr() in kept
     assert tokens.data_ptr() not in kept
 
 

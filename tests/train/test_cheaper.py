@@ -1,6 +1,7 @@
 """Cheaper ways to the same loss and gradients, each against the way without it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -159,11 +160,11 @@ def test_attention_by_row_needs_no_mask(monkeypatch: pytest.MonkeyPatch) -> None
     model, batch = ready("sft"), ragged_batch()
     pack_and_attend_by_row(model)
     masks: list[object] = []
-    stock = torch.nn.functional.scaled_dot_product_attention
+    stock: Any = torch.nn.functional.scaled_dot_product_attention
 
-    def watched(*inputs: Tensor, attn_mask: Tensor | None = None, **options: object) -> Tensor:
+    def watched(*inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Any:
         masks.append(attn_mask)
-        return stock(*inputs, attn_mask=attn_mask, **options)  # type: ignore[arg-type]
+        return stock(*inputs, attn_mask=attn_mask, **options)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     values(model, batch)

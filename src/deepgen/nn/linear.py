@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class Linear(nn.Linear):
             and torch.backends.mkldnn.is_available()
         ):
             if torch.is_grad_enabled():
-                return _Product.apply(input, self.weight, self.bias)
+                return _differentiable(input, self.weight, self.bias)
             return _product(input, self.weight, self.bias)
         return super().forward(input)
 
@@ -54,7 +55,7 @@ class _Product(torch.autograd.Function):
         return _product(input, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         by_input = by_weight = by_bias = None
@@ -69,6 +70,9 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             by_bias = flat.sum(dim=0)
         return by_input, by_weight, by_bias
+
+
+_differentiable = cast(Callable[[Tensor, Tensor, Tensor | None], Tensor], _Product.apply)
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -41,9 +41,11 @@ from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
-FREE = ("output", "data", "model", "save_every", "log_every", "keep", "sample_prompts")
-# And how it computes the same.
-FREE += ("checkpoint_activations", "compile", "packing")
+FREE = (
+    *("output", "data", "model", "save_every", "log_every", "keep", "sample_prompts"),
+    # How the same is computed.
+    *("packing", "checkpoint_activations", "compile"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
