@@ -313,10 +313,7 @@ class DiT(nn.Module):
     def _rows_at_once(self, image_tokens: int, rows: int) -> int:
         """How many rows of a shape go through the blocks together."""
         weight = self.proj_out.weight
-        # The gradients of weights would have to be added up over the parts of a batch, which takes
-        # longer than the fresh pages.
-        is_trained = weight.requires_grad and torch.is_grad_enabled()
-        if not weight.is_cpu or is_trained:
+        if not weight.is_cpu:
             return rows
         widest = image_tokens * 4 * self.config.width * weight.element_size()
         return max(1, CPU_ACTIVATION_BYTES // widest)
