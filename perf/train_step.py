@@ -9,7 +9,7 @@ one for stage 1 and 1.08 times for stage 2, with prompts of one length and given
 case is recorded without a target: prompts of those files, padded to the longest, and pictures that
 the plain side encodes at every visit while ours has cached what the autoencoder said.
 
-Stage 1 needs 9 GiB, stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines, and
+By count, stage 1 needs 9 GiB and stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines.
 ``--masks`` gives the plain side's DiT the masks that the published training builds for every
 attention (diffusers has none); ``--dry-run`` walks through it at toy size and writes nothing.
 """
