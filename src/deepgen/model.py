@@ -53,6 +53,23 @@ class DeepGen(nn.Module):
         """What the DiT computes in."""
         return self.dit.dtype
 
+    def checkpoint_activations(self, checkpointing: bool = True) -> None:
+        """Keep no activations inside DiT blocks, connector layers and VLM layers in training."""
+        self.dit.checkpointing = checkpointing
+        self.conditioner.bridge.connector.checkpointing = checkpointing
+        self.conditioner.vlm.checkpointing = checkpointing
+
+    def pack(self, packing: bool = True, *, attention_by_row: bool = False) -> None:
+        """Have rows of different length computed end to end, or (False) filled up.
+
+        Args:
+            packing: In VLM and connector.
+            attention_by_row: Also let each row of the DiT attend by itself instead of with a mask.
+        """
+        self.conditioner.vlm.packing = packing
+        self.conditioner.bridge.packing = packing
+        self.dit.attention_by_row = attention_by_row
+
     @property
     def max_side(self) -> int:
         """Longest side of a picture in pixels that the DiT has positions for."""

@@ -13,12 +13,15 @@ from torch import Tensor
 from deepgen.config.model import DiTConfig
 from deepgen.dit import model
 from deepgen.dit.model import MODULATION_ROWS, DiT
+from deepgen.errors import TrainingError
+from deepgen.nn.compiling import check_compiler
 from deepgen.types import Condition, Latents
 from tests.dit.models import TINY, conditions, random_condition, twins
 from tests.shared import error
 
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = 1e-5
+GRADIENT_PARITY = 1e-4
 BATCHED = 2e-5
 
 
@@ -261,3 +264,31 @@ def test_a_reference_that_cannot_be_cut_into_patches_is_refused() -> None:
     dit, _ = twins()
     with pytest.raises(ValueError, match="7 x 8 cannot be cut"):
         dit(latents((8, 8)), torch.tensor([300.0]), [random_condition(9)], [latents((7, 8))])
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_blocks_have_the_same_gradients(backend: str) -> None:
+    if backend == "inductor":
+        try:
+            check_compiler(torch.device("cpu"))
+        except TrainingError as reason:
+            pytest.skip(str(reason))
+    code = """
+import sys, torch
+from tests.dit.test_model import error, latents, random_condition, twins
+dit, _ = twins(num_layers=2, dual_attention_layers=(0,))
+dit.requires_grad_(True)
+noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
+def gradients():
+    dit.zero_grad()
+    dit(noisy, time, told, [[]])[0].square().mean().backward()
+    return [value.grad for value in dit.parameters() if value.grad is not None]
+before = gradients()
+dit.compile_each_block(backend=sys.argv[1])
+print(max(error(mine, true) for mine, true in zip(gradients(), before, strict=True) if true.any()))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code, backend], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) <= GRADIENT_PARITY

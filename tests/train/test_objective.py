@@ -77,6 +77,8 @@ def stage_one(case: str, *, detach_prompts: bool) -> tuple[dict[str, Tensor], in
     make_trainable(model, "pretrain")
     vlm = model.conditioner.vlm
     vlm.detach_prompts = detach_prompts
+    # So that both ways compute the same tokens.
+    vlm.packing = False
     batch = recorded_batch(model, case)
     kept: dict[int, int] = {}
     inside = False

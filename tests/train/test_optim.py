@@ -25,6 +25,18 @@ def test_the_first_update_is_that_of_the_equation_and_only_matrices_decay() -> N
     torch.testing.assert_close(module.bias.detach(), bias - 0.01)
 
 
+def test_the_fused_kernel_makes_the_same_updates() -> None:
+    plain, fused = layer(), layer()
+    for module, is_fused in ((plain, False), (fused, True)):
+        optimizer = AdamW(module.named_parameters(), lr=1.0, is_fused=is_fused)
+        for scale in (1.0, -0.3, 2.0):
+            module.zero_grad()
+            (scale * module(torch.tensor([[1.0, -2.0, 3.0]]))).square().sum().backward()
+            optimizer.step(0.01)
+    for one, other in zip(fused.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
 def test_moments_decay_as_published() -> None:
     module = layer()
     optimizer = AdamW(module.named_parameters(), lr=1.0)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
+from deepgen.nn.linear import Linear
 from deepgen.types import Condition
 
 
@@ -32,10 +33,12 @@ class Bridge(nn.Module):
         width = config.hidden_size
         self.meta_queries = nn.Parameter(torch.empty(config.num_queries, config.llm_hidden_size))
         """The think tokens."""
-        self.projector_1 = nn.Linear(config.input_size, width)
+        self.projector_1 = Linear(config.input_size, width)
         self.connector = Connector(config)
-        self.projector_2 = nn.Linear(width, config.pooled_projection_dim)
-        self.projector_3 = nn.Linear(width, config.joint_attention_dim)
+        self.projector_2 = Linear(width, config.pooled_projection_dim)
+        self.projector_3 = Linear(width, config.joint_attention_dim)
+        self.packing = True
+        """Compute rows of different length end to end, instead of filling up the shorter ones."""
         self.reset_parameters()
 
     @torch.no_grad()
@@ -76,30 +79,58 @@ class Bridge(nn.Module):
             row if pad_feature is None else torch.cat([pad_feature.expand(copies, -1), row])
             for row, copies in zip(rows, written, strict=True)
         ]
-        counts = torch.zeros(len(features), max(map(len, features)), dtype=dtype)
-        for index, (row, count, copies) in enumerate(zip(features, padding, written, strict=True)):
-            counts[index, : len(row)] = 1
-            counts[index, :copies] = count / max(copies, 1)
-        single = bool((counts == 1).all())
-        batch = nn.utils.rnn.pad_sequence([row.to(dtype) for row in features], batch_first=True)
-        embeds, pooled = self.project(batch, None if single else counts.to(batch.device))
+        counts = [
+            torch.ones(len(row), dtype=dtype).index_fill_(
+                0, torch.arange(copies), count / max(copies, 1)
+            )
+            for row, count, copies in zip(features, padding, written, strict=True)
+        ]
+        contexts, pooled = self._project_rows([row.to(dtype) for row in features], counts)
         return [
             Condition(
                 # Of several written padding tokens the last one stands for all.
-                prompt_embeds=embeds[index, max(copies - 1, 0) : len(row)],
+                prompt_embeds=context[max(copies - 1, 0) :],
                 pooled_prompt_embeds=pooled[index],
                 padding=count,
             )
-            for index, (row, count, copies) in enumerate(
-                zip(features, padding, written, strict=True)
+            for index, (context, count, copies) in enumerate(
+                zip(contexts, padding, written, strict=True)
             )
         ]
 
+    def _project_rows(
+        self,
+        rows: Sequence[Float[Tensor, "_ features"]],
+        counts: Sequence[Float[Tensor, " _"]],
+    ) -> tuple[list[Float[Tensor, "_ context"]], Float[Tensor, "batch pooled"]]:
+        """Context tokens of each row, and pooled vectors."""
+        lengths = [len(row) for row in rows]
+        single = all(bool((each == 1).all()) for each in counts)
+        device = rows[0].device
+        if self.packing and len(set(lengths)) > 1:
+            weights = None if single else torch.cat(list(counts))[None].to(device)
+            context, pooled = self.project(torch.cat(list(rows))[None], weights, lengths)
+            return list(context[0].split(lengths)), pooled
+        weights = None
+        if not single or len(set(lengths)) > 1:
+            weights = nn.utils.rnn.pad_sequence(list(counts), batch_first=True).to(device)
+        batch = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+        context, pooled = self.project(batch, weights)
+        return [each[:length] for each, length in zip(context, lengths, strict=True)], pooled
+
     def project(
-        self, features: Float[Tensor, "batch tokens features"], counts: Counts | None = None
-    ) -> tuple[Tokens, Float[Tensor, "batch pooled"]]:
-        """Context tokens and pooled vector of whole rows; ``counts`` as in the connector."""
-        tokens = self.connector(self.projector_1(features), counts)
+        self,
+        features: Float[Tensor, "batch tokens features"],
+        counts: Counts | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> tuple[Tokens, Float[Tensor, "rows pooled"]]:
+        """Context tokens and pooled vectors; ``counts`` and ``lengths`` as in the connector."""
+        tokens = self.connector(self.projector_1(features), counts, lengths)
         context: Tensor = self.projector_3(tokens)
-        pooled: Tensor = self.projector_2(pool(tokens, counts))
+        sizes = [tokens.shape[1]] if lengths is None else list(lengths)
+        weights = [None] * len(sizes) if counts is None else counts.split(sizes, dim=1)
+        means = [
+            pool(own, count) for own, count in zip(tokens.split(sizes, dim=1), weights, strict=True)
+        ]
+        pooled: Tensor = self.projector_2(torch.cat(means))
         return context, pooled

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepgen.config.model import BridgeConfig
+from deepgen.nn.checkpointing import run_layer
+from deepgen.nn.linear import Linear
 
 Tokens = Float[Tensor, "batch tokens channels"]
+Heads = Float[Tensor, "batch heads tokens head_channels"]
 Counts = Float[Tensor, "batch tokens"]
 """How many equal tokens each token stands for: 1, the size of a padding, or 0 for no token."""
 
@@ -21,23 +26,49 @@ class SelfAttention(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.heads = config.num_attention_heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
+        self.out_proj = Linear(width, width)
         for linear in (self.q_proj, self.k_proj, self.v_proj, self.out_proj):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, tokens: Tokens, key_bias: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
-        """Attend; ``key_bias`` is added to the logits of each key."""
+    def forward(
+        self,
+        tokens: Tokens,
+        key_bias: Float[Tensor, "batch 1 1 tokens"] | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tokens:
+        """Attend; ``key_bias`` is added to the logits of each key, ``lengths`` as in Connector."""
         query, key, value = (
             projection(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+        mixed = _attend(query, key, value, key_bias, lengths)
         out: Tensor = self.out_proj(mixed.transpose(1, 2).flatten(2))
         return out
+
+
+def _attend(
+    query: Heads,
+    key: Heads,
+    value: Heads,
+    key_bias: Float[Tensor, "batch 1 1 tokens"] | None,
+    lengths: Sequence[int] | None,
+) -> Heads:
+    """Attention among the tokens of each row."""
+    if lengths is None:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
+    sizes = list(lengths)
+    rows = zip(
+        *(each.split(sizes, dim=2) for each in (query, key, value)),
+        [None] * len(sizes) if key_bias is None else key_bias.split(sizes, dim=3),
+        strict=True,
+    )
+    return torch.cat(
+        [F.scaled_dot_product_attention(q, k, v, attn_mask=bias) for q, k, v, bias in rows], dim=2
+    )
 
 
 class MLP(nn.Module):
@@ -45,8 +76,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.fc1 = Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = Linear(config.intermediate_size, config.hidden_size)
         for linear in (self.fc1, self.fc2):
             nn.init.xavier_uniform_(linear.weight)
             # Not zero in the published training, though nothing depends on it.
@@ -68,9 +99,14 @@ class ConnectorLayer(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, tokens: Tokens, key_bias: Float[Tensor, "batch 1 1 tokens"] | None) -> Tokens:
+    def forward(
+        self,
+        tokens: Tokens,
+        key_bias: Float[Tensor, "batch 1 1 tokens"] | None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tokens:
         """Pass the tokens on."""
-        attended: Tensor = tokens + self.self_attn(self.layer_norm1(tokens), key_bias)
+        attended: Tensor = tokens + self.self_attn(self.layer_norm1(tokens), key_bias, lengths)
         out: Tensor = attended + self.mlp(self.layer_norm2(attended))
         return out
 
@@ -81,18 +117,23 @@ class Connector(nn.Module):
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ConnectorLayer(config) for _ in range(config.num_hidden_layers))
+        self.checkpointing = False
+        """Compute layers again in the backward pass instead of keeping what happens inside."""
 
-    def forward(self, tokens: Tokens, counts: Counts | None = None) -> Tokens:
+    def forward(
+        self, tokens: Tokens, counts: Counts | None = None, lengths: Sequence[int] | None = None
+    ) -> Tokens:
         """Let all tokens of a row see each other.
 
         Args:
             tokens: Rows of projected features.
             counts: How many equal tokens each one stands for, None where all are single. Attention
                 over n equal keys is attention over one whose logit is larger by ln n.
+            lengths: Of the rows, where they stand end to end in one row of tokens.
         """
         key_bias = None if counts is None else counts.log()[:, None, None]
         for layer in self.layers:
-            tokens = layer(tokens, key_bias)
+            tokens = run_layer(layer, tokens, key_bias, lengths, checkpointing=self.checkpointing)
         return tokens
 
 

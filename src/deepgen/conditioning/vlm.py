@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import DynamicCache, Qwen2_5_VLConfig
+from transformers import AttentionInterface, DynamicCache, Qwen2_5_VLConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
 )
@@ -19,9 +20,14 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from deepgen.conditioning.prompts import TokenRow
 from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode_references
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
+from deepgen.nn.checkpointing import run_layer
+from deepgen.nn.linear import quicken
 from deepgen.types import Pixels
 
 LAYER_KEY = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+PACKED_ATTENTION = "deepgen_packed_sdpa"
+"""Name of :func:`attend_packed` among transformers' attentions."""
+
 FINAL_NORM_KEY = re.compile(r"(?:^|\.)norm\.weight$")
 
 
@@ -143,6 +149,10 @@ class VisionLanguageModel(nn.Module):
         self.rope_precision = rope_precision
         self.detach_prompts = True
         """Run prompts without autograd where nothing in here is trained: gradients are equal."""
+        self.checkpointing = False
+        """Compute layers again in the backward pass instead of keeping what happens inside."""
+        self.packing = True
+        """Compute rows of different length end to end, instead of filling up the shorter ones."""
         self.load_vision: Callable[[], VisionTower] | None = None
         """Called at the first reference where the vision tower is not there yet."""
         depth = config.text_config.num_hidden_layers
@@ -153,10 +163,11 @@ class VisionLanguageModel(nn.Module):
         text = copy.deepcopy(config.text_config)
         text.num_hidden_layers = live_layers(depth, bridge.kind, bridge.num_selected_layers)
         text.layer_types = text.layer_types[: text.num_hidden_layers]
-        # No mask is ever given, so SDPA may take its causal kernels; eager attention could not
-        # do without one.
-        text._attn_implementation = "sdpa"
+        # SDPA at heart: no mask is given where all is causal, so it may take its causal kernels.
+        AttentionInterface.register(PACKED_ATTENTION, attend_packed)
+        text._attn_implementation = PACKED_ATTENTION
         self.language_model = TextModel(text)
+        quicken(self.language_model)
         self.language_model.rotary_emb = TextRotary(text, rope_precision)
         if stacked:
             self.language_model.norm = nn.Identity()
@@ -213,8 +224,8 @@ class VisionLanguageModel(nn.Module):
         """Read prompts and the think tokens after them, in one causal pass.
 
         (In two where nothing in here is trained; see :attr:`detach_prompts`.) Rows of different
-        length are filled up on the right, where a causal pass cannot see, so no mask is needed and
-        every row gets what it would get alone.
+        length stand end to end and each sees itself alone; or (:attr:`packing`) they are filled up
+        on the right, where a causal pass cannot see. Every row gets what it would get alone.
 
         Args:
             rows: Prompts.
@@ -244,7 +255,15 @@ class VisionLanguageModel(nn.Module):
         positions: Sequence[Int[Tensor, "3 _"]],
         cache: DynamicCache | None = None,
     ) -> list[Float[Tensor, "_ features"]]:
-        """Features of rows of embeddings, filled up on the right."""
+        """Features of rows of embeddings; ``cache`` is filled up on the right in any case."""
+        lengths = [len(row) for row in rows]
+        if self.packing and len(set(lengths)) > 1:
+            packed = None if cache is None else DynamicCache()
+            places = torch.cat(list(positions), dim=1)[:, None]
+            features = self._read(torch.cat(list(rows))[None], places, packed, lengths=lengths)
+            if cache is not None and packed is not None:
+                _fill_up(cache, packed, lengths)
+            return list(features[0].split(lengths))
         features = self._read(
             nn.utils.rnn.pad_sequence(list(rows), batch_first=True),
             nn.utils.rnn.pad_sequence([each.T for each in positions], batch_first=True).permute(
@@ -252,7 +271,7 @@ class VisionLanguageModel(nn.Module):
             ),
             cache,
         )
-        return [each[: len(row)] for each, row in zip(features, rows, strict=True)]
+        return [each[:length] for each, length in zip(features, lengths, strict=True)]
 
     def _read_apart(
         self,
@@ -322,6 +341,7 @@ class VisionLanguageModel(nn.Module):
         position_ids: Int[Tensor, "3 batch tokens"],
         cache: DynamicCache | None = None,
         seen: Bool[Tensor, "batch 1 tokens all_tokens"] | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens features"]:
         """One pass; ``cache`` has keys and values of the tokens before, and takes those of these.
 
@@ -330,16 +350,21 @@ class VisionLanguageModel(nn.Module):
             position_ids: Its places.
             cache: See above; None where there is nothing before and nothing behind.
             seen: Which tokens see which; None means all see themselves and those before them.
+            lengths: Of rows that stand end to end in one; None where each has its own.
         """
         position_embeddings = self.language_model.rotary_emb(embeddings, position_ids)
         states = [embeddings]
         for layer in self.language_model.layers:
             states.append(
-                layer(
+                run_layer(
+                    layer,
                     states[-1],
                     position_embeddings=position_embeddings,
                     attention_mask=seen,
                     past_key_values=cache,
+                    lengths=lengths,
+                    # A second pass would add to the cache again.
+                    checkpointing=self.checkpointing and cache is None,
                 )
             )
         return self._select(states)
@@ -352,3 +377,35 @@ class VisionLanguageModel(nn.Module):
             return torch.cat([states[tap] for tap in self.taps], dim=-1)
         normalized: Tensor = self.language_model.norm(states[-1])
         return normalized
+
+
+def attend_packed(
+    module: nn.Module,
+    query: Float[Tensor, "batch heads tokens head_channels"],
+    key: Float[Tensor, "batch key_heads all_tokens head_channels"],
+    value: Float[Tensor, "batch key_heads all_tokens head_channels"],
+    attention_mask: Bool[Tensor, "batch 1 tokens all_tokens"] | None,
+    *,
+    lengths: Sequence[int] | None = None,
+    **options: Any,
+) -> tuple[Float[Tensor, "batch tokens heads head_channels"], None]:
+    """Attention as transformers' layers call it, causal within each of several packed rows."""
+    if lengths is None:
+        mixed, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+        return mixed, None
+    rows = zip(*(each.split(list(lengths), dim=2) for each in (query, key, value)), strict=True)
+    parts = [sdpa_attention_forward(module, *row, None, **options)[0] for row in rows]
+    return torch.cat(parts, dim=1), None
+
+
+def _fill_up(cache: DynamicCache, packed: DynamicCache, lengths: Sequence[int]) -> None:
+    """Copy keys and values of packed rows into a cache that has a row for each."""
+    for index, layer in enumerate(packed.layers):
+        rows = [
+            nn.utils.rnn.pad_sequence(
+                [row.transpose(0, 1) for row in states[0].split(list(lengths), dim=1)],
+                batch_first=True,
+            ).transpose(1, 2)
+            for states in (layer.keys, layer.values)
+        ]
+        cache.update(rows[0], rows[1], index)

@@ -84,6 +84,13 @@ class StageConfig:
     """Decay of an average of the weights, which is then what comes out (default: none)."""
     precision: Precision = "auto"
     """What products are computed in; auto is float32 on a CPU and bfloat16 on a GPU."""
+    packing: bool = True
+    """Compute prompts of different length end to end, instead of filling up the shorter ones."""
+    checkpoint_activations: bool = False
+    """Compute blocks again in the backward pass: less memory, about a third more work, the same
+    gradients."""
+    compile: bool = False
+    """Have torch.compile take the blocks of the DiT; on a CPU it needs a C++ compiler."""
     seed: int = 0
     """Of the order of samples and of all noise."""
     save_every: int = 250

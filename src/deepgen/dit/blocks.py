@@ -7,6 +7,8 @@ weights load as they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,6 +21,9 @@ Tokens = Float[Tensor, "batch _tokens width"]
 Heads = Float[Tensor, "batch _tokens heads head_channels"]
 Modulation = Float[Tensor, "_parts batch 1 width"]
 KeyBias = Float[Tensor, "batch 1 1 _keys"]
+
+Filling = Sequence[int]
+"""How many tokens at the end of each row are there only because another row is longer."""
 
 EPSILON = 1e-6
 
@@ -72,12 +77,38 @@ class RMSNorm(nn.Module):
         return F.rms_norm(heads, heads.shape[-1:], self.weight, EPSILON)
 
 
-def attend(query: Heads, key: Heads, value: Heads, key_bias: KeyBias | None = None) -> Tokens:
+def attend(
+    query: Heads,
+    key: Heads,
+    value: Heads,
+    key_bias: KeyBias | None = None,
+) -> Tokens:
     """Scaled dot-product attention; heads side by side again in the result."""
     mixed = F.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=key_bias
     )
     return mixed.transpose(1, 2).flatten(2)
+
+
+def attend_by_row(
+    query: Heads, key: Heads, value: Heads, filling: Filling, *, asks: bool
+) -> Tokens:
+    """Attention of each row by itself, without the filling at its end, so without a mask.
+
+    Args:
+        query: Of the tokens that ask.
+        key: Of all tokens.
+        value: Likewise.
+        filling: See :data:`Filling`.
+        asks: Filling stands at the end of the queries too; what it would see is zero.
+    """
+    rows = []
+    for row, count in enumerate(filling):
+        real = key.shape[1] - count
+        asked = query[row : row + 1, : query.shape[1] - (count if asks else 0)]
+        mixed = attend(asked, key[row : row + 1, :real], value[row : row + 1, :real])
+        rows.append(F.pad(mixed, (0, 0, 0, query.shape[1] - mixed.shape[1])))
+    return torch.cat(rows)
 
 
 class SelfAttention(nn.Module):
@@ -126,7 +157,12 @@ class JointAttention(SelfAttention):
         self.to_add_out = None if reads_context_only else Linear(width, width)
 
     def joint(
-        self, image: Tokens, context: Tokens, queries: int, key_bias: KeyBias | None
+        self,
+        image: Tokens,
+        context: Tokens,
+        queries: int,
+        key_bias: KeyBias | None,
+        filling: Filling | None = None,
     ) -> tuple[Tokens, Tokens | None]:
         """What image and context tokens see of each other; the sequence is image, then context.
 
@@ -135,14 +171,22 @@ class JointAttention(SelfAttention):
             context: Modulated context tokens.
             queries: How many of the first image tokens ask.
             key_bias: Added to the logits of each key.
+            filling: Of the contexts, where rows attend one by one.
         """
         query, key, value = self.project(image, queries)
         key = torch.cat([key, self.norm_added_k(self._split(self.add_k_proj(context)))], dim=1)
         value = torch.cat([value, self._split(self.add_v_proj(context))], dim=1)
         if self.to_add_out is None:
+            if filling is not None:
+                mixed = attend_by_row(query, key, value, filling, asks=False)
+                return self.to_out[0](mixed), None
             return self.to_out[0](attend(query, key, value, key_bias)), None
         asked = self.norm_added_q(self._split(self.add_q_proj(context)))
-        mixed = attend(torch.cat([query, asked], dim=1), key, value, key_bias)
+        query = torch.cat([query, asked], dim=1)
+        if filling is None:
+            mixed = attend(query, key, value, key_bias)
+        else:
+            mixed = attend_by_row(query, key, value, filling, asks=True)
         return self.to_out[0](mixed[:, :queries]), self.to_add_out(mixed[:, queries:])
 
     def _split(self, tokens: Tokens) -> Heads:
@@ -211,6 +255,7 @@ class JointBlock(nn.Module):
         context_modulation: Modulation,
         targets: int,
         key_bias: KeyBias | None,
+        filling: Filling | None = None,
     ) -> tuple[Tokens, Tokens]:
         """Pass both streams on.
 
@@ -221,6 +266,7 @@ class JointBlock(nn.Module):
             context_modulation: 6 parts, 2 in the last block.
             targets: Number of target tokens; the last block computes and returns only those.
             key_bias: Added to the logits of each key of the joint attention.
+            filling: Of the contexts, where rows attend one by one.
         """
         keep = targets if self.is_last else image.shape[1]
         shift, gain, gate, mlp_shift, mlp_gain, mlp_gate = image_modulation[:6]
@@ -234,6 +280,7 @@ class JointBlock(nn.Module):
             modulate(layer_norm(context), context_shift, context_gain),
             keep,
             key_bias,
+            filling,
         )
         image = torch.addcmul(image[:, :keep], gate, seen)
         if self.attn2 is not None:

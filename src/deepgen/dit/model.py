@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from deepgen.config.model import DiTConfig
 from deepgen.dit.blocks import (
+    Filling,
     JointBlock,
     KeyBias,
     Modulation,
@@ -34,6 +35,7 @@ from deepgen.dit.blocks import (
     modulate,
 )
 from deepgen.dit.patchify import PatchEmbed, unpatchify
+from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
 from deepgen.types import Condition, Latents
 
@@ -64,6 +66,8 @@ class Group:
     context: Tokens
     """Embedded context tokens."""
     key_bias: KeyBias | None
+    filling: Filling | None
+    """In place of the bias, where rows attend one by one."""
     references: Tokens | None
     """Embedded reference tokens."""
     pooled: Float[Tensor, "batch width"]
@@ -117,6 +121,10 @@ class DiT(nn.Module):
         # Of the output, too, the first part is the scale.
         self.norm_out = ModulationLinear(config.width, 2, (0,))
         self.proj_out = Linear(config.width, config.patch_size**2 * config.out_channels)
+        self.checkpointing = False
+        """Compute blocks again in the backward pass instead of keeping what happens inside."""
+        self.attention_by_row = False
+        """Let rows whose contexts differ in length attend one by one, instead of with a bias."""
         self._run: Callable[..., Tensor] = self.run_blocks
 
     @property
@@ -184,7 +192,12 @@ class DiT(nn.Module):
             if group.references is not None:
                 image = torch.cat([image, group.references], dim=1)
             tokens = self._run(
-                image, group.context, self._modulations(group, step), targets, group.key_bias
+                image,
+                group.context,
+                self._modulations(group, step),
+                targets,
+                group.key_bias,
+                group.filling,
             )
             size = self.config.patch_size
             velocities = unpatchify(tokens, group.rows, group.columns, size).float()
@@ -198,6 +211,7 @@ class DiT(nn.Module):
         modulations: Modulations,
         targets: int,
         key_bias: KeyBias | None,
+        filling: Filling | None = None,
     ) -> Float[Tensor, "batch targets patch_values"]:
         """The network between embedded tokens and the output tokens of the target.
 
@@ -207,19 +221,31 @@ class DiT(nn.Module):
             modulations: See :data:`Modulations`.
             targets: Number of target tokens.
             key_bias: Added to the logits of each key, where rows of a group differ.
+            filling: How much of each row's context is none, where rows attend one by one.
         """
         for index, block in enumerate(self.transformer_blocks):
-            image, context = block(
+            image, context = run_layer(
+                block,
                 image,
                 context,
                 modulations[2 * index],
                 modulations[2 * index + 1],
                 targets,
                 key_bias,
+                filling,
+                checkpointing=self.checkpointing,
             )
         gain, shift = modulations[-1]
         out: Tensor = self.proj_out(modulate(layer_norm(image), shift, gain))
         return out
+
+    def compile_each_block(self, **options: object) -> None:
+        """Have ``torch.compile`` take every block by itself, for training; options go to it.
+
+        Blocks of one kind share what is compiled, and may be checkpointed or sharded one by one.
+        """
+        for block in self.transformer_blocks:
+            block.compile(fullgraph=True, **options)
 
     def compile_blocks(self, **options: object) -> None:
         """Have ``torch.compile`` take the blocks, as one graph; options go to it."""
@@ -264,6 +290,9 @@ class DiT(nn.Module):
             for start in range(0, len(group), at_once):
                 members = group[start : start + at_once]
                 own = [contexts[index].to(self.dtype) for index in members]
+                numbers = [counts[index] for index in members]
+                filling = self._filling(own, numbers)
+                bias = None if filling else _key_bias(own, numbers, image_tokens)
                 pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
                 result.append(
                     Group(
@@ -271,7 +300,8 @@ class DiT(nn.Module):
                         rows=height // patch,
                         columns=width // patch,
                         context=self.context_embedder(pad_sequence(own, batch_first=True)),
-                        key_bias=_key_bias(own, [counts[index] for index in members], image_tokens),
+                        key_bias=bias,
+                        filling=filling,
                         references=self._embed_references([references[index] for index in members]),
                         pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
                         timesteps=timesteps[:, members].to(own[0].device),
@@ -287,6 +317,16 @@ class DiT(nn.Module):
             return rows
         widest = image_tokens * 4 * self.config.width * weight.element_size()
         return max(1, CPU_ACTIVATION_BYTES // widest)
+
+    def _filling(
+        self, contexts: Sequence[Float[Tensor, "_tokens context_width"]], counts: Sequence[int]
+    ) -> list[int] | None:
+        """Filling of each row; None where rows are alike, or need a bias for counted padding."""
+        longest = max(map(len, contexts))
+        filling = [longest - len(each) for each in contexts]
+        if not self.attention_by_row or not any(filling) or max(counts) > 1:
+            return None
+        return filling
 
     def _embed_references(self, references: Sequence[Sequence[Latents]]) -> Tokens | None:
         """Tokens of the references of equally shaped rows, or None without references."""

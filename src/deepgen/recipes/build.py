@@ -26,6 +26,7 @@ from deepgen.data.records import Task
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
+from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.samples import Samples
@@ -45,17 +46,10 @@ from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
 FREE = (
-    "output",
-    "data",
-    "model",
-    "save_every",
-    "log_every",
-    "keep",
-    "log_to",
-    "sample_prompts",
-    "sample_edits",
-    "sample_every",
-    "peak_tflops",
+    *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
+    *("sample_prompts", "sample_edits", "sample_every"),
+    # How the same is computed.
+    *("packing", "checkpoint_activations", "compile"),
 )
 
 
@@ -138,6 +132,14 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
     trained = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    model.checkpoint_activations(config.checkpoint_activations)
+    # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
+    # on a CPU a mask costs nothing.
+    by_row = config.packing and device.type != "cpu" and not config.compile
+    model.pack(config.packing, attention_by_row=by_row)
+    if config.compile:
+        check_compiler(device)
+        model.dit.compile_each_block()
     knobs = config.optimizer
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.

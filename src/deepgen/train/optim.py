@@ -45,6 +45,7 @@ class AdamW:
         lr: Peak learning rate.
         betas: Decay of the two moments.
         weight_decay: Decoupled weight decay.
+        is_fused: Take torch's fused kernel.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class AdamW:
         lr: float,
         betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.05,
+        is_fused: bool = True,
     ) -> None:
         named = [(name, value) for name, value in parameters if value.requires_grad]
         matrices = [(name, value) for name, value in named if value.ndim >= 2]
@@ -64,7 +66,10 @@ class AdamW:
             {"params": [value for _, value in matrices], "weight_decay": weight_decay},
             {"params": [value for _, value in others], "weight_decay": 0.0},
         ]
-        self._adamw = torch.optim.AdamW([group for group in groups if group["params"]], lr, betas)
+        # One pass over memory instead of a dozen.
+        self._adamw = torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr, betas, fused=is_fused
+        )
 
     def step(self, lr: float) -> None:
         """Update every parameter from its gradient, at this learning rate."""

@@ -1,0 +1,26 @@
+"""Whether ``torch.compile`` has what it needs."""
+
+from __future__ import annotations
+
+import torch
+
+from deepgen.errors import TrainingError
+
+
+def check_compiler(device: torch.device) -> None:
+    """See that there is a C++ compiler where code for a CPU is to be compiled.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    if device.type != "cpu":
+        return
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except RuntimeError as cause:
+        raise TrainingError(
+            "compile needs a C++ compiler on a CPU, and none was found; install g++ or clang, or "
+            "train without it"
+        ) from cause

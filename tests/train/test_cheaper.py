@@ -1,0 +1,172 @@
+"""Cheaper ways to the same loss and gradients, each against the way without it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from deepgen.config.model import Padding
+from deepgen.config.stage import Stage
+from deepgen.config.train import LoraConfig
+from deepgen.flow.schedule import training_sigmas
+from deepgen.model import DeepGen
+from deepgen.train.draws import Visit, VisitDraws
+from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.trainable import make_trainable
+from deepgen.types import Prompt
+from tests.checkpoint.models import tiny_model
+from tests.conditioning.models import picture
+from tests.shared import error
+
+# With dropout, so that random numbers have to be the same too.
+LORA = LoraConfig(rank=2, dropout=0.3)
+
+TEXTS = ["a", "a long sentence about a pictogram", "two words"]
+
+
+def ready(stage: Stage) -> DeepGen:
+    model = tiny_model()
+    make_trainable(model, stage, lora=LORA)
+    return model
+
+
+def ragged_batch(*, edits: bool = False) -> FlowBatch:
+    """Prompts of three lengths; of edits, targets and numbers of references differ too."""
+    torch.manual_seed(0)
+    references = [[], [picture(1)], [picture(2), picture(3)]] if edits else [[], [], []]
+    return FlowBatch(
+        latents=[torch.randn(16, 4, 6 if edits and index else 4) for index in range(3)],
+        prompts=[
+            Prompt(text=text, references=tuple(own))
+            for text, own in zip(TEXTS, references, strict=True)
+        ],
+        reference_latents=[[torch.randn(16, 4, 8) for _ in own] for own in references],
+        visits=[Visit(sample=text) for text in TEXTS],
+        weights=torch.tensor([0.25, 0.5, 0.25]),
+    )
+
+
+def alone(batch: FlowBatch, index: int) -> FlowBatch:
+    mine = slice(index, index + 1)
+    return FlowBatch(
+        latents=batch.latents[mine],
+        prompts=batch.prompts[mine],
+        reference_latents=batch.reference_latents[mine],
+        visits=batch.visits[mine],
+        weights=batch.weights[mine],
+    )
+
+
+def values(
+    model: DeepGen, *batches: FlowBatch, padding: Padding = "none"
+) -> tuple[dict[str, Tensor], int]:
+    """Loss and gradients, and the bytes that were held between forward and backward pass."""
+    objective = FlowObjective(
+        training_sigmas(model.schedule), VisitDraws(0, "test"), padding=padding
+    )
+    model.zero_grad()
+    total = torch.zeros(())
+    held = 0
+    for batch in batches:
+        torch.manual_seed(1)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+            loss = objective(model, batch, torch.Generator()).total
+        held += sum(each.self_cpu_memory_usage for each in seen.key_averages())
+        loss.backward()
+        total += loss.detach()
+    gradients = {
+        name: value.grad.clone()
+        for name, value in model.named_parameters()
+        # A key bias shifts all scores of a query alike: its gradient is zero but for rounding.
+        if value.grad is not None and not name.endswith("k_proj.bias")
+    }
+    return {"loss": total[None], **gradients}, held
+
+
+def worst(mine: dict[str, Tensor], true: dict[str, Tensor]) -> float:
+    """Largest error of loss and gradients, each in units of its largest value."""
+    assert mine.keys() == true.keys()
+    assert sum(bool(value.any()) for value in true.values()) > 30
+    return max(error(mine[name], true[name]) for name in true if true[name].any())
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_checkpointed_layers_give_the_same_gradients_for_less_memory(stage: Stage) -> None:
+    model, batch = ready(stage), ragged_batch()
+    plain, plain_bytes = values(model, batch)
+    model.checkpoint_activations()
+    mine, held = values(model, batch)
+    assert mine.keys() == plain.keys()
+    assert all(torch.equal(value, plain[name]) for name, value in mine.items())
+    assert held < 0.7 * plain_bytes
+
+
+def fill_up(model: DeepGen) -> None:
+    model.pack(False)
+
+
+def pack(model: DeepGen) -> None:
+    model.pack()
+
+
+def pack_and_attend_by_row(model: DeepGen) -> None:
+    model.pack(attention_by_row=True)
+
+
+@pytest.mark.parametrize("edits", [False, True])
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+@pytest.mark.parametrize("lay_out", [fill_up, pack, pack_and_attend_by_row])
+def test_rows_of_different_length_are_as_if_each_were_alone(
+    lay_out: Callable[[DeepGen], None], stage: Stage, edits: bool
+) -> None:
+    model, batch = ready(stage), ragged_batch(edits=edits)
+    # Masks of dropout are drawn for whole batches.
+    model.eval()
+    true, _ = values(model, *(alone(batch, index) for index in range(3)))
+    lay_out(model)
+    mine, _ = values(model, batch)
+    assert worst(mine, true) <= 1e-5
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_padded_rows_are_the_same_packed_or_filled_up(stage: Stage) -> None:
+    model, batch = ready(stage), ragged_batch()
+    model.eval()
+    fill_up(model)
+    true, _ = values(model, batch, padding="batch")
+    pack_and_attend_by_row(model)
+    mine, _ = values(model, batch, padding="batch")
+    assert worst(mine, true) <= 1e-5
+
+
+def test_packed_rows_need_no_filling() -> None:
+    model, batch = ready("sft"), ragged_batch()
+    tokens: list[int] = []
+    model.conditioner.vlm.language_model.layers[0].register_forward_pre_hook(
+        lambda _, inputs: tokens.append(inputs[0].shape[0] * inputs[0].shape[1])
+    )
+    lengths = [len(model.conditioner.tokenize(each)) + 4 for each in batch.prompts]
+    fill_up(model)
+    values(model, batch)
+    pack(model)
+    values(model, batch)
+    assert tokens == [3 * max(lengths), sum(lengths)]
+
+
+def test_attention_by_row_needs_no_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = ready("sft"), ragged_batch()
+    pack_and_attend_by_row(model)
+    masks: list[object] = []
+    stock: Any = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*inputs: Tensor, attn_mask: Tensor | None = None, **options: Any) -> Any:
+        masks.append(attn_mask)
+        return stock(*inputs, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    values(model, batch)
+    assert masks
+    assert all(mask is None for mask in masks)
