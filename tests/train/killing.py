@@ -9,19 +9,23 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from deepgen.config.stage import Sharding
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
+from deepgen.model import DeepGen
 from deepgen.train.distributed import Processes
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.sharding import shard
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
@@ -62,13 +66,20 @@ def batches(step: int) -> list[FlowBatch]:
     ]
 
 
-def train(processes: Processes, folder: str, steps: int) -> None:
-    """The run, or what is left of it; every step is saved."""
+def trainer(
+    processes: Processes,
+    steps: int,
+    sharding: Sharding = "none",
+    batches: Callable[[int], list[FlowBatch]] = batches,
+) -> Trainer[DeepGen, FlowBatch]:
+    """A run of a tiny model."""
     # Every forked process is given a seed of its own.
     random.seed(0)
     model = tiny_model()
-    trained = make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
-    Trainer(
+    make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
+    shards = shard(model, sharding, processes, mixed=False)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return Trainer(
         model,
         FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft"), caption_drop=0.1),
         lambda step: batches(step)[processes.rank :: processes.world_size],
@@ -77,7 +88,13 @@ def train(processes: Processes, folder: str, steps: int) -> None:
         schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
         ema=Ema(trained),
         processes=processes,
-    ).run(Path(folder), save_every=1, log_every=4, keep=2)
+        shards=shards,
+    )
+
+
+def train(processes: Processes, folder: str, steps: int, sharding: Sharding = "none") -> None:
+    """The run, or what is left of it; every step is saved."""
+    trainer(processes, steps, sharding).run(Path(folder), save_every=1, log_every=4, keep=2)
 
 
 class Killer:

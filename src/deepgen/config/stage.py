@@ -17,6 +17,8 @@ Stage = Literal["pretrain", "sft", "lora"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+Sharding = Literal["auto", "none", "optimizer", "full"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
@@ -82,6 +84,10 @@ class StageConfig:
     """Decay of an average of the weights, which is then what comes out (default: none)."""
     precision: Precision = "auto"
     """What products are computed in; auto is float32 on a CPU and bfloat16 on a GPU."""
+    sharding: Sharding = "auto"
+    """What several processes divide among themselves: nothing, so each has the whole model; what
+    the optimizer works on (float32 weights, gradients, moments, average); or all weights too, which
+    is slower. auto is optimizer in sft on several GPUs, else none."""
     seed: int = 0
     """Of the order of samples and of all noise."""
     save_every: int = 250

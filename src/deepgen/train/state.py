@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from deepgen.train.sharding import entire
+
 
 def random_states() -> dict[str, Any]:
     """States of all global generators, as plain values."""
@@ -39,12 +41,16 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def frozen_digest(model: nn.Module, trained: Collection[str]) -> str:
-    """A hash of everything in a model that is not trained; the same on any device."""
+    """A hash of everything in a model that is not trained; the same on any device.
+
+    Of a model that is divided among processes, all must ask for it.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name not in trained:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            stored = entire(value.detach()).cpu().contiguous()
+            digest.update(stored.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

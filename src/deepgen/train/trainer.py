@@ -25,6 +25,7 @@ from deepgen.train.ema import Ema
 from deepgen.train.metrics import MetricsLog
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
+from deepgen.train.sharding import Shards, entire
 from deepgen.train.state import frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
 
@@ -59,6 +60,7 @@ class Trainer(Generic[Model, Batch]):
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
         processes: Those that train together. Their number may differ after a restart.
+        shards: What the model is divided into among them; None where each has all of it.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Trainer(Generic[Model, Batch]):
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
         processes: Processes = ALONE,
+        shards: Shards | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -89,6 +92,7 @@ class Trainer(Generic[Model, Batch]):
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.processes = processes
+        self.shards = shards
         self.identity = {
             "steps": steps,
             "seed": seed,
@@ -118,15 +122,23 @@ class Trainer(Generic[Model, Batch]):
             TrainingError: The third update in a row without a finite loss and gradient.
         """
         losses = []
-        for place, batch in enumerate(self.batches(self.done)):
+        own = self.batches(self.done)
+        batches = own if self.shards is None else self.processes.level(own)
+        for place, batch in enumerate(batches):
+            if self.shards is not None:
+                self.shards.expect(last=place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
             generator = self._seed(self.processes.rank + place * self.processes.world_size)
             # The objective's sample weights sum to 1 over the whole update.
             loss = self.objective(self.model, batch, generator)
-            loss.total.backward()
-            losses.append(loss)
-        self.processes.sum_gradients(self.trained.values())
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), self.max_grad_norm)
+            if place < len(own):
+                loss.total.backward()
+                losses.append(loss)
+            else:
+                (0 * loss.total).backward()
+        if self.shards is None:
+            self.processes.sum_gradients(self.trained.values())
+        norm = entire(nn.utils.clip_grad_norm_(self.trained.values(), self.max_grad_norm))
         total, parts = self._agree(losses)
         lr = self.optimizer.lr * self.schedule(self.done)
         finite = math.isfinite(norm.item() + total)
@@ -286,7 +298,7 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             TrainingError: They have not.
         """
-        if self.processes.world_size == 1:
+        if self.processes.world_size == 1 or self.shards is not None:
             return
         sums = self.processes.gather(checksum(self.trained.values()))
         different = [rank for rank, each in enumerate(sums) if each != sums[0]]
