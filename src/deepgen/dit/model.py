@@ -146,12 +146,12 @@ class DiT(nn.Module):
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
         groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
+        # Asked before anything is computed, since the others may wait for that.
+        most = len(groups) if self.passes_of_all is None else self.passes_of_all(len(groups))
         velocities = self.velocity(latents, 0, groups)
-        if self.passes_of_all is not None:
-            idle = self.passes_of_all(len(groups)) - len(groups)
-            first = groups[0].members[0]
-            for _ in range(idle):
-                velocities[first] = velocities[first] + 0 * self._idle(latents, groups[0])
+        first = groups[0].members[0]
+        for _ in range(most - len(groups)):
+            velocities[first] = velocities[first] + 0 * self._idle(latents, groups[0])
         return velocities
 
     def prepare(

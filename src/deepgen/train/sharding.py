@@ -7,6 +7,7 @@ their way back. So a run needs a share of the memory, and makes the same updates
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,12 +78,14 @@ def shard(
         return None
     full = sharding == "full"
     conditioner, dit = model.conditioner, model.dit
-    whole = set(conditioner.vlm.visual.parameters()) if conditioner.vlm.visual is not None else set()
+    whole = (
+        set(conditioner.vlm.visual.parameters()) if conditioner.vlm.visual is not None else set()
+    )
     if not full:
         whole |= {value for value in model.parameters() if not value.requires_grad}
     blocks = list(dit.transformer_blocks)
     units: list[nn.Module] = [
-        *(norm for block in blocks for norm in (block.norm1, block.norm1_context)),
+        *(block.get_submodule(name) for block in blocks for name in ("norm1", "norm1_context")),
         *blocks,
         *(conditioner.vlm.language_model.layers if full else ()),
         *conditioner.bridge.connector.layers,
@@ -97,6 +100,8 @@ def shard(
         # Timesteps up to 1000 would be rounded to bfloat16; autocast casts what should be.
         cast_forward_inputs=False,
     )
+    # Views are never written to here.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     for module in (*units, *roots):
         fully_shard(
             module,

@@ -50,7 +50,7 @@ def frozen_digest(model: nn.Module, trained: Collection[str]) -> str:
         if name not in trained:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
             stored = entire(value.detach()).cpu().contiguous()
-            digest.update(stored.flatten().view(torch.uint8).numpy())
+            digest.update(stored.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

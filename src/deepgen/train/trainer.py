@@ -6,10 +6,12 @@ objective's business; which batches belong to which step is the stream's.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -25,6 +27,7 @@ from deepgen.train.ema import Ema
 from deepgen.train.metrics import MetricsLog
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
+from deepgen.train.saving import Saving
 from deepgen.train.sharding import Shards, entire
 from deepgen.train.state import frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
@@ -106,8 +109,12 @@ class Trainer(Generic[Model, Batch]):
         self.skipped = 0
         """Updates left out because their loss or gradient was not finite."""
         self._skipped_in_a_row: list[list[str]] = []
+        self._saving = Saving()
+        self._failed_saves_in_a_row = 0
         self._was_signalled = False
+        # What all processes have agreed on after the last update.
         self._must_stop = False
+        self._has_saved = False
 
     def step(self) -> dict[str, float]:
         """One optimizer update, accumulated over the micro-batches of the step.
@@ -182,48 +189,51 @@ class Trainer(Generic[Model, Batch]):
         # Of several processes one writes; the others only gather the same means.
         path = folder / "metrics.jsonl" if self.processes.is_first else Path(os.devnull)
         log = MetricsLog(path, log_every)
-        failures = 0
         found = self.processes.by_first(checkpoints.newest)
         if found is not None:
             state = self.load(found)
             if self.processes.is_first:
                 log.resume(found.step, state)
         self._check_equal()
-        with noting_signals(self.stop):
+        with noting_signals(self.stop), self._saving:
             while self.done < self.steps:
                 log.add(self.done + 1, self.step())
                 if self._skipped_in_a_row:
                     log.note({"step": self.done, "skipped_samples": self._skipped_in_a_row[-1]})
                 last = self.done == self.steps
                 leaves = self._must_stop and not last
-                if not (self.done % save_every == 0 or last or leaves):
+                due = self.done % save_every == 0 or last or leaves
+                if self._has_saved or due:
+                    # The one before, which was written during the last updates.
+                    self._heed(self._saving.finish, is_fatal=False)
+                if not due:
                     continue
-                try:
-                    self.save(checkpoints, log.state())
-                    failures = 0
-                except CheckpointError as cause:
-                    failures += 1
-                    if last or leaves or failures == FAILED_SAVES_IN_A_ROW:
-                        raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
-                    self._warn(f"{cause}; training goes on and tries again")
+                self._heed(lambda: self.save(checkpoints, log.state()), is_fatal=last or leaves)
+                if last or leaves:
+                    self._heed(self._saving.finish, is_fatal=True)
                 if leaves:
                     raise StoppedError(
                         f"stopped and saved at step {self.done} of {self.steps}; the same command "
                         "goes on from there"
                     )
-                if watch is not None and self.processes.is_first:
+                if watch is not None:
                     self._show(watch)
 
     def stop(self) -> None:
         """Ask all processes to save and leave after the update they are in."""
         self._was_signalled = True
 
-    def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path:
+    def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path | None:
         """Write a checkpoint: only what is trained, and everything needed to go on.
+
+        Of a divided model only a copy is taken, which is written during the next updates.
 
         Args:
             checkpoints: Where to.
             log: State of the metrics.
+
+        Returns:
+            Where it is; None if it is still being written.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -246,8 +256,12 @@ class Trainer(Generic[Model, Batch]):
             "log": log or {"sums": {}, "counts": {}},
             "torch": torch.__version__,
         }
-        values = {"trainer": trainer, "random": random_states()}
-        return self.processes.by_first(lambda: checkpoints.write(self.done, tensors, values))
+        step, values = self.done, {"trainer": copy.deepcopy(trainer), "random": random_states()}
+        if self.shards is None:
+            return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
+        copies, beside = self._saving.copied(tensors), self.processes.beside()
+        self._saving.start(lambda: checkpoints.write_divided(step, copies, values, beside))
+        return None
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -256,10 +270,10 @@ class Trainer(Generic[Model, Batch]):
             CheckpointError: It is of another model or another run. Nothing has changed then.
         """
         trainer = checkpoint.values("trainer")
-        weights = checkpoint.tensors("model")
-        self._check_same(checkpoint.path, trainer, weights)
-        averages = checkpoint.tensors("ema") if self.ema is not None else {}
-        self.optimizer.load_tensors(checkpoint.tensors("optimizer"))
+        self._check_same(checkpoint.path, trainer, checkpoint.shapes("model"))
+        weights = checkpoint.tensors("model", self.trained)
+        averages = checkpoint.tensors("ema", self.trained) if self.ema is not None else {}
+        self.optimizer.load_tensors(checkpoint.tensors("optimizer", self.trained))
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(weights[name])
@@ -286,11 +300,12 @@ class Trainer(Generic[Model, Batch]):
         for loss in losses:
             for name, value in loss.parts.items():
                 parts[name] = parts.get(name, 0.0) + value.item()
-        said = self.processes.gather((total, parts, self._was_signalled))
-        self._must_stop = any(signalled for _, _, signalled in said)
-        names = dict.fromkeys(name for _, own, _ in said for name in own)
-        sums = {name: sum(own.get(name, 0.0) for _, own, _ in said) for name in names}
-        return sum(own for own, _, _ in said), sums
+        said = self.processes.gather((total, parts, self._was_signalled, self._saving.is_done))
+        self._must_stop = any(signalled for _, _, signalled, _ in said)
+        self._has_saved = all(done for _, _, _, done in said)
+        names = dict.fromkeys(name for _, own, _, _ in said for name in own)
+        sums = {name: sum(own.get(name, 0.0) for _, own, _, _ in said) for name in names}
+        return sum(own for own, _, _, _ in said), sums
 
     def _check_equal(self) -> None:
         """See that all processes have the same weights, since only the first one's are saved.
@@ -308,6 +323,21 @@ class Trainer(Generic[Model, Batch]):
                 "0; nothing was saved. Start again from the last checkpoint, on machines and "
                 "software that are alike"
             )
+
+    def _heed(self, action: Callable[[], Path | None], *, is_fatal: bool) -> None:
+        """Do something about a checkpoint that may fail once or twice; it returns one that is done.
+
+        Raises:
+            TrainingError: It failed and that is fatal, or it was the third failure in a row.
+        """
+        try:
+            if action() is not None:
+                self._failed_saves_in_a_row = 0
+        except CheckpointError as cause:
+            self._failed_saves_in_a_row += 1
+            if is_fatal or self._failed_saves_in_a_row == FAILED_SAVES_IN_A_ROW:
+                raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
+            self._warn(f"{cause}; training goes on and tries again")
 
     def _warn(self, message: str) -> None:
         """Warn once, not on every process."""
@@ -345,20 +375,23 @@ class Trainer(Generic[Model, Batch]):
 
     def _show(self, watch: Callable[[Model, int], None]) -> None:
         """Have the model looked at as it is used: averaged, and without dropout."""
+        if not self.processes.is_first and self.shards is None:
+            return
         training = self.model.training
         self.model.eval()
-        if self.ema is None:
-            watch(self.model, self.done)
-        else:
-            with self.ema.applied():
+        with ExitStack() as stack:
+            if self.ema is not None:
+                stack.enter_context(self.ema.applied())
+            if self.shards is not None:
+                stack.enter_context(self.shards.gathered())
+            if self.processes.is_first:
                 watch(self.model, self.done)
         self.model.train(training)
 
     def _check_same(
-        self, path: Path, trainer: Mapping[str, Any], weights: Mapping[str, Tensor]
+        self, path: Path, trainer: Mapping[str, Any], theirs: Mapping[str, tuple[int, ...]]
     ) -> None:
         """Refuse checkpoints of other models and other runs, and say how they differ."""
-        theirs = {name: tuple(value.shape) for name, value in weights.items()}
         mine = {name: tuple(value.shape) for name, value in self.trained.items()}
         different = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
         if different:
