@@ -104,12 +104,16 @@ class Killer:
         steps: Updates of each run.
         seed: Of the moments.
         world_size: Processes of each run; they are killed together.
+        sharding: What they divide among themselves.
     """
 
-    def __init__(self, steps: int, seed: int, world_size: int = 1) -> None:
+    def __init__(
+        self, steps: int, seed: int, world_size: int = 1, sharding: Sharding = "none"
+    ) -> None:
         self.steps = steps
         self.moments = random.Random(seed)
         self.world_size = world_size
+        self.sharding = sharding
 
     def finish(self, folder: Path) -> None:
         """Let a run come to its end."""
@@ -144,7 +148,7 @@ class Killer:
 
     def _start(self, folder: Path) -> Together:
         folder.mkdir(exist_ok=True)
-        return Together(train, self.world_size, str(folder), self.steps)
+        return Together(train, self.world_size, str(folder), self.steps, self.sharding)
 
     def _done(self, folder: Path) -> str:
         return max((each.name for each in (folder / "checkpoints").glob("step_*")), default="")

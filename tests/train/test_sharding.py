@@ -1,20 +1,30 @@
 """A model that is divided among processes learns what a whole one does."""
 
 import json
+import resource
+import shutil
+import signal
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from deepgen.config.stage import Sharding
+from deepgen.errors import StoppedError
+from deepgen.model import DeepGen
+from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import Visit
 from deepgen.train.objective import FlowBatch
 from deepgen.train.sharding import entire
+from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 from tests.train import killing
-from tests.train.together import Together
+from tests.train.together import STOPPED, Together
 
 STEPS = 4
 
@@ -34,8 +44,12 @@ def uneven(step: int) -> list[FlowBatch]:
     ]
 
 
+def run_on(processes: Processes, sharding: Sharding) -> Trainer[DeepGen, FlowBatch]:
+    return killing.trainer(processes, STEPS, sharding, uneven)
+
+
 def train_a_little(processes: Processes, folder: str, sharding: Sharding) -> None:
-    run = killing.trainer(processes, STEPS, sharding, uneven)
+    run = run_on(processes, sharding)
     reports = [run.step() for _ in range(STEPS)]
     assert run.ema is not None
     weights = {name: entire(value.detach()) for name, value in run.trained.items()}
@@ -74,3 +88,116 @@ def test_a_divided_model_learns_what_a_whole_one_does(
         assert group_of.keys() == expected_group.keys()
         for name, value in group_of.items():
             torch.testing.assert_close(value, expected_group[name], rtol=1e-5, atol=1e-5)
+
+
+def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
+    """Go on to an update and save there, noting which samples were seen."""
+    run = run_on(processes, sharding)
+    mine, step = run.batches, run.step
+
+    def noted(done: int) -> Sequence[FlowBatch]:
+        own = mine(done)
+        names = [visit.sample for each in own for visit in each.visits]
+        with Path(folder, f"seen_{processes.rank}").open("a") as log:
+            log.writelines(f"{name}\n" for name in names)
+        return own
+
+    def stop_in_time() -> dict[str, float]:
+        if run.done == until - 1 and until < STEPS:
+            run.stop()
+        return step()
+
+    run.batches = noted
+    run.step = stop_in_time  # type: ignore[method-assign]
+    run.run(Path(folder), save_every=100, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that went on with other processes, divided otherwise, after every update."""
+    folder = tmp_path_factory.mktemp("changing")
+    ways: list[tuple[int, Sharding]] = [
+        (2, "optimizer"),
+        (1, "none"),
+        (4, "optimizer"),
+        (2, "full"),
+    ]
+    for until, (world_size, sharding) in enumerate(ways, start=1):
+        if world_size == 1:
+            with pytest.raises(StoppedError):
+                train_on(ALONE, str(folder), sharding, until)
+            continue
+        group = Together(train_on, world_size, str(folder), sharding, until)
+        assert group.exit_codes() == [0 if until == STEPS else STOPPED] * world_size
+    return folder
+
+
+def test_a_run_may_be_divided_otherwise_after_every_restart(whole: Path, changing: Path) -> None:
+    lines = [json.loads(line) for line in (changing / "metrics.jsonl").read_text().splitlines()]
+    reports, (weights, averages) = outcome(whole)
+    assert [line["loss"] for line in lines] == pytest.approx(
+        [each["loss"] for each in reports], rel=1e-6
+    )
+    newest = Checkpoints(changing / "checkpoints").newest()
+    assert newest is not None
+    for name, expected in (("model", weights), ("ema", averages)):
+        for key, value in newest.tensors(name).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
+    seen = [line for each in changing.glob("seen_*") for line in each.read_text().splitlines()]
+    every = [visit for step in range(STEPS) for each in uneven(step) for visit in each.visits]
+    assert sorted(seen) == sorted(visit.sample for visit in every)
+
+
+def test_a_flipped_bit_in_any_file_makes_the_one_before_be_used(
+    changing: Path, tmp_path: Path
+) -> None:
+    newest = changing / "checkpoints" / f"step_{STEPS:08}"
+    names = sorted(each.name for each in newest.iterdir())
+    assert [name for name in names if name.endswith("safetensors")] == [
+        f"shard-0000{place}-model-00001-of-00001.safetensors" for place in (1, 2)
+    ]
+    for name in names:
+        shutil.copytree(changing / "checkpoints", tmp_path / name)
+        damaged = tmp_path / name / newest.name / name
+        content = bytearray(damaged.read_bytes())
+        content[len(content) // 2] ^= 1
+        damaged.write_bytes(content)
+        with pytest.warns(UserWarning, match=f"step_{STEPS:08} is damaged"):
+            found = Checkpoints(tmp_path / name).newest()
+        assert found is not None
+        assert found.step == STEPS - 1
+
+
+def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None:
+    """The second process may write nothing large at its second save."""
+    write = HuggingFaceStorageWriter.write_data
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    calls = []
+
+    def fill(writer: HuggingFaceStorageWriter, *plans: Any) -> Any:
+        calls.append(None)
+        if processes.rank == 1 and len(calls) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limit[1]))
+        try:
+            return write(writer, *plans)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    HuggingFaceStorageWriter.write_data = fill  # type: ignore[method-assign]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run_on(processes, "optimizer").run(Path(folder), save_every=1)
+    if processes.is_first:
+        messages = [str(each.message) for each in caught]
+        Path(folder, "said.json").write_text(json.dumps(messages))
+
+
+def test_a_disc_that_is_full_for_one_process_costs_one_checkpoint(tmp_path: Path) -> None:
+    assert Together(train_on_a_disc_that_is_full_once, 2, str(tmp_path)).exit_codes() == [0, 0]
+    said = json.loads((tmp_path / "said.json").read_text())
+    failures = [each for each in said if "training goes on and tries again" in each]
+    assert len(failures) == 1
+    assert "step_00000002 cannot be written: " in failures[0]
+    kept = sorted(each.name for each in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step_00000001", "step_00000003", "step_00000004"]
