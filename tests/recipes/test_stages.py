@@ -104,13 +104,15 @@ def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
 def test_two_processes_of_torchrun_make_the_run_of_one(
-    data: Path, trained: Path, tmp_path: Path
+    data: Path, trained: Path, tmp_path: Path, sharding: str
 ) -> None:
     output = tmp_path / "two"
+    more = ("--device", "cpu", "--sharding", sharding, "--sample-prompts", "a red square")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     run = subprocess.run(
-        [*torchrun, "-m", "deepgen", *arguments_for(data, output, "--device", "cpu")],
+        [*torchrun, "-m", "deepgen", *arguments_for(data, output, *more)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -126,7 +128,11 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
     assert [line["loss"] for line in mine] == pytest.approx(
         [line["loss"] for line in expected], rel=1e-5
     )
-    assert len(list((output / "model").glob("*/*.safetensors"))) > 0
+    assert len(list((output / "samples").glob("*.png"))) == 2
+    again, whole = weights(output), weights(trained)
+    assert again.keys() == whole.keys()
+    for name, value in again.items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-4)
 
 
 def test_another_run_in_the_same_folder_is_refused(

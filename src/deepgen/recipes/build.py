@@ -5,13 +5,14 @@ comes out of it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
@@ -19,6 +20,7 @@ from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
+from deepgen.config.model import Padding
 from deepgen.config.stage import StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
@@ -35,12 +37,13 @@ from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.sharding import Shards, chosen_sharding, entire_state, shard
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
-FREE = ("output", "data", "model", "save_every", "log_every", "keep", "sample_prompts")
+FREE = ("output", "data", "model", "sharding", "save_every", "log_every", "keep", "sample_prompts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +82,10 @@ class Run:
         processes.by_first(lambda: write_yaml(settings, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
-        return processes.by_first(lambda: export(self.model, config))
+        if self.trainer.shards is None:
+            return processes.by_first(lambda: export(self.model, config))
+        trained = entire_state(self.trainer.trained, processes)
+        return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
 
 
 def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
@@ -99,7 +105,10 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     folder = resolve(config.model)
     model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
-    trained = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    padding = config.padding or model.defaults.padding
+    shards = _shard(config, model, padding, processes)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     knobs = config.optimizer
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
@@ -109,8 +118,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         training_sigmas(model.schedule),
         VisitDraws(config.seed, config.stage),
         caption_drop=config.caption_drop,
-        padding=config.padding or model.defaults.padding,
-        autocast=torch.bfloat16 if _is_mixed(config, device) else None,
+        padding=padding,
+        autocast=torch.bfloat16 if is_mixed(config, device) else None,
     )
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
@@ -134,6 +143,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
         processes=processes,
+        shards=shards,
     )
     return Run(config=config, model=model, trainer=trainer)
 
@@ -166,8 +176,14 @@ def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptio
     return LoaderOptions(tasks=tasks, seed=config.seed, side=side)
 
 
-def export(model: DeepGen, config: StageConfig) -> Path:
-    """Write what a stage has made: the model, and its adapters for users of peft."""
+def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:
+    """Write what a stage has made: the model, and its adapters for users of peft.
+
+    Args:
+        model: After its training.
+        config: The stage.
+        device: What it was trained on, where it is not there any more.
+    """
     adapters = config.output / "lora"
     # Of an earlier end of the same run.
     shutil.rmtree(adapters, ignore_errors=True)
@@ -184,8 +200,40 @@ def export(model: DeepGen, config: StageConfig) -> Path:
     }[config.stage]
     model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
     path = config.output / "model"
-    save_folder(model, path, dtype=compute_dtype(None, model.device), overwrite=True)
+    dtype = compute_dtype(None, device or model.device)
+    save_folder(model, path, dtype=dtype, overwrite=True)
     return path
+
+
+def _export_divided(
+    config: StageConfig, device: torch.device, trained: Mapping[str, Tensor]
+) -> Path:
+    """Export what was divided: the model of the beginning, with all that was trained."""
+    dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
+    model = load_folder(resolve(config.model), dtype=dtype, device=torch.device("cpu"))
+    lora = None if config.freeze_vlm else config.lora
+    fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    with torch.no_grad():
+        for name, value in fresh.items():
+            value.copy_(trained[name])
+    return export(model, config, device)
+
+
+def _shard(
+    config: StageConfig, model: DeepGen, padding: Padding, processes: Processes
+) -> Shards | None:
+    """Divide a model as its stage says.
+
+    Raises:
+        ValueError: It cannot be divided so.
+    """
+    sharding = chosen_sharding(config.sharding, config.stage, model.device, processes.world_size)
+    if sharding == "full" and padding == "batch":
+        raise ValueError(
+            "padding batch reads parts of the language model by themselves, which sharding full "
+            "does not allow; use --padding none, or --sharding optimizer"
+        )
+    return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
 def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
@@ -196,7 +244,7 @@ def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
         return None
 
 
-def _is_mixed(config: StageConfig, device: torch.device) -> bool:
+def is_mixed(config: StageConfig, device: torch.device) -> bool:
     """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
 

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from deepgen.config.stage import Sharding
+from deepgen.config.stage import Sharding, Stage
 from deepgen.model import DeepGen
 from deepgen.train.distributed import Processes
 
@@ -77,22 +77,10 @@ def shard(
     if sharding == "none":
         return None
     full = sharding == "full"
-    conditioner, dit = model.conditioner, model.dit
-    whole = (
-        set(conditioner.vlm.visual.parameters()) if conditioner.vlm.visual is not None else set()
-    )
+    units, roots = gathered_units(model, with_frozen=full)
+    whole = set(never_divided(model))
     if not full:
         whole |= {value for value in model.parameters() if not value.requires_grad}
-    blocks = list(dit.transformer_blocks)
-    units: list[nn.Module] = [
-        *(block.get_submodule(name) for block in blocks for name in ("norm1", "norm1_context")),
-        *blocks,
-        *(conditioner.vlm.language_model.layers if full else ()),
-        *conditioner.bridge.connector.layers,
-    ]
-    # What is in none of these. It is kept: a conditioner's output does not tell when its backward
-    # pass begins.
-    roots: list[nn.Module] = [dit, conditioner]
     mesh = init_device_mesh(model.device.type, (processes.world_size,))
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if mixed else None,
@@ -115,8 +103,42 @@ def shard(
         # Weights of samples sum to 1 over all processes: gradients are added, not averaged.
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
-    dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
+    model.dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
     return Shards(parts=parts, fleeting=parts[: len(units)] if full else [])
+
+
+def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module], list[nn.Module]]:
+    """What is gathered one by one, and what holds the rest and is kept until an update ends.
+
+    A conditioner's output does not tell when its backward pass begins, so it could not be gathered
+    anew; what is in none of the others is little, too.
+    """
+    blocks = list(model.dit.transformer_blocks)
+    conditioner = model.conditioner
+    units: list[nn.Module] = [
+        *(block.get_submodule(name) for block in blocks for name in ("norm1", "norm1_context")),
+        *blocks,
+        *(conditioner.vlm.language_model.layers if with_frozen else ()),
+        *conditioner.bridge.connector.layers,
+    ]
+    return units, [model.dit, conditioner]
+
+
+def never_divided(model: DeepGen) -> list[nn.Parameter]:
+    """Weights of the VAE and of the vision tower, which not every micro-batch needs."""
+    visual = model.conditioner.vlm.visual
+    return [*model.vae.parameters(), *(() if visual is None else visual.parameters())]
+
+
+def chosen_sharding(
+    sharding: Sharding, stage: Stage, device: torch.device, world_size: int
+) -> Sharding:
+    """What a setting means here: ``none``, ``optimizer`` or ``full``."""
+    if world_size == 1:
+        return "none"
+    if sharding != "auto":
+        return sharding
+    return "optimizer" if stage == "sft" and device.type == "cuda" else "none"
 
 
 def own(tensor: Tensor) -> Tensor:
