@@ -6,6 +6,7 @@ starts in a fraction of a second.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from deepgen.config.stage import Sharding
 from deepgen.config.train import LoraConfig
@@ -71,17 +73,26 @@ def trainer(
     steps: int,
     sharding: Sharding = "none",
     batches: Callable[[int], list[FlowBatch]] = batches,
+    *,
+    mixed: bool = False,
 ) -> Trainer[DeepGen, FlowBatch]:
-    """A run of a tiny model."""
+    """A run of a tiny model; ``mixed`` computes in bfloat16, as on GPUs."""
     # Every forked process is given a seed of its own.
     random.seed(0)
     model = tiny_model()
+    if mixed:
+        model.bfloat16()
     make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
-    shards = shard(model, sharding, processes, mixed=False)
+    shards = shard(model, sharding, processes, mixed=mixed)
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     return Trainer(
         model,
-        FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft"), caption_drop=0.1),
+        FlowObjective(
+            training_sigmas(model.schedule),
+            VisitDraws(0, "sft"),
+            caption_drop=0.1,
+            autocast=torch.bfloat16 if mixed else None,
+        ),
         lambda step: batches(step)[processes.rank :: processes.world_size],
         AdamW(trained.items(), lr=1e-3),
         steps=steps,
@@ -164,9 +175,19 @@ def step_seconds(folder: Path) -> float:
 
 
 def outcome(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Hashes of all that a run ended with, and its log without times."""
-    path = folder / "checkpoints" / f"step_{steps:08}" / "manifest.json"
+    """Hashes of all that a run ended with, and its log without times.
+
+    Of tensors their values are hashed, since torch's distributed checkpoint writes its notes on
+    them in any order.
+    """
+    path = folder / "checkpoints" / f"step_{steps:08}"
+    hashes = dict(json.loads((path / "manifest.json").read_text())["files"])
+    for each in path.glob("*.safetensors"):
+        hashes[each.name] = {
+            name: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+            for name, value in load_file(each).items()
+        }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["steps_per_second"]
-    return json.loads(path.read_text()), lines
+    return hashes, lines

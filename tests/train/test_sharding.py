@@ -15,18 +15,18 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from deepgen.config.stage import Sharding
 from deepgen.errors import StoppedError
-from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import Visit
 from deepgen.train.objective import FlowBatch
 from deepgen.train.sharding import entire
-from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 from tests.train import killing
 from tests.train.together import STOPPED, Together
 
 STEPS = 4
+
+WAYS: list[Sharding] = ["optimizer", "full"]
 
 
 def uneven(step: int) -> list[FlowBatch]:
@@ -44,55 +44,62 @@ def uneven(step: int) -> list[FlowBatch]:
     ]
 
 
-def run_on(processes: Processes, sharding: Sharding) -> Trainer[DeepGen, FlowBatch]:
-    return killing.trainer(processes, STEPS, sharding, uneven)
+def train_a_little(
+    processes: Processes, folder: str, mixed: bool, ways: Sequence[Sharding]
+) -> None:
+    """The first updates of a run, divided in one way after another."""
+    for sharding in ways:
+        run = killing.trainer(processes, STEPS, sharding, uneven, mixed=mixed)
+        reports = [run.step() for _ in range(STEPS)]
+        assert run.ema is not None
+        weights = {name: entire(value.detach()) for name, value in run.trained.items()}
+        averages = {name: entire(value) for name, value in run.ema.average.items()}
+        if processes.is_first:
+            torch.save((reports, weights, averages), Path(folder, f"{sharding}.pt"))
 
 
-def train_a_little(processes: Processes, folder: str, sharding: Sharding) -> None:
-    run = run_on(processes, sharding)
-    reports = [run.step() for _ in range(STEPS)]
-    assert run.ema is not None
-    weights = {name: entire(value.detach()) for name, value in run.trained.items()}
-    averages = {name: entire(value) for name, value in run.ema.average.items()}
-    if processes.is_first:
-        Path(folder, "reports.json").write_text(json.dumps(reports))
-        torch.save([weights, averages], Path(folder, "tensors.pt"))
-
-
-def outcome(folder: Path) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
-    return (
-        json.loads((folder / "reports.json").read_text()),
-        torch.load(folder / "tensors.pt", weights_only=True),
-    )
+def outcome(folder: Path, sharding: Sharding) -> Any:
+    return torch.load(folder / f"{sharding}.pt", weights_only=True)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    train_a_little(ALONE, str(folder), "none")
+    train_a_little(ALONE, str(folder), False, ["none"])
     return folder
 
 
-@pytest.mark.parametrize(
-    ("sharding", "world_size"), [("optimizer", 2), ("optimizer", 4), ("full", 2), ("full", 4)]
-)
+@pytest.mark.parametrize("world_size", [2, 4])
 def test_a_divided_model_learns_what_a_whole_one_does(
-    tmp_path: Path, whole: Path, sharding: Sharding, world_size: int
+    tmp_path: Path, whole: Path, world_size: int
 ) -> None:
-    group = Together(train_a_little, world_size, str(tmp_path), sharding)
+    group = Together(train_a_little, world_size, str(tmp_path), False, WAYS)
     assert group.exit_codes() == [0] * world_size
-    (reports, tensors), (expected_reports, expected_tensors) = outcome(tmp_path), outcome(whole)
-    for report, expected in zip(reports, expected_reports, strict=True):
-        assert report == pytest.approx(expected, rel=1e-6)
-    for group_of, expected_group in zip(tensors, expected_tensors, strict=True):
-        assert group_of.keys() == expected_group.keys()
-        for name, value in group_of.items():
-            torch.testing.assert_close(value, expected_group[name], rtol=1e-5, atol=1e-5)
+    expected_reports, *expected_tensors = outcome(whole, "none")
+    for sharding in WAYS:
+        reports, *tensors = outcome(tmp_path, sharding)
+        for report, expected in zip(reports, expected_reports, strict=True):
+            assert report == pytest.approx(expected, rel=1e-6)
+        for mine, theirs in zip(tensors, expected_tensors, strict=True):
+            assert mine.keys() == theirs.keys()
+            for name, value in mine.items():
+                torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_divided_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
+    train_a_little(ALONE, str(tmp_path), True, ["none"])
+    assert Together(train_a_little, 2, str(tmp_path), True, WAYS).exit_codes() == [0, 0]
+    expected, *_ = outcome(tmp_path, "none")
+    for sharding in WAYS:
+        reports, *groups = outcome(tmp_path, sharding)
+        for report, other in zip(reports, expected, strict=True):
+            assert report["loss"] == pytest.approx(other["loss"], rel=0.02)
+        assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
 
 
 def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
     """Go on to an update and save there, noting which samples were seen."""
-    run = run_on(processes, sharding)
+    run = killing.trainer(processes, STEPS, sharding, uneven)
     mine, step = run.batches, run.step
 
     def noted(done: int) -> Sequence[FlowBatch]:
@@ -134,7 +141,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_may_be_divided_otherwise_after_every_restart(whole: Path, changing: Path) -> None:
     lines = [json.loads(line) for line in (changing / "metrics.jsonl").read_text().splitlines()]
-    reports, (weights, averages) = outcome(whole)
+    reports, weights, averages = outcome(whole, "none")
     assert [line["loss"] for line in lines] == pytest.approx(
         [each["loss"] for each in reports], rel=1e-6
     )
@@ -187,7 +194,7 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
     HuggingFaceStorageWriter.write_data = fill  # type: ignore[method-assign]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        run_on(processes, "optimizer").run(Path(folder), save_every=1)
+        killing.trainer(processes, STEPS, "optimizer", uneven).run(Path(folder), save_every=1)
     if processes.is_first:
         messages = [str(each.message) for each in caught]
         Path(folder, "said.json").write_text(json.dumps(messages))
