@@ -179,7 +179,7 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
     """The second process may write nothing large at its second save."""
     write = HuggingFaceStorageWriter.write_data
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    calls = []
+    calls: list[None] = []
 
     def fill(writer: HuggingFaceStorageWriter, *plans: Any) -> Any:
         calls.append(None)
@@ -191,7 +191,7 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
             resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    HuggingFaceStorageWriter.write_data = fill  # type: ignore[method-assign]
+    setattr(HuggingFaceStorageWriter, "write_data", fill)  # noqa: B010
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         killing.trainer(processes, STEPS, "optimizer", uneven).run(Path(folder), save_every=1)

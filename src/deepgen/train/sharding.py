@@ -8,6 +8,7 @@ their way back. So a run needs a share of the memory, and makes the same updates
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ class Shards:
     """The parts of a model that are gathered together, in a fixed order."""
 
     parts: Sequence[FSDPModule]
-    fleeting: Sequence[FSDPModule]
-    """Those that are given up after use, and gathered anew for the backward pass."""
+    regathers: bool
+    """Most are given up after use, and gathered anew for the backward pass."""
 
     def expect(self, *, last: bool) -> None:
         """Before a micro-batch: say whether it is the update's last one.
@@ -38,23 +39,28 @@ class Shards:
         weights, it is too short for gradients of the whole model as well.
         """
         for part in self.parts:
-            part.set_requires_gradient_sync(last or bool(self.fleeting), recurse=False)
-            part.set_reshard_after_backward(last or bool(self.fleeting), recurse=False)
+            part.set_requires_gradient_sync(last or self.regathers, recurse=False)
+            part.set_reshard_after_backward(last or self.regathers, recurse=False)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
         """Inside, every process has the whole model, and may use it without the others."""
-        for part in self.parts:
+        hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in self.modules]
+        for part, module in zip(self.parts, self.modules, strict=True):
             part.unshard()
-        for part in self.fleeting:
-            part.set_reshard_after_forward(False, recurse=False)
+            # FSDP would note every use, and expect it of the other processes too.
+            module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
         try:
             yield
         finally:
-            for part in self.parts:
+            for part, module, own_hooks in zip(self.parts, self.modules, hooks, strict=True):
+                module._forward_pre_hooks, module._forward_hooks = own_hooks
                 part.reshard()
-            for part in self.fleeting:
-                part.set_reshard_after_forward(True, recurse=False)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The parts as what they are beside."""
+        return [part for part in self.parts if isinstance(part, nn.Module)]
 
 
 def shard(
@@ -104,7 +110,7 @@ def shard(
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
     model.dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
-    return Shards(parts=parts, fleeting=parts[: len(units)] if full else [])
+    return Shards(parts=parts, regathers=full)
 
 
 def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module], list[nn.Module]]:
