@@ -189,5 +189,5 @@ def outcome(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, An
         }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["steps_per_second"]
+        del line["speed"]
     return hashes, lines

@@ -32,7 +32,13 @@ def noisy_square(model: nn.Module, batch: Tensor, generator: torch.Generator) ->
     samples = (model(batch) - target).square().mean(dim=1)
     total = samples.sum() / (2 * MICROBATCHES)
     names = [f"sample {value:.3f}" for value in batch[:, 0].tolist()]
-    return Loss(total=total, parts={"loss": total.detach()}, samples=samples.detach(), names=names)
+    return Loss(
+        total=total,
+        parts={"loss": total.detach()},
+        samples=samples.detach(),
+        names=names,
+        kinds=[("positive" if value > 0 else "negative", "all") for value in batch[:, 1].tolist()],
+    )
 
 
 def trainer(
@@ -88,7 +94,7 @@ def train_until(processes: Processes, folder: str, until: int) -> None:
 def losses(folder: Path) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        del line["steps_per_second"]
+        del line["speed"]
     return lines
 
 
@@ -111,6 +117,8 @@ def test_two_then_one_then_four_processes_make_one_run(tmp_path: Path) -> None:
     assert [line["step"] for line in mine] == list(range(1, 10))
     for one, other in zip(mine, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-6)
+        # Of the samples of all processes, every one counted once.
+        assert one["loss/all"] == pytest.approx(one["loss"], rel=1e-6)
     weights = [Checkpoints(each / "checkpoints").newest() for each in (changing, alone)]
     for group_name in ("model", "ema"):
         first, second = (each.tensors(group_name) for each in weights if each is not None)

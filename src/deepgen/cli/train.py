@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
@@ -14,7 +15,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
-from deepgen.config.stage import StageConfig
+from deepgen.config.stage import Logger, StageConfig
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
@@ -41,8 +42,11 @@ class Train:
     """pretrain (stage 1), sft (stage 2), lora (adapters), or smoke (stage 2, a minute)."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings in place of the recipe's; what is typed here comes before both."""
-    resume: Literal["auto", "never"] = "auto"
-    """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none."""
+    resume: Annotated[
+        Literal["auto", "never"] | Path, arg(metavar="auto|never|PATH", help_behavior_hint="")
+    ] = "auto"
+    """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none; a run
+    or a checkpoint elsewhere is where OUTPUT begins while it has none (default: auto)."""
     dry_run: bool = False
     """Only print the plan: parameters, memory, batches, epochs."""
     device: DeviceChoice = "auto"
@@ -67,11 +71,15 @@ class Train:
         output = self.settings.output
         if self.resume == "never" and (output / "checkpoints").exists():
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
+        origin = _origin(self.resume, output)
+        check_loggers(self.settings.log_to)
         import torch
 
         from deepgen.cli.making import pick_device
-        from deepgen.recipes.build import build
+        from deepgen.cli.watching import ProgressLine
+        from deepgen.recipes.build import build, changed_settings
         from deepgen.recipes.plan import plan
+        from deepgen.train.checkpoints import open_checkpoint
         from deepgen.train.distributed import joined, own_device
 
         device = own_device(torch.device(pick_device(self.device)))
@@ -83,9 +91,50 @@ class Train:
                 return
             if processes.is_first:
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
-            path = build(self.settings, device=device, processes=processes)()
+            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
+            run = build(self.settings, device=device, processes=processes)
+            if start is not None:
+                # Before anything is written for a run that would be refused.
+                run.trainer.check(start)
+                if processes.is_first and not any(output.glob("checkpoints/step_*")):
+                    changes = changed_settings(self.settings, start)
+                    print_line("; ".join([f"begins from {start.path}", *changes]))
+            path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
+
+
+def _origin(resume: str | Path, output: Path) -> Path | None:
+    """The run or checkpoint elsewhere that a run begins from, if one was named.
+
+    Raises:
+        ValueError: It is not there, or not elsewhere.
+    """
+    if not isinstance(resume, Path) or resume.resolve() == output.resolve():
+        return None
+    if not resume.is_dir():
+        raise ValueError(f"--resume {resume}: no such folder; expected auto, never, or a run")
+    if output.resolve() in resume.resolve().parents:
+        raise ValueError(
+            f"--resume {resume} is of {output} itself; to begin anew from it, give another --output"
+        )
+    return resume
+
+
+def check_loggers(names: Sequence[Logger]) -> None:
+    """See that what a run is to be logged to is installed.
+
+    Raises:
+        ValueError: It is not; says how to install it.
+    """
+    for name in names:
+        spec = find_spec(name)
+        # A mere folder of that name, as both make, is found too, but has no origin.
+        if spec is None or spec.origin is None:
+            raise ValueError(
+                f"--log-to {name} needs a package that is not installed: "
+                f"pip install 'deepgen-image[{name}]'"
+            )
 
 
 def parse_train(arguments: Sequence[str]) -> Train:

@@ -90,4 +90,4 @@ def _plain(value: Any) -> Any:
         return to_values(value)
     if isinstance(value, Path):
         return str(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -19,6 +19,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 Sharding = Literal["auto", "none", "optimizer", "full"]
 
+Logger = Literal["tensorboard", "wandb"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
@@ -96,8 +98,17 @@ class StageConfig:
     """Updates between lines of metrics.jsonl."""
     keep: int = 3
     """Checkpoints that are kept."""
+    log_to: tuple[Logger, ...] = ()
+    """Who gets the metrics beside metrics.jsonl; each needs its extra installed."""
     sample_prompts: tuple[str, ...] = ()
-    """Drawn with every checkpoint into OUTPUT/samples, with fixed seeds."""
+    """Drawn into OUTPUT/samples every so often and at the end, with fixed seeds."""
+    sample_edits: tuple[tuple[str, Path], ...] = ()
+    """Instructions, each with a picture to edit; as the sample prompts."""
+    sample_every: int | None = None
+    """Updates between sample pictures (default: as between checkpoints)."""
+    peak_tflops: float | None = None
+    """Rate of the device's matrix products, which MFU is a share of (default: measured when a run
+    starts)."""
 
     def __post_init__(self) -> None:
         counts = {
@@ -107,6 +118,8 @@ class StageConfig:
             "log_every": self.log_every,
             "keep": self.keep,
         }
+        if self.sample_every is not None:
+            counts["sample_every"] = self.sample_every
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
@@ -116,5 +129,7 @@ class StageConfig:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+        if self.peak_tflops is not None and not 0 < self.peak_tflops < math.inf:
+            raise ValueError(f"peak_tflops must be a positive number, got {self.peak_tflops}")
         if self.side is not None and self.side < 32:
             raise ValueError(f"side must be at least 32, got {self.side}")

@@ -118,9 +118,11 @@ class Loader:
         self.data = data
         self.moments = moments
         self.options = options
-        self.journal = list(journal)
+        self.journal: list[Substitution] = []
         self._visited = self._replaced = 0
-        self._known = {(each.step, each.sample_id): each for each in journal}
+        self._recent: list[Substitution] = []
+        self._known: dict[tuple[int, str], Substitution] = {}
+        self.replay(journal)
         _, self._buckets = data.bucket_keys(options.side)
         self._rows = {
             task: data.rows(task=task, split=options.split) for task in sorted(options.tasks)
@@ -141,6 +143,16 @@ class Loader:
             )
             for task, plan in sorted(options.tasks.items())
         ]
+
+    def replay(self, journal: Sequence[Substitution]) -> None:
+        """Make the substitutions of an earlier start of the run again, whatever can be read now."""
+        self.journal = list(journal)
+        self._known = {(each.step, each.sample_id): each for each in journal}
+
+    def take_substitutions(self) -> list[Substitution]:
+        """Those in the micro-batches handed out since this was last asked."""
+        recent, self._recent = self._recent, []
+        return recent
 
     def plan(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatchPlan]:
         """Which samples a rank visits in an update, without reading any."""
@@ -190,6 +202,7 @@ class Loader:
             examples.append(example)
             if substitution is not None:
                 self._replaced += 1
+                self._recent.append(substitution)
                 if substitution not in self.journal:
                     self.journal.append(substitution)
         self._visited += len(examples)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
 import torch
 
 from deepgen.data.collate import MicroBatch
-from deepgen.data.loader import Loader
+from deepgen.data.loader import Loader, Substitution
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import Visit
+from deepgen.train.journal import Entry
 from deepgen.train.objective import FlowBatch
+from deepgen.train.speed import Clock
 from deepgen.types import Pixels
 from deepgen.vae import LatentCodec, Posterior
 
@@ -22,12 +25,20 @@ class FlowBatches:
         loader: Reads samples.
         codec: Encodes pictures, on the device it is on.
         processes: Those that share the micro-batches of an update.
+        clock: Times the encoding, which is no waiting.
     """
 
-    def __init__(self, loader: Loader, codec: LatentCodec, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        codec: LatentCodec,
+        processes: Processes = ALONE,
+        clock: Clock | None = None,
+    ) -> None:
         self.loader = loader
         self.codec = codec
         self.processes = processes
+        self.clock = clock or Clock()
         self._stream: Iterator[list[MicroBatch]] = iter(())
         self._next: int | None = None
 
@@ -39,7 +50,16 @@ class FlowBatches:
         self._next = step + 1
         batches = next(self._stream)
         samples = sum(each.samples_per_step for each in self.loader.streams)
-        return [self._encoded(each, 1 / samples) for each in batches]
+        with self.clock.phase("encode"):
+            return [self._encoded(each, 1 / samples) for each in batches]
+
+    def take_substitutions(self) -> list[Entry]:
+        """Samples that others stood in for since this was last asked."""
+        return [asdict(each) for each in self.loader.take_substitutions()]
+
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Let the same samples stand in again."""
+        self.loader.replay([Substitution(**each) for each in entries])
 
     def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
         prompts = batch.prompts

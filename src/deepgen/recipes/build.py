@@ -5,14 +5,13 @@ comes out of it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
@@ -30,20 +29,38 @@ from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.nn.lora import fold_lora
-from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.samples import Samples
+from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.flops import SampleCost
+from deepgen.train.loggers import open_loggers
+from deepgen.train.metrics import Observer
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
 from deepgen.train.sharding import Shards, chosen_sharding, entire_state, shard
+from deepgen.train.speed import Clock, measure_matrix_rate
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
-FREE = ("output", "data", "model", "sharding", "save_every", "log_every", "keep", "sample_prompts")
+FREE = (
+    "output",
+    "data",
+    "model",
+    "sharding",
+    "save_every",
+    "log_every",
+    "keep",
+    "log_to",
+    "sample_prompts",
+    "sample_edits",
+    "sample_every",
+    "peak_tflops",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +70,16 @@ class Run:
     config: StageConfig
     model: DeepGen
     trainer: Trainer[DeepGen, FlowBatch]
+    samples: Samples
 
-    def __call__(self) -> Path:
+    def __call__(
+        self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
+    ) -> Path:
         """Train to the end, from the newest checkpoint if there is one, and export the model.
+
+        Args:
+            observers: Told how it gets on, beside the loggers of the configuration.
+            start: Where to begin without a checkpoint of its own.
 
         Returns:
             The model folder, which ``generate`` and the next stage read.
@@ -66,17 +90,22 @@ class Run:
             TrainingError: The run cannot go on; what was saved is whole.
         """
         config = self.config
-        config.output.mkdir(parents=True, exist_ok=True)
         processes = self.trainer.processes
+        config.output.mkdir(parents=True, exist_ok=True)
         settings = config.output / "config.yaml"
         if processes.is_first and not settings.exists():
             write_yaml(settings, config)
+        loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
             save_every=config.save_every,
             log_every=config.log_every,
             keep=config.keep,
-            watch=partial(_draw_samples, config) if config.sample_prompts else None,
+            watch=self.samples if self.samples.prompts else None,
+            watch_every=config.sample_every,
+            observers=[*observers, *loggers],
+            matrix_rate=self._matrix_rate(),
+            start=start,
         )
         # Again, since what is free to change may have changed; a refused run never gets here.
         processes.by_first(lambda: write_yaml(settings, config))
@@ -86,6 +115,14 @@ class Run:
             return processes.by_first(lambda: export(self.model, config))
         trained = entire_state(self.trainer.trained, processes)
         return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
+
+    def _matrix_rate(self) -> float:
+        """Of this process's device, in what the products of the model are computed in."""
+        if self.config.peak_tflops is not None:
+            return self.config.peak_tflops * 1e12
+        device = self.model.device
+        mixed = is_mixed(self.config, device)
+        return measure_matrix_rate(device, torch.bfloat16 if mixed else torch.float32)
 
 
 def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
@@ -99,8 +136,10 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     Raises:
         CheckpointError: The model cannot be loaded.
         DataError: The data cannot be used.
+        ImageError: A picture of ``sample_edits`` cannot be read.
     """
     data = open_data(config)
+    samples = Samples(config)
     dtype = torch.float32 if config.precision == "float32" else None
     folder = resolve(config.model)
     model = load_folder(folder, dtype=dtype, device=device)
@@ -114,18 +153,21 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
     model.vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device)).eval()
     loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
+    clock = Clock(device)
     objective = FlowObjective(
         training_sigmas(model.schedule),
         VisitDraws(config.seed, config.stage),
         caption_drop=config.caption_drop,
         padding=padding,
         autocast=torch.bfloat16 if is_mixed(config, device) else None,
+        cost=SampleCost(model, config.stage),
     )
+    batches = FlowBatches(loader, model.vae, processes, clock)
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
         objective,
-        FlowBatches(loader, model.vae, processes),
+        batches,
         AdamW(
             trained.items(),
             lr=knobs.lr,
@@ -144,8 +186,12 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         identity={**chosen, "data": data.manifest.identity},
         processes=processes,
         shards=shards,
+        parts={name: _part(name) for name in trained},
+        settings=to_values(config),
+        substituting=batches,
+        clock=clock,
     )
-    return Run(config=config, model=model, trainer=trainer)
+    return Run(config=config, model=model, trainer=trainer, samples=samples)
 
 
 def open_data(config: StageConfig) -> DataSet:
@@ -157,6 +203,19 @@ def open_data(config: StageConfig) -> DataSet:
     if config.data is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
     return DataSet.open(config.data)
+
+
+def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
+    """What a run that begins from a checkpoint does otherwise than the one that saved it.
+
+    Settings that make another run of it are not among them: such a checkpoint is refused.
+    """
+    saved, mine = start.values("config"), to_values(config)
+    return [
+        f"{name} is {mine[name]}, was {saved[name]}"
+        for name in FREE
+        if name in saved and saved[name] != mine[name]
+    ]
 
 
 def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptions:
@@ -244,18 +303,15 @@ def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
         return None
 
 
+def _part(name: str) -> str:
+    """What a trained parameter is reported under."""
+    if name.startswith("dit."):
+        return "dit"
+    if name.startswith("conditioner.vlm."):
+        return "vlm_adapters"
+    return "think_tokens" if name.endswith("meta_queries") else "connector"
+
+
 def is_mixed(config: StageConfig, device: torch.device) -> bool:
     """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
-
-
-def _draw_samples(config: StageConfig, model: nn.Module, step: int) -> None:
-    """The same sentences with the same seeds, after every checkpoint."""
-    assert isinstance(model, DeepGen)
-    pipe = DeepGenPipeline(model)
-    pipe.set_progress_bar_config(disable=True)
-    folder = config.output / "samples"
-    folder.mkdir(exist_ok=True)
-    for seed, prompt in enumerate(config.sample_prompts):
-        result: Any = pipe(prompt, seed=seed)
-        result.images[0].save(folder / f"step_{step:08}_{seed}.png")

@@ -235,6 +235,33 @@ class Checkpoints:
         return path
 
 
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint, or the newest one of a run that is what was written; nothing is changed.
+
+    Args:
+        path: Folder of the checkpoint or of the run.
+
+    Raises:
+        CheckpointError: There is none, or none that is whole.
+    """
+    own = NAME.fullmatch(path.name)
+    if own is not None:
+        steps = {int(own[1]): path}
+    else:
+        names = [(NAME.fullmatch(each.name), each) for each in path.glob("checkpoints/*")]
+        steps = {int(name[1]): each for name, each in names if name is not None}
+    if not steps:
+        raise CheckpointError(
+            f"{path} holds no checkpoint; give the folder of a run, or one of its checkpoints"
+        )
+    for step, each in sorted(steps.items(), reverse=True):
+        problem = _problem(each, step)
+        if problem is None:
+            return Checkpoint(each, step)
+        warnings.warn(f"{each} is damaged ({problem}) and is not used", stacklevel=2)
+    raise CheckpointError(f"no checkpoint in {path} is whole; begin from another one")
+
+
 @contextmanager
 def _saying(path: Path) -> Iterator[None]:
     """Say which checkpoint could not be written."""

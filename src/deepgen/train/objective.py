@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -14,11 +14,19 @@ from deepgen.config.model import Padding
 from deepgen.flow.loss import Weighting, level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
+from deepgen.train.bands import SigmaBands
 from deepgen.train.draws import Purpose, Visit, VisitDraws
-from deepgen.types import Latents, Prompt
+from deepgen.train.flops import Tokens
+from deepgen.types import Condition, Latents, Prompt
 from deepgen.vae import Posterior
 
 Pictures = Float[Tensor, "batch 3 height width"]
+
+PATCH_CELLS = 4
+"""Latents of a token of the DiT: 2 x 2."""
+
+PATCH_PIXELS = 256
+"""Pixels of a patch of the vision tower, as the DiT counts them: 16 x 16."""
 
 Levels = Literal["uniform", "logit_normal"]
 """How noise levels are drawn: all alike, or the middle ones more often (SD3, section 3.1)."""
@@ -36,6 +44,10 @@ class Loss:
     """Loss of each sample, before its weight."""
     names: Sequence[str] = ()
     """Ids of the samples."""
+    kinds: Sequence[tuple[str, ...]] = ()
+    """What the loss of each sample is reported under, beside the whole."""
+    work: Mapping[str, float] = field(default_factory=dict)
+    """What was done, in units that speed is counted in."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +83,7 @@ class FlowObjective:
         autocast: Compute in this dtype although weights are float32; None computes in theirs.
         round_sigmas: Noise by levels rounded to bfloat16 while the DiT is told the exact ones, as
             the public implementation does.
+        cost: Operations that a sample needs, to be reported; None where nobody asks.
     """
 
     def __init__(
@@ -84,8 +97,11 @@ class FlowObjective:
         weighting: Weighting = "none",
         autocast: torch.dtype | None = None,
         round_sigmas: bool = False,
+        cost: Callable[[Tokens], float] | None = None,
     ) -> None:
         self.sigmas = sigmas
+        self.bands = SigmaBands(sigmas)
+        self.cost = cost
         self.draws = draws
         self.caption_drop = caption_drop
         self.padding = padding
@@ -127,7 +143,40 @@ class FlowObjective:
             parts={"loss": total.detach()},
             samples=errors.detach(),
             names=[visit.sample for visit in batch.visits],
+            kinds=[
+                ("edit" if prompt.references else "t2i", self.bands.name(sigma))
+                for prompt, sigma in zip(prompts, sigmas.tolist(), strict=True)
+            ],
+            work=self._work(latents, references, prompts, conditions),
         )
+
+    def _work(
+        self,
+        latents: Sequence[Latents],
+        references: Sequence[Sequence[Latents]],
+        prompts: Sequence[Prompt],
+        conditions: Sequence[Condition],
+    ) -> dict[str, float]:
+        """Pictures, tokens of the DiT and operations of a micro-batch; padding does not count."""
+        samples = [
+            Tokens(
+                image=sum(each.shape[1] * each.shape[2] // PATCH_CELLS for each in (own, *others)),
+                context=len(condition.prompt_embeds) - min(condition.padding, 1),
+                patches=tuple(
+                    each.shape[1] * each.shape[2] // PATCH_PIXELS for each in prompt.references
+                ),
+            )
+            for own, others, prompt, condition in zip(
+                latents, references, prompts, conditions, strict=True
+            )
+        ]
+        work = {
+            "images": float(len(samples)),
+            "tokens": float(sum(each.image + each.context for each in samples)),
+        }
+        if self.cost is not None:
+            work["flops"] = sum(self.cost(each) for each in samples)
+        return work
 
     def _sigma(self, visit: Visit) -> Float[Tensor, ""]:
         """The noise level of a visit."""

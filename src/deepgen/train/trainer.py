@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -24,11 +24,17 @@ from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.distributed import ALONE, Processes, checksum
 from deepgen.train.ema import Ema
-from deepgen.train.metrics import MetricsLog
+from deepgen.train.gradients import clip_gradients
+from deepgen.train.journal import Substituting
+from deepgen.train.metrics import Observer
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
+from deepgen.train.record import RunRecord
+from deepgen.train.report import Report
 from deepgen.train.saving import Saving
-from deepgen.train.sharding import Shards, entire
+from deepgen.train.sharding import Shards
+from deepgen.train.speed import Clock
+from deepgen.train.spikes import EXCESSIVE, Spikes
 from deepgen.train.state import frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
 
@@ -39,7 +45,10 @@ Objective = Callable[[Model, Batch, torch.Generator], Loss]
 """(model, micro-batch, randomness) -> its share of the loss of the update."""
 
 SKIPS_IN_A_ROW = 3
-"""Updates without a finite loss after which a run ends: one is chance, three are a broken model."""
+"""Updates left out in a row after which a run ends: one is chance, three are a broken model."""
+
+MAX_SKIPPED_SHARE = 0.001
+"""Of all updates so far, above which a run ends too; the first three are always allowed."""
 
 FAILED_SAVES_IN_A_ROW = 3
 """Checkpoints that could not be written after which a run ends."""
@@ -63,6 +72,10 @@ class Trainer(Generic[Model, Batch]):
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
         processes: Those that train together. Their number may differ after a restart.
+        parts: Which part of the model each parameter is of, by name, for the norms of gradients.
+        settings: All settings of the run, kept in its checkpoints.
+        substituting: Told which samples were replaced before, and asked which are now.
+        clock: Times the phases of updates.
         shards: What the model is divided into among them; None where each has all of it.
     """
 
@@ -80,6 +93,10 @@ class Trainer(Generic[Model, Batch]):
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
         processes: Processes = ALONE,
+        parts: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        substituting: Substituting | None = None,
+        clock: Clock | None = None,
         shards: Shards | None = None,
     ) -> None:
         self.model = model
@@ -95,6 +112,10 @@ class Trainer(Generic[Model, Batch]):
         self.seed = seed
         self.max_grad_norm = max_grad_norm
         self.processes = processes
+        self.parts = parts or {}
+        self.settings = settings
+        self.substituting = substituting
+        self.clock = clock or Clock()
         self.shards = shards
         self.identity = {
             "steps": steps,
@@ -107,14 +128,17 @@ class Trainer(Generic[Model, Batch]):
         self._frozen = frozen_digest(model, self.trained.keys())
         self.done = 0
         self.skipped = 0
-        """Updates left out because their loss or gradient was not finite."""
+        """Updates left out because their loss or gradient could not be used."""
+        self.report = Report()
+        """Of the last update, by all processes."""
+        self.work: dict[str, float] = {}
+        """What this process did for it."""
         self._skipped_in_a_row: list[list[str]] = []
         self._saving = Saving()
         self._failed_saves_in_a_row = 0
+        self._spikes = Spikes()
+        self._notes: list[dict[str, Any]] = []
         self._was_signalled = False
-        # What all processes have agreed on after the last update.
-        self._must_stop = False
-        self._has_saved = False
 
     def step(self) -> dict[str, float]:
         """One optimizer update, accumulated over the micro-batches of the step.
@@ -128,38 +152,53 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             TrainingError: The third update in a row without a finite loss and gradient.
         """
+        phase = self.clock.phase
+        self._notes = []
         losses = []
-        own = self.batches(self.done)
+        with phase("data"):
+            own = self.batches(self.done)
         batches = own if self.shards is None else self.processes.level(own)
         for place, batch in enumerate(batches):
             if self.shards is not None:
                 self.shards.expect(last=place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
             generator = self._seed(self.processes.rank + place * self.processes.world_size)
-            # The objective's sample weights sum to 1 over the whole update.
-            loss = self.objective(self.model, batch, generator)
-            if place < len(own):
-                loss.total.backward()
+            with phase("forward"):
+                # The objective's sample weights sum to 1 over the whole update.
+                loss = self.objective(self.model, batch, generator)
+            # What was lent only keeps the others company.
+            counts = place < len(own)
+            with phase("backward"):
+                (loss.total if counts else 0 * loss.total).backward()
+            if counts:
                 losses.append(loss)
-            else:
-                (0 * loss.total).backward()
-        if self.shards is None:
-            self.processes.sum_gradients(self.trained.values())
-        norm = entire(nn.utils.clip_grad_norm_(self.trained.values(), self.max_grad_norm))
-        total, parts = self._agree(losses)
+        with phase("exchange"):
+            if self.shards is None:
+                self.processes.sum_gradients(self.trained.values())
+        with phase("update"):
+            norm, norms = clip_gradients(self.trained, self.parts, self.max_grad_norm)
+        with phase("exchange"):
+            self._agree(losses)
         lr = self.optimizer.lr * self.schedule(self.done)
-        finite = math.isfinite(norm.item() + total)
-        if finite:
-            self.optimizer.step(lr)
-            if self.ema is not None:
-                self.ema.update(self.done)
-        self.optimizer.zero_grad()
+        reason = self._unusable(norm.item())
+        with phase("update"):
+            if reason is None:
+                self.optimizer.step(lr)
+                if self.ema is not None:
+                    self.ema.update(self.done)
+            self.optimizer.zero_grad()
         self.done += 1
-        if not finite:
-            self._skip(losses)
+        if reason is not None:
+            self._skip(losses, reason)
             return {"skipped": 1.0}
         self._skipped_in_a_row.clear()
-        return {**parts, "grad_norm": norm.item(), "lr": lr, "skipped": 0.0}
+        return {
+            **self.report.parts,
+            "grad_norm": norm.item(),
+            **{f"grad_norm/{part}": each.item() for part, each in norms.items()},
+            "lr": lr,
+            "skipped": 0.0,
+        }
 
     def run(
         self,
@@ -169,15 +208,23 @@ class Trainer(Generic[Model, Batch]):
         log_every: int = 50,
         keep: int = 3,
         watch: Callable[[Model, int], None] | None = None,
+        watch_every: int | None = None,
+        observers: Sequence[Observer] = (),
+        matrix_rate: float | None = None,
+        start: Checkpoint | None = None,
     ) -> None:
         """Train to the end, going on from the newest checkpoint if there is one.
 
         Args:
-            folder: Holds ``checkpoints/`` and ``metrics.jsonl``.
+            folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``substitutions.jsonl``.
             save_every: Updates between checkpoints.
             log_every: Updates between lines of metrics; each is the mean since the last.
             keep: How many checkpoints are kept.
-            watch: Called with the model, or the average model, after every checkpoint.
+            watch: Called with the model, or the average model, every so often and at the end.
+            watch_every: Updates between such calls; by default, with every checkpoint.
+            observers: Told how the run gets on, on the first process.
+            matrix_rate: See :class:`deepgen.train.speed.Speed`.
+            start: Where a run without a checkpoint of its own begins.
 
         Raises:
             CheckpointError: All checkpoints are damaged, or the newest is of another run.
@@ -186,38 +233,39 @@ class Trainer(Generic[Model, Batch]):
         """
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(folder / "checkpoints", keep)
-        # Of several processes one writes; the others only gather the same means.
-        path = folder / "metrics.jsonl" if self.processes.is_first else Path(os.devnull)
-        log = MetricsLog(path, log_every)
-        found = self.processes.by_first(checkpoints.newest)
-        if found is not None:
-            state = self.load(found)
-            if self.processes.is_first:
-                log.resume(found.step, state)
-        self._check_equal()
-        with noting_signals(self.stop), self._saving:
-            while self.done < self.steps:
-                log.add(self.done + 1, self.step())
-                if self._skipped_in_a_row:
-                    log.note({"step": self.done, "skipped_samples": self._skipped_in_a_row[-1]})
-                last = self.done == self.steps
-                leaves = self._must_stop and not last
-                due = self.done % save_every == 0 or last or leaves
-                if self._has_saved or due:
-                    # The one before, which was written during the last updates.
-                    self._heed(self._saving.finish, is_fatal=False)
-                if not due:
-                    continue
-                self._heed(lambda: self.save(checkpoints, log.state()), is_fatal=last or leaves)
-                if last or leaves:
-                    self._heed(self._saving.finish, is_fatal=True)
-                if leaves:
-                    raise StoppedError(
-                        f"stopped and saved at step {self.done} of {self.steps}; the same command "
-                        "goes on from there"
-                    )
-                if watch is not None:
-                    self._show(watch)
+        record = RunRecord(
+            folder,
+            log_every,
+            processes=self.processes,
+            clock=self.clock,
+            observers=observers,
+            matrix_rate=matrix_rate,
+        )
+        self._begin(checkpoints, record, start)
+        try:
+            with noting_signals(self.stop), self._saving:
+                while self.done < self.steps:
+                    means = self.step()
+                    record.add(self.done, means, self.report, self.work, self._notes)
+                    last = self.done == self.steps
+                    leaves = self.report.was_signalled and not last
+                    due = self.done % save_every == 0 or last or leaves
+                    if self.report.has_saved or due:
+                        # The one before, which was written during the last updates.
+                        self._heed(self._saving.finish)
+                    if due:
+                        self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
+                    if last or leaves:
+                        self._heed(self._saving.finish, must=True)
+                    if leaves:
+                        raise StoppedError(
+                            f"stopped and saved at step {self.done} of {self.steps}; the same "
+                            "command goes on from there"
+                        )
+                    if last or self.done % (watch_every or save_every) == 0:
+                        self._show(watch)
+        finally:
+            record.end()
 
     def stop(self) -> None:
         """Ask all processes to save and leave after the update they are in."""
@@ -253,15 +301,31 @@ class Trainer(Generic[Model, Batch]):
             "learning_rate_share": self.schedule(self.done),
             "skipped": self.skipped,
             "skipped_in_a_row": self._skipped_in_a_row,
-            "log": log or {"sums": {}, "counts": {}},
+            "gradient_norms": self._spikes.state(),
+            "log": log or {"sums": {}, "counts": {}, "totals": {}},
             "torch": torch.__version__,
         }
-        step, values = self.done, {"trainer": copy.deepcopy(trainer), "random": random_states()}
+        step = self.done
+        values: dict[str, Mapping[str, Any]] = {
+            "trainer": copy.deepcopy(trainer),
+            "random": random_states(),
+        }
+        if self.settings is not None:
+            values["config"] = self.settings
         if self.shards is None:
             return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
         copies, beside = self._saving.copied(tensors), self.processes.beside()
         self._saving.start(lambda: checkpoints.write_divided(step, copies, values, beside))
         return None
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """See that :meth:`load` would take a checkpoint.
+
+        Raises:
+            CheckpointError: It is of another model or another run.
+        """
+        trainer, shapes = checkpoint.values("trainer"), checkpoint.shapes("model")
+        self._check_same(checkpoint.path, trainer, shapes)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -282,6 +346,7 @@ class Trainer(Generic[Model, Batch]):
         self.done = trainer["step"]
         self.skipped = trainer["skipped"]
         self._skipped_in_a_row = trainer["skipped_in_a_row"]
+        self._spikes.load(trainer["gradient_norms"])
         restore_random_states(checkpoint.values("random"))
         log: dict[str, Any] = trainer["log"]
         return log
@@ -293,19 +358,50 @@ class Trainer(Generic[Model, Batch]):
         torch.manual_seed(seed)
         return torch.Generator().manual_seed(seed)
 
-    def _agree(self, losses: Sequence[Loss]) -> tuple[float, dict[str, float]]:
-        """Loss and reported parts of the whole update, and whether it is the last for now."""
-        total = sum(loss.total.item() for loss in losses)
-        parts: dict[str, float] = {}
+    def _agree(self, losses: Sequence[Loss]) -> None:
+        """Put together what all processes have to say about an update."""
+        self.work = {}
         for loss in losses:
-            for name, value in loss.parts.items():
-                parts[name] = parts.get(name, 0.0) + value.item()
-        said = self.processes.gather((total, parts, self._was_signalled, self._saving.is_done))
-        self._must_stop = any(signalled for _, _, signalled, _ in said)
-        self._has_saved = all(done for _, _, _, done in said)
-        names = dict.fromkeys(name for _, own, _, _ in said for name in own)
-        sums = {name: sum(own.get(name, 0.0) for _, own, _, _ in said) for name in names}
-        return sum(own for own, _, _, _ in said), sums
+            for name, amount in loss.work.items():
+                self.work[name] = self.work.get(name, 0.0) + amount
+        replaced = [] if self.substituting is None else self.substituting.take_substitutions()
+        own = Report.of(
+            losses,
+            substitutions=replaced,
+            was_signalled=self._was_signalled,
+            has_saved=self._saving.is_done,
+        )
+        self.report = Report.joined(self.processes.gather(own))
+
+    def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
+        """Go on where an earlier start of the run, or another run, left off."""
+        found = self.processes.by_first(checkpoints.newest) or start
+        if found is not None:
+            record.resume(found.step, self.load(found))
+        self._check_equal()
+        known = record.begin(self.done, self.steps)
+        if self.substituting is not None:
+            self.substituting.replay(known)
+
+    def _heed(self, action: Callable[[], Path | None], must: bool = False) -> None:
+        """Do something about a checkpoint that may fail once or twice; it returns one that is done.
+
+        Args:
+            action: Saves, or waits for what is being saved.
+            must: Whether there will be no other try.
+
+        Raises:
+            TrainingError: It failed and must not, or it was the third failure in a row.
+        """
+        try:
+            with self.clock.phase("save"):
+                if action() is not None:
+                    self._failed_saves_in_a_row = 0
+        except CheckpointError as cause:
+            self._failed_saves_in_a_row += 1
+            if must or self._failed_saves_in_a_row == FAILED_SAVES_IN_A_ROW:
+                raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
+            self._warn(f"{cause}; training goes on and tries again")
 
     def _check_equal(self) -> None:
         """See that all processes have the same weights, since only the first one's are saved.
@@ -324,27 +420,12 @@ class Trainer(Generic[Model, Batch]):
                 "software that are alike"
             )
 
-    def _heed(self, action: Callable[[], Path | None], *, is_fatal: bool) -> None:
-        """Do something about a checkpoint that may fail once or twice; it returns one that is done.
-
-        Raises:
-            TrainingError: It failed and that is fatal, or it was the third failure in a row.
-        """
-        try:
-            if action() is not None:
-                self._failed_saves_in_a_row = 0
-        except CheckpointError as cause:
-            self._failed_saves_in_a_row += 1
-            if is_fatal or self._failed_saves_in_a_row == FAILED_SAVES_IN_A_ROW:
-                raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
-            self._warn(f"{cause}; training goes on and tries again")
-
     def _warn(self, message: str) -> None:
         """Warn once, not on every process."""
         if self.processes.is_first:
             warnings.warn(message, stacklevel=3)
 
-    def _skip(self, losses: Sequence[Loss]) -> None:
+    def _skip(self, losses: Sequence[Loss], reason: str) -> None:
         """Count an update that was left out, and end the run if they do not stop."""
         own_bad = [
             name
@@ -363,23 +444,43 @@ class Trainer(Generic[Model, Batch]):
         names = bad or [name for _, each in said for name in each]
         self.skipped += 1
         self._skipped_in_a_row.append(names)
-        what = f"step {self.done} had no finite loss and gradient; samples: {listed(names)}"
-        self._warn(f"{what}; it was left out")
+        self._notes.append({"skipped_samples": names})
+        self._warn(f"step {self.done} had {reason}; samples: {listed(names)}; it was left out")
         if len(self._skipped_in_a_row) == SKIPS_IN_A_ROW:
             every = [name for step in self._skipped_in_a_row for name in step]
             raise TrainingError(
-                f"{SKIPS_IN_A_ROW} steps in a row up to {self.done} had no finite loss and "
-                f"gradient; samples: {', '.join(every)}. Look at these samples, or lower the "
-                "learning rate"
+                f"{SKIPS_IN_A_ROW} steps in a row up to {self.done} had to be left out, the last "
+                f"because it had {reason}; samples: {', '.join(every)}. Look at these samples, or "
+                "lower the learning rate"
+            )
+        if self.skipped > max(SKIPS_IN_A_ROW, MAX_SKIPPED_SHARE * self.done):
+            raise TrainingError(
+                f"{self.skipped} of {self.done} steps had to be left out, the last because it had "
+                f"{reason}; at most {MAX_SKIPPED_SHARE:.1%} may. metrics.jsonl names their "
+                "samples: look at them, or lower the learning rate"
             )
 
-    def _show(self, watch: Callable[[Model, int], None]) -> None:
+    def _unusable(self, norm: float) -> str | None:
+        """Why an update with a gradient of this norm is left out; None if it is made."""
+        if not math.isfinite(norm + self.report.total):
+            return "no finite loss and gradient"
+        if self._spikes.is_excessive(norm):
+            return (
+                f"a gradient of norm {norm:.3g}, more than {EXCESSIVE:.0f} times the usual "
+                f"{self._spikes.median():.3g}"
+            )
+        if self._spikes.is_notable(norm):
+            self._notes.append({"spike": norm, "usual": self._spikes.median()})
+        self._spikes.add(norm)
+        return None
+
+    def _show(self, watch: Callable[[Model, int], None] | None) -> None:
         """Have the model looked at as it is used: averaged, and without dropout."""
-        if not self.processes.is_first and self.shards is None:
+        if watch is None or not (self.processes.is_first or self.shards):
             return
         training = self.model.training
         self.model.eval()
-        with ExitStack() as stack:
+        with self.clock.phase("pictures"), ExitStack() as stack:
             if self.ema is not None:
                 stack.enter_context(self.ema.applied())
             if self.shards is not None:
@@ -407,6 +508,6 @@ class Trainer(Generic[Model, Batch]):
             one, other = trainer["identity"].get(name), self.identity.get(name)
             if one != other:
                 raise CheckpointError(
-                    f"{path} is of a run with {name} {one}, this one has {other}; train in another "
-                    f"folder or with the same {name}"
+                    f"{path} is of a run with {name} {one}, this one has {other}; give the same "
+                    f"{name}, or begin anew in another folder"
                 )

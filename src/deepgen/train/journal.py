@@ -1,0 +1,63 @@
+"""Samples that could not be read, and which others stood in for them: part of what a run learned.
+
+The journal is written as it happens and read when a run is taken up again, so that a file that was
+mended in the meantime does not make another run of it.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+Entry = dict[str, Any]
+"""A substitution: step, sample, substitute, reason."""
+
+
+@runtime_checkable
+class Substituting(Protocol):
+    """Batches whose samples may have to be replaced."""
+
+    def take_substitutions(self) -> list[Entry]:
+        """Those in the micro-batches handed out since this was last asked."""
+
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Replace these samples by the same others again, whatever can be read by now."""
+
+
+class Journal:
+    """The substitutions of a run, a JSON line each.
+
+    Args:
+        path: The file; lines are appended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: list[Entry] = []
+
+    def read(self) -> list[Entry]:
+        """What an earlier start of the run has noted; a line that a kill cut off never was."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text("utf-8").splitlines(keepends=True)
+        self.entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        if lines and not lines[-1].endswith("\n"):
+            aside = self.path.with_suffix(".tmp")
+            aside.write_text("".join(lines[:-1]), encoding="utf-8")
+            aside.replace(self.path)
+        return self.entries
+
+    def note(self, entries: Sequence[Entry]) -> None:
+        """Append what is new. A full disc costs the lines, not the run."""
+        new = [each for each in entries if each not in self.entries]
+        if not new:
+            return
+        self.entries = [*self.entries, *new]
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(each) + "\n" for each in new)
+        except OSError as cause:
+            warnings.warn(f"{self.path} cannot be written: {cause.strerror}", stacklevel=2)
