@@ -41,6 +41,7 @@ class RunRecord:
         path = folder / "metrics.jsonl" if is_first else None
         self.metrics = MetricsLog(path, log_every, observers if is_first else ())
         self.journal = Journal(folder / "substitutions.jsonl")
+        self._clock = clock
         self._speed = Speed(clock, processes, matrix_rate)
         self._patience = Patience()
 
@@ -52,6 +53,8 @@ class RunRecord:
         """Start writing, and return the substitutions of earlier starts of the run."""
         known = self.processes.by_first(self.journal.read)
         self.metrics.begin(done, steps)
+        # What came before, loading and comparing, is no part of any update.
+        self._clock.take()
         return known
 
     def add(

@@ -95,7 +95,6 @@ class Speed:
         self.matrix_rate = matrix_rate
         self._updates = 0
         self._work: dict[str, float] = {}
-        clock.take()
 
     def add(self, work: Mapping[str, float]) -> None:
         """Count an update and what this process did for it."""

@@ -150,7 +150,7 @@ class Trainer(Generic[Model, Batch]):
             that was left out only that it was.
 
         Raises:
-            TrainingError: The third update in a row without a finite loss and gradient.
+            TrainingError: Too many updates had to be left out, in a row or in all.
         """
         phase = self.clock.phase
         self._notes = []
