@@ -32,7 +32,13 @@ def main() -> None:
     arguments = parser.parse_args()
     # A run gets on by one to three steps between two kills.
     steps = 4 * arguments.kills
-    killer = Killer(steps, arguments.seed, arguments.processes, arguments.sharding)
+    killer = Killer(
+        steps,
+        arguments.seed,
+        arguments.processes,
+        arguments.sharding,
+        patience_seconds=3600,
+    )
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         unbroken, killed = Path(folder, "unbroken"), Path(folder, "killed")

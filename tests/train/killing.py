@@ -116,15 +116,22 @@ class Killer:
         seed: Of the moments.
         world_size: Processes of each run; they are killed together.
         sharding: What they divide among themselves.
+        patience_seconds: How long a run may take.
     """
 
     def __init__(
-        self, steps: int, seed: int, world_size: int = 1, sharding: Sharding = "none"
+        self,
+        steps: int,
+        seed: int,
+        world_size: int = 1,
+        sharding: Sharding = "none",
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.steps = steps
         self.moments = random.Random(seed)
         self.world_size = world_size
         self.sharding = sharding
+        self.patience_seconds = patience_seconds
 
     def finish(self, folder: Path) -> None:
         """Let a run come to its end."""
@@ -141,7 +148,7 @@ class Killer:
         """
         before = self._done(folder)
         run = self._start(folder)
-        deadline = time.perf_counter() + PATIENCE_SECONDS
+        deadline = time.perf_counter() + self.patience_seconds
         while self._done(folder) == before and run.is_alive():
             assert time.perf_counter() < deadline, "the run does not get on"
             time.sleep(0.001)
@@ -159,7 +166,14 @@ class Killer:
 
     def _start(self, folder: Path) -> Together:
         folder.mkdir(exist_ok=True)
-        return Together(train, self.world_size, str(folder), self.steps, self.sharding)
+        return Together(
+            train,
+            self.world_size,
+            str(folder),
+            self.steps,
+            self.sharding,
+            patience_seconds=self.patience_seconds,
+        )
 
     def _done(self, folder: Path) -> str:
         return max((each.name for each in (folder / "checkpoints").glob("step_*")), default="")
