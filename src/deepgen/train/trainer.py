@@ -35,7 +35,7 @@ from deepgen.train.saving import Saving
 from deepgen.train.sharding import Shards
 from deepgen.train.speed import Clock
 from deepgen.train.spikes import EXCESSIVE, Spikes
-from deepgen.train.state import frozen_digest, random_states, restore_random_states
+from deepgen.train.state import RunMark, frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
 
 Batch = TypeVar("Batch")
@@ -324,8 +324,15 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        trainer, shapes = checkpoint.values("trainer"), checkpoint.shapes("model")
-        self._check_same(checkpoint.path, trainer, shapes)
+        trainer = checkpoint.values("trainer")
+        shapes = {name: tuple(value.shape) for name, value in self.trained.items()}
+        mine = RunMark(shapes=shapes, frozen=self._frozen, identity=self.identity)
+        theirs = RunMark(
+            shapes=checkpoint.shapes("model"),
+            frozen=trainer["frozen"],
+            identity=trainer["identity"],
+        )
+        mine.check_same(theirs, checkpoint.path)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -333,8 +340,8 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run. Nothing has changed then.
         """
+        self.check(checkpoint)
         trainer = checkpoint.values("trainer")
-        self._check_same(checkpoint.path, trainer, checkpoint.shapes("model"))
         weights = checkpoint.tensors("model", self.trained)
         averages = checkpoint.tensors("ema", self.trained) if self.ema is not None else {}
         self.optimizer.load_tensors(checkpoint.tensors("optimizer", self.trained))
@@ -488,26 +495,3 @@ class Trainer(Generic[Model, Batch]):
             if self.processes.is_first:
                 watch(self.model, self.done)
         self.model.train(training)
-
-    def _check_same(
-        self, path: Path, trainer: Mapping[str, Any], theirs: Mapping[str, tuple[int, ...]]
-    ) -> None:
-        """Refuse checkpoints of other models and other runs, and say how they differ."""
-        mine = {name: tuple(value.shape) for name, value in self.trained.items()}
-        different = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
-        if different:
-            raise CheckpointError(
-                f"{path} is of another model or stage: it differs in {listed(different)}"
-            )
-        if trainer["frozen"] != self._frozen:
-            raise CheckpointError(
-                f"{path} was trained on other frozen weights; start from the same model, or train "
-                "in another folder"
-            )
-        for name in sorted({*self.identity, *trainer["identity"]}):
-            one, other = trainer["identity"].get(name), self.identity.get(name)
-            if one != other:
-                raise CheckpointError(
-                    f"{path} is of a run with {name} {one}, this one has {other}; give the same "
-                    f"{name}, or begin anew in another folder"
-                )
