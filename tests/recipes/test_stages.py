@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.build import build, loader_options
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
+from deepgen.recipes.smoke import smoke
+from deepgen.train.distributed import Processes
 
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
 
@@ -216,3 +219,9 @@ def test_adapters_alone_give_the_model_that_was_trained(data: Path, tmp_path: Pa
     mine, theirs = adapted.state_dict(), whole.state_dict()
     assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
     assert not torch.allclose(before, mine["dit.proj_out.weight"], atol=1e-5)
+
+
+def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Path) -> None:
+    config = replace(smoke(), data=data, sharding="full", padding="batch")
+    with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
+        build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
