@@ -34,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     pictures = folder / "pictures"
     pictures.mkdir()
-    rows = []
+    rows: list[dict[str, object]] = []
     for index, color in enumerate(COLORS):
         Image.new("RGB", (64, 64), color).save(pictures / f"{color}.png")
         rows.append({"txt": f"a {color} square", "image_path": f"{color}.png"})
