@@ -1,14 +1,17 @@
 """A training run killed thirty times against one that never was: are they equal to the last bit?
 
-``PYTHONPATH=. python perf/kill_soak.py``, and with ``--processes 2`` for a run of two; the results
-are in ``perf/results/kill_soak.json`` and ``kill_soak_2.json``. Every third kill waits until a
-checkpoint is being written; the others come at random moments, which are within a save more often
-than not.
+``PYTHONPATH=. python perf/kill_soak.py``, with ``--processes 2`` for a run of two, and with
+``--sharding optimizer`` where they divide the model; the results are in
+``perf/results/kill_soak.json``, ``kill_soak_2.json`` and ``kill_soak_2_optimizer.json``. Every
+third kill waits until a checkpoint is being written; the others come at random moments, which are
+within a save more often than not. ``--seconds`` ends the killing early; the record says how often
+it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -24,27 +27,40 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--sharding", choices=("none", "optimizer", "full"), default="none")
+    parser.add_argument("--seconds", type=float, default=math.inf)
     arguments = parser.parse_args()
     # A run gets on by one to three steps between two kills.
     steps = 4 * arguments.kills
-    killer = Killer(steps, arguments.seed, arguments.processes)
+    killer = Killer(
+        steps,
+        arguments.seed,
+        arguments.processes,
+        arguments.sharding,
+        patience_seconds=3600,
+    )
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as name:
-        unbroken, killed = Path(name, "unbroken"), Path(name, "killed")
+    with tempfile.TemporaryDirectory() as folder:
+        unbroken, killed = Path(folder, "unbroken"), Path(folder, "killed")
         killer.finish(unbroken)
         within = 2 * step_seconds(unbroken)
-        half_written = [
-            killer.kill(killed, saving=index % 3 == 0, within_seconds=within)
-            for index in range(arguments.kills)
-        ]
+        half_written: list[bool] = []
+        while len(half_written) < arguments.kills:
+            if time.perf_counter() - start > arguments.seconds:
+                break
+            saving = len(half_written) % 3 == 0
+            half_written.append(killer.kill(killed, saving=saving, within_seconds=within))
         killer.finish(killed)
         equal = outcome(killed, steps) == outcome(unbroken, steps)
+    name = "kill_soak" if arguments.processes == 1 else f"kill_soak_{arguments.processes}"
     write(
-        "kill_soak" if arguments.processes == 1 else f"kill_soak_{arguments.processes}",
+        name if arguments.sharding == "none" else f"{name}_{arguments.sharding}",
         {
             "environment": environment(),
             "processes": arguments.processes,
-            "kills": arguments.kills,
+            "sharding": arguments.sharding,
+            "kills": len(half_written),
+            "kills_wanted": arguments.kills,
             "kills_while_saving": sum(half_written),
             "steps": steps,
             "seconds": round(time.perf_counter() - start, 1),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.build import build, loader_options
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
+from deepgen.recipes.smoke import smoke
+from deepgen.train.distributed import Processes
 
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
 
@@ -31,7 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     pictures = folder / "pictures"
     pictures.mkdir()
-    rows = []
+    rows: list[dict[str, object]] = []
     for index, color in enumerate(COLORS):
         Image.new("RGB", (64, 64), color).save(pictures / f"{color}.png")
         rows.append({"txt": f"a {color} square", "image_path": f"{color}.png"})
@@ -104,13 +107,15 @@ def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+@pytest.mark.parametrize("sharding", ["none", "full"])
 def test_two_processes_of_torchrun_make_the_run_of_one(
-    data: Path, trained: Path, tmp_path: Path
+    data: Path, trained: Path, tmp_path: Path, sharding: str
 ) -> None:
     output = tmp_path / "two"
+    more = ("--device", "cpu", "--sharding", sharding, "--sample-prompts", "a red square")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     run = subprocess.run(
-        [*torchrun, "-m", "deepgen", *arguments_for(data, output, "--device", "cpu")],
+        [*torchrun, "-m", "deepgen", *arguments_for(data, output, *more)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -126,7 +131,11 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
     assert [line["loss"] for line in mine] == pytest.approx(
         [line["loss"] for line in expected], rel=1e-5
     )
-    assert len(list((output / "model").glob("*/*.safetensors"))) > 0
+    assert len(list((output / "samples").glob("*.png"))) == 2
+    again, whole = weights(output), weights(trained)
+    assert again.keys() == whole.keys()
+    for name, value in again.items():
+        torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-4)
 
 
 def test_another_run_in_the_same_folder_is_refused(
@@ -210,3 +219,9 @@ def test_adapters_alone_give_the_model_that_was_trained(data: Path, tmp_path: Pa
     mine, theirs = adapted.state_dict(), whole.state_dict()
     assert all(torch.allclose(mine[name], theirs[name], atol=1e-6) for name in mine)
     assert not torch.allclose(before, mine["dit.proj_out.weight"], atol=1e-5)
+
+
+def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Path) -> None:
+    config = replace(smoke(), data=data, sharding="full", padding="batch")
+    with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
+        build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))

@@ -6,22 +6,28 @@ starts in a fraction of a second.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from deepgen.config.stage import Sharding
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
+from deepgen.model import DeepGen
 from deepgen.train.distributed import Processes
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.sharding import shard
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
@@ -30,8 +36,8 @@ from tests.checkpoint.models import tiny_model
 from tests.train.together import Together
 
 WORDS = ("a red cube", "two cats", "rain", "an old map of the coast")
-PATIENCE_SECONDS = 60
-"""Longer than any run of the tests takes to get on."""
+PATIENCE_SECONDS = 240
+"""Longer than any run of the tests takes to get on, on a busy machine too."""
 
 
 def batches(step: int) -> list[FlowBatch]:
@@ -62,22 +68,44 @@ def batches(step: int) -> list[FlowBatch]:
     ]
 
 
-def train(processes: Processes, folder: str, steps: int) -> None:
-    """The run, or what is left of it; every step is saved."""
+def trainer(
+    processes: Processes,
+    steps: int,
+    sharding: Sharding = "none",
+    batches: Callable[[int], list[FlowBatch]] = batches,
+    *,
+    mixed: bool = False,
+) -> Trainer[DeepGen, FlowBatch]:
+    """A run of a tiny model; ``mixed`` computes in bfloat16, as on GPUs."""
     # Every forked process is given a seed of its own.
     random.seed(0)
     model = tiny_model()
-    trained = make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
-    Trainer(
+    if mixed:
+        model.bfloat16()
+    make_trainable(model, "sft", lora=LoraConfig(rank=2, dropout=0.1), seed=1)
+    shards = shard(model, sharding, processes, mixed=mixed)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return Trainer(
         model,
-        FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft"), caption_drop=0.1),
+        FlowObjective(
+            training_sigmas(model.schedule),
+            VisitDraws(0, "sft"),
+            caption_drop=0.1,
+            autocast=torch.bfloat16 if mixed else None,
+        ),
         lambda step: batches(step)[processes.rank :: processes.world_size],
         AdamW(trained.items(), lr=1e-3),
         steps=steps,
         schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
         ema=Ema(trained),
         processes=processes,
-    ).run(Path(folder), save_every=1, log_every=4, keep=2)
+        shards=shards,
+    )
+
+
+def train(processes: Processes, folder: str, steps: int, sharding: Sharding = "none") -> None:
+    """The run, or what is left of it; every step is saved."""
+    trainer(processes, steps, sharding).run(Path(folder), save_every=1, log_every=4, keep=2)
 
 
 class Killer:
@@ -87,12 +115,23 @@ class Killer:
         steps: Updates of each run.
         seed: Of the moments.
         world_size: Processes of each run; they are killed together.
+        sharding: What they divide among themselves.
+        patience_seconds: How long a run may take.
     """
 
-    def __init__(self, steps: int, seed: int, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        steps: int,
+        seed: int,
+        world_size: int = 1,
+        sharding: Sharding = "none",
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         self.steps = steps
         self.moments = random.Random(seed)
         self.world_size = world_size
+        self.sharding = sharding
+        self.patience_seconds = patience_seconds
 
     def finish(self, folder: Path) -> None:
         """Let a run come to its end."""
@@ -109,7 +148,7 @@ class Killer:
         """
         before = self._done(folder)
         run = self._start(folder)
-        deadline = time.perf_counter() + PATIENCE_SECONDS
+        deadline = time.perf_counter() + self.patience_seconds
         while self._done(folder) == before and run.is_alive():
             assert time.perf_counter() < deadline, "the run does not get on"
             time.sleep(0.001)
@@ -127,7 +166,14 @@ class Killer:
 
     def _start(self, folder: Path) -> Together:
         folder.mkdir(exist_ok=True)
-        return Together(train, self.world_size, str(folder), self.steps)
+        return Together(
+            train,
+            self.world_size,
+            str(folder),
+            self.steps,
+            self.sharding,
+            patience_seconds=self.patience_seconds,
+        )
 
     def _done(self, folder: Path) -> str:
         return max((each.name for each in (folder / "checkpoints").glob("step_*")), default="")
@@ -143,9 +189,19 @@ def step_seconds(folder: Path) -> float:
 
 
 def outcome(folder: Path, steps: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Hashes of all that a run ended with, and its log without times."""
-    path = folder / "checkpoints" / f"step_{steps:08}" / "manifest.json"
+    """Hashes of all that a run ended with, and its log without times.
+
+    Of tensors their values are hashed, since torch's distributed checkpoint writes its notes on
+    them in any order.
+    """
+    path = folder / "checkpoints" / f"step_{steps:08}"
+    hashes = dict(json.loads((path / "manifest.json").read_text())["files"])
+    for each in path.glob("*.safetensors"):
+        hashes[each.name] = {
+            name: hashlib.sha256(value.numpy().tobytes()).hexdigest()
+            for name, value in load_file(each).items()
+        }
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for line in lines:
         del line["speed"]
-    return json.loads(path.read_text()), lines
+    return hashes, lines

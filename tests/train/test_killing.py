@@ -2,16 +2,17 @@ from pathlib import Path
 
 import pytest
 
+from deepgen.config.stage import Sharding
 from tests.train.killing import Killer, outcome, step_seconds
 
 STEPS = 12
 
 
-@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize(("world_size", "sharding"), [(1, "none"), (2, "none"), (2, "optimizer")])
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_the_unbroken_one(
-    tmp_path: Path, world_size: int
+    tmp_path: Path, world_size: int, sharding: Sharding
 ) -> None:
-    killer = Killer(STEPS, seed=0, world_size=world_size)
+    killer = Killer(STEPS, seed=0, world_size=world_size, sharding=sharding)
     killer.finish(tmp_path / "unbroken")
     within = 2 * step_seconds(tmp_path / "unbroken")
     killed = tmp_path / "killed"

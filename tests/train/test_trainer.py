@@ -97,6 +97,7 @@ def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, m
 def test_only_what_is_trained_is_stored(tmp_path: Path) -> None:
     path = trainer().save(Checkpoints(tmp_path))
     stored = Checkpoints(tmp_path).newest()
+    assert path is not None
     assert stored is not None
     assert stored.tensors("model").keys() == {"0.weight", "0.bias", "3.weight", "3.bias"}
     assert {each.suffix for each in path.iterdir()} == {".json", ".safetensors"}

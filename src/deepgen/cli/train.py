@@ -84,7 +84,7 @@ class Train:
 
         device = own_device(torch.device(pick_device(self.device)))
         with joined(device) as processes:
-            found = plan(self.settings, device=device)
+            found = plan(self.settings, device=device, world_size=processes.world_size)
             if self.dry_run:
                 if processes.is_first:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
@@ -170,6 +170,8 @@ def _table(found: Plan) -> str:
     for title, counts in (("trained", found.trained), ("frozen", found.frozen)):
         lines += [f"{title:<8}{name:<24}{count:>16,}" for name, count in counts.items()]
     lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
+    if found.passing_bytes:
+        lines.append(f"and at most, while divided {found.passing_bytes / 2**30:>17.2f} GiB")
     lines += [
         f"{task}: {count} of {found.samples[task]:,} samples an update, {found.epochs[task]} epochs"
         for task, count in found.samples_per_update.items()

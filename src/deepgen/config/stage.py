@@ -17,6 +17,8 @@ Stage = Literal["pretrain", "sft", "lora"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
+Sharding = Literal["auto", "none", "optimizer", "full"]
+
 Logger = Literal["tensorboard", "wandb"]
 
 
@@ -91,6 +93,10 @@ class StageConfig:
     gradients."""
     compile: bool = False
     """Have torch.compile take the blocks of the DiT; on a CPU it needs a C++ compiler."""
+    sharding: Sharding = "auto"
+    """What several processes divide among themselves: nothing, so each has the whole model; what
+    the optimizer works on (float32 weights, gradients, moments, average); or all weights too, which
+    is slower. auto is optimizer in sft on several GPUs, else none."""
     seed: int = 0
     """Of the order of samples and of all noise."""
     save_every: int = 250

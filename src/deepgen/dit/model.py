@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -126,6 +126,8 @@ class DiT(nn.Module):
         self.attention_by_row = False
         """Let rows whose contexts differ in length attend one by one, instead of with a bias."""
         self._run: Callable[..., Tensor] = self.run_blocks
+        self.passes_of_all: Callable[[int], int] | None = None
+        """From how often this process runs the blocks, how often all must that share them."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -151,9 +153,14 @@ class DiT(nn.Module):
             Velocities in float32.
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
-        return self.velocity(
-            latents, 0, self._group(conditions, sizes, timesteps[None], references, ragged=True)
-        )
+        groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
+        # Asked before anything is computed, since the others may wait for that.
+        most = len(groups) if self.passes_of_all is None else self.passes_of_all(len(groups))
+        velocities = self.velocity(latents, 0, groups)
+        first = groups[0].members[0]
+        for _ in range(most - len(groups)):
+            velocities[first] = velocities[first] + 0 * self._idle(latents, groups[0])
+        return velocities
 
     def prepare(
         self,
@@ -250,6 +257,12 @@ class DiT(nn.Module):
     def compile_blocks(self, **options: object) -> None:
         """Have ``torch.compile`` take the blocks, as one graph; options go to it."""
         self._run = torch.compile(self.run_blocks, fullgraph=True, **options)  # type: ignore[call-overload]
+
+    def _idle(self, latents: Sequence[Latents], group: Group) -> Latents:
+        """Run the blocks once more, for the sake of processes with more groups than this one."""
+        members = list(range(len(group.members)))
+        again = replace(group, members=members, first_step=-1)
+        return self.velocity([latents[index] for index in group.members], 0, [again])[0]
 
     def _group(
         self,

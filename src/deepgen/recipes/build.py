@@ -5,12 +5,13 @@ comes out of it.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
@@ -18,6 +19,7 @@ from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
+from deepgen.config.model import Padding
 from deepgen.config.stage import StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
@@ -39,6 +41,7 @@ from deepgen.train.loggers import open_loggers
 from deepgen.train.metrics import Observer
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.sharding import Shards, chosen_sharding, entire_state, shard
 from deepgen.train.speed import Clock, measure_matrix_rate
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
@@ -49,7 +52,7 @@ FREE = (
     *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
     *("sample_prompts", "sample_edits", "sample_every"),
     # How the same is computed.
-    *("packing", "checkpoint_activations", "compile"),
+    *("packing", "checkpoint_activations", "compile", "sharding"),
 )
 
 
@@ -101,14 +104,17 @@ class Run:
         processes.by_first(lambda: write_yaml(settings, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
-        return processes.by_first(lambda: export(self.model, config))
+        if self.trainer.shards is None:
+            return processes.by_first(lambda: export(self.model, config))
+        trained = entire_state(self.trainer.trained, processes)
+        return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
 
     def _matrix_rate(self) -> float:
         """Of this process's device, in what the products of the model are computed in."""
         if self.config.peak_tflops is not None:
             return self.config.peak_tflops * 1e12
         device = self.model.device
-        mixed = _is_mixed(self.config, device)
+        mixed = is_mixed(self.config, device)
         return measure_matrix_rate(device, torch.bfloat16 if mixed else torch.float32)
 
 
@@ -131,15 +137,23 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     folder = resolve(config.model)
     model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
-    trained = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    make_trainable(model, config.stage, lora=lora, seed=config.seed)
     model.checkpoint_activations(config.checkpoint_activations)
     # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
     # on a CPU a mask costs nothing.
     by_row = config.packing and device.type != "cpu" and not config.compile
     model.pack(config.packing, attention_by_row=by_row)
+    padding = config.padding or model.defaults.padding
+    shards = _shard(config, model, padding, processes)
     if config.compile:
+        if shards is not None:
+            raise ValueError(
+                "compiled blocks cannot be divided among processes yet; leave out --compile, or "
+                "say --sharding none"
+            )
         check_compiler(device)
         model.dit.compile_each_block()
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     knobs = config.optimizer
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
@@ -150,8 +164,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         training_sigmas(model.schedule),
         VisitDraws(config.seed, config.stage),
         caption_drop=config.caption_drop,
-        padding=config.padding or model.defaults.padding,
-        autocast=torch.bfloat16 if _is_mixed(config, device) else None,
+        padding=padding,
+        autocast=torch.bfloat16 if is_mixed(config, device) else None,
         cost=SampleCost(model, config.stage),
     )
     batches = FlowBatches(loader, model.vae, processes, clock)
@@ -177,6 +191,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
         processes=processes,
+        shards=shards,
         parts={name: _part(name) for name in trained},
         settings=to_values(config),
         substituting=batches,
@@ -226,8 +241,14 @@ def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptio
     return LoaderOptions(tasks=tasks, seed=config.seed, side=side)
 
 
-def export(model: DeepGen, config: StageConfig) -> Path:
-    """Write what a stage has made: the model, and its adapters for users of peft."""
+def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:
+    """Write what a stage has made: the model, and its adapters for users of peft.
+
+    Args:
+        model: After its training.
+        config: The stage.
+        device: What it was trained on, where it is not there any more.
+    """
     adapters = config.output / "lora"
     # Of an earlier end of the same run.
     shutil.rmtree(adapters, ignore_errors=True)
@@ -244,8 +265,40 @@ def export(model: DeepGen, config: StageConfig) -> Path:
     }[config.stage]
     model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
     path = config.output / "model"
-    save_folder(model, path, dtype=compute_dtype(None, model.device), overwrite=True)
+    dtype = compute_dtype(None, device or model.device)
+    save_folder(model, path, dtype=dtype, overwrite=True)
     return path
+
+
+def _export_divided(
+    config: StageConfig, device: torch.device, trained: Mapping[str, Tensor]
+) -> Path:
+    """Export what was divided: the model of the beginning, with all that was trained."""
+    dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
+    model = load_folder(resolve(config.model), dtype=dtype, device=torch.device("cpu"))
+    lora = None if config.freeze_vlm else config.lora
+    fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    with torch.no_grad():
+        for name, value in fresh.items():
+            value.copy_(trained[name])
+    return export(model, config, device)
+
+
+def _shard(
+    config: StageConfig, model: DeepGen, padding: Padding, processes: Processes
+) -> Shards | None:
+    """Divide a model as its stage says.
+
+    Raises:
+        ValueError: It cannot be divided so.
+    """
+    sharding = chosen_sharding(config.sharding, config.stage, model.device, processes.world_size)
+    if sharding == "full" and padding == "batch":
+        raise ValueError(
+            "padding batch reads parts of the language model by themselves, which sharding full "
+            "does not allow; use --padding none, or --sharding optimizer"
+        )
+    return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
 def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
@@ -265,6 +318,6 @@ def _part(name: str) -> str:
     return "think_tokens" if name.endswith("meta_queries") else "connector"
 
 
-def _is_mixed(config: StageConfig, device: torch.device) -> bool:
+def is_mixed(config: StageConfig, device: torch.device) -> bool:
     """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
     return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")

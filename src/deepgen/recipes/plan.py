@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from deepgen.checkpoint.folder import compute_dtype, outline_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.config.stage import StageConfig
-from deepgen.recipes.build import loader_options, open_data
+from deepgen.config.stage import Sharding, StageConfig
+from deepgen.model import DeepGen
+from deepgen.recipes.build import is_mixed, loader_options, open_data
+from deepgen.train.sharding import chosen_sharding, gathered_units, never_divided
 from deepgen.train.trainable import make_trainable
 
-# Of a trained weight in float32: itself, its gradient and AdamW's two moments.
-BYTES_PER_TRAINED = 16
-BYTES_PER_AVERAGED = 4
+FLOAT32_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """Bytes on each process, without activations; on the first, which may hold a row more."""
+
+    weights: int
+    """Trained, in float32."""
+    gradients: int
+    """Of these."""
+    moments: int
+    """Two of AdamW."""
+    average: int
+    frozen: int
+    passing: int
+    """Weights gathered from other processes and gradients not yet added up, at their most."""
+
+    @property
+    def static(self) -> int:
+        """What is held all the time."""
+        return self.weights + self.gradients + self.moments + self.average + self.frozen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Figures of a run; memory without activations."""
+    """Figures of a run; memory of each process, without activations."""
 
     trained: dict[str, int]
     """Parameters that are trained, by part."""
     frozen: dict[str, int]
     """Parameters that stay, by part."""
     static_bytes: int
-    """Weights, gradients, moments and average, on one device."""
+    """Weights, gradients, moments and average."""
+    passing_bytes: int
+    """What comes and goes in every update where processes divide the model."""
+    sharding: str
+    """What they divide."""
     samples_per_update: dict[str, int]
     """By task."""
     samples: dict[str, int]
@@ -36,8 +63,13 @@ class Plan:
     updates: int
 
 
-def plan(config: StageConfig, *, device: torch.device) -> Plan:
+def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> Plan:
     """Count what a stage trains, needs and visits; no weight is read.
+
+    Args:
+        config: The stage.
+        device: Of a process.
+        world_size: Processes that train together.
 
     Raises:
         CheckpointError: The model cannot be used.
@@ -59,7 +91,15 @@ def plan(config: StageConfig, *, device: torch.device) -> Plan:
         trained[name] = sum(count for learns, count in counts if learns)
         frozen[name] = sum(count for learns, count in counts if not learns)
     dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
-    per_trained = BYTES_PER_TRAINED + (BYTES_PER_AVERAGED if config.ema_decay is not None else 0)
+    sharding = chosen_sharding(config.sharding, config.stage, device, world_size)
+    memory = plan_memory(
+        model,
+        sharding,
+        world_size,
+        has_average=config.ema_decay is not None,
+        frozen_bytes=dtype.itemsize,
+        gathered_bytes=2 if is_mixed(config, device) else FLOAT32_BYTES,
+    )
     # The side does not matter for how many there are.
     tasks = loader_options(config, data, config.side or 512).tasks
     per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
@@ -67,7 +107,9 @@ def plan(config: StageConfig, *, device: torch.device) -> Plan:
     return Plan(
         trained={name: count for name, count in trained.items() if count},
         frozen={name: count for name, count in frozen.items() if count},
-        static_bytes=sum(trained.values()) * per_trained + sum(frozen.values()) * dtype.itemsize,
+        static_bytes=memory.static,
+        passing_bytes=memory.passing,
+        sharding=sharding,
         samples_per_update={str(task): count for task, count in per_update.items()},
         samples={str(task): count for task, count in samples.items()},
         epochs={
@@ -75,3 +117,73 @@ def plan(config: StageConfig, *, device: torch.device) -> Plan:
         },
         updates=config.steps,
     )
+
+
+def plan_memory(
+    model: DeepGen,
+    sharding: Sharding,
+    world_size: int,
+    *,
+    has_average: bool,
+    frozen_bytes: int,
+    gathered_bytes: int,
+) -> Memory:
+    """Count what each process holds of a model that is ready for training.
+
+    Args:
+        model: Its weights may have no values.
+        sharding: ``none``, ``optimizer`` or ``full``.
+        world_size: Processes that train together.
+        has_average: Whether an average of the weights is kept.
+        frozen_bytes: Of a number of what is not trained.
+        gathered_bytes: Of a number of what is gathered.
+    """
+    divided = world_size if sharding != "none" else 1
+    whole = {id(value) for value in never_divided(model)}
+    trained = frozen = 0
+    for value in model.parameters():
+        if value.requires_grad:
+            trained += _share(value, divided)
+        else:
+            is_divided = sharding == "full" and id(value) not in whole
+            frozen += _share(value, divided if is_divided else 1)
+    return Memory(
+        weights=trained * FLOAT32_BYTES,
+        gradients=trained * FLOAT32_BYTES,
+        moments=2 * trained * FLOAT32_BYTES,
+        average=trained * FLOAT32_BYTES if has_average else 0,
+        frozen=frozen * frozen_bytes,
+        passing=_passing(model, sharding, gathered_bytes),
+    )
+
+
+def _share(value: Tensor, divided: int) -> int:
+    """Numbers of the largest share of a tensor, which is cut between rows."""
+    return math.ceil(value.shape[0] / divided) * math.prod(value.shape[1:])
+
+
+def _passing(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
+    """Bytes of copies to compute with and of gradients that are still those of one process."""
+    if sharding == "none":
+        return 0
+    if sharding == "optimizer":
+        return (gathered_bytes + FLOAT32_BYTES) * _numbers(model)
+    units, roots = gathered_units(model, with_frozen=True)
+    whole = {id(value) for value in never_divided(model)}
+    inside = {id(value) for unit in units for value in unit.parameters()}
+    kept = [
+        value
+        for root in roots
+        for value in root.parameters()
+        if id(value) not in inside and id(value) not in whole
+    ]
+    # One unit at work and the next on its way.
+    largest = sorted(sum(value.numel() for value in unit.parameters()) for unit in units)[-2:]
+    learning = sum(value.numel() for value in kept if value.requires_grad)
+    return gathered_bytes * (sum(value.numel() for value in kept) + sum(largest)) + (
+        FLOAT32_BYTES * (learning + sum(largest))
+    )
+
+
+def _numbers(model: DeepGen) -> int:
+    return sum(value.numel() for value in model.parameters() if value.requires_grad)

@@ -4,6 +4,9 @@ A folder is written aside, its files are hashed into ``manifest.json``, everythi
 disc, and only then it takes its name; only after that an older one is deleted. Whatever is killed
 at whatever moment, the newest folder with a name is complete. Discs still err, so all hashes are
 checked before anything is read. Tensors are safetensors, the rest is JSON; nothing is unpickled.
+
+What one process holds is a file per group of tensors. What is divided among several is a file per
+process (torch's distributed checkpoint), and is read by any number of them, divided or not.
 """
 
 from __future__ import annotations
@@ -15,21 +18,29 @@ import re
 import secrets
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepgen.checkpoint.writing import write_json
 from deepgen.errors import CheckpointError
+from deepgen.train.distributed import Processes
+from deepgen.train.shard_files import Groups, own_files, read_shards, shard_shapes, write_shards
+from deepgen.train.sharding import divided_like, own_bytes
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
 PARTIAL = re.compile(r"\.step_\d{8}\.[0-9a-f]{8}\.partial")
+
+Description = dict[str, int | str]
+"""Size and hash of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +50,43 @@ class Checkpoint:
     path: Path
     step: int
 
-    def tensors(self, name: str) -> dict[str, Tensor]:
-        """A group of tensors."""
-        return load_file(self.path / f"{name}.safetensors")
+    def shapes(self, name: str) -> dict[str, tuple[int, ...]]:
+        """Shapes of a group of tensors."""
+        file = self._file(name)
+        if not file.exists():
+            return shard_shapes(self.path, name)
+        with safe_open(file, "pt") as stored:
+            return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118  # It is no dict.
+
+    def tensors(self, name: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """A group of tensors.
+
+        Args:
+            name: Of the group.
+            like: Weights. What is named like one of them, or ``what.`` and its name, and has its
+                shape, is divided among processes as it is; everything else is whole.
+        """
+        examples = {
+            key: self._example(key, shape, like or {}) for key, shape in self.shapes(name).items()
+        }
+        if self._file(name).exists():
+            stored = load_file(self._file(name))
+            return {key: divided_like(stored[key], each) for key, each in examples.items()}
+        # Moments and step counts are float32 whatever the weights are.
+        tensors = {
+            key: torch.empty_like(each, dtype=torch.float32) for key, each in examples.items()
+        }
+        read_shards(self.path, name, tensors)
+        return tensors
+
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.safetensors"
+
+    def _example(self, key: str, shape: tuple[int, ...], like: Mapping[str, Tensor]) -> Tensor:
+        for name in (key, key.partition(".")[2]):
+            if name in like and tuple(like[name].shape) == shape:
+                return like[name].detach()
+        return torch.empty(shape)
 
     def values(self, name: str) -> dict[str, Any]:
         """A group of plain values."""
@@ -66,7 +111,7 @@ class Checkpoints:
     def write(
         self,
         step: int,
-        tensors: Mapping[str, Mapping[str, Tensor]],
+        tensors: Groups,
         values: Mapping[str, Mapping[str, Any]],
     ) -> Path:
         """Write the checkpoint of a step, then delete those that are too many.
@@ -79,30 +124,40 @@ class Checkpoints:
         Raises:
             CheckpointError: It cannot be written. All others are as they were.
         """
-        path = self.folder / f"step_{step:08}"
-        aside = self.folder / f".{path.name}.{secrets.token_hex(4)}.partial"
+        aside = self._aside(step)
         try:
-            self._check_space(tensors)
-            aside.mkdir(parents=True)
-            for name, group in tensors.items():
-                stored = {key: value.detach().cpu().contiguous() for key, value in group.items()}
-                save_file(stored, aside / f"{name}.safetensors")
-            for name, each in values.items():
-                write_json(aside / f"{name}.json", each)
-            _seal(aside, step)
-            if path.exists():
-                # Of a run that was taken up again before this step; nothing newer was good.
-                shutil.rmtree(path)
-            aside.rename(path)
-            _sync(self.folder)
-        except (OSError, SafetensorError) as cause:
-            reason = getattr(cause, "strerror", None) or cause
-            raise CheckpointError(f"{path} cannot be written: {reason}") from cause
+            self._make(aside, _bytes(tensors))
+            with _saying(self._path(step)):
+                for name, group in tensors.items():
+                    stored = {key: each.detach().cpu().contiguous() for key, each in group.items()}
+                    save_file(stored, aside / f"{name}.safetensors")
+            return self._publish(step, aside, values, {})
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        for old in [each for each in self._steps() if each <= step][: -self.keep]:
-            shutil.rmtree(self.folder / f"step_{old:08}", ignore_errors=True)
-        return path
+
+    def write_divided(
+        self,
+        step: int,
+        tensors: Groups,
+        values: Mapping[str, Mapping[str, Any]],
+        processes: Processes,
+    ) -> Path:
+        """The same by several processes, each of which writes what it holds of the tensors.
+
+        All must do so at once; if one fails, all do.
+        """
+        path = self._path(step)
+        aside = processes.by_first(lambda: self._aside(step))
+        try:
+            needed = sum(processes.gather(_bytes(tensors)))
+            processes.by_first(lambda: self._make(aside, needed))
+            with _saying(path):
+                write_shards(aside, tensors, processes.facts)
+            files = _described_by_all(own_files(aside, processes.rank), processes)
+            return processes.by_first(lambda: self._publish(step, aside, values, files))
+        finally:
+            if processes.is_first:
+                shutil.rmtree(aside, ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint that is what was written; None where there never was any.
@@ -118,7 +173,7 @@ class Checkpoints:
                 warnings.warn(f"{path} was not finished when its run ended; removed", stacklevel=2)
                 shutil.rmtree(path)
         for step in reversed(self._steps()):
-            path = self.folder / f"step_{step:08}"
+            path = self._path(step)
             problem = _problem(path, step)
             if problem is None:
                 return Checkpoint(path, step)
@@ -142,17 +197,42 @@ class Checkpoints:
         names = [NAME.fullmatch(each.name) for each in self.folder.iterdir()]
         return sorted(int(name[1]) for name in names if name)
 
-    def _check_space(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Do not even begin what cannot fit; others may live on this disc."""
-        needed = sum(
-            value.numel() * value.element_size()
-            for group in tensors.values()
-            for value in group.values()
-        )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise OSError(f"{needed:,} bytes are needed and {free:,} are free")
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step_{step:08}"
+
+    def _aside(self, step: int) -> Path:
+        """Where a checkpoint is before it is whole."""
+        return self.folder / f".{self._path(step).name}.{secrets.token_hex(4)}.partial"
+
+    def _make(self, aside: Path, needed: int) -> None:
+        """Make the folder, but do not even begin what cannot fit; others may live on this disc."""
+        with _saying(aside):
+            aside.mkdir(parents=True)
+            free = shutil.disk_usage(aside).free
+            if free < needed:
+                raise OSError(f"{needed:,} bytes are needed and {free:,} are free")
+
+    def _publish(
+        self,
+        step: int,
+        aside: Path,
+        values: Mapping[str, Mapping[str, Any]],
+        files: Mapping[str, Description],
+    ) -> Path:
+        """Complete and seal a checkpoint, give it its name, and delete those that are too many."""
+        path = self._path(step)
+        with _saying(path):
+            for name, each in values.items():
+                write_json(aside / f"{name}.json", each)
+            _seal(aside, step, files)
+            if path.exists():
+                # Of a run that was taken up again before this step; nothing newer was good.
+                shutil.rmtree(path)
+            aside.rename(path)
+            _sync(self.folder)
+        for old in [each for each in self._steps() if each <= step][: -self.keep]:
+            shutil.rmtree(self._path(old), ignore_errors=True)
+        return path
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -182,13 +262,53 @@ def open_checkpoint(path: Path) -> Checkpoint:
     raise CheckpointError(f"no checkpoint in {path} is whole; begin from another one")
 
 
-def _seal(folder: Path, step: int) -> None:
-    """Force all files to the disc and write down what they are."""
-    files = {}
-    for path in sorted(folder.iterdir()):
+@contextmanager
+def _saying(path: Path) -> Iterator[None]:
+    """Say which checkpoint could not be written."""
+    try:
+        yield
+    except (OSError, SafetensorError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise CheckpointError(f"{path} cannot be written: {reason}") from cause
+
+
+def _bytes(tensors: Groups) -> int:
+    """Bytes that this process has to write."""
+    return sum(own_bytes(group.values()) for group in tensors.values())
+
+
+def _described(paths: Iterable[Path]) -> dict[str, Description]:
+    """Sizes and hashes of files, which are forced to the disc first."""
+    found: dict[str, Description] = {}
+    for path in paths:
         _sync(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
-    manifest = {"step": step, "files": files}
+        found[path.name] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
+    return found
+
+
+def _described_by_all(paths: Iterable[Path], processes: Processes) -> dict[str, Description]:
+    """The files of all processes, described by those that wrote them.
+
+    Raises:
+        CheckpointError: One could not read its own.
+    """
+    found: dict[str, Description] = {}
+    mine: dict[str, Description] | str
+    try:
+        mine = _described(paths)
+    except OSError as cause:
+        mine = str(cause)
+    for each in processes.gather(mine):
+        if isinstance(each, str):
+            raise CheckpointError(f"what was written cannot be read: {each}")
+        found |= each
+    return found
+
+
+def _seal(folder: Path, step: int, known: Mapping[str, Description]) -> None:
+    """Force all files to the disc and write down what they are; some are known already."""
+    others = sorted(each for each in folder.iterdir() if each.name not in known)
+    manifest = {"step": step, "files": {**known, **_described(others)}}
     write_json(folder / MANIFEST, {**manifest, "sha256": _hash_values(manifest)})
     _sync(folder / MANIFEST)
     _sync(folder)

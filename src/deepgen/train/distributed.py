@@ -1,8 +1,8 @@
 """Training on several processes that torchrun has started: who one is, and what all must agree on.
 
-Every process holds the whole model and computes its share of an update's micro-batches. Gradients
-are added up, so all make the same update and stay equal to the last bit; that they did is checked
-whenever a checkpoint is written.
+Every process computes its share of an update's micro-batches. Where each holds the whole model,
+gradients are added up here, so all make the same update and stay equal to the last bit; that they
+did is checked whenever a checkpoint is written. A model that is divided is FSDP2's business.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -33,6 +33,8 @@ class Processes:
     world_size: int = 1
     facts: dist.ProcessGroup | None = None
     """Between their CPUs, for what is no tensor; None where there is only one."""
+    background: dist.ProcessGroup | None = None
+    """The same for threads that work beside the training; their words must not mix with its."""
 
     @property
     def is_first(self) -> bool:
@@ -65,6 +67,24 @@ class Processes:
         if isinstance(outcome[0], DeepGenError):
             raise outcome[0]
         return outcome[0]  # type: ignore[return-value]  # What the action returned may be None.
+
+    def beside(self) -> Processes:
+        """The same processes, as a thread that works beside the training sees them."""
+        return replace(self, facts=self.background)
+
+    def level(self, batches: Sequence[Fact]) -> Sequence[Fact]:
+        """As many micro-batches as the process with most has; those beyond one's own are lent.
+
+        A divided model can only be computed by all at once, so whoever has nothing left to do
+        computes something, and must not count it.
+        """
+        counts = self.gather(len(batches))
+        most = max(counts)
+        if most == min(counts):
+            return batches
+        # The first has one: it gets the first of all.
+        lent = self.by_first(lambda: batches[0])
+        return [*batches, *[lent] * (most - len(batches))]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add up the gradients of all processes, in float32 and in the order of the parameters.
@@ -115,8 +135,12 @@ def joined(device: torch.device) -> Iterator[Processes]:
     on_gpu = device.type == "cuda"
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
     try:
-        facts = dist.new_group(backend="gloo")
-        yield Processes(rank=dist.get_rank(), world_size=world_size, facts=facts)
+        yield Processes(
+            rank=dist.get_rank(),
+            world_size=world_size,
+            facts=dist.new_group(backend="gloo"),
+            background=dist.new_group(backend="gloo"),
+        )
     finally:
         dist.destroy_process_group()
 

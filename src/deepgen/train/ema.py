@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from deepgen.train.sharding import own
+
 
 class Ema:
     """Exponential moving average of trained parameters, in float32.
@@ -27,8 +29,9 @@ class Ema:
     def update(self, step: int) -> None:
         """Follow the model after update ``step`` (0 for the first)."""
         decay = min(self.decay, (step + 1) / (step + 10))
-        weights = [value.float() for value in self._parameters.values()]
-        torch._foreach_lerp_(list(self.average.values()), weights, 1 - decay)
+        averages = [own(value) for value in self.average.values()]
+        weights = [own(value).float() for value in self._parameters.values()]
+        torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -39,11 +42,11 @@ class Ema:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Inside, the model has the average; behind it, its own weights again."""
-        own = {name: value.detach().clone() for name, value in self._parameters.items()}
+        before = {name: value.detach().clone() for name, value in self._parameters.items()}
         self.settle()
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, value in self._parameters.items():
-                    value.copy_(own[name])
+                    value.copy_(before[name])

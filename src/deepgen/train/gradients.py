@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from deepgen.train.sharding import entire
+
 
 def clip_gradients(
     parameters: Mapping[str, nn.Parameter], parts: Mapping[str, str], max_norm: float
@@ -25,7 +27,7 @@ def clip_gradients(
     for name, value in parameters.items():
         if value.grad is not None:
             gradients.setdefault(parts.get(name, ""), []).append(value.grad)
-    norms = {part: nn.utils.get_total_norm(each) for part, each in gradients.items()}
+    norms = {part: entire(nn.utils.get_total_norm(each)) for part, each in gradients.items()}
     total = (
         torch.linalg.vector_norm(torch.stack(list(norms.values()))) if norms else torch.zeros(())
     )

@@ -26,10 +26,17 @@ class Report:
     """Samples that others stood in for."""
     was_signalled: bool = False
     """Whether a process has been asked to stop."""
+    has_saved: bool = False
+    """Whether all have written what they had to of a checkpoint, or failed to."""
 
     @classmethod
     def of(
-        cls, losses: Sequence[Loss], *, substitutions: Sequence[Entry], was_signalled: bool
+        cls,
+        losses: Sequence[Loss],
+        *,
+        substitutions: Sequence[Entry],
+        was_signalled: bool,
+        has_saved: bool,
     ) -> Report:
         """What one process has to say."""
         return cls(
@@ -40,6 +47,7 @@ class Report:
             groups=_grouped(group for loss in losses for group in _groups(loss)),
             substitutions=substitutions,
             was_signalled=was_signalled,
+            has_saved=has_saved,
         )
 
     @classmethod
@@ -51,6 +59,7 @@ class Report:
             groups=_grouped(group for each in said for group in each.groups.items()),
             substitutions=[entry for each in said for entry in each.substitutions],
             was_signalled=any(each.was_signalled for each in said),
+            has_saved=all(each.has_saved for each in said),
         )
 
 

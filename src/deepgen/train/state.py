@@ -5,12 +5,62 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from deepgen.checkpoint.files import listed
+from deepgen.errors import CheckpointError
+from deepgen.train.sharding import entire
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunMark:
+    """What one run is told from another by."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of what is trained."""
+    frozen: str
+    """Hash of what is not."""
+    identity: Mapping[str, Any]
+    """Everything else, as plain values."""
+
+    def check_same(self, other: RunMark, path: Path) -> None:
+        """Refuse the checkpoint of another model or another run, and say how it differs.
+
+        Args:
+            other: Of the checkpoint.
+            path: Where it is.
+
+        Raises:
+            CheckpointError: It is another.
+        """
+        different = [
+            name
+            for name in {**self.shapes, **other.shapes}
+            if self.shapes.get(name) != other.shapes.get(name)
+        ]
+        if different:
+            raise CheckpointError(
+                f"{path} is of another model or stage: it differs in {listed(different)}"
+            )
+        if other.frozen != self.frozen:
+            raise CheckpointError(
+                f"{path} was trained on other frozen weights; start from the same model, or train "
+                "in another folder"
+            )
+        for name in sorted({*self.identity, *other.identity}):
+            theirs, mine = other.identity.get(name), self.identity.get(name)
+            if theirs != mine:
+                raise CheckpointError(
+                    f"{path} is of a run with {name} {theirs}, this one has {mine}; give the same "
+                    f"{name}, or begin anew in another folder"
+                )
 
 
 def random_states() -> dict[str, Any]:
@@ -39,12 +89,16 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def frozen_digest(model: nn.Module, trained: Collection[str]) -> str:
-    """A hash of everything in a model that is not trained; the same on any device."""
+    """A hash of everything in a model that is not trained; the same on any device.
+
+    Of a model that is divided among processes, all must ask for it.
+    """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         if name not in trained:
             digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            stored = entire(value.detach()).cpu().contiguous()
+            digest.update(stored.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

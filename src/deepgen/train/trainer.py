@@ -6,10 +6,12 @@ objective's business; which batches belong to which step is the stream's.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -29,9 +31,11 @@ from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
 from deepgen.train.record import RunRecord
 from deepgen.train.report import Report
+from deepgen.train.saving import Saving
+from deepgen.train.sharding import Shards
 from deepgen.train.speed import Clock
 from deepgen.train.spikes import EXCESSIVE, Spikes
-from deepgen.train.state import frozen_digest, random_states, restore_random_states
+from deepgen.train.state import RunMark, frozen_digest, random_states, restore_random_states
 from deepgen.train.stopping import noting_signals
 
 Batch = TypeVar("Batch")
@@ -72,6 +76,7 @@ class Trainer(Generic[Model, Batch]):
         settings: All settings of the run, kept in its checkpoints.
         substituting: Told which samples were replaced before, and asked which are now.
         clock: Times the phases of updates.
+        shards: What the model is divided into among them; None where each has all of it.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class Trainer(Generic[Model, Batch]):
         settings: Mapping[str, Any] | None = None,
         substituting: Substituting | None = None,
         clock: Clock | None = None,
+        shards: Shards | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
@@ -110,6 +116,7 @@ class Trainer(Generic[Model, Batch]):
         self.settings = settings
         self.substituting = substituting
         self.clock = clock or Clock()
+        self.shards = shards
         self.identity = {
             "steps": steps,
             "seed": seed,
@@ -127,6 +134,8 @@ class Trainer(Generic[Model, Batch]):
         self.work: dict[str, float] = {}
         """What this process did for it."""
         self._skipped_in_a_row: list[list[str]] = []
+        self._saving = Saving()
+        self._failed_saves_in_a_row = 0
         self._spikes = Spikes()
         self._notes: list[dict[str, Any]] = []
         self._was_signalled = False
@@ -147,18 +156,25 @@ class Trainer(Generic[Model, Batch]):
         self._notes = []
         losses = []
         with phase("data"):
-            batches = self.batches(self.done)
+            own = self.batches(self.done)
+        batches = own if self.shards is None else self.processes.level(own)
         for place, batch in enumerate(batches):
+            if self.shards is not None:
+                self.shards.expect(last=place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
             generator = self._seed(self.processes.rank + place * self.processes.world_size)
             with phase("forward"):
                 # The objective's sample weights sum to 1 over the whole update.
                 loss = self.objective(self.model, batch, generator)
+            # What was lent only keeps the others company.
+            counts = place < len(own)
             with phase("backward"):
-                loss.total.backward()
-            losses.append(loss)
+                (loss.total if counts else 0 * loss.total).backward()
+            if counts:
+                losses.append(loss)
         with phase("exchange"):
-            self.processes.sum_gradients(self.trained.values())
+            if self.shards is None:
+                self.processes.sum_gradients(self.trained.values())
         with phase("update"):
             norm, norms = clip_gradients(self.trained, self.parts, self.max_grad_norm)
         with phase("exchange"):
@@ -226,18 +242,21 @@ class Trainer(Generic[Model, Batch]):
             matrix_rate=matrix_rate,
         )
         self._begin(checkpoints, record, start)
-        failures = 0
         try:
-            with noting_signals(self.stop):
+            with noting_signals(self.stop), self._saving:
                 while self.done < self.steps:
                     means = self.step()
                     record.add(self.done, means, self.report, self.work, self._notes)
                     last = self.done == self.steps
                     leaves = self.report.was_signalled and not last
-                    if self.done % save_every == 0 or last or leaves:
-                        failures = self._save_or_go_on(
-                            checkpoints, record, failures, must=last or leaves
-                        )
+                    due = self.done % save_every == 0 or last or leaves
+                    if self.report.has_saved or due:
+                        # The one before, which was written during the last updates.
+                        self._heed(self._saving.finish)
+                    if due:
+                        self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
+                    if last or leaves:
+                        self._heed(self._saving.finish, must=True)
                     if leaves:
                         raise StoppedError(
                             f"stopped and saved at step {self.done} of {self.steps}; the same "
@@ -252,12 +271,17 @@ class Trainer(Generic[Model, Batch]):
         """Ask all processes to save and leave after the update they are in."""
         self._was_signalled = True
 
-    def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path:
+    def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path | None:
         """Write a checkpoint: only what is trained, and everything needed to go on.
+
+        Of a divided model only a copy is taken, which is written during the next updates.
 
         Args:
             checkpoints: Where to.
             log: State of the metrics.
+
+        Returns:
+            Where it is; None if it is still being written.
 
         Raises:
             CheckpointError: It cannot be written.
@@ -281,10 +305,18 @@ class Trainer(Generic[Model, Batch]):
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
             "torch": torch.__version__,
         }
-        values: dict[str, Mapping[str, Any]] = {"trainer": trainer, "random": random_states()}
+        step = self.done
+        values: dict[str, Mapping[str, Any]] = {
+            "trainer": copy.deepcopy(trainer),
+            "random": random_states(),
+        }
         if self.settings is not None:
             values["config"] = self.settings
-        return self.processes.by_first(lambda: checkpoints.write(self.done, tensors, values))
+        if self.shards is None:
+            return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
+        copies, beside = self._saving.copied(tensors), self.processes.beside()
+        self._saving.start(lambda: checkpoints.write_divided(step, copies, values, beside))
+        return None
 
     def check(self, checkpoint: Checkpoint) -> None:
         """See that :meth:`load` would take a checkpoint.
@@ -292,8 +324,15 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        trainer, weights = checkpoint.values("trainer"), checkpoint.tensors("model")
-        self._check_same(checkpoint.path, trainer, weights)
+        trainer = checkpoint.values("trainer")
+        shapes = {name: tuple(value.shape) for name, value in self.trained.items()}
+        mine = RunMark(shapes=shapes, frozen=self._frozen, identity=self.identity)
+        theirs = RunMark(
+            shapes=checkpoint.shapes("model"),
+            frozen=trainer["frozen"],
+            identity=trainer["identity"],
+        )
+        mine.check_same(theirs, checkpoint.path)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -301,11 +340,11 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run. Nothing has changed then.
         """
+        self.check(checkpoint)
         trainer = checkpoint.values("trainer")
-        weights = checkpoint.tensors("model")
-        self._check_same(checkpoint.path, trainer, weights)
-        averages = checkpoint.tensors("ema") if self.ema is not None else {}
-        self.optimizer.load_tensors(checkpoint.tensors("optimizer"))
+        weights = checkpoint.tensors("model", self.trained)
+        averages = checkpoint.tensors("ema", self.trained) if self.ema is not None else {}
+        self.optimizer.load_tensors(checkpoint.tensors("optimizer", self.trained))
         with torch.no_grad():
             for name, value in self.trained.items():
                 value.copy_(weights[name])
@@ -333,7 +372,12 @@ class Trainer(Generic[Model, Batch]):
             for name, amount in loss.work.items():
                 self.work[name] = self.work.get(name, 0.0) + amount
         replaced = [] if self.substituting is None else self.substituting.take_substitutions()
-        own = Report.of(losses, substitutions=replaced, was_signalled=self._was_signalled)
+        own = Report.of(
+            losses,
+            substitutions=replaced,
+            was_signalled=self._was_signalled,
+            has_saved=self._saving.is_done,
+        )
         self.report = Report.joined(self.processes.gather(own))
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
@@ -346,27 +390,25 @@ class Trainer(Generic[Model, Batch]):
         if self.substituting is not None:
             self.substituting.replay(known)
 
-    def _save_or_go_on(
-        self, checkpoints: Checkpoints, record: RunRecord, failures: int, *, must: bool
-    ) -> int:
-        """Write a checkpoint; return how many could not be written in a row.
+    def _heed(self, action: Callable[[], Path | None], must: bool = False) -> None:
+        """Do something about a checkpoint that may fail once or twice; it returns one that is done.
 
         Args:
-            checkpoints: Where to.
-            record: Whose state belongs to it.
-            failures: In a row so far.
+            action: Saves, or waits for what is being saved.
             must: Whether there will be no other try.
+
+        Raises:
+            TrainingError: It failed and must not, or it was the third failure in a row.
         """
         try:
             with self.clock.phase("save"):
-                self.save(checkpoints, record.state())
+                if action() is not None:
+                    self._failed_saves_in_a_row = 0
         except CheckpointError as cause:
-            failures += 1
-            if must or failures == FAILED_SAVES_IN_A_ROW:
+            self._failed_saves_in_a_row += 1
+            if must or self._failed_saves_in_a_row == FAILED_SAVES_IN_A_ROW:
                 raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
             self._warn(f"{cause}; training goes on and tries again")
-            return failures
-        return 0
 
     def _check_equal(self) -> None:
         """See that all processes have the same weights, since only the first one's are saved.
@@ -374,7 +416,7 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             TrainingError: They have not.
         """
-        if self.processes.world_size == 1:
+        if self.processes.world_size == 1 or self.shards is not None:
             return
         sums = self.processes.gather(checksum(self.trained.values()))
         different = [rank for rank, each in enumerate(sums) if each != sums[0]]
@@ -441,37 +483,15 @@ class Trainer(Generic[Model, Batch]):
 
     def _show(self, watch: Callable[[Model, int], None] | None) -> None:
         """Have the model looked at as it is used: averaged, and without dropout."""
-        if watch is None or not self.processes.is_first:
+        if watch is None or not (self.processes.is_first or self.shards):
             return
         training = self.model.training
         self.model.eval()
-        with (
-            self.clock.phase("pictures"),
-            nullcontext() if self.ema is None else self.ema.applied(),
-        ):
-            watch(self.model, self.done)
+        with self.clock.phase("pictures"), ExitStack() as stack:
+            if self.ema is not None:
+                stack.enter_context(self.ema.applied())
+            if self.shards is not None:
+                stack.enter_context(self.shards.gathered())
+            if self.processes.is_first:
+                watch(self.model, self.done)
         self.model.train(training)
-
-    def _check_same(
-        self, path: Path, trainer: Mapping[str, Any], weights: Mapping[str, Tensor]
-    ) -> None:
-        """Refuse checkpoints of other models and other runs, and say how they differ."""
-        theirs = {name: tuple(value.shape) for name, value in weights.items()}
-        mine = {name: tuple(value.shape) for name, value in self.trained.items()}
-        different = [name for name in {**mine, **theirs} if mine.get(name) != theirs.get(name)]
-        if different:
-            raise CheckpointError(
-                f"{path} is of another model or stage: it differs in {listed(different)}"
-            )
-        if trainer["frozen"] != self._frozen:
-            raise CheckpointError(
-                f"{path} was trained on other frozen weights; start from the same model, or train "
-                "in another folder"
-            )
-        for name in sorted({*self.identity, *trainer["identity"]}):
-            one, other = trainer["identity"].get(name), self.identity.get(name)
-            if one != other:
-                raise CheckpointError(
-                    f"{path} is of a run with {name} {one}, this one has {other}; give the same "
-                    f"{name}, or begin anew in another folder"
-                )

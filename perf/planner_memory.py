@@ -1,0 +1,197 @@
+"""Does the planner know what FSDP2 allocates? A model of 200 M parameters on 1, 2 and 4 processes.
+
+``PYTHONPATH=. python perf/planner_memory.py``, by gloo on CPU, in float32; the result is in
+``perf/results/planner_memory.json``. Every process makes a real update and then counts the bytes
+of what it holds: weights, gradients, moments, average, frozen parts. Beside them stands by how much
+its resident memory has grown since the model began to be built, which includes what the allocator
+keeps of past activations and gathered weights. It needs 12 GiB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from measure import environment, write
+
+from deepgen.config.model import BridgeConfig, DiTConfig
+from deepgen.config.stage import Sharding
+from deepgen.config.train import LoraConfig
+from deepgen.dit.model import DiT
+from deepgen.flow.schedule import training_sigmas
+from deepgen.model import DeepGen
+from deepgen.recipes.plan import Memory, plan_memory
+from deepgen.train.distributed import Processes
+from deepgen.train.draws import VisitDraws
+from deepgen.train.ema import Ema
+from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.optim import AdamW
+from deepgen.train.sharding import own_bytes, shard
+from deepgen.train.trainable import make_trainable
+from deepgen.train.trainer import Trainer
+from deepgen.vae import LatentCodec
+from tests.checkpoint.models import tiny_autoencoder, tiny_model
+from tests.conditioning.models import tiny_conditioner
+from tests.train import killing
+from tests.train.together import Together
+
+BRIDGE = BridgeConfig(
+    num_queries=4,
+    llm_hidden_size=32,
+    num_selected_layers=3,
+    hidden_size=512,
+    intermediate_size=2048,
+    num_hidden_layers=4,
+    num_attention_heads=8,
+    pooled_projection_dim=512,
+    joint_attention_dim=512,
+)
+DIT = DiTConfig(
+    sample_size=32,
+    num_layers=8,
+    attention_head_dim=64,
+    num_attention_heads=12,
+    joint_attention_dim=512,
+    caption_projection_dim=768,
+    pooled_projection_dim=512,
+    pos_embed_max_size=32,
+    dual_attention_layers=(0, 1),
+)
+
+TOLERANCE = 0.05
+"""Of the issue that asked for this."""
+
+
+def large_model() -> DeepGen:
+    """Random weights; VLM and VAE are toys, as they are the same whatever is divided."""
+    tiny = tiny_model()
+    torch.manual_seed(0)
+    return DeepGen(
+        tiny_conditioner(BRIDGE),
+        DiT(DIT),
+        LatentCodec(tiny_autoencoder()),
+        tiny.schedule,
+        tiny.defaults,
+        tiny.provenance,
+    )
+
+
+def count(processes: Processes, folder: str, sharding: Sharding) -> None:
+    """Make an update on one process of several, and write down what it holds."""
+    if processes.world_size == 1:
+        # One process has nobody to talk to, but FSDP2 wants to be told so.
+        dist.init_process_group("gloo", init_method=f"file://{folder}/alone", rank=0, world_size=1)
+    before = _resident_bytes()
+    model = large_model()
+    make_trainable(model, "sft", lora=LoraConfig(rank=2), seed=1)
+    planned = plan_memory(
+        model,
+        sharding,
+        processes.world_size,
+        has_average=True,
+        frozen_bytes=4,
+        gathered_bytes=4,
+    )
+    shards = shard(model, sharding, processes, mixed=False)
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    numbers = sum(value.numel() for value in trained.values())
+    optimizer = AdamW(trained.items(), lr=1e-4)
+    ema = Ema(trained)
+    gradients = []
+    update = optimizer.step
+
+    def step(lr: float) -> None:
+        gradients.append(own_bytes(v.grad for v in trained.values() if v.grad is not None))
+        update(lr)
+
+    optimizer.step = step  # type: ignore[method-assign]
+
+    def batches(index: int) -> list[FlowBatch]:
+        every = killing.batches(index)
+        return [every[processes.rank % len(every)]]
+
+    trainer = Trainer(
+        model,
+        FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft")),
+        batches,
+        optimizer,
+        steps=1,
+        schedule=lambda index: 1.0,
+        ema=ema,
+        processes=processes,
+        shards=shards,
+    )
+    trainer.step()
+    held = {
+        "weights": own_bytes(trained.values()),
+        "gradients": gradients[-1],
+        "moments": own_bytes(optimizer.tensors().values()),
+        "average": own_bytes(ema.average.values()),
+        "frozen": own_bytes(v for v in model.parameters() if not v.requires_grad),
+    }
+    record = {
+        "trained_parameters": numbers,
+        "planned": {name: getattr(planned, name) for name in Memory.__dataclass_fields__},
+        "planned_static": planned.static,
+        "held": held,
+        "held_static": sum(held.values()),
+        "resident_growth": _resident_bytes() - before,
+    }
+    Path(folder, f"{processes.rank}.json").write_text(json.dumps(record))
+
+
+def compare(world_size: int, sharding: Sharding) -> dict[str, Any]:
+    """What was planned for a process and what each one holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        group = Together(count, world_size, folder, sharding, patience_seconds=1200)
+        codes = group.exit_codes()
+        assert codes == [0] * world_size, f"the processes ended with {codes}"
+        records = [json.loads(Path(folder, f"{r}.json").read_text()) for r in range(world_size)]
+    planned = records[0]["planned_static"]
+    errors = [planned / each["held_static"] - 1 for each in records]
+    return {
+        "processes": world_size,
+        "sharding": sharding,
+        "trained_parameters": records[0]["trained_parameters"],
+        "planned": records[0]["planned"],
+        "planned_static": planned,
+        "held_on_each": [each["held"] for each in records],
+        "held_static_on_each": [each["held_static"] for each in records],
+        "resident_growth_on_each": [each["resident_growth"] for each in records],
+        "planned_is_off_by": [round(each, 5) for each in errors],
+        "within_tolerance": all(abs(each) <= TOLERANCE for each in errors),
+    }
+
+
+def main() -> None:
+    """Compare for 1, 2 and 4 processes, and write the record."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
+    ways: list[tuple[int, Sharding]] = [
+        (1, "optimizer"),
+        (2, "optimizer"),
+        (4, "optimizer"),
+        (4, "full"),
+    ]
+    write(
+        "planner_memory",
+        {
+            "environment": environment(),
+            "tolerance": TOLERANCE,
+            "runs": [compare(*way) for way in ways],
+        },
+    )
+
+
+def _resident_bytes() -> int:
+    """Of this process; Linux only."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+if __name__ == "__main__":
+    main()
