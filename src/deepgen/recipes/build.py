@@ -5,6 +5,7 @@ comes out of it.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
-from deepgen.config.stage import StageConfig
+from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
@@ -34,7 +35,13 @@ from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
-from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.optim import (
+    TABLES,
+    AdamW,
+    MatrixOptimizer,
+    Optimizer,
+    warmup_then_cosine,
+)
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
@@ -117,12 +124,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         model,
         objective,
         FlowBatches(loader, model.vae, processes),
-        AdamW(
-            trained.items(),
-            lr=knobs.lr,
-            betas=(knobs.beta1, knobs.beta2),
-            weight_decay=knobs.weight_decay,
-        ),
+        _optimizer(knobs, trained),
         steps=config.steps,
         schedule=partial(
             warmup_then_cosine,
@@ -136,6 +138,20 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         processes=processes,
     )
     return Run(config=config, model=model, trainer=trainer)
+
+
+def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
+    """The optimizer that was asked for."""
+    if knobs.kind == "muon":
+        return MatrixOptimizer(
+            trained.items(), lr=knobs.lr, adamw_names=TABLES, weight_decay=knobs.weight_decay
+        )
+    return AdamW(
+        trained.items(),
+        lr=knobs.lr,
+        betas=(knobs.beta1, knobs.beta2),
+        weight_decay=knobs.weight_decay,
+    )
 
 
 def open_data(config: StageConfig) -> DataSet:
