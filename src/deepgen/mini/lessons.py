@@ -1,6 +1,7 @@
 """What the embedded model is taught: the part of the world that version 0 draws, and words.
 
-Nothing that is held out of the world is ever in a lesson. A lesson is a function of its number.
+No lesson shows a pair of object and background, or a word, that is held out. Which of two objects
+stands left is not held out here, as it was not from version 0. A lesson is a function of its number.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def lesson(number: int, *, kind: str | None = None, split: str = "train") -> Les
     Args:
         number: Neighbours have nothing in common.
         kind: One of ``KINDS``.
-        split: Another split's name gives other lessons; none of them shows what is held out.
+        split: Another split's name gives other lessons.
     """
     rng = random.Random(f"lessons, {split}, {kind}, {number}")
     kind = kind or rng.choices(KINDS, tuple(WEIGHTS.values()))[0]
