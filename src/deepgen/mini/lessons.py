@@ -1,7 +1,8 @@
 """What the embedded model is taught: the part of the world that version 0 draws, and words.
 
 No lesson shows a pair of object and background, or a word, that is held out. Which of two objects
-stands left is not held out here, as it was not from version 0. A lesson is a function of its number.
+stands left is not held out here, as it was not from version 0. A lesson is a function of its
+number.
 """
 
 from __future__ import annotations
