@@ -45,6 +45,9 @@ RELEASED_HIDDEN_SIZE = 2048
 
 LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
 
+MAY_BE_ZERO = ("num_queries",)
+"""No think tokens at all is one of the paper's ablations."""
+
 CONNECTOR_LAYER = re.compile(r"connector\.layers\.(\d+)\.")
 
 JSON_TYPES: dict[str, tuple[type, ...]] = {
@@ -94,7 +97,7 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
     nested = values.get("connector", values)
     if not isinstance(nested, Mapping):
         raise CheckpointError(f"{where}: connector must be an object")
-    think_tokens, llm_width = _matrix(stored, "meta_queries")
+    think_tokens, llm_width = _matrix(stored, "meta_queries", may_be_empty=True)
     width, features = _matrix(stored, "projector_1.weight")
     taps, rest = divmod(features, llm_width)
     if rest:
@@ -262,7 +265,7 @@ def _known(config: type[Any], values: Mapping[str, Any], where: str) -> dict[str
             raise CheckpointError(
                 f"{where}: {each.name} must be of type {each.type}, got {value!r}"
             )
-        if each.type == "int" and value < 1:
+        if each.type == "int" and value < (0 if each.name in MAY_BE_ZERO else 1):
             raise CheckpointError(f"{where}: {each.name} must be positive, got {value}")
         if each.type == "float":
             value = _finite(value, f"{where}: {each.name}")
@@ -287,11 +290,13 @@ def _build(config: type[T], values: Mapping[str, Any], where: str) -> T:
         raise CheckpointError(f"{where}: {cause}") from cause
 
 
-def _matrix(stored: Mapping[str, StoredTensor], name: str) -> tuple[int, int]:
-    """Rows and columns of a tensor of the connector, all positive."""
+def _matrix(
+    stored: Mapping[str, StoredTensor], name: str, *, may_be_empty: bool = False
+) -> tuple[int, int]:
+    """Rows and columns of a tensor of the connector, positive but for rows that may be none."""
     if name not in stored:
         raise CheckpointError(f"connector lacks {name!r}")
     shape = stored[name].shape
-    if len(shape) != 2 or 0 in shape:
+    if len(shape) != 2 or 0 in shape[may_be_empty:]:
         raise CheckpointError(f"connector: {name!r} must be a matrix, has the shape {shape}")
     return shape[0], shape[1]

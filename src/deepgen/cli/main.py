@@ -23,6 +23,7 @@ from deepgen.cli.eval import Eval
 from deepgen.cli.generate import Generate
 from deepgen.cli.info import Info
 from deepgen.cli.train import Train, parse_train
+from deepgen.cli.train_mini import TrainMini, parse_train_mini
 from deepgen.errors import DeepGenError, StoppedError
 
 Command = (
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | Train:
+def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | Train | TrainMini:
     """The command that was typed.
 
     Raises:
@@ -87,7 +88,9 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | T
     try:
         with redirect_stderr(complaint):
             if arguments[:1] == ["train"]:
-                return parse_train(arguments[1:])
+                # All stages at once have settings of their own.
+                is_mini = "mini" in arguments[1:2]
+                return (parse_train_mini if is_mini else parse_train)(arguments[1:])
             return tyro.cli(
                 Command,
                 prog="deepgen",

@@ -293,6 +293,8 @@ class VisionLanguageModel(nn.Module):
                 [each[:, :length] for each, length in zip(positions, lengths, strict=True)],
                 cache,
             )
+        if not len(think):
+            return before
         seen = torch.ones(
             len(prompts), 1, len(think), max(lengths) + len(think), dtype=torch.bool
         ).tril(max(lengths))

@@ -24,8 +24,11 @@ Logger = Literal["tensorboard", "wandb"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """AdamW, with a linear rise and half a cosine."""
+    """How weights follow gradients, with a linear rise and half a cosine."""
 
+    kind: Literal["adamw", "muon"] = "adamw"
+    """adamw as published; muon orthogonalises the updates of matrices, for small models from
+    scratch."""
     lr: float = 1e-4
     """Peak learning rate."""
     beta1: float = 0.9
@@ -77,7 +80,7 @@ class StageConfig:
     padding: Padding | None = None
     """How prompts of a micro-batch pad each other (default: as the model says)."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How weights follow gradients."""
+    """Optimizer and learning rate."""
     lora: LoraConfig = field(default_factory=LoraConfig)
     """Adapters: in sft on the language model, in lora on the DiT."""
     freeze_vlm: bool = False

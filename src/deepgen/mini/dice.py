@@ -46,13 +46,15 @@ class Dice:
     bench: bool
     height: int
     width: int
+    names: tuple[str, ...] = NAMES
+    """The objects that there are, for a part of the world."""
 
-    def backdrop(self, names: Collection[str] = NAMES) -> tuple[str, Background]:
-        """An object and a background for it."""
+    def backdrop(self, names: Collection[str] = ()) -> tuple[str, Background]:
+        """An object, of some names only where they are given, and a background for it."""
         if self.bench:
-            chosen = self._from_list("background", names)
+            chosen = self._from_list("background", names or self.names)
             return chosen[1], cast(Background, chosen[2])
-        return self.rng.choice(list(names)), self.background()
+        return self.rng.choice(list(names or self.names)), self.background()
 
     def tinted(self) -> tuple[str, Tint]:
         """A tintable object and its tint."""
@@ -88,7 +90,7 @@ class Dice:
 
     def name(self, *but: str) -> str:
         """Any object, except some."""
-        return self.rng.choice([name for name in NAMES if name not in but])
+        return self.rng.choice([name for name in self.names if name not in but])
 
     def background(self, *but: Background) -> Background:
         """Any background, except some."""

@@ -20,7 +20,7 @@ from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.config.codec import to_values, write_yaml
 from deepgen.config.model import Padding
-from deepgen.config.stage import StageConfig
+from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
@@ -40,7 +40,13 @@ from deepgen.train.flops import SampleCost
 from deepgen.train.loggers import open_loggers
 from deepgen.train.metrics import Observer
 from deepgen.train.objective import FlowBatch, FlowObjective
-from deepgen.train.optim import AdamW, warmup_then_cosine
+from deepgen.train.optim import (
+    TABLES,
+    AdamW,
+    MatrixOptimizer,
+    Optimizer,
+    warmup_then_cosine,
+)
 from deepgen.train.sharding import Shards, chosen_sharding, entire_state, shard
 from deepgen.train.speed import Clock, measure_matrix_rate
 from deepgen.train.trainable import make_trainable
@@ -145,6 +151,10 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     model.pack(config.packing, attention_by_row=by_row)
     padding = config.padding or model.defaults.padding
     shards = _shard(config, model, padding, processes)
+    if shards is not None and config.optimizer.kind == "muon":
+        raise ValueError(
+            "muon needs whole matrices; say --sharding none, or --optimizer.kind adamw"
+        )
     if config.compile:
         if shards is not None:
             raise ValueError(
@@ -174,12 +184,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         model,
         objective,
         batches,
-        AdamW(
-            trained.items(),
-            lr=knobs.lr,
-            betas=(knobs.beta1, knobs.beta2),
-            weight_decay=knobs.weight_decay,
-        ),
+        _optimizer(knobs, trained),
         steps=config.steps,
         schedule=partial(
             warmup_then_cosine,
@@ -198,6 +203,20 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         clock=clock,
     )
     return Run(config=config, model=model, trainer=trainer, samples=samples)
+
+
+def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
+    """The optimizer that was asked for."""
+    if knobs.kind == "muon":
+        return MatrixOptimizer(
+            trained.items(), lr=knobs.lr, adamw_names=TABLES, weight_decay=knobs.weight_decay
+        )
+    return AdamW(
+        trained.items(),
+        lr=knobs.lr,
+        betas=(knobs.beta1, knobs.beta2),
+        weight_decay=knobs.weight_decay,
+    )
 
 
 def open_data(config: StageConfig) -> DataSet:

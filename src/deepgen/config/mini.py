@@ -1,0 +1,40 @@
+"""Knobs of ``deepgen train mini``; no torch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MiniConfig:
+    """How long each stage of the mini takes; the defaults made the embedded model."""
+
+    output: Path = Path("runs/mini")
+    """Folder of the run; the model comes to lie in OUTPUT/model."""
+    lessons: int = 40_000
+    """Different lessons; each is drawn and encoded once, and visited several times."""
+    autoencoder_steps: int = 6_700
+    """Updates of eight pictures each."""
+    reading_steps: int = 1_000
+    """Stage 0 of the language model: updates, of UPDATE_SIZE turns."""
+    painting_steps: int = 1_500
+    """Stage 0 of the DiT: updates, of UPDATE_SIZE lessons."""
+    pretrain_steps: int = 600
+    """Alignment pre-training: updates, of UPDATE_SIZE lessons."""
+    sft_steps: int = 1_000
+    """Joint fine-tuning: updates, of UPDATE_SIZE lessons."""
+    update_size: int = 64
+    """Lessons or turns of an update, but for the autoencoder's; even."""
+    seed: int = 0
+    """Of all weights and all noise."""
+
+    def __post_init__(self) -> None:
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if name.endswith("steps") and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.lessons < 100:
+            raise ValueError(f"lessons must be at least 100, got {self.lessons}")
+        if self.update_size < 2 or self.update_size % 2:
+            raise ValueError(f"update_size must be an even number, got {self.update_size}")

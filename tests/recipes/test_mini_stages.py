@@ -1,0 +1,114 @@
+"""Stage 0 of the mini, and all stages after one another at toy size."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepgen.conditioning.prompts import PromptTokenizer
+from deepgen.config.mini import MiniConfig
+from deepgen.mini.lessons import labels, lesson
+from deepgen.pipeline.pipeline import DeepGenPipeline
+from deepgen.recipes.mini_lessons import LessonSource, lesson_of, vocabulary_texts, write_lessons
+from deepgen.recipes.mini_model import BRIDGE, new_reader
+from deepgen.recipes.mini_painting import LabelConditioner
+from deepgen.recipes.mini_reading import ReadingObjective, Turn, answers_right, turn
+from deepgen.recipes.mini_stages import train_mini
+from deepgen.recipes.mini_tokenizer import train_tokenizer
+from deepgen.train.optim import MatrixOptimizer
+from deepgen.train.trainer import Trainer
+from deepgen.types import Prompt
+
+TOY = MiniConfig(
+    lessons=100,
+    autoencoder_steps=1,
+    reading_steps=1,
+    painting_steps=1,
+    pretrain_steps=1,
+    sft_steps=1,
+    update_size=4,
+)
+
+
+def test_lessons_become_a_data_set_of_drawings_and_edits(tmp_path: Path) -> None:
+    data = write_lessons(tmp_path / "lessons", 100)
+    assert len(data) == 100
+    record = data.record(7)
+    own = lesson_of(record.sample_id)
+    assert record.prompts[0].text == own.text
+    assert len(record.references) == (own.source is not None)
+    assert (record.target.height, record.target.width) == (64, 64)
+
+
+def test_another_number_of_lessons_is_another_source() -> None:
+    assert LessonSource(100).revision() == LessonSource(100).revision()
+    assert LessonSource(100).revision() != LessonSource(101).revision()
+
+
+def test_turns_answer_with_the_result_of_what_was_asked() -> None:
+    for number in range(60):
+        asked = turn(number)
+        own = lesson(number)
+        known = {labels(own.target)}
+        if own.source is not None:
+            known.add(labels(own.source))
+        assert any(asked.answer in each for each in known)
+        if asked.prompt.text == own.text:
+            assert asked.answer == labels(own.target)
+            assert len(asked.prompt.references) == (own.source is not None)
+
+
+def test_reading_learns_answers_by_heart() -> None:
+    tokenizer = train_tokenizer(vocabulary_texts(100), vocabulary=600)
+    model = new_reader(tokenizer, seed=0)
+    tokenize = PromptTokenizer(tokenizer)
+    turns: list[Turn] = [each for each in map(turn, range(40)) if not each.prompt.references][:3]
+    trainer = Trainer(
+        model,
+        ReadingObjective(tokenize),
+        lambda step: [turns],
+        MatrixOptimizer(model.named_parameters(), lr=3e-3, adamw_names=("embed_tokens",)),
+        steps=40,
+        schedule=lambda step: 1.0,
+    )
+    assert answers_right(model, tokenize, turns) == 0.0
+    for _ in range(40):
+        trainer.step()
+    assert answers_right(model, tokenize, turns) == 1.0
+
+
+def test_labels_are_told_apart_by_place_and_by_what_is_there() -> None:
+    conditioner = LabelConditioner(BRIDGE)
+    texts = [
+        "one fox; background pink",
+        "left fox; background pink",
+        "written A C; background pink",
+    ]
+    (fox, left, word), _ = conditioner.encode(
+        [Prompt(text=each) for each in texts], [], "none", False
+    )
+    assert [len(each.prompt_embeds) for each in (fox, left, word)] == [3, 3, 4]
+    assert not torch.equal(fox.prompt_embeds[1], left.prompt_embeds[1])
+    assert torch.equal(fox.prompt_embeds[2], left.prompt_embeds[2])
+    nothing, _ = conditioner.encode([Prompt(text="")], [], "none", False)
+    assert len(nothing[0].prompt_embeds) == 1
+
+
+def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
+    config = replace(TOY, output=tmp_path / "run")
+    path = train_mini(config, torch.device("cpu"))
+    pipe = DeepGenPipeline.from_pretrained(path)
+    image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
+    assert image.size == (64, 64)
+    provenance = pipe.model.provenance
+    assert provenance["vlm"] == provenance["transformer"] == "sft, 1 updates"
+    before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}
+    assert train_mini(config, torch.device("cpu")) == path
+    assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}
+
+
+@pytest.mark.parametrize(("name", "value"), [("update_size", 3), ("sft_steps", 0), ("lessons", 9)])
+def test_settings_that_make_no_sense_are_named(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(TOY, **{name: value})
