@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch import Tensor
 
 from deepgen.checkpoint.files import ModelFolder

@@ -12,7 +12,7 @@ from pathlib import Path
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.source import BadRow, RawSample, Source
 from deepgen.data.importing import ImportOptions, import_source
-from deepgen.data.records import PromptVariant
+from deepgen.data.records import PromptKind, PromptVariant
 from deepgen.mini.drawing import draw
 from deepgen.mini.lessons import SIDE, Lesson, labels, lesson
 from deepgen.mini.scene import Scene
@@ -81,7 +81,7 @@ def lesson_of(sample_id: str) -> Lesson:
 
 
 def _row(number: int, own: Lesson) -> RawSample:
-    kind = "caption_short" if own.source is None else "instruction"
+    kind: PromptKind = "caption_short" if own.source is None else "instruction"
     words = tuple(word.text for word in own.target.words)
     return RawSample(
         native_id=str(number),
