@@ -11,8 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
