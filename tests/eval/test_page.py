@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,6 +13,7 @@ from PIL import Image
 
 from deepgen.eval import gallery
 from deepgen.eval.benchmark import ImageRecord, Item, Share
+from deepgen.eval.benchmarks.dpg import DPG
 from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
 from deepgen.eval.gallery import Embedder, hang, picture_score
@@ -63,6 +66,10 @@ class Page(HTMLParser):
 
 def page_of(run: StoredRun, **more: object) -> str:
     return run_page({**describe(run, "now"), **more}, run)
+
+
+def path_of(run: StoredRun, item: str) -> Path:
+    return run.folder.pictures / run.pictures[item, 0].path
 
 
 @pytest.fixture
@@ -154,7 +161,7 @@ def test_pictures_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) 
 
 def test_a_picture_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path, geneval_items(), copies=1)
-    gone, broken = run.pictures["00000", 0], run.pictures["00001", 0]
+    gone, broken = (path_of(run, item) for item in ("00000", "00001"))
     gone.unlink()
     broken.write_bytes(b"no picture")
     page = Page(page_of(run))
@@ -173,7 +180,7 @@ def test_a_page_has_a_limit(
     large = make_run(
         tmp_path / "large", geneval_items(per_tag=1), copies=1, picture=lambda *_: noise
     )
-    embedded = Embedder()(large.pictures["00000", 0])
+    embedded = Embedder()(path_of(large, "00000"))
     assert embedded.url is not None
     assert len(embedded.url) < gallery.MAX_BYTES / 40
     one = len(embedded.url)
@@ -182,6 +189,25 @@ def test_a_page_has_a_limit(
     assert text.count("data:image/webp") == 3
     assert "left out: a page holds" in text
     assert len(text) < 3 * one + 100_000
+
+
+def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
+    item = Item(id="whoops7", number=0, prompt="a red cup", category="whoops")
+    run = make_run(tmp_path, [item], lambda *_: None, benchmark=DPG)
+    grid = Image.new("RGB", (64, 64))
+    for copy, colour in enumerate(colours):
+        grid.paste(colour, (32 * (copy % 2), 32 * (copy // 2), 32 + 32 * (copy % 2), 64))
+    grid.save(tmp_path / "images" / "whoops7.png")
+    whole = {name: replace(line, path="whoops7.png") for name, line in run.pictures.items()}
+    (room,) = hang(replace(run, pictures=whole), Embedder())
+    assert len(room.exhibits) == 2
+    for each in room.exhibits:
+        assert each.picture.url is not None
+        content = base64.b64decode(each.picture.url.partition(",")[2])
+        shown = Image.open(io.BytesIO(content)).convert("RGB")
+        assert shown.size == (32, 32)
+        assert shown.getcolors() == [(32 * 32, colours[each.copy])]
 
 
 def gedit_item(number: int, source: str) -> Item:

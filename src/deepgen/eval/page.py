@@ -192,7 +192,7 @@ def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     if made["base_seed"] is not None:
         yield "Seed of a picture", f"{made['base_seed']} + 1000 x prompt number + copy"
         yield "Drawn with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
-    yield "", ", ".join(f"{name} {value}" for name, value in made["how"].items())
+    yield "Settings", ", ".join(f"{name} {value}" for name, value in made["how"].items())
     yield "Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())
     yield "Official judge", report["official_judge"]
     yield "Intervals", f"{LEVEL:.0%}, {RESAMPLES:,} resamples of prompts within each category"

@@ -25,7 +25,7 @@ from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.judged_by import read_judge
 from deepgen.eval.published import describe_published
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run_folder import Manifest, Picture, RunFolder, hash_items
+from deepgen.eval.run_folder import Drawn, Manifest, Picture, RunFolder, hash_items
 from deepgen.eval.runner import select_items
 from deepgen.eval.statistics import LEVEL, bootstrap, compare
 
@@ -50,7 +50,9 @@ class StoredRun:
     manifest: Manifest
     items: tuple[Item, ...]
     """All that were to be drawn."""
-    pictures: Mapping[Picture, Path]
+    folder: RunFolder
+    """Where its files lie."""
+    pictures: Mapping[Picture, Drawn]
     """Those that are there, whole, in the order of the items."""
     records: tuple[ImageRecord, ...]
     """One per judged picture, in the order of the items."""
@@ -143,7 +145,8 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         benchmark=benchmark,
         manifest=manifest,
         items=items,
-        pictures={picture: folder.pictures / line.path for picture, line in drawn.items()},
+        folder=folder,
+        pictures=drawn,
         records=tuple(latest[picture] for picture in drawn if picture in latest),
         sources=source_folder(benchmark, prompts, manifest.rule),
         judged_by=read_judge(path),
