@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
 from deepgen.eval.results import StoredRun
 from deepgen.eval.run_folder import Drawn, RunFolder, hash_items
 from tests.eval.drawing import COPIES, RULE, make_manifest
+
+OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}
 
 Judge = Callable[[Item, int], ImageRecord | None]
 
@@ -48,6 +50,7 @@ def make_run(
     limit: int | None = None,
     model: str = "noise",
     picture: Callable[[Item, int], Image.Image] | None = None,
+    judged_by: Mapping[str, str] = OFFICIAL_DETECTOR,
 ) -> StoredRun:
     """A run whose pictures are all drawn."""
     manifest = make_manifest(
@@ -89,4 +92,5 @@ def make_run(
         pictures=lines,
         records=tuple(records),
         sources=folder / "prompts",
+        judged_by=judged_by,
     )

@@ -18,7 +18,8 @@ from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
 from deepgen.eval.gallery import Embedder, hang, picture_score
 from deepgen.eval.page import pair_page, run_page
-from deepgen.eval.results import StoredRun, describe, describe_pair
+from deepgen.eval.published import tables_of
+from deepgen.eval.results import StoredRun, describe, describe_pair, to_markdown
 from tests.eval.stored_runs import geneval_items, half_right, make_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -277,10 +278,59 @@ def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> 
 
 
 def test_a_page_names_the_judge_or_says_that_nobody_did(run: StoredRun) -> None:
-    assert "Judge unknown." in page_of(run)
+    assert "Judge unknown." in page_of(replace(run, judged_by={}))
     page = Page(page_of(run, judged_by={"model": "gpt-9", "prompts": "abc"}))
     assert "Judge unknown." not in page.words
     assert "Judged here by: model gpt-9, prompts abc" in page.words
+
+
+@pytest.mark.parametrize(
+    ("judged_by", "why"),
+    [
+        (
+            {"judge": "gpt-4.1", "questions": "own words"},
+            "The judge was asked in our own words, not in the authors'.",
+        ),
+        ({"judge": "gpt-4.1-mini"}, "Judged here by gpt-4.1-mini, and there by another:"),
+    ],
+)
+def test_what_was_judged_otherwise_stands_apart_from_published_scores(
+    tmp_path: Path, judged_by: Mapping[str, str], why: str
+) -> None:
+    items = [gedit_item(number, "absent.png") for number in range(len(GROUPS))]
+
+    def judge(item: Item, copy: int) -> ImageRecord:
+        return ImageRecord(item=item.id, values={"semantics": [4, 9], "quality": [9, 10]})
+
+    def make(name: str, judged_by: Mapping[str, str]) -> StoredRun:
+        return make_run(
+            tmp_path / name,
+            items,
+            judge,
+            benchmark=GEDIT_ENGLISH,
+            copies=1,
+            model=name,
+            judged_by=judged_by,
+        )
+
+    apart, beside = make("other", judged_by), make("official", {"judge": "openai/gpt-4.1"})
+    page = Page(page_of(apart))
+    assert f"Not to be compared with published scores. {why}" in page.words
+    assert f"This run: other is not to be compared with these. {why}" in page.words
+    # Once, in a chart of its own, and in none of the published ones.
+    assert page_of(apart).count('<tr class="ours">') == 1
+    assert "OmniGen2" in page.words
+    text = to_markdown(describe(apart, "now"))
+    assert f"**This run is not to be compared with these.** {why}" in text
+    assert "this run: other" not in text
+    tables = len(tables_of("gedit/en"))
+    assert page_of(beside).count('<tr class="ours">') == tables
+    assert "not to be compared with these" not in page_of(beside)
+    assert to_markdown(describe(beside, "now")).count("**this run: official**") == tables
+    # In a pair, each stands where it may.
+    pair = pair_page(describe_pair(apart, beside, "now"), apart, beside)
+    assert pair.count("A: other is not to be compared with these.") == tables
+    assert "B: official is not to be compared" not in pair
 
 
 def test_equal_runs_have_equal_pages_but_for_the_time(tmp_path: Path) -> None:

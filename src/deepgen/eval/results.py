@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
+from deepgen.eval.cautions import cautions
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.judged_by import read_judge
 from deepgen.eval.published import describe_published
@@ -192,7 +193,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "official_judge": run.benchmark.judge,
         "judged_by": dict(run.judged_by),
         "notes": list(run.benchmark.notes),
-        "published": describe_published(run.benchmark.name),
+        "published": describe_published(run.benchmark.name, run.judged_by),
         "made": asdict(run.manifest),
         WRITTEN: written,
     }
@@ -276,19 +277,10 @@ def to_markdown(report: Report) -> str:
     """The report for people, rounded as the benchmark's authors do."""
     if "differences" in report:
         return _pair_to_markdown(report)
-    made, pictures, strict = report["made"], report["pictures"], report["rules"]["strict"]
+    made, strict = report["made"], report["rules"]["strict"]
     benchmark = find_benchmark(report["benchmark"])
     lines = [f"# {report['title']}: {made['model']}", ""]
-    if report["state"] != "done":
-        lines += [
-            f"**Not done: {pictures['drawn']} of {pictures['expected']} pictures are drawn, "
-            f"{pictures['judged']} judged.** These are no results.",
-            "",
-        ]
-    if report["subset"]:
-        lines += [f"A subset: {report['prompts']} prompts of {benchmark.expected_items}.", ""]
-    if report["incomplete"]:
-        lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
+    lines += _to_lines(cautions(report, benchmark))
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
         interval = report["intervals"].get(metric.name)
@@ -314,8 +306,12 @@ def to_markdown(report: Report) -> str:
         f"{made['weights_sha256'][:12]}. {versions}. Written {report[WRITTEN]}.",
     ]
     lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
-    lines += ["", *report["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _to_lines(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Cautions as paragraphs."""
+    return [line for lead, text in said for line in (f"**{lead}** {text}", "")]
 
 
 def _published_to_markdown(report: Report) -> list[str]:
@@ -327,8 +323,11 @@ def _published_to_markdown(report: Report) -> list[str]:
         digits = _digits(report["benchmark"], metric)
         ours = strict["metrics"][metric] if has_result(report) else None
         lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
+        if table["obstacle"]:
+            lines += [f"**This run is not to be compared with these.** {table['obstacle']}", ""]
         lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
-        lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
+        if not table["obstacle"]:
+            lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
         for row in table["rows"]:
             for cell in row["cells"]:
                 if (cell["metric"], cell["category"]) == (metric, None):
@@ -361,6 +360,16 @@ def _pair_to_markdown(report: Report) -> str:
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
     if report["state"] != "done":
         lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
+    if report["first"]["judged_by"] != report["second"]["judged_by"]:
+        lines += [
+            "**Not one judge.** The two runs were not judged by the same scorer: a difference may "
+            "be the judges'.",
+            "",
+        ]
+    benchmark = find_benchmark(report["benchmark"])
+    said = [cautions(report[name], benchmark) for name in ("first", "second")]
+    # What is true of both is said once.
+    lines += _to_lines(dict.fromkeys(each for side in said for each in side))
     lines += [
         f"| metric | difference | {LEVEL:.0%} interval | p | prompts |",
         "|---|---:|---|---:|--:|",

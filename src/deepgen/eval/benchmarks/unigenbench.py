@@ -156,8 +156,8 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
         load=partial(load, file, language, dimensions),
         image_path=image_path,
         metrics=(
-            Metric(name="macro", weights=equal_weights(dimensions)),
-            Metric(name="micro"),
+            Metric(name="macro", weights=equal_weights(dimensions), bounds=(0, 100)),
+            Metric(name="micro", bounds=(0, 100)),
         ),
         contribute=contribute,
         lowest=lowest,
