@@ -206,6 +206,8 @@ class Score:
         if self.images is None:
             if self.limit is not None:
                 raise BenchmarkError("--limit goes with --images; a run knows its own prompts")
+            if self.model_name != UNKNOWN:
+                raise BenchmarkError("--model-name goes with --images; a run knows its own model")
             return folder.manifest()
         items = select_items(complete, self.limit)
         manifest = Manifest(
@@ -221,6 +223,8 @@ class Score:
             images=str(self.images.resolve()),
         )
         adopt(benchmark, items, manifest, folder)
+        if self.model_name != UNKNOWN:
+            folder.name_model(self.model_name)
         return manifest
 
 

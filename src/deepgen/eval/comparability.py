@@ -25,9 +25,10 @@ def obstacle(judged_by: Mapping[str, str], judge: str, accepted: Sequence[str]) 
     """
     if judged_by.get("questions") == OWN_WORDS:
         return "The judge was asked in our own words, not in the authors'."
-    here = next((judged_by[role] for role in ROLES if role in judged_by), "")
-    if not here:
+    if not judged_by:
         return "The run does not say who judged."
+    everything = ", ".join(f"{name} {value}" for name, value in judged_by.items())
+    here = next((judged_by[role] for role in ROLES if role in judged_by), everything)
     # Some servers put the maker before the name of a model.
     names = (here.lower(), here.lower().rpartition("/")[2])
     if any(fnmatchcase(name, pattern) for name in names for pattern in accepted):
