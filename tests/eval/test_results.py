@@ -78,6 +78,7 @@ def test_a_report_has_scores_intervals_coverage_and_what_made_them(tmp_path: Pat
         r for r in rows if (r["rule"], r["metric"], r["category"]) == ("strict", "images", "")
     ]
     assert (whole["value"], whole["seed"], whole["state"]) == ("0.75", "7", "done")
+    assert (whole["versions"], whole["failed"]) == ("deepgen 1", "0")
     assert float(whole["low"]) == report["intervals"]["images"]["low"]
     shown = to_markdown(report)
     assert "| accuracy | 0.75 | 0.36 to 0.94 |" in shown

@@ -210,6 +210,8 @@ class Benchmark:
     """Place of a copy in the layout that the official scorer accepts."""
     metrics: tuple[Metric, ...]
     """The headline first."""
+    other_path: Callable[[Item, int], PurePosixPath] | None = None
+    """Where code other than the official one puts a copy, which is read there too."""
     contribute: Callable[[Item, Sequence[Values]], Iterable[Share]]
     """What the scored pictures of one item add; called only with at least one."""
     lowest: Callable[[Item], Values]

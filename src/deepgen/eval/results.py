@@ -33,7 +33,7 @@ from deepgen.eval.statistics import LEVEL, bootstrap, compare
 RECORDS = "scores.jsonl"
 RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
 COLUMNS = (
-    *("benchmark", "model", "weights", "seed", "deepgen", "state", "rule", "metric"),
+    *("benchmark", "model", "weights", "seed", "versions", "state", "failed", "rule", "metric"),
     *("category", "value", "low", "high", "coverage"),
 )
 WRITTEN = "written"
@@ -260,7 +260,7 @@ def to_csv(report: Report) -> str:
     made = report["made"]
     table.writerow(COLUMNS)
     start = [report["benchmark"], made["model"], made["weights_sha256"], made["base_seed"]]
-    start += [made["versions"].get("deepgen"), report["state"]]
+    start += [_versions(report), report["state"], len(report["failures"])]
     for rule, scores in report["rules"].items():
         for metric, value in scores["metrics"].items():
             # Intervals are those of the strict rule.
@@ -297,16 +297,20 @@ def to_markdown(report: Report) -> str:
         lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
     lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
     lines += [
         "",
         f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
         f"Prompts: {report['source']}. Seeds {seeds}. Weights "
-        f"{made['weights_sha256'][:12]}. {versions}. Written {report[WRITTEN]}.",
+        f"{made['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
     ]
     lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
     return "\n".join(lines) + "\n"
+
+
+def _versions(report: Report) -> str:
+    """Of all that drew the pictures."""
+    return ", ".join(f"{name} {value}" for name, value in report["made"]["versions"].items())
 
 
 def _to_lines(said: Iterable[tuple[str, str]]) -> list[str]:

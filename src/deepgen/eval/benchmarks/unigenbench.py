@@ -117,6 +117,11 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}_{copy}.png")
 
 
+def other_path(item: Item, copy: int) -> PurePosixPath:
+    """``17.3.png``, as DeepGen's published code draws them while it trains."""
+    return PurePosixPath(f"{item.id}.{copy}.png")
+
+
 def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
     """Each test point met counts in its dimension."""
     dimensions = item.fields["dimensions"]
@@ -155,6 +160,7 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
         generation=generation_presets(4),
         load=partial(load, file, language, dimensions),
         image_path=image_path,
+        other_path=other_path,
         metrics=(
             Metric(name="macro", weights=equal_weights(dimensions), bounds=(0, 100)),
             Metric(name="micro", bounds=(0, 100)),
