@@ -61,6 +61,8 @@ class StoredRun:
     """The folder below which pictures to edit lie."""
     judged_by: Mapping[str, str] = field(default_factory=dict)
     """Everything that tells its scorer apart; empty where nothing was scored yet."""
+    notes: tuple[str, ...] = ()
+    """What was mended in the files of its prompts."""
 
     @property
     def drawn(self) -> int:
@@ -130,7 +132,8 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
     manifest = folder.manifest()
     benchmark = find_benchmark(manifest.benchmark)
     prompts = locate(benchmark, data)
-    items = select_items(benchmark.load(prompts).items, manifest.limit)
+    found = benchmark.load(prompts)
+    items = select_items(found.items, manifest.limit)
     if hash_items(items) != manifest.prompts_sha256:
         raise BenchmarkError(
             f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
@@ -151,6 +154,7 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         records=tuple(latest[picture] for picture in drawn if picture in latest),
         sources=source_folder(benchmark, prompts, manifest.rule),
         judged_by=read_judge(path),
+        notes=found.notes,
     )
 
 
@@ -192,7 +196,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
         "official_judge": run.benchmark.judge,
         "judged_by": dict(run.judged_by),
-        "notes": list(run.benchmark.notes),
+        "notes": [*run.benchmark.notes, *run.notes],
         "published": describe_published(run.benchmark.name, run.judged_by),
         "made": asdict(run.manifest),
         WRITTEN: written,

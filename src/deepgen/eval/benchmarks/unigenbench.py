@@ -79,7 +79,8 @@ def load(file: PromptFile, language: str, dimensions: Sequence[str], folder: Pat
         text = need(row, place, **{f"sub_dims_{language}": str})[f"sub_dims_{language}"]
         if (path.name, row["index"]) == _MALFORMED and len(_LOST_COMMA.findall(text)) == 1:
             text = _LOST_COMMA.sub(", ", text)
-            notes.append(f"{place}: put back the comma that its list of test points lacks")
+            row_name = f"{path.name}, row {number + 1}"
+            notes.append(f"{row_name}: put back the comma that its list of test points lacks")
         listed = parse_json(text, place)
         kinds = {category_key: str, points_key: list, descriptions_key: list}
         found = need(listed, place, **kinds)
