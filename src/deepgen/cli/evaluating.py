@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +100,7 @@ class Generate:
     def _prepare(
         self, benchmark: Benchmark, items: Sequence[Item], rule: GenerationRule, model: FoundModel
     ) -> tuple[Any, Any]:
-        """The loaded model as a callable, and what the pictures depend on."""
+        """The model as a callable, and what the pictures depend on."""
         import torch
 
         from deepgen import __version__
@@ -120,7 +120,9 @@ class Generate:
         )
         # Refuse another run's folder before the weights are loaded.
         RunFolder(self.output).begin(manifest)
-        return partial(draw_one, load_pipeline(model, device)), manifest
+        # Loaded with the first picture: a run that has all of them needs no model.
+        pipe = cache(partial(load_pipeline, model, device))
+        return lambda *arguments: draw_one(pipe(), *arguments), manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
