@@ -50,7 +50,7 @@ def command(*words: str) -> int:
 
 
 def test_a_subset_is_drawn_in_two_shares_and_then_done(
-    pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+    pipe: StubPipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu")
     assert command(*start, "--shard", "1/2") == 0
@@ -59,10 +59,38 @@ def test_a_subset_is_drawn_in_two_shares_and_then_done(
     assert command(*start, "--shard", "2/2") == 0
     assert "8 of 8 pictures are there, done" in capsys.readouterr().err
     assert [call["num_inference_steps"] for call in pipe.calls] == [3] * 8
+
+    def no_model(model: FoundModel, device: str) -> None:
+        raise AssertionError("nothing is left to draw")
+
+    monkeypatch.setattr(evaluating, "load_pipeline", no_model)
     assert command(*start) == 0
-    assert len(pipe.calls) == 8
     rule = RunFolder(Path("run")).manifest().rule
     assert (rule.steps, rule.guidance_scale, rule.height) == (3, 2.5, None)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "told"),
+    [
+        ("unigenbench/en-long", "note: test_prompts_en_long.csv, row 510: put back the comma"),
+        ("corebench", "warning: corebench is here in part only, without C-MI.json, C-MA.json"),
+    ],
+)
+def test_what_was_mended_or_is_missing_is_told_before_anything_is_drawn(
+    benchmark: str, told: str, pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ("generate", benchmark, "--limit", "1", "--output", "run", "--device", "cpu")
+    assert command(*start) == 0
+    assert told in capsys.readouterr().err
+    assert command("report", "run", "--json") == 0
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    # The report is read by others, so what was mended stands in it, without this machine's path.
+    assert [note for note in report["notes"] if "put back" in note] == (
+        ["test_prompts_en_long.csv, row 510: put back the comma that its list of test points lacks"]
+        if "note" in told[:4]
+        else []
+    )
 
 
 def test_the_ranks_of_torchrun_are_shares(

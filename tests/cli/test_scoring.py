@@ -139,6 +139,13 @@ def test_pictures_that_others_drew_are_scored_reported_and_compared(
     made = pair["first"]["made"]
     assert (made["model"], made["base_seed"]) == ("another model", None)
     assert sum(each["first"] != each["second"] for each in pair["items"]) <= 1
+    # Whoever says only later who drew them is heard, and nothing is judged again.
+    seen = Path(run, "scores.jsonl").read_bytes()
+    assert command(*start, "--model-name", "its right name") == 0
+    assert json.loads(Path(run, "run.json").read_text())["model"] == "its right name"
+    assert command(*start) == 0
+    assert json.loads(Path(run, "run.json").read_text())["model"] == "its right name"
+    assert Path(run, "scores.jsonl").read_bytes() == seen
 
 
 def test_a_half_filled_folder_is_scored_and_never_done(
@@ -182,6 +189,7 @@ def test_runs_of_two_judges_are_compared_with_a_warning(
         (["geneval", "--output", "nowhere"], "nowhere is no run"),
         (["wise", "--output", "run"], "run is a run of geneval, not of wise/verified"),
         (["geneval", "--output", "run", "--limit", "2"], "--limit goes with --images"),
+        (["geneval", "--output", "run", "--model-name", "a"], "--model-name goes with --images"),
         (["geneval", "--images", "nowhere"], "there is no folder"),
         (["geneval", "--images", "model"], "holds no picture of geneval"),
         (["geneval", "--images", "run/images", "--output", "run"], "is a run with"),

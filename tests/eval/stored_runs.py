@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from PIL import Image
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
 from deepgen.eval.results import StoredRun
-from deepgen.eval.run_folder import hash_items
+from deepgen.eval.run_folder import Drawn, RunFolder, hash_items
 from tests.eval.drawing import COPIES, RULE, make_manifest
+
+OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}
 
 Judge = Callable[[Item, int], ImageRecord | None]
 
@@ -48,6 +50,7 @@ def make_run(
     limit: int | None = None,
     model: str = "noise",
     picture: Callable[[Item, int], Image.Image] | None = None,
+    judged_by: Mapping[str, str] = OFFICIAL_DETECTOR,
 ) -> StoredRun:
     """A run whose pictures are all drawn."""
     manifest = make_manifest(
@@ -59,7 +62,7 @@ def make_run(
         rule=replace(RULE, images_per_item=copies),
         how={"preset": "paper", "device": "cpu"},
     )
-    paths, records = {}, []
+    lines, records = {}, []
     for item in items:
         for copy in range(copies):
             path = folder / "images" / benchmark.image_path(item, copy)
@@ -67,7 +70,17 @@ def make_run(
             colour = (40 * item.number % 256, 60 * copy, 120)
             image = picture(item, copy) if picture else Image.new("RGB", (32, 32), colour)
             image.save(path)
-            paths[item.id, copy] = path
+            lines[item.id, copy] = Drawn(
+                item=item.id,
+                copy=copy,
+                seed=None,
+                height=image.height,
+                width=image.width,
+                steps=None,
+                guidance_scale=None,
+                path=str(benchmark.image_path(item, copy)),
+                sha256="",
+            )
             record = judge(item, copy)
             if record is not None:
                 records.append(record)
@@ -75,7 +88,9 @@ def make_run(
         benchmark=benchmark,
         manifest=manifest,
         items=tuple(items),
-        pictures=paths,
+        folder=RunFolder(folder),
+        pictures=lines,
         records=tuple(records),
         sources=folder / "prompts",
+        judged_by=judged_by,
     )

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from deepgen.errors import BenchmarkError, ImageError
+from deepgen.eval.benchmark import Item
 from deepgen.eval.layout import adopt, read_picture, survey
+from deepgen.eval.registry import BENCHMARKS
 from deepgen.eval.run_folder import Manifest, RunFolder
 from deepgen.pictures import read_image
 from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
@@ -133,6 +135,22 @@ def test_missing_extra_damaged_and_odd_pictures_are_named_and_counted(
     first, *others = found.complaints()
     assert first == (f"pictures missing: 1, {names[0]} the first; draw the rest, and score again")
     assert len(others) == 3
+
+
+def test_unigenbench_pictures_of_the_reinforcement_code_are_found_too(tmp_path: Path) -> None:
+    benchmark = BENCHMARKS["unigenbench/en"]
+    names = ("7_0.png", "7.1.png", "7.2.png", "7.4.png")
+    (tmp_path / "images").mkdir()
+    for name in names:
+        Image.new("RGB", (8, 8)).save(tmp_path / "images" / name)
+    items = [Item(id="7", number=7, prompt="a cup", category="a")]
+    manifest = make_manifest(items, base_seed=None, images=str(tmp_path / "images"))
+    folder = RunFolder(tmp_path / "run")
+    adopt(benchmark, items, manifest, folder)
+    there = folder.finished(benchmark, manifest, items)
+    assert {copy: line.path for (_, copy), line in there.items()} == dict(enumerate(names[:3]))
+    found = survey(benchmark, items, items, manifest, folder)
+    assert (found.missing, found.extra) == (("7_3.png",), ("7.4.png",))
 
 
 def test_a_folder_that_holds_nothing_of_the_benchmark_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,11 +13,13 @@ from PIL import Image
 
 from deepgen.eval import gallery
 from deepgen.eval.benchmark import ImageRecord, Item, Share
+from deepgen.eval.benchmarks.dpg import DPG
 from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
 from deepgen.eval.gallery import Embedder, hang, picture_score
 from deepgen.eval.page import pair_page, run_page
-from deepgen.eval.results import StoredRun, describe, describe_pair
+from deepgen.eval.published import tables_of
+from deepgen.eval.results import StoredRun, describe, describe_pair, to_markdown
 from tests.eval.stored_runs import geneval_items, half_right, make_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -63,6 +67,10 @@ class Page(HTMLParser):
 
 def page_of(run: StoredRun, **more: object) -> str:
     return run_page({**describe(run, "now"), **more}, run)
+
+
+def path_of(run: StoredRun, item: str) -> Path:
+    return run.folder.pictures / run.pictures[item, 0].path
 
 
 @pytest.fixture
@@ -154,7 +162,7 @@ def test_pictures_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) 
 
 def test_a_picture_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path, geneval_items(), copies=1)
-    gone, broken = run.pictures["00000", 0], run.pictures["00001", 0]
+    gone, broken = (path_of(run, item) for item in ("00000", "00001"))
     gone.unlink()
     broken.write_bytes(b"no picture")
     page = Page(page_of(run))
@@ -173,7 +181,7 @@ def test_a_page_has_a_limit(
     large = make_run(
         tmp_path / "large", geneval_items(per_tag=1), copies=1, picture=lambda *_: noise
     )
-    embedded = Embedder()(large.pictures["00000", 0])
+    embedded = Embedder()(path_of(large, "00000"))
     assert embedded.url is not None
     assert len(embedded.url) < gallery.MAX_BYTES / 40
     one = len(embedded.url)
@@ -182,6 +190,25 @@ def test_a_page_has_a_limit(
     assert text.count("data:image/webp") == 3
     assert "left out: a page holds" in text
     assert len(text) < 3 * one + 100_000
+
+
+def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
+    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0)]
+    item = Item(id="whoops7", number=0, prompt="a red cup", category="whoops")
+    run = make_run(tmp_path, [item], lambda *_: None, benchmark=DPG)
+    grid = Image.new("RGB", (64, 64))
+    for copy, colour in enumerate(colours):
+        grid.paste(colour, (32 * (copy % 2), 32 * (copy // 2), 32 + 32 * (copy % 2), 64))
+    grid.save(tmp_path / "images" / "whoops7.png")
+    whole = {name: replace(line, path="whoops7.png") for name, line in run.pictures.items()}
+    (room,) = hang(replace(run, pictures=whole), Embedder())
+    assert len(room.exhibits) == 2
+    for each in room.exhibits:
+        assert each.picture.url is not None
+        content = base64.b64decode(each.picture.url.partition(",")[2])
+        shown = Image.open(io.BytesIO(content)).convert("RGB")
+        assert shown.size == (32, 32)
+        assert shown.getcolors() == [(32 * 32, colours[each.copy])]
 
 
 def gedit_item(number: int, source: str) -> Item:
@@ -251,10 +278,59 @@ def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> 
 
 
 def test_a_page_names_the_judge_or_says_that_nobody_did(run: StoredRun) -> None:
-    assert "Judge unknown." in page_of(run)
+    assert "Judge unknown." in page_of(replace(run, judged_by={}))
     page = Page(page_of(run, judged_by={"model": "gpt-9", "prompts": "abc"}))
     assert "Judge unknown." not in page.words
     assert "Judged here by: model gpt-9, prompts abc" in page.words
+
+
+@pytest.mark.parametrize(
+    ("judged_by", "why"),
+    [
+        (
+            {"judge": "gpt-4.1", "questions": "own words"},
+            "The judge was asked in our own words, not in the authors'.",
+        ),
+        ({"judge": "gpt-4.1-mini"}, "Judged here by gpt-4.1-mini, and there by another:"),
+    ],
+)
+def test_what_was_judged_otherwise_stands_apart_from_published_scores(
+    tmp_path: Path, judged_by: Mapping[str, str], why: str
+) -> None:
+    items = [gedit_item(number, "absent.png") for number in range(len(GROUPS))]
+
+    def judge(item: Item, copy: int) -> ImageRecord:
+        return ImageRecord(item=item.id, values={"semantics": [4, 9], "quality": [9, 10]})
+
+    def make(name: str, judged_by: Mapping[str, str]) -> StoredRun:
+        return make_run(
+            tmp_path / name,
+            items,
+            judge,
+            benchmark=GEDIT_ENGLISH,
+            copies=1,
+            model=name,
+            judged_by=judged_by,
+        )
+
+    apart, beside = make("other", judged_by), make("official", {"judge": "openai/gpt-4.1"})
+    page = Page(page_of(apart))
+    assert f"Not to be compared with published scores. {why}" in page.words
+    assert f"This run: other is not to be compared with these. {why}" in page.words
+    # Once, in a chart of its own, and in none of the published ones.
+    assert page_of(apart).count('<tr class="ours">') == 1
+    assert "OmniGen2" in page.words
+    text = to_markdown(describe(apart, "now"))
+    assert f"**This run is not to be compared with these.** {why}" in text
+    assert "this run: other" not in text
+    tables = len(tables_of("gedit/en"))
+    assert page_of(beside).count('<tr class="ours">') == tables
+    assert "not to be compared with these" not in page_of(beside)
+    assert to_markdown(describe(beside, "now")).count("**this run: official**") == tables
+    # In a pair, each stands where it may.
+    pair = pair_page(describe_pair(apart, beside, "now"), apart, beside)
+    assert pair.count("A: other is not to be compared with these.") == tables
+    assert "B: official is not to be compared" not in pair
 
 
 def test_equal_runs_have_equal_pages_but_for_the_time(tmp_path: Path) -> None:

@@ -100,8 +100,42 @@ def test_a_protocol_of_another_date_is_named_and_not_mixed_in() -> None:
     (cell,) = new["BAGEL (thinking)"].cells
     assert (cell.value, old["BAGEL (thinking)"].cells[0].value) == (15.8, 11.9)
     assert "DeepGen 1.0 RL" not in new
-    assert "rise/2025-05" in describe_published("rise/2026-04")["elsewhere"]
+    assert "rise/2025-05" in describe_published("rise/2026-04", {})["elsewhere"]
     assert set(ELSEWHERE) <= set(BENCHMARKS)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "judged_by", "compared"),
+    [
+        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "questions": "their file"}, True),
+        ("rise/2025-05", {"judge": "openai/gpt-4.1"}, True),
+        ("rise/2025-05", {"judge": "gpt-4.1-mini-2025-04-14"}, False),
+        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "questions": "own words"}, False),
+        ("rise/2025-05", {}, False),
+        ("wise/legacy", {"judge": "gpt-4o-2024-05-13"}, True),
+        ("wise/legacy", {"judge": "gpt-4o-2024-08-06"}, False),
+        ("geneval", {"detector": "mmdet2 (weights /models/a.pth)", "clip": "b"}, True),
+        ("geneval", {"detector": "facebook/mask2former-swin-small-coco-instance"}, False),
+        ("geneval", {"detections": "results.jsonl 0123"}, False),
+        ("dpg", {"vqa": "mplug (modelscope 1.5)"}, True),
+        ("dpg", {"vqa": "Salesforce/blip-vqa-base"}, False),
+        ("dpg", {"judge": "gpt-4.1", "questions": "own words"}, False),
+        ("cvtg", {"ocr": "paddleocr (version 2.10.0)"}, True),
+        ("cvtg", {"ocr": "rapidocr 3.4.1"}, False),
+    ],
+)
+def test_only_the_same_judge_in_the_same_words_is_compared(
+    benchmark: str, judged_by: dict[str, str], compared: bool
+) -> None:
+    tables = describe_published(benchmark, judged_by)["tables"]
+    assert tables
+    assert all(bool(table["obstacle"]) != compared for table in tables)
+
+
+def test_a_table_of_another_judge_stands_apart_alone() -> None:
+    paper, own = describe_published("corebench", {"judge": "Qwen/Qwen3-VL-32B-Thinking"})["tables"]
+    assert paper["obstacle"] == ""
+    assert own["obstacle"].startswith("Judged here by Qwen/Qwen3-VL-32B-Thinking, and there by")
 
 
 def test_numbers_are_kept_as_they_were_printed() -> None:

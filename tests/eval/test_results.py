@@ -68,21 +68,20 @@ def test_a_report_has_scores_intervals_coverage_and_what_made_them(tmp_path: Pat
         "official": 0.75,
         "pessimistic": 0.75,
     }
-    assert report["intervals"]["accuracy"] == {"value": 0.75, "low": 0.75, "high": 0.75}
+    interval = report["intervals"]["accuracy"]
+    # Six prompts that agree say little of others.
+    assert (interval["value"], interval["low"]) == (0.75, pytest.approx(0.365, abs=0.001))
     assert report["made"]["base_seed"] == 7
     assert json.loads(to_json(report)) == report
     rows = list(csv.DictReader(io.StringIO(to_csv(report))))
     (whole,) = [
         r for r in rows if (r["rule"], r["metric"], r["category"]) == ("strict", "images", "")
     ]
-    assert (whole["value"], whole["low"], whole["seed"], whole["state"]) == (
-        "0.75",
-        "0.75",
-        "7",
-        "done",
-    )
+    assert (whole["value"], whole["seed"], whole["state"]) == ("0.75", "7", "done")
+    assert (whole["versions"], whole["failed"]) == ("deepgen 1", "0")
+    assert float(whole["low"]) == report["intervals"]["images"]["low"]
     shown = to_markdown(report)
-    assert "| accuracy | 0.75 | 0.75 to 0.75 |" in shown
+    assert "| accuracy | 0.75 | 0.36 to 0.94 |" in shown
     assert "Not done" not in shown
 
 
@@ -104,7 +103,7 @@ def test_a_run_that_is_not_done_has_no_headline_and_says_so(tmp_path: Path) -> N
     assert report["state"] == "not done"
     assert report["pictures"] == {"expected": 24, "drawn": 23, "judged": 23}
     assert [each["headline"] for each in report["rules"].values()] == [None, None, None]
-    assert "Not done: 23 of 24 pictures are drawn" in to_markdown(report)
+    assert "**Not done.** 23 of 24 pictures are drawn" in to_markdown(report)
 
 
 def test_a_score_of_another_picture_does_not_count(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def stored(folder: Path) -> StoredRun:
         benchmark=BENCHMARK,
         manifest=manifest,
         items=tuple(ITEMS),
-        pictures={picture: folder / "images" / line.path for picture, line in there.items()},
+        folder=RunFolder(folder),
+        pictures=there,
         sources=folder,
         records=tuple(latest_records(folder, there).values()),
     )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -8,11 +9,16 @@ import pytest
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
+from deepgen.eval.benchmarks.imgedit import IMGEDIT, TYPES
 from deepgen.eval.benchmarks.rise import CATEGORIES, RISE_2025
 from deepgen.eval.statistics import bootstrap, compare
 from tests.eval.records import make_item
 
 Records = list[ImageRecord]
+
+
+UNBOUNDED = replace(GENEVAL, metrics=tuple(replace(m, bounds=None) for m in GENEVAL.metrics))
+"""Of its intervals nothing is known but what resampling says."""
 
 
 def run_of(rate: float, prompts: int = 60, seed: int = 0) -> tuple[list[Item], Records]:
@@ -38,20 +44,52 @@ def test_the_interval_has_the_width_of_a_rate_over_prompts_and_not_over_pictures
 
 
 def test_categories_keep_their_sizes_in_every_resample() -> None:
-    # All of one tag are right and all of the others wrong: nothing is left to chance.
+    # All of one tag are as good as can be and all of the others as bad.
     items = [make_item(f"{tag}-{n}", tag) for tag in TAGS for n in range(5)]
     records = [
         ImageRecord(item=item.id, copy=copy, values={"correct": item.category == "colors"})
         for item in items
         for copy in range(4)
     ]
-    interval = bootstrap(GENEVAL, items, records)["accuracy"]
+    interval = bootstrap(UNBOUNDED, items, records)["accuracy"]
     assert interval.low == interval.high == interval.value == pytest.approx(1 / 6)
     # Pooled over categories of different size, too: one prompt of colour and five of all others.
     few = [item for item in items if item.category != "colors" or item.id == "colors-0"]
     kept = [record for record in records if record.item in {item.id for item in few}]
-    pooled = bootstrap(GENEVAL, few, kept)["images"]
+    pooled = bootstrap(UNBOUNDED, few, kept)["images"]
     assert pooled.low == pooled.high == pytest.approx(1 / 26)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_prompts_that_all_agree_leave_room_for_others(rate: float) -> None:
+    items, records = run_of(rate, prompts=60)
+    for name, interval in bootstrap(GENEVAL, items, records).items():
+        assert interval.value == rate, name
+        # Wilson's interval around 0 of n is 0 to z^2 / (n + z^2); copies of a prompt count once.
+        width = 1.96**2 / (360 + 1.96**2)
+        assert interval.high - interval.low == pytest.approx(width, rel=1e-3), name
+        assert (interval.low if rate == 0 else interval.high) == rate, name
+
+
+def test_the_room_for_other_prompts_is_that_of_the_smallest_category_too() -> None:
+    # Means of categories: one with few prompts says little, whatever the others have.
+    items, records = run_of(0.0, prompts=60)
+    few = [item for item in items if item.category != "colors" or item.id == "colors-0"]
+    kept = [record for record in records if record.item in {item.id for item in few}]
+    interval = bootstrap(GENEVAL, few, kept)
+    count = 36 / (5 / 60 + 1)
+    assert interval["accuracy"].high == pytest.approx(1.96**2 / (count + 1.96**2), rel=1e-3)
+    assert interval["images"].high == pytest.approx(1.96**2 / (301 + 1.96**2), rel=1e-3)
+
+
+def test_room_is_on_the_scale_of_the_metric() -> None:
+    items = [make_item(f"{type_}-{n}", type_) for type_ in TYPES for n in range(4)]
+    records = [ImageRecord(item=item.id, values={"scores": [3, 3, 3]}) for item in items]
+    interval = bootstrap(IMGEDIT, items, records)["overall"]
+    assert interval.value == 3
+    # Half of the way from 1 to 5, as of 36 coins of which 18 show heads.
+    assert interval.low == pytest.approx(2.379, abs=0.002)
+    assert interval.high == pytest.approx(3.621, abs=0.002)
 
 
 def test_the_same_seed_gives_the_same_interval_in_any_order_of_records() -> None:

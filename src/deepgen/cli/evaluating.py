@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,7 @@ from deepgen.cli.making import pick_device
 from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, DeviceChoice, Whole
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, Preset
+from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, ItemList, Preset
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
 
@@ -67,7 +67,8 @@ class Generate:
         benchmark = find_benchmark(self.benchmark)
         shard = shard_of(self.shard)
         prompts = locate(benchmark, self.data)
-        complete = benchmark.load(prompts).items
+        found = benchmark.load(prompts)
+        complete = found.items
         if not 0 <= self.seed < MAX_SEED - PROMPT_STRIDE * len(complete):
             raise ValueError(f"--seed must be from 0 to nearly 2^63, got {self.seed}")
         items = select_items(complete, self.limit)
@@ -80,6 +81,7 @@ class Generate:
         model.check_sizes(rule.height, rule.width, [])
         model.check_lengths([item.prompt for item in items])
         draw, manifest = self._prepare(benchmark, items, rule, model)
+        tell_of_prompts(benchmark, found)
         share = items[shard.rank :: shard.count]
         with progress_bar(benchmark.title, len(share) * rule.images_per_item) as advance:
             progress = generate(
@@ -98,7 +100,7 @@ class Generate:
     def _prepare(
         self, benchmark: Benchmark, items: Sequence[Item], rule: GenerationRule, model: FoundModel
     ) -> tuple[Any, Any]:
-        """The loaded model as a callable, and what the pictures depend on."""
+        """The model as a callable, and what the pictures depend on."""
         import torch
 
         from deepgen import __version__
@@ -118,7 +120,9 @@ class Generate:
         )
         # Refuse another run's folder before the weights are loaded.
         RunFolder(self.output).begin(manifest)
-        return partial(draw_one, load_pipeline(model, device)), manifest
+        # Loaded with the first picture: a run that has all of them needs no model.
+        pipe = cache(partial(load_pipeline, model, device))
+        return lambda *arguments: draw_one(pipe(), *arguments), manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,6 +176,17 @@ class Report:
                     f"drawn, {len(run.records)} judged"
                 )
         return report, paths
+
+
+def tell_of_prompts(benchmark: Benchmark, found: ItemList) -> None:
+    """What is missing of a benchmark's prompts, and what was mended in their files."""
+    if found.absent:
+        print_line(
+            f"warning: {benchmark.name} is here in part only, without {', '.join(found.absent)}; "
+            f"deepgen eval fetch {benchmark.name} gets them or says where they are"
+        )
+    for note in found.notes:
+        print_line(f"note: {note}")
 
 
 def load_pipeline(model: FoundModel, device: str) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.evaluating import Generate, Report, shard_of
+from deepgen.cli.evaluating import Generate, Report, shard_of, tell_of_prompts
 from deepgen.cli.making import pick_device
 from deepgen.cli.options import DeviceChoice, File, Text, Whole
 from deepgen.errors import BenchmarkError
@@ -166,7 +166,8 @@ class Score:
         benchmark = find_benchmark(self.benchmark)
         share = shard_of(self.shard)
         folder, prompts = RunFolder(self.path), locate(benchmark, self.data)
-        complete = benchmark.load(prompts).items
+        found = benchmark.load(prompts)
+        complete = found.items
         manifest = self._manifest(benchmark, complete, folder)
         items = select_items(complete, manifest.limit)
         _check_run(benchmark, items, manifest, folder, data=self.data)
@@ -174,6 +175,9 @@ class Score:
         if benchmark.draw_sources is not None:
             benchmark.draw_sources(sources, items, manifest.rule)
         check_sources(items, sources)
+        if self.images is not None:
+            # Of a run of ours, this was told when it was drawn.
+            tell_of_prompts(benchmark, found)
         for complaint in survey(benchmark, complete, items, manifest, folder).complaints():
             print_line(f"warning: {complaint}")
         scorer = scorer or self.who.open(benchmark, self.path, self.device)
@@ -206,6 +210,8 @@ class Score:
         if self.images is None:
             if self.limit is not None:
                 raise BenchmarkError("--limit goes with --images; a run knows its own prompts")
+            if self.model_name != UNKNOWN:
+                raise BenchmarkError("--model-name goes with --images; a run knows its own model")
             return folder.manifest()
         items = select_items(complete, self.limit)
         manifest = Manifest(
@@ -221,6 +227,8 @@ class Score:
             images=str(self.images.resolve()),
         )
         adopt(benchmark, items, manifest, folder)
+        if self.model_name != UNKNOWN:
+            folder.name_model(self.model_name)
         return manifest
 
 

@@ -171,6 +171,9 @@ class Metric:
     """Weight of each category's score in the whole; None pools all amounts and weights instead."""
     digits: int = 2
     """As many as the benchmark's authors print."""
+    bounds: tuple[Number, Number] | None = None
+    """The worst and the best value; None where there are none, and there is no sure interval when
+    all prompts agree."""
     category_digits: int | None = None
     """Categories are rounded to so many digits before they combine, where official code does."""
 
@@ -207,6 +210,8 @@ class Benchmark:
     """Place of a copy in the layout that the official scorer accepts."""
     metrics: tuple[Metric, ...]
     """The headline first."""
+    other_path: Callable[[Item, int], PurePosixPath] | None = None
+    """Where code other than the official one puts a copy, which is read there too."""
     contribute: Callable[[Item, Sequence[Values]], Iterable[Share]]
     """What the scored pictures of one item add; called only with at least one."""
     lowest: Callable[[Item], Values]

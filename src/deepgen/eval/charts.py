@@ -1,6 +1,7 @@
 """Bars of a page: published scores and those of the runs at hand, on the benchmark's own scale.
 
-Only scores of one metric, protocol and judge share a chart.
+Only scores of one metric, protocol and judge share a chart: a run that was judged otherwise has one
+of its own.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepgen.eval.benchmark import Benchmark
-from deepgen.eval.published import SCALES
+from deepgen.eval.benchmark import Benchmark, Number
+from deepgen.eval.registry import find_benchmark
 from deepgen.eval.results import Report, has_result, remarks_of, shown
 
 DEEPGEN = "DeepGen"
@@ -56,21 +57,25 @@ class Chart:
     headings: tuple[str, ...]
     """Of all that was published, where that is more than the bars."""
     rows: tuple[tuple[str, tuple[str, ...]], ...]
+    apart: tuple[str, ...]
+    """Why runs are not among these bars, a sentence each."""
 
 
-def scale_of(benchmark: str) -> tuple[float, float]:
+def scale_of(benchmark: str) -> tuple[Number, Number]:
     """Where bars of a benchmark's headline begin and end: its worst and its best score."""
-    return SCALES[benchmark.split("/")[0]]
+    bounds = find_benchmark(benchmark).metrics[0].bounds
+    assert bounds is not None, f"the headline of {benchmark} has no scale"
+    return bounds
 
 
-def place(value: float, scale: tuple[float, float]) -> float:
+def place(value: Number, scale: tuple[Number, Number]) -> float:
     """Percent of the way from the worst to the best score."""
     low, high = scale
     return round(100 * min(1.0, max(0.0, (value - low) / (high - low))), 2)
 
 
 def charts(benchmark: Benchmark, reports: Mapping[str, Report]) -> Iterator[Chart]:
-    """A chart for each published table, or one of the runs alone where nothing was published.
+    """A chart for each published table, and before them one of the runs where some stand apart.
 
     Args:
         reports: By the names that the runs have in the page.
@@ -78,19 +83,27 @@ def charts(benchmark: Benchmark, reports: Mapping[str, Report]) -> Iterator[Char
     (first, *_) = reports.values()
     tables: Sequence[Table] = first["published"]["tables"]
     scale = scale_of(benchmark.name)
-    if not tables:
-        metric = benchmark.metrics[0].name
-        yield _chart(benchmark, metric, scale, reports, None)
-    for table in tables:
-        yield _chart(benchmark, table["metric"], scale, reports, table)
+    obstacles = [
+        {name: each["published"]["tables"][place]["obstacle"] for name, each in reports.items()}
+        for place in range(len(tables))
+    ]
+    if not tables or any(any(each.values()) for each in obstacles):
+        yield _chart(benchmark, benchmark.metrics[0].name, scale, reports, None)
+    for table, why in zip(tables, obstacles, strict=True):
+        beside = {name: each for name, each in reports.items() if not why[name]}
+        apart = tuple(
+            f"{name} is not to be compared with these. {text}" for name, text in why.items() if text
+        )
+        yield _chart(benchmark, table["metric"], scale, beside, table, apart)
 
 
 def _chart(
     benchmark: Benchmark,
     metric: str,
-    scale: tuple[float, float],
+    scale: tuple[Number, Number],
     reports: Mapping[str, Report],
     table: Table | None,
+    apart: tuple[str, ...] = (),
 ) -> Chart:
     ranked = [_ours(benchmark, metric, scale, name, each) for name, each in reports.items()]
     for row in table["rows"] if table else ():
@@ -119,11 +132,12 @@ def _chart(
         remarks=tuple(remarks_of(table)) if table else (),
         headings=headings,
         rows=rows,
+        apart=apart,
     )
 
 
 def _ours(
-    benchmark: Benchmark, metric: str, scale: tuple[float, float], name: str, report: Report
+    benchmark: Benchmark, metric: str, scale: tuple[Number, Number], name: str, report: Report
 ) -> tuple[float | None, Bar]:
     """The bar of a run; what is not done or incomplete has none."""
     detail = f"{report['prompts']:,} prompts" if report["subset"] else ""

@@ -19,8 +19,9 @@ from PIL import Image
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
+from deepgen.eval.layout import read_picture
 from deepgen.eval.results import StoredRun
-from deepgen.eval.run_folder import Picture
+from deepgen.eval.run_folder import Drawn, Picture
 from deepgen.pictures import read_image
 
 PER_KIND = 2
@@ -80,12 +81,14 @@ class Embedder:
     def __init__(self) -> None:
         self._left = MAX_BYTES
 
-    def __call__(self, path: Path | None) -> Embedded:
-        """Embed one picture."""
+    def __call__(
+        self, path: Path | None, read: Callable[[Path], Image.Image] = read_image
+    ) -> Embedded:
+        """Embed one picture, as ``read`` finds it in its file."""
         if path is None or not path.is_file():
             return Embedded(url=None, problem="the picture is missing")
         try:
-            content = _compressed(read_image(path))
+            content = _compressed(read(path))
         except ImageError:
             return Embedded(url=None, problem="the picture cannot be read")
         text = base64.b64encode(content).decode()
@@ -156,7 +159,7 @@ def exhibit(
     item: Item,
     copy: int,
     record: ImageRecord | None,
-    embed: Callable[[Path | None], Embedded],
+    embed: Embedder,
     why: str,
 ) -> Exhibit:
     """One picture of a run, with its sources and what was said of it."""
@@ -166,17 +169,28 @@ def exhibit(
     )
     if len(values) > LONGEST_VALUES:
         values = f"{values[:LONGEST_VALUES]} …"
-    drawn = (item.id, copy) in run.pictures
+    line = run.pictures.get((item.id, copy))
     return Exhibit(
         item=item,
         copy=copy,
         why=why,
-        picture=embed(run.pictures.get((item.id, copy))),
+        picture=_embed_copy(run, item, line, embed),
         sources=tuple(embed(run.sources / path) for path in item.sources),
         score=picture_score(run.benchmark, item, record) if record else None,
-        status=record.status if record else ("not judged" if drawn else "not drawn"),
+        status=record.status if record else ("not judged" if line else "not drawn"),
         reason=record.reason if record else "",
         values=values,
+    )
+
+
+def _embed_copy(run: StoredRun, item: Item, line: Drawn | None, embed: Embedder) -> Embedded:
+    """One copy of a prompt, which others may have drawn as a part of a grid."""
+    if line is None:
+        return embed(None)
+    # What was judged is what is shown: never the whole grid.
+    return embed(
+        run.folder.pictures / line.path,
+        lambda _: read_picture(run.benchmark, item, line, run.manifest, run.folder),
     )
 
 

@@ -185,10 +185,17 @@ def _place(
     benchmark: Benchmark, item: Item, copy: int, files: dict[_Key, PurePosixPath]
 ) -> PurePosixPath | None:
     """Where a picture lies: by itself, or in the grid of its prompt."""
-    alone = files.get(_key(benchmark.image_path(item, copy)))
+    found = (files.get(_key(path)) for path in _alone(benchmark, item, copy))
+    alone = next((place for place in found if place is not None), None)
     if alone is None and benchmark.grid_path:
         return files.get(_key(benchmark.grid_path(item)))
     return alone
+
+
+def _alone(benchmark: Benchmark, item: Item, copy: int) -> list[PurePosixPath]:
+    """Where a copy may lie by itself, the official place first."""
+    other = [benchmark.other_path(item, copy)] if benchmark.other_path else []
+    return [benchmark.image_path(item, copy), *other]
 
 
 def _extra(
@@ -197,7 +204,7 @@ def _extra(
     """Pictures that are neither an item's nor what the official scorer wants beside them."""
     expected = set()
     for item in complete:
-        expected |= {_key(benchmark.image_path(item, copy)) for copy in copies}
+        expected |= {_key(path) for copy in copies for path in _alone(benchmark, item, copy)}
         expected |= {_key(path) for path in benchmark.companions(item)}
         expected |= {_key(path) for path in item.sources}
         if benchmark.grid_path:

@@ -13,6 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deepgen.eval.benchmark import Benchmark, Item, Metric
+from deepgen.eval.cautions import cautions
 from deepgen.eval.charts import DEEPGEN, charts, digits_of, find_cell, place, scale_of
 from deepgen.eval.gallery import (
     Embedder,
@@ -126,7 +127,7 @@ def _side(report: Report, benchmark: Benchmark) -> View:
         "interval": interval,
         "scale": (f"{low:g}", f"{high:g}"),
         "state": _state(report),
-        "warnings": list(_warnings(report, benchmark)),
+        "warnings": list(cautions(report, benchmark)),
         "judged_by": report.get("judged_by"),
         "copies": report["made"]["rule"]["images_per_item"],
         "facts": list(_facts(report, benchmark)),
@@ -137,47 +138,6 @@ def _state(report: Report) -> str:
     if report["state"] != "done":
         return "not done"
     return "incomplete" if report["incomplete"] else "done"
-
-
-def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
-    """What keeps the scores from being a result, or from being compared, gravest first."""
-    pictures, made = report["pictures"], report["made"]
-    if report["state"] != "done":
-        yield (
-            "Not done.",
-            f"{pictures['drawn']:,} of {pictures['expected']:,} pictures are drawn and "
-            f"{pictures['judged']:,} are judged. These are no results.",
-        )
-    elif report["incomplete"]:
-        yield (
-            "Incomplete.",
-            f"Only {report['coverage']:.1%} of the pictures have a score, so there is no headline. "
-            "A picture that could not be judged is failed, and never zero.",
-        )
-    elif report["rules"]["strict"]["headline"] is None:
-        yield (
-            "No headline.",
-            "It is a mean over categories, and some of them have no prompt or no score here.",
-        )
-    if report["subset"]:
-        yield (
-            "A subset.",
-            f"{report['prompts']:,} prompts of {benchmark.expected_items:,}: not to be compared "
-            "with scores over all of them.",
-        )
-    preset = made["how"].get("preset")
-    if preset is None:
-        yield "Settings unknown.", "The run does not say with which settings it was drawn."
-    elif preset != "paper" and benchmark.draw_sources is None:
-        yield (
-            "Not the published settings.",
-            "Pictures were drawn with the model's own size, steps and guidance, and not as for the "
-            "DeepGen paper (preset \u201cpaper\u201d).",
-        )
-    if report["pictures"]["judged"] and not report.get("judged_by"):
-        yield ("Judge unknown.", "The run does not say who judged its pictures.")
-    for note in report["notes"]:
-        yield "To be read with it.", note
 
 
 def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
@@ -192,7 +152,7 @@ def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     if made["base_seed"] is not None:
         yield "Seed of a picture", f"{made['base_seed']} + 1000 x prompt number + copy"
         yield "Drawn with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
-    yield "", ", ".join(f"{name} {value}" for name, value in made["how"].items())
+    yield "Settings", ", ".join(f"{name} {value}" for name, value in made["how"].items())
     yield "Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())
     yield "Official judge", report["official_judge"]
     yield "Intervals", f"{LEVEL:.0%}, {RESAMPLES:,} resamples of prompts within each category"
@@ -231,12 +191,13 @@ def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
 
 
 def _models_with_categories(report: Report, metric: str) -> list[Mapping[str, Any]]:
-    """Published rows of DeepGen that have categories of the headline."""
+    """Published rows of DeepGen that have categories of the headline and may be compared."""
     return [
         row
         for table in report["published"]["tables"]
         for row in table["rows"]
         if row["model"].startswith(DEEPGEN)
+        and not table["obstacle"]
         and any(cell["metric"] == metric and cell["category"] for cell in row["cells"])
     ]
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepgen.eval import published_tables as printed
+from deepgen.eval.comparability import obstacle
 
 DEEPGEN_PAPER = "DeepGen paper, arXiv 2602.12205"
 ABSENT = "-"
@@ -57,6 +58,8 @@ class PublishedTable:
     source: str
     judge: str
     """Who judged, or that it is not stated."""
+    accepted: tuple[str, ...]
+    """Patterns of the names under which that judge is known here, in lower case."""
     metric: str
     """The one that bars are drawn of."""
     rows: tuple[Row, ...]
@@ -148,6 +151,7 @@ def _table(
     spots: Mapping[str, Spot],
     *,
     judge: str,
+    accepted: tuple[str, ...],
     source: str = DEEPGEN_PAPER,
     remarks: Iterable[str] = (),
 ) -> PublishedTable:
@@ -155,11 +159,33 @@ def _table(
         benchmarks=(benchmarks,) if isinstance(benchmarks, str) else benchmarks,
         source=source,
         judge=judge,
+        accepted=accepted,
         metric=next(iter(spots.values()))[0],
         rows=_rows(text, spots),
         remarks=tuple(remarks),
     )
 
+
+def _dated(model: str) -> tuple[str, str]:
+    """A model by its name alone, and by its name with any date; no smaller sibling of it."""
+    return model, f"{model}-20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
+
+
+_GPT_4_1 = _dated("gpt-4.1")
+_OFFICIAL_DETECTOR = ("mmdet2", "mmdet2 (*")
+_ACCEPTED = {
+    "geneval": _OFFICIAL_DETECTOR,
+    "unigenbench/en": ("gemini-2.5-pro", "unigenbench-evalmodel-*"),
+    "imgedit": _GPT_4_1,
+    "gedit/en": _GPT_4_1,
+    "dpg/official": ("*mplug*",),
+    "wise/legacy": ("gpt-4o-2024-05-13",),
+    "rise/2025-05": _GPT_4_1,
+    "uniredit": _GPT_4_1,
+    "cvtg": ("paddleocr*",),
+}
+"""The judges below by the names that they have in ``scorer.json``. A worker names itself: the
+official detector runs in mmdetection 2, and says so."""
 
 # The paper does not say which judges it used; the official ones are the likely reading.
 _UNSTATED = "not stated in the paper, presumably the benchmark's official one: "
@@ -177,7 +203,14 @@ _JUDGES = {
 
 
 def _deepgen(benchmark: str, text: str, spots: Mapping[str, Spot], *remarks: str) -> PublishedTable:
-    return _table(benchmark, text, spots, judge=_JUDGES[benchmark], remarks=remarks)
+    return _table(
+        benchmark,
+        text,
+        spots,
+        judge=_JUDGES[benchmark],
+        accepted=_ACCEPTED[benchmark],
+        remarks=remarks,
+    )
 
 
 def _ablations(
@@ -206,6 +239,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.GENEVAL_OWN,
         _of("accuracy", {"GenEval": None, **{tag: tag for tag in _GENEVAL_TAGS}}),
         judge="Mask2Former Swin-S and CLIP ViT-L/14",
+        accepted=_OFFICIAL_DETECTOR,
         source="GenEval paper, arXiv 2310.11513",
         remarks=["the overall follows from the categories"],
     ),
@@ -214,6 +248,7 @@ TABLES: tuple[PublishedTable, ...] = (
         _OVERALLS,
         {"DPG": ("score", None)},
         judge=_JUDGES["dpg/official"],
+        accepted=_ACCEPTED["dpg/official"],
         remarks=[
             _LOST_QUESTION,
             "users measured one to eight points less with the same pictures in other environments",
@@ -225,6 +260,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.UNIGENBENCH_BOARD,
         _of("macro", _UNIGENBENCH),
         judge="Gemini 2.5 Pro",
+        accepted=("gemini-2.5-pro",),
         source="UniGenBench leaderboard (CodeGoat24/UniGenBench)",
         remarks=["the overall of FLUX.1-dev follows from its dimensions"],
     ),
@@ -234,6 +270,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.IMGEDIT_BOARD,
         _of("overall", _IMGEDIT),
         judge="GPT-4.1, by the authors' word",
+        accepted=_GPT_4_1,
         source="ImgEdit leaderboard (PKU-YuanGroup/ImgEdit)",
         remarks=["the overalls follow from the types"],
     ),
@@ -255,6 +292,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.WISE_VERIFIED,
         _of("accuracy", _WISE),
         judge="Qwen3.5-35B-A3B",
+        accepted=("qwen3.5-35b-a3b",),
         source="WISE leaderboard, verified edition (PKU-YuanGroup/WISE)",
     ),
     _table(
@@ -262,6 +300,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.DEEPGEN_COREBENCH,
         _of("reasoning", {"mean": None, **_REASONING}),
         judge="Qwen3-VL-32B-Thinking",
+        accepted=("qwen3-vl-32b-thinking",),
         remarks=[
             "the means follow from the dimensions",
             "the published list of RL prompts holds all prompts of this benchmark, so the RL row "
@@ -278,6 +317,7 @@ TABLES: tuple[PublishedTable, ...] = (
             **_of("overall", _COMPOSITION | _REASONING),
         },
         judge="Gemini 2.5 Flash",
+        accepted=("gemini-2.5-flash",),
         source="T2I-CoReBench's own table (KlingAIResearch/T2I-CoReBench)",
         remarks=["this judge gives the same pictures two to three points more than the other"],
     ),
@@ -293,6 +333,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.RISE_2026_BOARD,
         {"RISE": ("accuracy", None)},
         judge="gpt-4.1-2025-04-14",
+        accepted=_GPT_4_1,
         source="RISEBench leaderboard after April 2026 (PhoenixZ810/RISEBench)",
     ),
     _deepgen(
@@ -311,6 +352,7 @@ TABLES: tuple[PublishedTable, ...] = (
         printed.UNIREDIT_OWN,
         {"UniREdit": ("percent", None)},
         judge="gpt-4.1-2025-04-14",
+        accepted=_GPT_4_1,
         source="UniREditBench's own table (Maplebb/UniREditBench)",
     ),
     _deepgen(
@@ -357,29 +399,21 @@ ELSEWHERE: Mapping[str, str] = {
 }
 """Why scores of the same name are not put beside a run of this variant."""
 
-SCALES: Mapping[str, tuple[float, float]] = {
-    "geneval": (0.0, 1.0),
-    "dpg": (0.0, 100.0),
-    "unigenbench": (0.0, 100.0),
-    "gedit": (0.0, 10.0),
-    "imgedit": (1.0, 5.0),
-    "wise": (0.0, 1.0),
-    "corebench": (0.0, 100.0),
-    "rise": (0.0, 100.0),
-    "uniredit": (0.0, 100.0),
-    "cvtg": (0.0, 1.0),
-    "minibench": (0.0, 1.0),
-}
-"""From the worst to the best headline, by the name without its variant."""
-
 
 def tables_of(benchmark: str) -> Sequence[PublishedTable]:
     """What was published under the protocol of this variant, the most complete table first."""
     return [table for table in TABLES if benchmark in table.benchmarks]
 
 
-def describe_published(benchmark: str) -> dict[str, Any]:
-    """The tables as plain values, and why there may be fewer than one expects."""
+def describe_published(benchmark: str, judged_by: Mapping[str, str]) -> dict[str, Any]:
+    """The tables as plain values, and why there may be fewer than one expects.
+
+    Each has an ``obstacle``: why a run that was judged so may not be compared with it, or "".
+    """
+    described = [
+        {**asdict(table), "obstacle": obstacle(judged_by, table.judge, table.accepted)}
+        for table in tables_of(benchmark)
+    ]
     # Through JSON, so that a report in memory equals one that was read back: lists, no tuples.
-    tables: list[Any] = json.loads(json.dumps([asdict(table) for table in tables_of(benchmark)]))
+    tables: list[Any] = json.loads(json.dumps(described))
     return {"tables": tables, "elsewhere": ELSEWHERE.get(benchmark)}

@@ -183,6 +183,6 @@ PARAMETERS = {
     "Qwen-Image-Edit 2509": "20B",
     "GLM-Image": "9B + 7B",
 }
-"""As published: understanding + drawing where the parts are told apart, and without text encoders
-where the model's own card leaves them out (FLUX.1, Z-Image, Qwen-Image). From the DeepGen paper or
-the models' own cards; other models' counts were not looked up."""
+"""As the makers of each model state them, understanding + drawing where they tell the parts apart.
+FLUX.1, Qwen-Image and Z-Image state their transformer alone, so their text encoders come on top.
+Nothing was counted here, and of other models nobody looked it up."""

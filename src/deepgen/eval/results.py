@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +21,19 @@ import numpy as np
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
+from deepgen.eval.cautions import cautions
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.judged_by import read_judge
 from deepgen.eval.published import describe_published
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run_folder import Manifest, Picture, RunFolder, hash_items
+from deepgen.eval.run_folder import Drawn, Manifest, Picture, RunFolder, hash_items
 from deepgen.eval.runner import select_items
 from deepgen.eval.statistics import LEVEL, bootstrap, compare
 
 RECORDS = "scores.jsonl"
 RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
 COLUMNS = (
-    *("benchmark", "model", "weights", "seed", "deepgen", "state", "rule", "metric"),
+    *("benchmark", "model", "weights", "seed", "versions", "state", "failed", "rule", "metric"),
     *("category", "value", "low", "high", "coverage"),
 )
 WRITTEN = "written"
@@ -50,7 +51,9 @@ class StoredRun:
     manifest: Manifest
     items: tuple[Item, ...]
     """All that were to be drawn."""
-    pictures: Mapping[Picture, Path]
+    folder: RunFolder
+    """Where its files lie."""
+    pictures: Mapping[Picture, Drawn]
     """Those that are there, whole, in the order of the items."""
     records: tuple[ImageRecord, ...]
     """One per judged picture, in the order of the items."""
@@ -58,6 +61,8 @@ class StoredRun:
     """The folder below which pictures to edit lie."""
     judged_by: Mapping[str, str] = field(default_factory=dict)
     """Everything that tells its scorer apart; empty where nothing was scored yet."""
+    notes: tuple[str, ...] = ()
+    """What was mended in the files of its prompts."""
 
     @property
     def drawn(self) -> int:
@@ -127,7 +132,8 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
     manifest = folder.manifest()
     benchmark = find_benchmark(manifest.benchmark)
     prompts = locate(benchmark, data)
-    items = select_items(benchmark.load(prompts).items, manifest.limit)
+    found = benchmark.load(prompts)
+    items = select_items(found.items, manifest.limit)
     if hash_items(items) != manifest.prompts_sha256:
         raise BenchmarkError(
             f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
@@ -143,10 +149,12 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         benchmark=benchmark,
         manifest=manifest,
         items=items,
-        pictures={picture: folder.pictures / line.path for picture, line in drawn.items()},
+        folder=folder,
+        pictures=drawn,
         records=tuple(latest[picture] for picture in drawn if picture in latest),
         sources=source_folder(benchmark, prompts, manifest.rule),
         judged_by=read_judge(path),
+        notes=found.notes,
     )
 
 
@@ -188,8 +196,8 @@ def describe(run: StoredRun, written: str) -> Report:
         "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
         "official_judge": run.benchmark.judge,
         "judged_by": dict(run.judged_by),
-        "notes": list(run.benchmark.notes),
-        "published": describe_published(run.benchmark.name),
+        "notes": [*run.benchmark.notes, *run.notes],
+        "published": describe_published(run.benchmark.name, run.judged_by),
         "made": asdict(run.manifest),
         WRITTEN: written,
     }
@@ -256,7 +264,7 @@ def to_csv(report: Report) -> str:
     made = report["made"]
     table.writerow(COLUMNS)
     start = [report["benchmark"], made["model"], made["weights_sha256"], made["base_seed"]]
-    start += [made["versions"].get("deepgen"), report["state"]]
+    start += [_versions(report), report["state"], len(report["failures"])]
     for rule, scores in report["rules"].items():
         for metric, value in scores["metrics"].items():
             # Intervals are those of the strict rule.
@@ -273,19 +281,10 @@ def to_markdown(report: Report) -> str:
     """The report for people, rounded as the benchmark's authors do."""
     if "differences" in report:
         return _pair_to_markdown(report)
-    made, pictures, strict = report["made"], report["pictures"], report["rules"]["strict"]
+    made, strict = report["made"], report["rules"]["strict"]
     benchmark = find_benchmark(report["benchmark"])
     lines = [f"# {report['title']}: {made['model']}", ""]
-    if report["state"] != "done":
-        lines += [
-            f"**Not done: {pictures['drawn']} of {pictures['expected']} pictures are drawn, "
-            f"{pictures['judged']} judged.** These are no results.",
-            "",
-        ]
-    if report["subset"]:
-        lines += [f"A subset: {report['prompts']} prompts of {benchmark.expected_items}.", ""]
-    if report["incomplete"]:
-        lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
+    lines += _to_lines(cautions(report, benchmark))
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
         interval = report["intervals"].get(metric.name)
@@ -302,17 +301,25 @@ def to_markdown(report: Report) -> str:
         lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
     lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
-    versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
     lines += [
         "",
         f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
         f"Prompts: {report['source']}. Seeds {seeds}. Weights "
-        f"{made['weights_sha256'][:12]}. {versions}. Written {report[WRITTEN]}.",
+        f"{made['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
     ]
     lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
-    lines += ["", *report["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _versions(report: Report) -> str:
+    """Of all that drew the pictures."""
+    return ", ".join(f"{name} {value}" for name, value in report["made"]["versions"].items())
+
+
+def _to_lines(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Cautions as paragraphs."""
+    return [line for lead, text in said for line in (f"**{lead}** {text}", "")]
 
 
 def _published_to_markdown(report: Report) -> list[str]:
@@ -324,8 +331,11 @@ def _published_to_markdown(report: Report) -> list[str]:
         digits = _digits(report["benchmark"], metric)
         ours = strict["metrics"][metric] if has_result(report) else None
         lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
+        if table["obstacle"]:
+            lines += [f"**This run is not to be compared with these.** {table['obstacle']}", ""]
         lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
-        lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
+        if not table["obstacle"]:
+            lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
         for row in table["rows"]:
             for cell in row["cells"]:
                 if (cell["metric"], cell["category"]) == (metric, None):
@@ -358,6 +368,16 @@ def _pair_to_markdown(report: Report) -> str:
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
     if report["state"] != "done":
         lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
+    if report["first"]["judged_by"] != report["second"]["judged_by"]:
+        lines += [
+            "**Not one judge.** The two runs were not judged by the same scorer: a difference may "
+            "be the judges'.",
+            "",
+        ]
+    benchmark = find_benchmark(report["benchmark"])
+    said = [cautions(report[name], benchmark) for name in ("first", "second")]
+    # What is true of both is said once.
+    lines += _to_lines(dict.fromkeys(each for side in said for each in side))
     lines += [
         f"| metric | difference | {LEVEL:.0%} interval | p | prompts |",
         "|---|---:|---|---:|--:|",

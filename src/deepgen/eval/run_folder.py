@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -156,6 +156,13 @@ class RunFolder:
             raise BenchmarkError(
                 f"{path} is not what deepgen wrote ({cause}); begin the run anew in another folder"
             ) from None
+
+    def name_model(self, model: str) -> None:
+        """Write down who drew the pictures, where that is said after the run began."""
+        found = self.manifest()
+        if found.model != model:
+            text = _text(asdict(replace(found, model=model)))
+            self.write(PurePosixPath(MANIFEST), text.encode(), below=self.path)
 
     def finished(
         self, benchmark: Benchmark, manifest: Manifest, items: Sequence[Item]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, combine, contributions
-from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Metric, Rule
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Metric, Number, Rule
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -22,7 +24,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A number and where it would lie in 95 % of resamples."""
+    """A number and where it would lie with other prompts of the same kind, at 95 %."""
 
     value: float
     low: float
@@ -52,6 +54,11 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Interval of every metric that has a value.
 
+    Where prompts agree so that all resamples are equal, such as where none is right, resampling
+    knows nothing of other prompts. The interval is then Wilson's (1927) of a share, here of the
+    way from the metric's worst to its best value; around 0 of n prompts, 0 to about 4 / n. A mean
+    inside bounds spreads no more than a share does, so this is never too narrow for one.
+
     Args:
         seed: Of the resampling; the same one gives the same intervals.
     """
@@ -61,7 +68,10 @@ def bootstrap(
     for metric in benchmark.metrics:
         value = _wholes(metric, table, np.ones((1, len(table.items))), rule)[0]
         if not np.isnan(value):
-            low, high = _limits(_wholes(metric, table, draws, rule))
+            resampled = _wholes(metric, table, draws, rule)
+            low, high = _limits(resampled)
+            if metric.bounds is not None and _all_equal(resampled):
+                low, high = _wilson(float(value), metric.bounds, _prompts(metric, table))
             intervals[metric.name] = Interval(value=float(value), low=low, high=high)
     return intervals
 
@@ -143,6 +153,42 @@ def _limits(values: NDArray[np.float64]) -> tuple[float, float]:
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def _all_equal(values: NDArray[np.float64]) -> bool:
+    """Whether resamples differ by nothing but the rounding of sums."""
+    return bool(np.nanmax(values) - np.nanmin(values) <= 1e-9 * max(1.0, np.nanmax(np.abs(values))))
+
+
+def _wilson(value: float, bounds: tuple[Number, Number], count: float) -> tuple[float, float]:
+    """Where a share would lie that came out as ``value``, as part of the way through the bounds."""
+    worst, best = bounds
+    share = (value - worst) / (best - worst)
+    # Rounding may put a sum beside the bound that it stands for.
+    share = min(1.0, max(0.0, share))
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    middle = share + z**2 / (2 * count)
+    reach = z * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    low, high = ((middle + side * reach) / (1 + z**2 / count) for side in (-1, 1))
+    low, high = min(low, share), max(high, share)
+    return worst + max(0.0, low) * (best - worst), worst + min(1.0, high) * (best - worst)
+
+
+def _prompts(metric: Metric, table: Contributions) -> float:
+    """How many prompts of equal weight would tell as much of a metric as these (Kish 1965)."""
+    parts = {
+        category: table.weights[:, index]
+        for index, (name, category) in enumerate(table.columns)
+        if name == metric.name
+    }
+    if metric.weights is not None:
+        parts = {
+            name: weight * parts[name] / parts[name].sum()
+            for name, weight in metric.weights.items()
+            if name in parts and parts[name].any()
+        }
+    influence = np.sum(list(parts.values()), axis=0)
+    return float(influence.sum() ** 2 / (influence**2).sum())
 
 
 def _p_value(differences: NDArray[np.float64]) -> float:

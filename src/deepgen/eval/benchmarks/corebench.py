@@ -157,15 +157,17 @@ def _variant(
     )
 
 
-_REASONING_METRIC = Metric(name="reasoning", weights=equal_weights(REASONING), digits=1)
+_REASONING_METRIC = Metric(
+    name="reasoning", weights=equal_weights(REASONING), bounds=(0, 100), digits=1
+)
 
 COREBENCH = _variant(
     "corebench",
     "T2I-CoReBench",
     DIMENSIONS,
     (
-        Metric(name="overall", weights=equal_weights(DIMENSIONS), digits=1),
-        Metric(name="composition", weights=equal_weights(COMPOSITION), digits=1),
+        Metric(name="overall", weights=equal_weights(DIMENSIONS), bounds=(0, 100), digits=1),
+        Metric(name="composition", weights=equal_weights(COMPOSITION), bounds=(0, 100), digits=1),
         _REASONING_METRIC,
     ),
 )

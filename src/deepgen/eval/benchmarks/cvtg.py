@@ -201,10 +201,10 @@ CVTG = Benchmark(
     load=load,
     image_path=image_path,
     metrics=(
-        Metric(name="word accuracy", digits=4),
-        Metric(name="ned", digits=4),
+        Metric(name="word accuracy", bounds=(0, 1), digits=4),
+        Metric(name="ned", bounds=(0, 1), digits=4),
         Metric(name="clip score", digits=4),
-        Metric(name="ned, closest", digits=4),
+        Metric(name="ned, closest", bounds=(0, 1), digits=4),
         Metric(name="extra words"),
     ),
     contribute=contribute,

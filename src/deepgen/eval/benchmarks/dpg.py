@@ -265,9 +265,9 @@ DPG = Benchmark(
     load=load,
     image_path=image_path,
     metrics=(
-        Metric(name="score"),
-        *(Metric(name=level) for level in _LEVELS),
-        *(Metric(name=f"{level}, dependencies held") for level in _LEVELS),
+        Metric(name="score", bounds=(0, 100)),
+        *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
+        *(Metric(name=f"{level}, dependencies held", bounds=(0, 100)) for level in _LEVELS),
     ),
     contribute=contribute,
     lowest=lowest,
@@ -279,6 +279,9 @@ DPG_OFFICIAL = replace(
     name="dpg/official",
     title="DPG-Bench (as the official code counts)",
     load=partial(load, official=True),
-    metrics=(Metric(name="score"), *(Metric(name=level) for level in _LEVELS)),
+    metrics=(
+        Metric(name="score", bounds=(0, 100)),
+        *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
+    ),
     contribute=contribute_official,
 )

@@ -155,7 +155,7 @@ def _variant(language: str, title: str, files: tuple[PromptFile, ...]) -> Benchm
         load=partial(load, language),
         image_path=image_path,
         metrics=tuple(
-            Metric(name=name, weights=equal_weights(GROUPS))
+            Metric(name=name, weights=equal_weights(GROUPS), bounds=(0, 10))
             for name in ("overall", "semantics", "quality", "overall, intersection")
         ),
         contribute=contribute,

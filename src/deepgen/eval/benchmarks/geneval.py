@@ -101,9 +101,9 @@ GENEVAL = Benchmark(
     load=load,
     image_path=image_path,
     metrics=(
-        Metric(name="accuracy", weights=equal_weights(TAGS)),
-        Metric(name="images"),
-        Metric(name="prompts"),
+        Metric(name="accuracy", weights=equal_weights(TAGS), bounds=(0, 1)),
+        Metric(name="images", bounds=(0, 1)),
+        Metric(name="prompts", bounds=(0, 1)),
     ),
     contribute=contribute,
     lowest=lambda item: {"correct": False},

@@ -105,8 +105,10 @@ IMGEDIT = Benchmark(
     load=load,
     image_path=image_path,
     metrics=(
-        Metric(name="overall", weights=equal_weights(TYPES)),
-        Metric(name="official rounding", weights=equal_weights(TYPES), category_digits=2),
+        Metric(name="overall", weights=equal_weights(TYPES), bounds=(1, 5)),
+        Metric(
+            name="official rounding", weights=equal_weights(TYPES), bounds=(1, 5), category_digits=2
+        ),
     ),
     contribute=contribute,
     lowest=lambda item: {"scores": [1, 1, 1]},

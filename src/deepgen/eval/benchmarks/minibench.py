@@ -248,8 +248,8 @@ MINIBENCH = Benchmark(
     load=load,
     image_path=image_path,
     metrics=(
-        Metric(name="mean", weights=equal_weights(OBJECT_ROWS), digits=3),
-        *(Metric(name=row, digits=3) for row in ROWS),
+        Metric(name="mean", weights=equal_weights(OBJECT_ROWS), bounds=(0, 1), digits=3),
+        *(Metric(name=row, bounds=(0, 1), digits=3) for row in ROWS),
         Metric(name=DECIBELS, digits=1),
     ),
     contribute=contribute,
@@ -267,8 +267,8 @@ MINIBENCH_VERSION0 = replace(
     generation=_rules(version0.SIDE),
     load=load_version0,
     metrics=(
-        Metric(name="mean", weights=equal_weights(version0.BENCH_ROWS), digits=3),
-        *(Metric(name=row, digits=3) for row in (*version0.BENCH_ROWS, KEPT)),
+        Metric(name="mean", weights=equal_weights(version0.BENCH_ROWS), bounds=(0, 1), digits=3),
+        *(Metric(name=row, bounds=(0, 1), digits=3) for row in (*version0.BENCH_ROWS, KEPT)),
         Metric(name=DECIBELS, digits=1),
     ),
     notes=(

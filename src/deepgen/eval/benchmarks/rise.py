@@ -183,9 +183,9 @@ def _variant(date: str, *, exempt: bool) -> Benchmark:
         load=load,
         image_path=image_path,
         metrics=(
-            Metric(name="accuracy", digits=1),
+            Metric(name="accuracy", bounds=(0, 100), digits=1),
             Metric(name="score"),
-            Metric(name="percent", digits=1),
+            Metric(name="percent", bounds=(0, 100), digits=1),
             Metric(name="official score"),
         ),
         contribute=partial(contribute, exempt),

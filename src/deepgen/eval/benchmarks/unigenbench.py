@@ -79,7 +79,8 @@ def load(file: PromptFile, language: str, dimensions: Sequence[str], folder: Pat
         text = need(row, place, **{f"sub_dims_{language}": str})[f"sub_dims_{language}"]
         if (path.name, row["index"]) == _MALFORMED and len(_LOST_COMMA.findall(text)) == 1:
             text = _LOST_COMMA.sub(", ", text)
-            notes.append(f"{place}: put back the comma that its list of test points lacks")
+            row_name = f"{path.name}, row {number + 1}"
+            notes.append(f"{row_name}: put back the comma that its list of test points lacks")
         listed = parse_json(text, place)
         kinds = {category_key: str, points_key: list, descriptions_key: list}
         found = need(listed, place, **kinds)
@@ -115,6 +116,11 @@ def _dimension(point: Json, dimensions: Sequence[str], place: str) -> str:
 def image_path(item: Item, copy: int) -> PurePosixPath:
     """``17_3.png``."""
     return PurePosixPath(f"{item.id}_{copy}.png")
+
+
+def other_path(item: Item, copy: int) -> PurePosixPath:
+    """``17.3.png``, as DeepGen's published code draws them while it trains."""
+    return PurePosixPath(f"{item.id}.{copy}.png")
 
 
 def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
@@ -155,9 +161,10 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
         generation=generation_presets(4),
         load=partial(load, file, language, dimensions),
         image_path=image_path,
+        other_path=other_path,
         metrics=(
-            Metric(name="macro", weights=equal_weights(dimensions)),
-            Metric(name="micro"),
+            Metric(name="macro", weights=equal_weights(dimensions), bounds=(0, 100)),
+            Metric(name="micro", bounds=(0, 100)),
         ),
         contribute=contribute,
         lowest=lowest,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark
+from deepgen.eval.comparability import OWN_WORDS as OUR_WORDS
 from deepgen.eval.fetch import OFFICIAL, RECORDED, cache_folder
 from deepgen.eval.prompt_files import read_json
 from deepgen.eval.scorer import ScoringOptions
@@ -79,7 +80,7 @@ def own_wording(benchmark: Benchmark) -> Wording:
     """The same questions in our words: their answers are not comparable with published ones."""
     texts = OWN_WORDS[benchmark.name.partition("/")[0]]
     return Wording(
-        origin="own words", texts={name: parse_template(text) for name, text in texts.items()}
+        origin=OUR_WORDS, texts={name: parse_template(text) for name, text in texts.items()}
     )
 
 
