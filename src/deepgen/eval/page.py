@@ -23,7 +23,7 @@ from deepgen.eval.gallery import (
     hang,
     picture_score,
 )
-from deepgen.eval.results import RULES, WRITTEN, Report, StoredRun, has_result, shown
+from deepgen.eval.results import RULES, WRITTEN, Report, StoredRun, has_result, in_own_words, shown
 from deepgen.eval.statistics import LEVEL, RESAMPLES
 
 MOST_ROWS = 200
@@ -176,6 +176,12 @@ def _warnings(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]
         )
     if report["pictures"]["judged"] and not report.get("judged_by"):
         yield ("Judge unknown.", "The run does not say who judged its pictures.")
+    elif in_own_words(report):
+        yield (
+            "Judged in our own words.",
+            "The judge was not asked in the words of the benchmark's authors: not to be compared "
+            "with published scores.",
+        )
     for note in report["notes"]:
         yield "To be read with it.", note
 

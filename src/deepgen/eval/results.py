@@ -35,6 +35,8 @@ COLUMNS = (
     *("benchmark", "model", "weights", "seed", "deepgen", "state", "rule", "metric"),
     *("category", "value", "low", "high", "coverage"),
 )
+OWN_WORDING = "own words"
+"""What stands in ``scorer.json`` for the questions, where they are none of the authors'."""
 WRITTEN = "written"
 """The one field of a report that two equal runs do not share."""
 
@@ -286,6 +288,10 @@ def to_markdown(report: Report) -> str:
         lines += [f"A subset: {report['prompts']} prompts of {benchmark.expected_items}.", ""]
     if report["incomplete"]:
         lines += ["Incomplete: more than 1 % of the pictures have no score.", ""]
+    if made["how"].get("preset") == "default" and benchmark.draw_sources is None:
+        lines += ["Drawn with the model's own settings, not with the published ones.", ""]
+    if in_own_words(report):
+        lines += ["Judged in our own words: not to be compared with published scores.", ""]
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
         interval = report["intervals"].get(metric.name)
@@ -349,6 +355,11 @@ def has_result(report: Report) -> bool:
     return bool(report["state"] == "done" and not report["incomplete"])
 
 
+def in_own_words(report: Report) -> bool:
+    """Whether the judge was asked in other words than the benchmark's authors'."""
+    return bool(report["judged_by"].get("questions") == OWN_WORDING)
+
+
 def _digits(benchmark: str, metric: str) -> int:
     return next(each.digits for each in find_benchmark(benchmark).metrics if each.name == metric)
 
@@ -356,16 +367,24 @@ def _digits(benchmark: str, metric: str) -> int:
 def _pair_to_markdown(report: Report) -> str:
     first, second = (report[name]["made"]["model"] for name in ("first", "second"))
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
+    lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
+    lines.append("")
+    benchmark = find_benchmark(report["benchmark"])
+    if report["first"]["subset"]:
+        lines += [f"A subset: {len(report['items'])} prompts of {benchmark.expected_items}.", ""]
     if report["state"] != "done":
         lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
     lines += [
-        f"| metric | difference | {LEVEL:.0%} interval | p | prompts |",
-        "|---|---:|---|---:|--:|",
+        f"| metric | first | second | second minus first | {LEVEL:.0%} interval | p | prompts |",
+        "|---|---:|---:|---:|---|---:|--:|",
     ]
     for name, each in report["differences"].items():
+        digits = _digits(report["benchmark"], name)
+        scores = [report[run]["rules"]["strict"]["metrics"][name] for run in ("first", "second")]
+        value, low, high = (f"{each[part]:+.{digits}f}" for part in ("value", "low", "high"))
         lines.append(
-            f"| {name} | {each['value']:+.4g} | {each['low']:+.4g} to {each['high']:+.4g} "
-            f"| {each['p_value']:.3g} | {each['items']} |"
+            f"| {name} | {shown(scores[0], digits)} | {shown(scores[1], digits)} | {value} "
+            f"| {low} to {high} | {each['p_value']:.3g} | {each['items']} |"
         )
     changed = [each for each in report["items"] if each["first"] != each["second"]]
     lines += ["", f"{len(changed)} of {len(report['items'])} prompts differ.", ""]
@@ -374,6 +393,13 @@ def _pair_to_markdown(report: Report) -> str:
         values = f"{shown(each['first'], 4)} | {shown(each['second'], 4)}"
         lines.append(f"| {each['item']} | {each['category']} | {values} |")
     return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
+
+
+def _run_in_a_line(name: str, report: Report) -> str:
+    """What tells two runs of one model apart."""
+    made = report["made"]
+    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
+    return f"- {name}: {made['model']}, weights {made['weights_sha256'][:12]}, seeds {seeds}"
 
 
 def shown(value: float | None, digits: int) -> str:
