@@ -128,7 +128,7 @@ def test_a_share_alone_is_not_a_run(tmp_path: Path) -> None:
         ({"rule": replace(RULE, steps=50)}, "rule.steps 2, not 50"),
         ({"base_seed": 0}, "base_seed 7, not 0"),
         ({"how": {"device": "cuda"}}, "how.device cpu, not cuda"),
-        ({"limit": 2}, "limit None, not 2"),
+        ({"limit": 2}, "a run over all prompts, not 2"),
         ({"prompts_sha256": "2" * 64}, "prompts_sha256"),
     ],
 )

@@ -167,6 +167,9 @@ def test_two_judges_never_share_a_run(drawn: Path) -> None:
         judge(drawn, ITEMS, NumberScorer(gone_after=4))
     with pytest.raises(BenchmarkError, match=r"scored with model numbers, not other.*delete"):
         judge(drawn, ITEMS, NumberScorer(name="other"))
+    judge(drawn, ITEMS, NumberScorer())
+    with pytest.raises(BenchmarkError, match="scored with model numbers, not other"):
+        judge(drawn, ITEMS, NumberScorer(name="other"))
     (drawn / "scorer.json").write_text("half")
     with pytest.raises(BenchmarkError, match=r"scorer.json is not what deepgen wrote"):
         judge(drawn, ITEMS, NumberScorer())

@@ -13,6 +13,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.cli.console import print_line
 from deepgen.cli.evaluating import Generate, Report
+from deepgen.cli.options import Folder
 from deepgen.cli.scoring import Run, Score
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark
@@ -26,7 +27,7 @@ from deepgen.eval.registry import BENCHMARKS, distinct_prompts, find_benchmark
 class List:
     """Show the benchmarks and what each needs."""
 
-    data: Path | None = None
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     json: bool = False
     """Print one JSON object per benchmark."""
@@ -50,9 +51,11 @@ class List:
 class Fetch:
     """Download the prompts of benchmarks at pinned commits."""
 
-    benchmarks: Positional[Annotated[tuple[str, ...], arg(metavar="BENCH [BENCH ...]")]]
+    benchmarks: Positional[
+        Annotated[tuple[str, ...], arg(metavar="BENCH [BENCH ...]", help_behavior_hint="")]
+    ]
     """Names, as deepgen eval list shows them."""
-    data: Path | None = None
+    data: Folder = None
     """Folder to keep them in, instead of the user's cache."""
     debug: bool = False
     """Show where an error comes from."""
@@ -89,9 +92,11 @@ class Fetch:
 class Contamination:
     """Find prompts of the benchmarks in training lists, exact and near ones."""
 
-    prompts: Positional[Annotated[tuple[Path, ...], arg(metavar="PROMPTS [PROMPTS ...]")]]
+    prompts: Positional[
+        Annotated[tuple[Path, ...], arg(metavar="PROMPTS [PROMPTS ...]", help_behavior_hint="")]
+    ]
     """Lists: one prompt a line, .jsonl with a prompt in each line, or .json."""
-    data: Path | None = None
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     json: bool = False
     """Print one JSON object per list, with every match."""
@@ -124,7 +129,10 @@ class Contamination:
                 print_line(f"warning: {benchmark.name} lacks {', '.join(found.absent)}")
         # Computed prompts are always here, and nobody asks for these alone.
         if all(find_benchmark(name).draw_sources is not None for name in loaded):
-            raise BenchmarkError(f"no prompts of any benchmark are here: {absent[0]}")
+            raise BenchmarkError(
+                "no prompts of any benchmark are here, but for computed ones; fetch some, such as "
+                "deepgen eval fetch geneval wise, or name their folder with --data"
+            )
         for each in absent:
             print_line(f"warning: not compared with {each}")
         return {name: len(items) for name, items in loaded.items()}, PromptIndex(loaded)

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.making import pick_device
 from deepgen.cli.models import FoundModel, find_model
-from deepgen.cli.options import MAX_SEED, DeviceChoice, Whole
+from deepgen.cli.options import MAX_SEED, DeviceChoice, Folder, Whole
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, ItemList, Preset
 from deepgen.eval.fetch import locate, source_folder
@@ -39,12 +39,12 @@ class Generate:
     """Folder of the run, new or to be gone on with."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
-    data: Path | None = None
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     preset: Preset = "default"
     """The model's own settings, or those of the published runs."""
     limit: Whole = None
-    """Draw so many prompts only, equally many of each category."""
+    """Draw so many prompts only, equally many of each category (default: all)."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
     """Draw the R-th of N shares, from 1/N to N/N (default: as torchrun says, else all)."""
     seed: int = 0
@@ -129,9 +129,9 @@ class Generate:
 class Report:
     """Write what is known of a run, or of the difference of two, beside the first."""
 
-    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN [RUN2]")]]
-    """Folders of runs; of two, the second is compared with the first."""
-    data: Path | None = None
+    runs: Positional[Annotated[tuple[Path, ...], arg(metavar="RUN [RUN2]", help_behavior_hint="")]]
+    """Folders of runs; of two, the differences are the second minus the first."""
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     json: bool = False
     """Print the report as JSON instead of where it was written."""

@@ -26,6 +26,7 @@ Side = Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
+Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PaddingChoice = Annotated[

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.evaluating import Generate, Report, shard_of, tell_of_prompts
 from deepgen.cli.making import pick_device
-from deepgen.cli.options import DeviceChoice, File, Text, Whole
+from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, Preset
 from deepgen.eval.fetch import locate, source_folder
@@ -34,7 +34,7 @@ class Who:
 
     judge_url: Text = None
     """OpenAI-compatible server of the judge, such as http://localhost:8000/v1; its key comes from
-    the environment variable DEEPGEN_JUDGE_KEY."""
+    the environment variable DEEPGEN_JUDGE_KEY. Or scripted:FILE, for trying a run."""
     judge_model: Text = None
     """The judge, as its server calls it."""
     judge_concurrency: Annotated[int, arg(metavar="INT")] = 16
@@ -49,18 +49,22 @@ class Who:
     official: File = None
     """Folder of the official repository's files (default: as fetched)."""
     own_words: bool = False
-    """Ask the judge in our words, where the authors' are not at hand; such scores stand beside no
-    published ones."""
+    """Ask the judge in our words, where the authors' are not at hand; such scores are not to be
+    compared with published ones."""
     worker_url: Text = None
-    """A detector, reader or VQA model in a process of its own."""
+    """GenEval, DPG-Bench, CVTG-2K: server of a detector, VQA model or reader in an environment of
+    its own."""
     detector: Text = None
-    """Folder or hub id of an object detector, or a .jsonl file of what one has found."""
+    """GenEval: folder or hub id of an object detector, or a .jsonl file of what one has found
+    (default: a Mask2Former of the hub)."""
     clip: Text = None
-    """Folder or hub id of a CLIP; none leaves CLIPScore out."""
+    """GenEval and CVTG-2K: folder or hub id of a CLIP (default: OpenAI's of the hub); for CVTG-2K
+    none leaves CLIPScore out."""
     vqa: Text = None
-    """Folder or hub id of a model that answers questions about pictures."""
+    """DPG-Bench: folder or hub id of a model that answers questions about pictures (default: a
+    BLIP of the hub)."""
     ocr: Text = None
-    """Engine that reads words."""
+    """CVTG-2K: engine that reads words (default: rapidocr, the only one)."""
 
     def open(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> PictureScorer:
         """The benchmark's scorer."""
@@ -110,15 +114,15 @@ class Score:
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
-    output: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    output: Folder = None
     """Folder of the run (default, with --images: beside them)."""
-    images: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
+    images: Folder = None
     """Pictures that something else drew, in the layout of the official scorer; they stay there."""
     model_name: Annotated[str, arg(metavar="NAME")] = UNKNOWN
     """Who drew them."""
     limit: Whole = None
-    """With --images: so many prompts only, equally many of each category."""
-    data: Path | None = None
+    """With --images: so many prompts only, equally many of each category (default: all)."""
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     who: Who = field(default_factory=Who)
     """Who judges."""
@@ -196,6 +200,11 @@ class Score:
             )
         counts = ", ".join(f"{number} {name}" for name, number in scoring.counts.items() if number)
         state = "done" if scoring.done else "not done"
+        if scoring.first_failure:
+            print_line(
+                f"warning: pictures that could not be judged, the first {scoring.first_failure}; "
+                "scores.jsonl has every reason, and --retry-failed judges them again"
+            )
         print_line(f"{scoring.drawn} of {scoring.expected} pictures are there: {counts}; {state}")
 
     def _manifest(
@@ -238,16 +247,16 @@ class Run:
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
-    output: Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")] = None
-    """Folder of the run (default: runs/BENCH-MODEL, with the limit)."""
+    output: Folder = None
+    """Folder of the run (default: runs/BENCH-MODEL, or runs/BENCH-MODEL-LIMIT)."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
-    data: Path | None = None
+    data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     preset: Preset = "default"
     """The model's own settings, or those of the published runs."""
     limit: Whole = None
-    """So many prompts only, equally many of each category."""
+    """So many prompts only, equally many of each category (default: all)."""
     seed: int = 0
     """Picture i of prompt p uses SEED + 1000 p + i."""
     who: Who = field(default_factory=Who)

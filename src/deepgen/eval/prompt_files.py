@@ -78,7 +78,9 @@ def parse_json(text: str, place: str) -> Json:
     try:
         return json.loads(text)
     except (json.JSONDecodeError, RecursionError) as cause:
-        raise BenchmarkError(f"{place}: not valid JSON ({cause}); fetch the file again") from cause
+        raise BenchmarkError(
+            f"{place}: not valid JSON ({cause}); correct the file, or fetch it again"
+        ) from cause
 
 
 def need(row: Json, place: str, **fields: type | tuple[type, ...]) -> Mapping[str, Json]:

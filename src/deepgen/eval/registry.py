@@ -59,7 +59,8 @@ def find_benchmark(name: str) -> Benchmark:
     benchmark = BENCHMARKS.get(PLAIN_NAMES.get(name, name))
     if benchmark is None:
         raise BenchmarkError(
-            f"there is no benchmark {name}; there are {', '.join([*PLAIN_NAMES, *BENCHMARKS])}"
+            f"there is no benchmark {name}; there are {', '.join(BENCHMARKS)}, and for short "
+            f"{', '.join(PLAIN_NAMES)}"
         )
     return benchmark
 

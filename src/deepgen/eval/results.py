@@ -366,6 +366,8 @@ def _digits(benchmark: str, metric: str) -> int:
 def _pair_to_markdown(report: Report) -> str:
     first, second = (report[name]["made"]["model"] for name in ("first", "second"))
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
+    lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
+    lines.append("")
     if report["state"] != "done":
         lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
     if report["first"]["judged_by"] != report["second"]["judged_by"]:
@@ -379,13 +381,16 @@ def _pair_to_markdown(report: Report) -> str:
     # What is true of both is said once.
     lines += _to_lines(dict.fromkeys(each for side in said for each in side))
     lines += [
-        f"| metric | difference | {LEVEL:.0%} interval | p | prompts |",
-        "|---|---:|---|---:|--:|",
+        f"| metric | first | second | second minus first | {LEVEL:.0%} interval | p | prompts |",
+        "|---|---:|---:|---:|---|---:|--:|",
     ]
     for name, each in report["differences"].items():
+        digits = _digits(report["benchmark"], name)
+        scores = [report[run]["rules"]["strict"]["metrics"][name] for run in ("first", "second")]
+        value, low, high = (f"{each[part]:+.{digits}f}" for part in ("value", "low", "high"))
         lines.append(
-            f"| {name} | {each['value']:+.4g} | {each['low']:+.4g} to {each['high']:+.4g} "
-            f"| {each['p_value']:.3g} | {each['items']} |"
+            f"| {name} | {shown(scores[0], digits)} | {shown(scores[1], digits)} | {value} "
+            f"| {low} to {high} | {each['p_value']:.3g} | {each['items']} |"
         )
     changed = [each for each in report["items"] if each["first"] != each["second"]]
     lines += ["", f"{len(changed)} of {len(report['items'])} prompts differ.", ""]
@@ -394,6 +399,13 @@ def _pair_to_markdown(report: Report) -> str:
         values = f"{shown(each['first'], 4)} | {shown(each['second'], 4)}"
         lines.append(f"| {each['item']} | {each['category']} | {values} |")
     return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
+
+
+def _run_in_a_line(name: str, report: Report) -> str:
+    """What tells two runs of one model apart."""
+    made = report["made"]
+    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
+    return f"- {name}: {made['model']}, weights {made['weights_sha256'][:12]}, seeds {seeds}"
 
 
 def shown(value: float | None, digits: int) -> str:

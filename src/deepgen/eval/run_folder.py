@@ -133,9 +133,14 @@ class RunFolder:
         for name, wanted in _flat(expected):
             have = dict(_flat(found)).get(name)
             if name != "model" and have != wanted:
+                unlike = (
+                    f"over {have or 'all'} prompts, not {wanted or 'all'}"
+                    if name == "limit"
+                    else f"with {name} {have}, not {wanted}"
+                )
                 raise BenchmarkError(
-                    f"{self.path} is a run with {name} {have}, not {wanted}; choose another "
-                    "folder, or go on with what began it"
+                    f"{self.path} is a run {unlike}; choose another folder, or go on with what "
+                    "began it"
                 )
 
     def manifest(self) -> Manifest:

@@ -33,6 +33,8 @@ class Scoring:
     """Pictures that are there."""
     counts: Mapping[str, int]
     """Pictures with each status; what has no record is missing."""
+    first_failure: str = ""
+    """Path and reason of the first picture that could not be judged, if there is one."""
 
     @property
     def done(self) -> bool:
@@ -87,7 +89,10 @@ def score(
 
     if todo:
         scorer.check()
+    if todo or known:
+        # Also where nothing is left to do: nobody shall take these scores for another judge's.
         claim(folder, scorer.identity)
+    if todo:
         for _ in _each(look, todo, scorer.concurrency):
             advance()
     return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
@@ -167,7 +172,17 @@ def _close(
     counts = Counter(record.status for record in latest.values())
     counts["missing"] += expected - len(latest)
     scoring = Scoring(
-        expected=expected, drawn=len(drawn), counts={each: counts[each] for each in STATUSES}
+        expected=expected,
+        drawn=len(drawn),
+        counts={each: counts[each] for each in STATUSES},
+        first_failure=next(
+            (
+                f"{drawn[picture].path}: {record.reason or record.status}"
+                for picture, record in latest.items()
+                if record.status != "scored"
+            ),
+            "",
+        ),
     )
     # A process with a share only might take records away that another is just adding.
     if scoring.done and shard.count == 1:

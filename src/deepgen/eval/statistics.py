@@ -41,7 +41,7 @@ class Difference:
     p_value: float
     """Two-sided: how often resamples contradict the sign of the difference, twice."""
     items: int
-    """Prompts that were compared."""
+    """Prompts that say something of the metric in both runs."""
 
 
 def bootstrap(
@@ -113,9 +113,16 @@ def compare(
             low=low,
             high=high,
             p_value=_p_value(resampled),
-            items=len(shared[0].items),
+            items=_counted(metric, shared),
         )
     return differences
+
+
+def _counted(metric: Metric, tables: Sequence[Contributions]) -> int:
+    """How many prompts say something of a metric, in every table."""
+    mine = [index for index, (name, _) in enumerate(tables[0].columns) if name == metric.name]
+    said = [table.weights[:, mine].sum(axis=1) > 0 for table in tables]
+    return int(np.logical_and.reduce(said).sum())
 
 
 def _resample(items: Sequence[Item], seed: int) -> NDArray[np.float64]:

@@ -79,7 +79,7 @@ class TransformersDetector:
         from transformers import AutoConfig, AutoModelForObjectDetection
         from transformers import Mask2FormerForUniversalSegmentation as Mask2Former
 
-        weights = find_weights(source, PATTERNS, wanted="a detector")
+        weights = find_weights(source, PATTERNS, wanted="a detector (--detector)")
         try:
             config = AutoConfig.from_pretrained(weights.folder)
             self._has_masks = config.model_type == "mask2former"

@@ -23,7 +23,7 @@ from deepgen.mini.layout import Relation, relation
 from deepgen.mini.sampling import EDIT_KINDS, Sample
 from deepgen.mini.scene import Item, Thing, Word
 from deepgen.mini.wording import LARGE, SMALL
-from deepgen.scoring.objects import WORD, Mask
+from deepgen.scoring.objects import NONE, WORD, Mask
 from deepgen.scoring.rows import KEPT_DECIBELS, Row
 from deepgen.scoring.scenes import SeenItem, SeenScene
 
@@ -102,7 +102,7 @@ def _word_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
     wanted = sorted(word.text for word in sample.target.words)
     found = sorted(str(item.text) for item in seen.words)
     if wanted != found:
-        yield f"asked for the words {wanted}, found {found}"
+        yield f"asked for the words {_quoted(wanted)}, found {_quoted(found)}"
 
 
 def _scene_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
@@ -181,5 +181,10 @@ def _place(item: Item | SeenItem) -> str:
     return f"({item.center[0]:.2f} down, {item.center[1]:.2f} across)"
 
 
+def _quoted(words: list[str]) -> str:
+    return ", ".join(f'"{word}"' for word in words) or "none"
+
+
 def _listed(names: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(names.items())) or "nothing"
+    shown = {name: "unrecognised" if name == NONE else name for name in names}
+    return ", ".join(f"{names[name]} {shown[name]}" for name in sorted(names)) or "nothing"

@@ -35,7 +35,10 @@ class ScriptedJudge:
         try:
             replies = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ScorerError(f"{path} holds no scripted replies ({error})") from None
+            raise ScorerError(
+                f"{path} holds no scripted replies ({error}); expected a JSON object from a part "
+                "of the question to the reply"
+            ) from None
         if not isinstance(replies, dict) or not all(isinstance(x, str) for x in replies.values()):
             raise ScorerError(f"{path} must hold one JSON object from keys to replies, as strings")
         return cls(replies)

@@ -59,7 +59,7 @@ class BlipAnswers:
         # Takes seconds, and only who scores with such a model needs it.
         from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipImageProcessorPil
 
-        weights = find_weights(source, PATTERNS, wanted="a model that answers questions")
+        weights = find_weights(source, PATTERNS, wanted="a model that answers questions (--vqa)")
         try:
             model = BlipForQuestionAnswering.from_pretrained(
                 weights.folder, use_safetensors=True, dtype=torch.float32

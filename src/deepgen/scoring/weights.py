@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from deepgen.errors import ScorerError
 
@@ -49,8 +50,9 @@ def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weight
             snapshot_download(name, revision=revision or None, allow_patterns=list(patterns))
         )
     except (OSError, ValueError) as error:
+        cause = shorten(str(error), 200, placeholder=" ...")
         raise ScorerError(
-            f"{wanted} could not be loaded from {source} ({' '.join(str(error).split())[:200]}); "
+            f"{wanted} could not be loaded from {source} ({cause}); "
             "give a folder with its files, or a hub id that can be reached"
         ) from None
     return Weights(folder=folder, name=name, version=folder.name)

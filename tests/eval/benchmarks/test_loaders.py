@@ -333,7 +333,7 @@ def test_names_without_variant_mean_the_usual_one() -> None:
     assert find_benchmark("wise") is WISE_VERIFIED
     assert find_benchmark("rise") is RISE_2026
     assert find_benchmark("gedit").name == "gedit/en"
-    with pytest.raises(BenchmarkError, match="no benchmark wisdom; there are unigenbench"):
+    with pytest.raises(BenchmarkError, match="no benchmark wisdom; there are geneval"):
         find_benchmark("wisdom")
 
 

@@ -107,7 +107,11 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
             "one of --worker-url and --detector",
         ),
         ("geneval", ScoringOptions(worker_url="here"), "the worker cannot be asked: 'here'"),
-        ("geneval", ScoringOptions(detector="a b"), "a detector could not be loaded from a b"),
+        (
+            "geneval",
+            ScoringOptions(detector="a b"),
+            "a detector (--detector) could not be loaded from a b",
+        ),
         ("cvtg", ScoringOptions(ocr="tesseract"), "there is no OCR engine 'tesseract' here"),
     ],
 )

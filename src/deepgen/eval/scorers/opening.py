@@ -152,7 +152,7 @@ def _open_clip(options: ScoringOptions) -> tuple[Clip, str]:
         raise ScorerError(
             f"colours are told apart by CLIP; leave --clip {NO_CLIP} away, or name a folder"
         )
-    weights = find_weights(options.clip or clip.CHECKPOINT, clip.PATTERNS, wanted="a CLIP")
+    weights = find_weights(options.clip or clip.CHECKPOINT, clip.PATTERNS, wanted="a CLIP (--clip)")
     return load_clip(weights.folder, device=options.device), weights.identity
 
 
