@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.model import BridgeConfig, Padding
 from deepgen.mini.lessons import labels
 from deepgen.mini.lettering import ALPHABET
@@ -26,8 +27,8 @@ from deepgen.types import Condition, Prompt
 LONGEST_WORD = 6
 
 
-class LabelConditioner(nn.Module):
-    """Conditions from labels instead of texts.
+class LabelConditioner(Conditioner):
+    """Conditions from labels instead of texts: a conditioner without language model or bridge.
 
     A label is the sum of two entries of tables, one for its place and one for what is there; the
     first context token is the same for all, and alone where nothing is asked for. The pooled vector
@@ -38,7 +39,7 @@ class LabelConditioner(nn.Module):
     """
 
     def __init__(self, bridge: BridgeConfig) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         width = bridge.joint_attention_dim
         spelled = [
             f"{place} {number}" for place in ("written", "below") for number in range(LONGEST_WORD)
@@ -50,7 +51,10 @@ class LabelConditioner(nn.Module):
         self.start = nn.Parameter(torch.zeros(width))
         self.pooled = nn.Linear(width, bridge.pooled_projection_dim)
 
-    def encode(
+    def forget(self) -> None:
+        """Nothing is kept here."""
+
+    def forward(
         self,
         positive: Sequence[Prompt],
         negative: Sequence[Prompt],

@@ -112,9 +112,8 @@ class ReadingObjective:
             answers.append([*ids, self._end])
             prompts.append(len(row))
             rows.append(TokenRow((*row.token_ids, *answers[-1]), row.images))
-        seen = iter(
-            model.encode_references([each for turn in batch for each in turn.prompt.references])
-        )
+        pictures = [each for turn in batch for each in turn.prompt.references]
+        seen = iter(model.encode_references(pictures) if pictures else ())
         images = [[next(seen) for _ in each.prompt.references] for each in batch]
         nothing = torch.zeros(0, model.width)
         features: list[Tensor] = model(rows, images, nothing)

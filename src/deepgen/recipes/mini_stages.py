@@ -8,7 +8,7 @@ that train the large model. Every stage goes on where it was stopped.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.mini import MiniConfig
+from deepgen.config.model import BridgeConfig
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.config.train import LoraConfig
 from deepgen.data.dataset import DataSet
@@ -86,7 +87,7 @@ def train_mini(config: MiniConfig, device: torch.device) -> Path:
     folder = config.output
     start = folder / "stage0"
     if not (start / "model_index.json").exists():
-        _stage_0(config, start, device)
+        save_folder(join(train_parts(config), config), start, overwrite=True)
     aligned = _stage(config, pretrain(), config.pretrain_steps, start, device)
     model = load_folder(_stage(config, sft(), config.sft_steps, aligned, device))
     # Half precision halves the download and changes pictures by less than a grey level.
@@ -94,7 +95,19 @@ def train_mini(config: MiniConfig, device: torch.device) -> Path:
     return folder / "model"
 
 
-def _stage_0(config: MiniConfig, start: Path, device: torch.device) -> None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """What stage 0 makes, before a bridge joins it."""
+
+    codec: LatentCodec
+    tokenizer: PreTrainedTokenizerFast
+    reader: VisionLanguageModel
+    """With its last layer."""
+    dit: DiT
+
+
+def train_parts(config: MiniConfig) -> Parts:
+    """Stage 0; what is finished is read from the folder of the run."""
     folder = config.output
     data = write_lessons(folder / "lessons", config.lessons)
     autoencoder = train_autoencoder(folder / "autoencoder", config.autoencoder_steps, config.seed)
@@ -103,14 +116,19 @@ def _stage_0(config: MiniConfig, start: Path, device: torch.device) -> None:
     tokenizer = train_tokenizer(vocabulary_texts(config.lessons), vocabulary=VOCABULARY)
     reader = train_reader(folder / "reading", tokenizer, config)
     dit = train_painter(folder / "painting", data, codec, moments, config)
+    return Parts(codec=codec, tokenizer=tokenizer, reader=reader, dit=dit)
+
+
+def join(parts: Parts, config: MiniConfig, sizes: BridgeConfig = BRIDGE) -> DeepGen:
+    """A model whose bridge is new; it reads as many layers of the language model as it needs."""
     torch.manual_seed(config.seed)
-    vlm = new_vlm(tokenizer, BRIDGE)
-    known = reader.state_dict()
+    vlm = new_vlm(parts.tokenizer, sizes)
+    known = parts.reader.state_dict()
     vlm.load_state_dict({name: known[name] for name in vlm.state_dict()})
-    model = DeepGen(
-        Conditioner(vlm, Bridge(BRIDGE), tokenizer),
-        dit,
-        codec,
+    return DeepGen(
+        Conditioner(vlm, Bridge(sizes), parts.tokenizer),
+        parts.dit,
+        parts.codec,
         SCHEDULE,
         DEFAULTS,
         {
@@ -119,7 +137,6 @@ def _stage_0(config: MiniConfig, start: Path, device: torch.device) -> None:
             "transformer": f"painting, {config.painting_steps} updates",
         },
     )
-    save_folder(model, start, overwrite=True)
 
 
 def train_autoencoder(folder: Path, steps: int, seed: int) -> AutoencoderKL:
@@ -198,8 +215,7 @@ def train_painter(
     """A DiT that draws and edits from labels."""
     seed = config.seed
     torch.manual_seed(seed + 2)
-    labelled: Any = LabelConditioner(BRIDGE)
-    model = DeepGen(labelled, new_dit(seed + 2), codec, SCHEDULE, DEFAULTS)
+    model = DeepGen(LabelConditioner(BRIDGE), new_dit(seed + 2), codec, SCHEDULE, DEFAULTS)
     half = TaskPlan(microbatch_size=config.update_size // 2, microbatches=1)
     loader = Loader(
         data,
