@@ -123,7 +123,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
         (["generate", "geneval", "--output", "new", "--limit", "0"], "at least 1 item"),
         (["generate", "geneval", "--output", "new", "--seed", "-1"], "--seed must be"),
         (["generate", "geneval", "--output", "model"], "not empty and has no run.json"),
-        (["generate", "geneval", "--output", "run", "--limit", "2"], "limit 1, not 2"),
+        (["generate", "geneval", "--output", "run", "--limit", "2"], "over 1 prompts, not 2"),
         (["generate", "geneval", "--output", "run", "--limit", "1", "--seed", "5"], "base_seed"),
         (["generate", "gedit", "--output", "new"], "pictures to edit are missing"),
         (["report", "new"], "new is no run"),
