@@ -160,7 +160,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     knobs = config.optimizer
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
-    model.vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device)).eval()
+    vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
+    model.vae = vae.eval().requires_grad_(False)
     loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
     clock = Clock(device)
     objective = FlowObjective(

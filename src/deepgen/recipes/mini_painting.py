@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.model import BridgeConfig, Padding
 from deepgen.mini.lessons import labels
 from deepgen.mini.lettering import ALPHABET
@@ -26,7 +27,7 @@ from deepgen.types import Condition, Prompt
 LONGEST_WORD = 6
 
 
-class LabelConditioner(nn.Module):
+class LabelConditioner(Conditioner):
     """Conditions from labels instead of texts.
 
     A label is the sum of two entries of tables, one for its place and one for what is there; the
@@ -38,7 +39,8 @@ class LabelConditioner(nn.Module):
     """
 
     def __init__(self, bridge: BridgeConfig) -> None:
-        super().__init__()
+        # Without the parts of a conditioner that reads: it has no language model and no bridge.
+        nn.Module.__init__(self)
         width = bridge.joint_attention_dim
         spelled = [
             f"{place} {number}" for place in ("written", "below") for number in range(LONGEST_WORD)

@@ -223,8 +223,7 @@ def train_painter(
     """A DiT that draws and edits from labels."""
     seed = config.seed
     torch.manual_seed(seed + 2)
-    labelled: Any = LabelConditioner(BRIDGE)
-    model = DeepGen(labelled, new_dit(seed + 2), codec, SCHEDULE, DEFAULTS)
+    model = DeepGen(LabelConditioner(BRIDGE), new_dit(seed + 2), codec, SCHEDULE, DEFAULTS)
     half = TaskPlan(microbatch_size=config.update_size // 2, microbatches=1)
     loader = Loader(
         data,
