@@ -266,7 +266,7 @@ def test_a_reference_that_cannot_be_cut_into_patches_is_refused() -> None:
         dit(latents((8, 8)), torch.tensor([300.0]), [random_condition(9)], [latents((7, 8))])
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_compiled_blocks_have_the_same_gradients(backend: str) -> None:
     if backend == "inductor":
         try:
@@ -292,3 +292,33 @@ print(max(error(mine, true) for mine, true in zip(gradients(), before, strict=Tr
     )
     assert run.returncode == 0, run.stderr
     assert float(run.stdout) <= GRADIENT_PARITY
+
+
+def test_compiled_blocks_take_whatever_sizes_a_run_brings() -> None:
+    code = """
+import torch
+from tests.dit.test_model import error, latents, random_condition, twins
+dit, _ = twins(num_layers=3, dual_attention_layers=(0,))
+dit.requires_grad_(True)
+cases = []
+for sizes, lengths, count in [
+    (((8, 8), (8, 8)), (9, 9), 0), (((8, 8), (4, 8)), (5, 7), 0), (((4, 8), (4, 8)), (5, 7), 1),
+    (((6, 8),), (12,), 2), (((6, 4), (6, 4), (4, 6)), (3, 3, 4), 1), (((4, 4),), (20,), 0),
+]:
+    told = [random_condition(length) for length in lengths]
+    references = [latents(*[(4, 4)] * count) for _ in sizes]
+    cases.append((latents(*sizes), torch.full((len(sizes),), 300.0), told, references))
+def outputs():
+    for number, case in enumerate(cases):
+        with torch.set_grad_enabled(number % 3 != 2):
+            yield from (each.detach() for each in dit(*case))
+before = list(outputs())
+dit.compile_each_block(backend="eager")
+print(max(error(mine, true) for mine, true in zip(outputs(), before, strict=True)))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert "recompile_limit" not in run.stderr
+    assert float(run.stdout) <= PARITY

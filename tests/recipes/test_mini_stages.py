@@ -1,12 +1,15 @@
 """Stage 0 of the mini, and all stages after one another at toy size."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from deepgen.cli.main import main
 from deepgen.conditioning.prompts import PromptTokenizer
+from deepgen.config.codec import write_yaml
 from deepgen.config.mini import MiniConfig
 from deepgen.mini.lessons import labels, lesson
 from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -106,6 +109,31 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}
     assert train_mini(config, torch.device("cpu")) == path
     assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}
+
+
+def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_yaml(tmp_path / "config.yaml", TOY)
+    assert main(["train", "mini", "--output", str(tmp_path), "--lessons", "200"]) == 2
+    assert "lessons 100, this one has 200; give the same lessons" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["config.yaml"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "mini", "--output", str(tmp_path)]) == 2
+    assert "start it without torchrun" in capsys.readouterr().err
+
+
+def test_the_plan_of_the_mini_counts_every_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = ["train", "mini", "--output", str(tmp_path / "run"), "--sft-steps", "7", "--dry-run"]
+    assert main([*plan, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["autoencoder", "reading", "painting", "pretrain", "sft"]
+    assert found["sft"] == {"updates": 7, "samples": 7 * 64}
+    assert not (tmp_path / "run").exists()
+    assert main(plan) == 0
+    assert "448 samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "value"), [("update_size", 3), ("sft_steps", 0), ("lessons", 9)])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,12 @@ from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import merge_lora
 from deepgen.cli.main import main
-from deepgen.config.stage import StageConfig
+from deepgen.cli.train import parse_train
+from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.build import build, loader_options
+from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.smoke import smoke
@@ -183,6 +186,8 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) -> None:
     config = StageConfig(data=data, microbatch_size=1, drawing_microbatches=3, output=Path("x"))
     run = build(config, device=torch.device("cpu"))
+    # The autoencoder, which is loaded anew, is no part of what is trained and saved.
+    assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     batches = run.trainer.batches(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
     assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]
@@ -225,3 +230,30 @@ def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Pat
     config = replace(smoke(), data=data, sharding="full", padding="batch")
     with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
         build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
+
+
+@pytest.mark.parametrize(
+    ("changes", "way_out"),
+    [
+        ({"compile": True}, r"leave out --compile, or say --sharding none"),
+        ({"optimizer": OptimizerConfig(kind="muon")}, r"say --sharding none, or --optimizer.kind"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused_with_the_way_out(
+    data: Path, changes: dict[str, Any], way_out: str
+) -> None:
+    config = replace(smoke(), data=data, sharding="optimizer", **changes)
+    with pytest.raises(ValueError, match=way_out) as caught:
+        build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
+    command = parse_train(["lora", "--output", "sft", "--data", "smoke", "--steps", "3"])
+    assert command.recipe == "lora"
+    assert command.settings == replace(lora(), output=Path("sft"), data=Path("smoke"), steps=3)
+
+
+def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    assert "deepgen train mini --help" in " ".join(capsys.readouterr().out.replace("│", "").split())

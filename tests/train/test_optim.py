@@ -76,6 +76,8 @@ def test_the_published_learning_rate_rises_linearly_then_falls_to_nothing() -> N
     assert shares[258] == pytest.approx(0.5 * (1 + math.cos(math.pi * 248 / 990)))
     assert shares[1000] == 0
     assert warmup_then_cosine(0, steps=10, warmup=0) == 1
+    # The last checkpoint of a run that is all warm-up asks for the share behind its end.
+    assert warmup_then_cosine(10, steps=10, warmup=10) == 1
 
 
 def test_the_learning_rate_of_short_runs_rises_then_falls_to_a_floor() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgen.errors import CheckpointError, TrainingError
-from deepgen.train.checkpoints import Checkpoints
+from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
@@ -234,6 +234,33 @@ def test_a_checkpoint_of_another_run_is_refused(
         other.run(tmp_path)
     for name, value in everything(other).items():
         assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize("missing", ["gradient_norms", "totals"])
+def test_a_checkpoint_of_an_older_trainer_is_refused_in_one_line(
+    tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_before(self: Checkpoint, name: str) -> dict[str, Any]:
+        known: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text())
+        for values in (known, known.get("log", {})):
+            values.pop(missing, None)
+        return known
+
+    trainer().run(tmp_path, save_every=STEPS)
+    monkeypatch.setattr(Checkpoint, "values", as_before)
+    other = trainer()
+    before = {name: value.clone() for name, value in everything(other).items()}
+    with pytest.raises(CheckpointError, match=f"{missing}'; finish its run with") as caught:
+        other.run(tmp_path)
+    assert "\n" not in str(caught.value)
+    for name, value in everything(other).items():
+        assert torch.equal(value, before[name])
+
+
+def test_the_last_updates_of_a_run_are_logged_however_few(tmp_path: Path) -> None:
+    trainer().run(tmp_path, log_every=5)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [5, 10, STEPS]
 
 
 def test_metrics_of_a_cut_run_are_those_of_the_unbroken_one(tmp_path: Path) -> None:

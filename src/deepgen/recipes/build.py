@@ -136,6 +136,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         CheckpointError: The model cannot be loaded.
         DataError: The data cannot be used.
         ImageError: A picture of ``sample_edits`` cannot be read.
+        TrainingError: Blocks are to be compiled, and there is no compiler.
+        ValueError: Settings that do not work together.
     """
     data = open_data(config)
     samples = Samples(config)
@@ -151,24 +153,15 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     model.pack(config.packing, attention_by_row=by_row)
     padding = config.padding or model.defaults.padding
     shards = _shard(config, model, padding, processes)
-    if shards is not None and config.optimizer.kind == "muon":
-        raise ValueError(
-            "muon needs whole matrices; say --sharding none, or --optimizer.kind adamw"
-        )
     if config.compile:
-        if shards is not None:
-            raise ValueError(
-                "compiled blocks cannot be divided among processes yet; leave out --compile, or "
-                "say --sharding none"
-            )
         check_compiler(device)
         model.dit.compile_each_block()
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     knobs = config.optimizer
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
-    autoencoder = vae_part(ModelFolder(folder)).load(torch.float32, device)
-    model.vae = LatentCodec(autoencoder.requires_grad_(False)).eval()
+    vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
+    model.vae = vae.eval().requires_grad_(False)
     loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
     clock = Clock(device)
     objective = FlowObjective(
@@ -313,6 +306,15 @@ def _shard(
         ValueError: It cannot be divided so.
     """
     sharding = chosen_sharding(config.sharding, config.stage, model.device, processes.world_size)
+    if sharding != "none" and config.optimizer.kind == "muon":
+        raise ValueError(
+            "muon needs whole matrices; say --sharding none, or --optimizer.kind adamw"
+        )
+    if sharding != "none" and config.compile:
+        raise ValueError(
+            "compiled blocks cannot be divided among processes yet; leave out --compile, or say "
+            "--sharding none"
+        )
     if sharding == "full" and padding == "batch":
         raise ValueError(
             "padding batch reads parts of the language model by themselves, which sharding full "

@@ -28,7 +28,7 @@ LONGEST_WORD = 6
 
 
 class LabelConditioner(Conditioner):
-    """Conditions from labels instead of texts: a conditioner without language model or bridge.
+    """Conditions from labels instead of texts.
 
     A label is the sum of two entries of tables, one for its place and one for what is there; the
     first context token is the same for all, and alone where nothing is asked for. The pooled vector
@@ -39,6 +39,7 @@ class LabelConditioner(Conditioner):
     """
 
     def __init__(self, bridge: BridgeConfig) -> None:
+        # Without the parts of a conditioner that reads: it has no language model and no bridge.
         nn.Module.__init__(self)
         width = bridge.joint_attention_dim
         spelled = [

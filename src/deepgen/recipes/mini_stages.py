@@ -23,7 +23,8 @@ from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.conditioning.vlm import VisionLanguageModel
-from deepgen.config.mini import MiniConfig
+from deepgen.config.codec import read_yaml, to_values, write_yaml
+from deepgen.config.mini import AUTOENCODER_BATCH, MiniConfig
 from deepgen.config.model import BridgeConfig
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.config.train import LoraConfig
@@ -60,7 +61,6 @@ from deepgen.train.optim import TABLES, MatrixOptimizer, warmup_cosine
 from deepgen.train.trainer import Objective, Trainer
 from deepgen.vae import LatentCodec
 
-AUTOENCODER_BATCH = 8
 VOCABULARY = 1024
 
 ENCODE_BATCH = 64
@@ -83,8 +83,10 @@ def train_mini(config: MiniConfig, device: torch.device) -> Path:
     Raises:
         StoppedError: A signal asked for it; the same call goes on from there.
         TrainingError: A stage cannot go on.
+        ValueError: The folder holds a run with other settings.
     """
     folder = config.output
+    _keep_settings(config)
     start = folder / "stage0"
     if not (start / "model_index.json").exists():
         save_folder(join(train_parts(config), config), start, overwrite=True)
@@ -93,6 +95,29 @@ def train_mini(config: MiniConfig, device: torch.device) -> Path:
     # Half precision halves the download and changes pictures by less than a grey level.
     save_folder(model, folder / "model", dtype=torch.float16, overwrite=True)
     return folder / "model"
+
+
+def _keep_settings(config: MiniConfig) -> None:
+    """Write down what the run is made with, or see that it goes on with the same.
+
+    Raises:
+        ValueError: It was begun with other settings, which finished stages would not follow.
+    """
+    path = config.output / "config.yaml"
+    if not path.exists():
+        config.output.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(".part")
+        write_yaml(aside, config)
+        aside.replace(path)
+        return
+    known = to_values(read_yaml(path, config))
+    for name, mine in to_values(config).items():
+        # The folder may have been moved.
+        if name != "output" and known[name] != mine:
+            raise ValueError(
+                f"{config.output} holds a run with {name} {known[name]}, this one has {mine}; give "
+                f"the same {name}, or begin anew in another folder"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,9 +48,11 @@ class MetricsLog:
         self._sums: dict[str, float] = {}
         self._counts: dict[str, int] = {}
         self._totals: dict[str, int] = {}
+        self._steps: int | None = None
 
     def begin(self, done: int, steps: int) -> None:
         """Tell the observers that the run starts or goes on."""
+        self._steps = steps
         self._tell(lambda each: each.begin(done, steps))
 
     def add(
@@ -71,8 +73,8 @@ class MetricsLog:
         self._tell(lambda each: each.updated(step, report))
 
     def is_due(self, step: int) -> bool:
-        """Whether a line is to be written behind this update."""
-        return step % self.every == 0
+        """Whether a line is to be written behind this update: so often, and behind the last."""
+        return step % self.every == 0 or step == self._steps
 
     def count(self, name: str, amount: int) -> int:
         """Add to what is counted since the beginning of the run, and return what it was before."""

@@ -182,15 +182,26 @@ def _load_state_tensors(
     optimizer: torch.optim.Optimizer, names: Sequence[str], tensors: Mapping[str, Tensor]
 ) -> None:
     places = {name: index for index, name in enumerate(names)}
+    weights = [value for group in optimizer.param_groups for value in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         what, _, name = key.partition(".")
         if name not in places:
             raise CheckpointError(f"the state of an optimizer names {name}, which is not trained")
-        state.setdefault(places[name], {})[what] = value
+        state.setdefault(places[name], {})[what] = _laid_out_as(weights[places[name]], value)
     optimizer.load_state_dict(
         {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
     )
+
+
+def _laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
+    """A moment in the memory order of its weight, as fused kernels take for granted.
+
+    Files hold rows, so what was channels-last would come back in another order.
+    """
+    if value.shape != weight.shape or value.stride() == weight.stride():
+        return value
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-5) -> float:
@@ -200,7 +211,8 @@ def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-
     """
     if step < warmup:
         return start + (1 - start) * step / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    # A run may be all warm-up, and its end is asked for, too.
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.02) -> float:

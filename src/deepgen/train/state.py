@@ -18,6 +18,10 @@ from deepgen.checkpoint.files import listed
 from deepgen.errors import CheckpointError
 from deepgen.train.sharding import entire
 
+# What a run goes on from, beside tensors and random states.
+NEEDED = ("identity", "frozen", "step", "skipped", "skipped_in_a_row", "gradient_norms", "log")
+NEEDED_OF_LOG = ("sums", "counts", "totals")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunMark:
@@ -29,6 +33,29 @@ class RunMark:
     """Hash of what is not."""
     identity: Mapping[str, Any]
     """Everything else, as plain values."""
+
+    @classmethod
+    def read(
+        cls, values: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path
+    ) -> RunMark:
+        """That of a checkpoint.
+
+        Args:
+            values: Of the trainer that wrote it.
+            shapes: Of what it trained.
+            path: Where it is.
+
+        Raises:
+            CheckpointError: It lacks what a run goes on from; another version has written it.
+        """
+        missing = [name for name in NEEDED if name not in values]
+        missing += [f"log.{name}" for name in NEEDED_OF_LOG if name not in values.get("log", {})]
+        if missing:
+            raise CheckpointError(
+                f"{path} was written by another version of deepgen and lacks {listed(missing)}; "
+                "finish its run with that version, or begin anew in another folder"
+            )
+        return cls(shapes=shapes, frozen=values["frozen"], identity=values["identity"])
 
     def check_same(self, other: RunMark, path: Path) -> None:
         """Refuse the checkpoint of another model or another run, and say how it differs.

@@ -324,15 +324,11 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        trainer = checkpoint.values("trainer")
+        path = checkpoint.path
+        theirs = RunMark.read(checkpoint.values("trainer"), checkpoint.shapes("model"), path)
         shapes = {name: tuple(value.shape) for name, value in self.trained.items()}
         mine = RunMark(shapes=shapes, frozen=self._frozen, identity=self.identity)
-        theirs = RunMark(
-            shapes=checkpoint.shapes("model"),
-            frozen=trainer["frozen"],
-            identity=trainer["identity"],
-        )
-        mine.check_same(theirs, checkpoint.path)
+        mine.check_same(theirs, path)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
