@@ -123,23 +123,23 @@ def new_vlm(tokenizer: PreTrainedTokenizerFast, bridge: BridgeConfig) -> VisionL
     return VisionLanguageModel(vlm_config(tokenizer), bridge, rope_precision="fp32")
 
 
-def new_reader(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageModel:
-    """An untrained VLM with its last layer and norm, whose embedding can serve as its head."""
-    torch.manual_seed(seed)
-    vlm = new_vlm(tokenizer, replace(BRIDGE, kind="last"))
+def _untrained(vlm: VisionLanguageModel) -> VisionLanguageModel:
     for module in vlm.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv3d):
             torch.nn.init.normal_(module.weight, std=0.05)
     return vlm
 
 
+def new_reader(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageModel:
+    """An untrained VLM with its last layer and norm, whose embedding can serve as its head."""
+    torch.manual_seed(seed)
+    return _untrained(new_vlm(tokenizer, replace(BRIDGE, kind="last")))
+
+
 def new_conditioner(tokenizer: PreTrainedTokenizerFast, seed: int) -> Conditioner:
     """An untrained VLM and bridge."""
     torch.manual_seed(seed)
-    vlm = new_vlm(tokenizer, BRIDGE)
-    for module in vlm.modules():
-        if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv3d):
-            torch.nn.init.normal_(module.weight, std=0.05)
+    vlm = _untrained(new_vlm(tokenizer, BRIDGE))
     return Conditioner(vlm, Bridge(BRIDGE), tokenizer)
 
 
