@@ -2,12 +2,12 @@
 
 ``python perf/train_step.py --prompts GENEVAL.jsonl DPG.jsonl``: 512 px, six VLM layers, six DiT
 blocks and one connector layer (the released depths in proportion) at full width, random weights,
-four samples, float32; the result is in ``perf/results/train_step.json``. Both sides take turns on
-the same weights and moments, with a learning rate of zero, so that every update sees the same
-model and must find the same loss and gradient. The targets are 1.2 times the speed of the plain
-one for stage 1 and 1.08 times for stage 2, with prompts of one length and given latents. A second
-case is recorded without a target: prompts of those files, padded to the longest, and pictures that
-the plain side encodes at every visit while ours has cached what the autoencoder said.
+four samples, float32; the results are in ``perf/results/train_step_STAGE.json``. Both sides take
+turns on the same weights and moments, with a learning rate of zero, so that every update sees the
+same model and must find the same loss and gradient. The targets are 1.2 times the speed of the
+plain one for stage 1 and 1.08 times for stage 2, with prompts of one length and given latents. A
+second case is recorded without a target: prompts of those files, padded to the longest, and
+pictures that the plain side encodes at every visit while ours has cached what the autoencoder said.
 
 By count, stage 1 needs 9 GiB and stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines.
 ``--masks`` gives the plain side's DiT the masks that the published training builds for every
@@ -277,7 +277,7 @@ def check_equal(found: dict[str, list[tuple[float, float]]]) -> None:
 
 
 def main() -> None:
-    """Measure all stages and cases, and write the record."""
+    """Measure all stages and cases, and write a record of each stage."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=Path, nargs="+", required=True, metavar="FILE")
     parser.add_argument("--stage", choices=TARGETS, nargs="*", default=list(TARGETS))
@@ -294,30 +294,28 @@ def main() -> None:
     tokenizer = train_tokenizer(prompts, vocabulary=VOCABULARY)
     order = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(2)).tolist()
     drawn = [prompts[place] for place in order[: arguments.batch]]
-    record: dict[str, Any] = {
-        "environment": environment(),
-        "blocks": arguments.blocks,
-        "batch": arguments.batch,
-        "plain_has_masks": arguments.masks,
-    }
     for stage in arguments.stage:
+        record: dict[str, Any] = {
+            "environment": environment(),
+            "blocks": arguments.blocks,
+            "batch": arguments.batch,
+            "plain_has_masks": arguments.masks,
+        }
         model = new_model(sizes, tokenizer, arguments.blocks)
         make_trainable(model, stage, lora=LORA)
         equal = equal_prompts(prompts, model, arguments.batch)
         times = partial(
             measure, model, stage, side=sizes.side, repeats=arguments.repeats, masks=arguments.masks
         )
-        record[stage] = {
-            "equal_lengths": times(equal, encodes=False),
-            "padded_and_encoding": times(drawn, encodes=True),
-        }
+        record["equal_lengths"] = times(equal, encodes=False)
+        record["padded_and_encoding"] = times(drawn, encodes=True)
+        if arguments.dry_run:
+            print(json.dumps(record, indent=2))
+        else:
+            write(f"train_step_{stage}", record)
         # There is no room for the models of two stages.
         del model, times
         gc.collect()
-    if arguments.dry_run:
-        print(json.dumps(record, indent=2))
-    else:
-        write("train_step", record)
 
 
 if __name__ == "__main__":
