@@ -100,7 +100,14 @@ def test_labels_are_told_apart_by_place_and_by_what_is_there() -> None:
 
 def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     config = replace(TOY, output=tmp_path / "run")
-    path = train_mini(config, torch.device("cpu"))
+    begun: list[str] = []
+
+    def watch(stage: str) -> tuple[()]:
+        begun.append(stage)
+        return ()
+
+    path = train_mini(config, torch.device("cpu"), watch)
+    assert begun == ["autoencoder", "reading", "painting", "pretrain", "sft"]
     pipe = DeepGenPipeline.from_pretrained(path)
     image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
     assert image.size == (64, 64)

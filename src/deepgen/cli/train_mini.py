@@ -66,10 +66,16 @@ class TrainMini:
         import torch
 
         from deepgen.cli.making import pick_device
+        from deepgen.cli.watching import ProgressLine
         from deepgen.recipes.mini_stages import train_mini
+        from deepgen.train.metrics import Observer
+
+        def watch(stage: str) -> Sequence[Observer]:
+            print_line(f"stage: {stage}")
+            return [ProgressLine()]
 
         print_line(f"all stages of the mini; checkpoints and metrics in {self.settings.output}")
-        path = train_mini(self.settings, torch.device(pick_device(self.device)))
+        path = train_mini(self.settings, torch.device(pick_device(self.device)), watch)
         print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 

@@ -2,8 +2,8 @@
 
 ``python -m deepgen.recipes.mini_ablation RUN`` takes stage 0 of ``deepgen train mini --output RUN``
 and trains from it, for each arm and seed, bridge and DiT together on the same lessons in the same
-order with the same noise. Every arm then draws the same prompts of MiniBench, and is told its loss
-on lessons that no arm has seen. Prints a JSON object. It goes on where it was stopped.
+order with the same noise; then compares their losses on lessons that no arm has seen. Prints a JSON
+object. It goes on where it was stopped.
 """
 
 from __future__ import annotations

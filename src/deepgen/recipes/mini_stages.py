@@ -7,7 +7,7 @@ that train the large model. Every stage goes on where it was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -56,6 +56,7 @@ from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.metrics import Observer
 from deepgen.train.objective import AutoencoderObjective, FlowObjective, Pictures
 from deepgen.train.optim import TABLES, MatrixOptimizer, warmup_cosine
 from deepgen.train.trainer import Objective, Trainer
@@ -74,7 +75,16 @@ SAMPLE_PROMPTS = (
 )
 
 
-def train_mini(config: MiniConfig, device: torch.device) -> Path:
+Watch = Callable[[str], Sequence[Observer]]
+"""Called with the name of each stage as it begins; what it gives is told how the stage gets on."""
+
+
+def unwatched(stage: str) -> Sequence[Observer]:
+    """Nobody looks."""
+    return ()
+
+
+def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatched) -> Path:
     """All stages, each from what the one before has left.
 
     Returns:
@@ -89,9 +99,9 @@ def train_mini(config: MiniConfig, device: torch.device) -> Path:
     _keep_settings(config)
     start = folder / "stage0"
     if not (start / "model_index.json").exists():
-        save_folder(join(train_parts(config), config), start, overwrite=True)
-    aligned = _stage(config, pretrain(), config.pretrain_steps, start, device)
-    model = load_folder(_stage(config, sft(), config.sft_steps, aligned, device))
+        save_folder(join(train_parts(config, watch), config), start, overwrite=True)
+    aligned = _stage(config, pretrain(), config.pretrain_steps, start, device, watch)
+    model = load_folder(_stage(config, sft(), config.sft_steps, aligned, device, watch))
     # Half precision halves the download and changes pictures by less than a grey level.
     save_folder(model, folder / "model", dtype=torch.float16, overwrite=True)
     return folder / "model"
@@ -131,16 +141,16 @@ class Parts:
     dit: DiT
 
 
-def train_parts(config: MiniConfig) -> Parts:
+def train_parts(config: MiniConfig, watch: Watch = unwatched) -> Parts:
     """Stage 0; what is finished is read from the folder of the run."""
     folder = config.output
     data = write_lessons(folder / "lessons", config.lessons)
-    autoencoder = train_autoencoder(folder / "autoencoder", config.autoencoder_steps, config.seed)
+    autoencoder = train_autoencoder(folder / "autoencoder", config, watch)
     moments = cache_moments(data, autoencoder.requires_grad_(False))
     codec = LatentCodec(autoencoder)
     tokenizer = train_tokenizer(vocabulary_texts(config.lessons), vocabulary=VOCABULARY)
-    reader = train_reader(folder / "reading", tokenizer, config)
-    dit = train_painter(folder / "painting", data, codec, moments, config)
+    reader = train_reader(folder / "reading", tokenizer, config, watch)
+    dit = train_painter(folder / "painting", data, codec, moments, config, watch)
     return Parts(codec=codec, tokenizer=tokenizer, reader=reader, dit=dit)
 
 
@@ -164,20 +174,20 @@ def join(parts: Parts, config: MiniConfig, sizes: BridgeConfig = BRIDGE) -> Deep
     )
 
 
-def train_autoencoder(folder: Path, steps: int, seed: int) -> AutoencoderKL:
+def train_autoencoder(folder: Path, config: MiniConfig, watch: Watch) -> AutoencoderKL:
     """Pictures into latents and back; latents come out with zero mean and unit variance."""
-    model = new_autoencoder(seed).to(memory_format=torch.channels_last)
+    model = new_autoencoder(config.seed).to(memory_format=torch.channels_last)
     average = Ema(dict(model.named_parameters()))
     run = _trainer(
         model,
         AutoencoderObjective(),
         lambda step: [_pictures(step)],
-        steps=steps,
+        steps=config.autoencoder_steps,
         lr=4e-3,
-        seed=seed,
+        seed=config.seed,
         average=average,
     )
-    run.run(folder)
+    run.run(folder, observers=watch("autoencoder"))
     average.settle()
     return model.eval()
 
@@ -211,7 +221,7 @@ def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> MomentsCache:
 
 
 def train_reader(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, config: MiniConfig
+    folder: Path, tokenizer: PreTrainedTokenizerFast, config: MiniConfig, watch: Watch
 ) -> VisionLanguageModel:
     """A language model that answers with what pictures and sentences show."""
     model = new_reader(tokenizer, seed=config.seed + 1)
@@ -225,7 +235,7 @@ def train_reader(
         seed=config.seed,
         average=average,
     )
-    run.run(folder, save_every=100, log_every=10)
+    run.run(folder, save_every=100, log_every=10, observers=watch("reading"))
     average.settle()
     return model.eval()
 
@@ -236,6 +246,7 @@ def train_painter(
     codec: LatentCodec,
     moments: MomentsCache,
     config: MiniConfig,
+    watch: Watch,
 ) -> DiT:
     """A DiT that draws and edits from labels."""
     seed = config.seed
@@ -257,7 +268,7 @@ def train_painter(
         seed=seed,
         average=average,
     )
-    run.run(folder, save_every=100, log_every=10)
+    run.run(folder, save_every=100, log_every=10, observers=watch("painting"))
     average.settle()
     return model.dit.eval()
 
@@ -288,10 +299,15 @@ def _trainer(
 
 
 def _stage(
-    config: MiniConfig, recipe: StageConfig, steps: int, model: Path, device: torch.device
+    config: MiniConfig,
+    recipe: StageConfig,
+    steps: int,
+    model: Path,
+    device: torch.device,
+    watch: Watch,
 ) -> Path:
     """A stage of the large model on the lessons."""
-    return build(
+    run = build(
         replace(
             recipe,
             model=str(model),
@@ -311,4 +327,5 @@ def _stage(
             sample_prompts=SAMPLE_PROMPTS,
         ),
         device=device,
-    )()
+    )
+    return run(observers=watch(recipe.stage))
