@@ -21,7 +21,7 @@ def watch(observers: list[Observer], folder: Path, steps: range) -> None:
 def test_tensorboard_has_every_mean_and_hides_what_a_cut_run_had_more(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    for steps in (range(4), range(2, 6)):
+    for steps in (range(4), range(4), range(2, 6)):
         watch(open_loggers(["tensorboard"], tmp_path, {}), tmp_path, steps)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -58,9 +58,10 @@ def test_a_run_taken_up_again_is_one_run_of_wandb(
         return runs[-1]
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    for steps in (range(4), range(2, 6)):
+    for steps in (range(4), range(2, 6), range(6)):
         watch(open_loggers(["wandb"], tmp_path, {"steps": 9}), tmp_path, steps)
-    first, second = runs
+    first, second, anew = runs
+    assert anew.options["id"] != first.options["id"]
     assert first.options == second.options
     assert first.options["name"] == tmp_path.name
     assert first.options["config"] == {"steps": 9}

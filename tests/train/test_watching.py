@@ -168,6 +168,27 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
     assert journals[0] == journals[1] and journals[0].count("\n") == 3
 
 
+@pytest.mark.filterwarnings("ignore:s[12] is no picture")
+def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: Path) -> None:
+    def run(folder: str, bad: int, stop_at: int) -> None:
+        stream = Substitutes([bad])
+        trainer(
+            batches=lambda step: stream(step) if step < stop_at else exit(), substituting=stream
+        ).run(tmp_path / folder, log_every=1)
+
+    with pytest.raises(SystemExit):
+        run("cut", 1, stop_at=5)
+    assert [line["step"] for line in lines(tmp_path / "cut")] == [1, 2, 3, 4, 5]
+    # What could not be read then can be read now, and the other way round.
+    for folder in ("cut", "unbroken"):
+        run(folder, 2, stop_at=STEPS)
+    assert lines(tmp_path / "cut") == lines(tmp_path / "unbroken")
+    journals = [
+        (tmp_path / name / "substitutions.jsonl").read_text() for name in ("cut", "unbroken")
+    ]
+    assert journals[0] == journals[1] and journals[0].count("\n") == 1
+
+
 def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> None:
     settings = {"save_every": 4, "lr": 1e-2}
     whole = trainer(settings=settings)

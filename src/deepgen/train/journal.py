@@ -50,6 +50,10 @@ class Journal:
             aside.replace(self.path)
         return self.entries
 
+    def clear(self) -> None:
+        """Forget what a start that came to no checkpoint has noted."""
+        self.path.unlink(missing_ok=True)
+
     def note(self, entries: Sequence[Entry]) -> None:
         """Append what is new. A full disc costs the lines, not the run."""
         new = [each for each in entries if each not in self.entries]

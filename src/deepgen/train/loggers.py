@@ -42,7 +42,7 @@ class TensorBoard:
         """Start a file; what others have of later updates is hidden by it."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1 if done else None)
+        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
     def updated(self, step: int, report: Mapping[str, float]) -> None:
         """Nothing; lines of means are enough."""
@@ -78,7 +78,8 @@ class Wandb:
         import wandb
 
         known = self.folder / "wandb-id"
-        if not known.exists():
+        # A run that begins anew is another one there, since steps only rise.
+        if done == 0 or not known.exists():
             known.write_text(secrets.token_hex(4))
         self._run = wandb.init(
             project="deepgen",

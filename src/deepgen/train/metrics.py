@@ -114,6 +114,11 @@ class MetricsLog:
         """The mean that is being gathered, and the totals."""
         return {"sums": self._sums, "counts": self._counts, "totals": self._totals}
 
+    def clear(self) -> None:
+        """Take away what a start that came to no checkpoint has written."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
         """Go on behind an update, as if what came after it had never been written."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])

@@ -45,6 +45,12 @@ class RunRecord:
         self._speed = Speed(clock, processes, matrix_rate)
         self._patience = Patience()
 
+    def clear(self) -> None:
+        """Begin anew, as if no start of the run had ever written anything."""
+        self.metrics.clear()
+        if self.processes.is_first:
+            self.journal.clear()
+
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
         """Go on behind an update, from the state in its checkpoint."""
         self.metrics.resume(step, state)

@@ -378,10 +378,15 @@ class Trainer(Generic[Model, Batch]):
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
         """Go on where an earlier start of the run, or another run, left off."""
-        found = self.processes.by_first(checkpoints.newest) or start
-        if found is not None:
-            record.resume(found.step, self.load(found))
+        own = self.processes.by_first(checkpoints.newest)
+        found = own or start
+        log = {} if found is None else self.load(found)
         self._check_equal()
+        if own is None:
+            # What a start wrote that was killed before its first checkpoint is written again.
+            record.clear()
+        if found is not None:
+            record.resume(found.step, log)
         known = record.begin(self.done, self.steps)
         if self.substituting is not None:
             self.substituting.replay(known)
