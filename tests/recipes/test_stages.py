@@ -110,6 +110,34 @@ def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     assert all(torch.equal(again[name], whole[name]) for name in whole)
 
 
+def results(run: Path) -> dict[str, bytes]:
+    found = [each for part in ("model", "lora") for each in (run / part).rglob("*")]
+    return {str(each.relative_to(run)): each.read_bytes() for each in found if each.is_file()}
+
+
+def test_a_finished_run_comes_out_again_with_the_same_bytes_or_stays_as_it_was(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    shutil.copytree(trained, tmp_path / "again")
+    expected = results(trained)
+    assert len(expected) > 10
+
+    def fill(tensors: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"some")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("deepgen.checkpoint.lora.save_file", fill)
+        assert main(arguments_for(data, tmp_path / "again")) == 2
+    assert results(tmp_path / "again") == expected
+    assert main(arguments_for(data, tmp_path / "again")) == 0
+    assert results(tmp_path / "again") == expected
+    hidden = [each.name for each in (tmp_path / "again").iterdir() if each.name.startswith(".")]
+    assert not hidden
+
+
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_two_processes_of_torchrun_make_the_run_of_one(
     data: Path, trained: Path, tmp_path: Path, sharding: str

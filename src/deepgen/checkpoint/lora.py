@@ -95,10 +95,15 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     return len(updates)
 
 
-def save_vlm_lora(vlm: VisionLanguageModel, path: Path) -> None:
+def save_vlm_lora(vlm: VisionLanguageModel, path: Path, *, overwrite: bool = False) -> None:
     """Write the adapters of the language model as peft reads them.
 
     ``PeftModel.from_pretrained(qwen, path)`` gives them to stock transformers' whole Qwen2.5-VL.
+
+    Args:
+        vlm: With adapters.
+        path: The new folder, which appears whole or not at all.
+        overwrite: Replace adapters of this kind that are there.
 
     Raises:
         CheckpointError: There is something at ``path`` already, or it cannot be written.
@@ -107,17 +112,22 @@ def save_vlm_lora(vlm: VisionLanguageModel, path: Path) -> None:
     settings = _settings(vlm)
     # Whole names: those of the vision tower's layers end alike.
     settings.target_modules = {f"model.{name}" for name, _ in lora_layers(vlm)}
-    with appearing_whole(path, overwrite=False) as folder:
+    with appearing_whole(path, overwrite=overwrite, known_by=PEFT_FILE) as folder:
         settings.save_pretrained(folder)
         tensors = {f"base_model.model.model.{key}": value for key, value in _stored(vlm).items()}
         save_file(tensors, folder / PEFT_FILE, metadata={"format": "pt"})
 
 
-def save_dit_lora(dit: DiT, path: Path) -> None:
+def save_dit_lora(dit: DiT, path: Path, *, overwrite: bool = False) -> None:
     """Write the adapters of the DiT as diffusers reads them.
 
     ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
     :func:`merge_lora`.
+
+    Args:
+        dit: With adapters.
+        path: The new folder, which appears whole or not at all.
+        overwrite: Replace adapters of this kind that are there.
 
     Raises:
         CheckpointError: There is something at ``path`` already, or it cannot be written.
@@ -136,7 +146,7 @@ def save_dit_lora(dit: DiT, path: Path) -> None:
             {f"transformer.{name}": value for name, value in described.items()}, sort_keys=True
         ),
     }
-    with appearing_whole(path, overwrite=False) as folder:
+    with appearing_whole(path, overwrite=overwrite, known_by=DIFFUSERS_FILE) as folder:
         tensors = {f"transformer.{key}": value for key, value in _stored(dit).items()}
         save_file(tensors, folder / DIFFUSERS_FILE, metadata=metadata)
 

@@ -22,14 +22,19 @@ SHARD_BYTES = 4 << 30
 
 
 @contextmanager
-def appearing_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) -> Iterator[Path]:
     """A new folder beside ``path`` that takes its name once the block is through.
+
+    Args:
+        path: The folder.
+        overwrite: Replace a folder of the same kind that is there.
+        known_by: A file that every folder of this kind has.
 
     Raises:
         CheckpointError: ``path`` is taken: by anything but an empty folder, or with ``overwrite``
-            by anything but a model folder; or it cannot be written.
+            by one of another kind; or it cannot be written.
     """
-    _check_free(path, overwrite)
+    _check_free(path, known_by if overwrite else None)
     token = secrets.token_hex(4)
     new = path.parent / f".{path.name}.{token}.partial"
     old = path.parent / f".{path.name}.{token}.old"
@@ -52,17 +57,17 @@ def appearing_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_free(path: Path, overwrite: bool) -> None:
+def _check_free(path: Path, replaceable: str | None) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if path.is_symlink() or not path.is_dir():
         raise CheckpointError(f"{path} exists and is no folder")
     if not any(path.iterdir()):
         return
-    if not overwrite:
+    if replaceable is None:
         raise CheckpointError(f"{path} exists; give another folder, or overwrite it explicitly")
-    if not (path / INDEX_NAME).is_file():
-        raise CheckpointError(f"{path} is no model folder and is not overwritten")
+    if not (path / replaceable).is_file():
+        raise CheckpointError(f"{path} has no {replaceable} and is not overwritten")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

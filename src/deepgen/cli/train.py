@@ -17,6 +17,7 @@ from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import Logger, StageConfig
 from deepgen.recipes.lora import lora
+from deepgen.recipes.output import check_output
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.smoke import smoke
@@ -63,7 +64,7 @@ class Train:
         """Train, and print the path of the model.
 
         Raises:
-            ValueError: A setting cannot be used.
+            ValueError: A setting cannot be used, or the folder is not the run's own.
             CheckpointError: The model, or a checkpoint, cannot be used.
             DataError: The data cannot be used.
             StoppedError: A signal asked for it; the run has been saved.
@@ -72,6 +73,7 @@ class Train:
         output = self.settings.output
         if self.resume == "never" and (output / "checkpoints").exists():
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
+        check_output(self.settings)
         origin = _origin(self.resume, output)
         check_loggers(self.settings.log_to)
         import torch

@@ -4,7 +4,6 @@ comes out of it.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
-from deepgen.config.codec import to_values, write_yaml
+from deepgen.config.codec import to_values
 from deepgen.config.model import Padding
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
@@ -31,6 +30,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, keep_settings
 from deepgen.recipes.samples import Samples
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
@@ -91,9 +91,8 @@ class Run:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        settings = config.output / "config.yaml"
-        if processes.is_first and not settings.exists():
-            write_yaml(settings, config)
+        if processes.is_first and not (config.output / SETTINGS).exists():
+            keep_settings(config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
@@ -107,7 +106,7 @@ class Run:
             start=start,
         )
         # Again, since what is free to change may have changed; a refused run never gets here.
-        processes.by_first(lambda: write_yaml(settings, config))
+        processes.by_first(lambda: keep_settings(config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
         if self.trainer.shards is None:
@@ -262,14 +261,13 @@ def export(model: DeepGen, config: StageConfig, device: torch.device | None = No
         config: The stage.
         device: What it was trained on, where it is not there any more.
     """
-    adapters = config.output / "lora"
-    # Of an earlier end of the same run.
-    shutil.rmtree(adapters, ignore_errors=True)
+    adapters = config.output / ADAPTERS
+    # What is replaced is of an earlier end of the same run.
     if config.stage == "lora":
-        save_dit_lora(model.dit, adapters)
+        save_dit_lora(model.dit, adapters, overwrite=True)
         fold_lora(model.dit)
     elif config.stage == "sft" and not config.freeze_vlm:
-        save_vlm_lora(model.conditioner.vlm, adapters)
+        save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True)
         fold_lora(model.conditioner.vlm.language_model)
     changed = {
         "pretrain": ["connector"],
@@ -277,7 +275,7 @@ def export(model: DeepGen, config: StageConfig, device: torch.device | None = No
         "lora": ["transformer"],
     }[config.stage]
     model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
-    path = config.output / "model"
+    path = config.output / MODEL
     dtype = compute_dtype(None, device or model.device)
     save_folder(model, path, dtype=dtype, overwrite=True)
     return path

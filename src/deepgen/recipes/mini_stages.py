@@ -52,6 +52,7 @@ from deepgen.recipes.mini_model import (
 from deepgen.recipes.mini_painting import LabelBatches, LabelConditioner
 from deepgen.recipes.mini_reading import ReadingObjective, turns_of
 from deepgen.recipes.mini_tokenizer import train_tokenizer
+from deepgen.recipes.output import MODEL, check_unclaimed
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.train.draws import VisitDraws
@@ -115,6 +116,7 @@ def _keep_settings(config: MiniConfig) -> None:
     """
     path = config.output / "config.yaml"
     if not path.exists():
+        check_unclaimed(config.output, (MODEL,))
         config.output.mkdir(parents=True, exist_ok=True)
         aside = path.with_suffix(".part")
         write_yaml(aside, config)
