@@ -156,7 +156,7 @@ def train_slowly(processes: Processes, folder: str) -> None:
     trainer(processes, steps=5000, seen=wait).run(Path(folder), save_every=10_000, log_every=1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_one_process_saves_once_and_stops_all(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -243,7 +243,7 @@ class Trainer(Generic[Model, Batch]):
         )
         self._begin(checkpoints, record, start)
         try:
-            with noting_signals(self.stop), self._saving:
+            with noting_signals(self.stop, answers=self.processes.is_first), self._saving:
                 while self.done < self.steps:
                     means = self.step()
                     record.add(self.done, means, self.report, self.work, self._notes)
