@@ -1,5 +1,7 @@
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -34,6 +36,26 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert found.step == 7
     assert torch.equal(found.tensors("model")["weight"], torch.full((50,), 7.0))
     assert found.values("trainer") == {"step": 7}
+
+
+def test_the_disc_is_asked_for_nothing_that_windows_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    fsync = os.fsync
+    synced = []
+
+    def of_writers(handle: int) -> None:
+        assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        fsync(handle)
+        synced.append(handle)
+
+    # Folders are not opened at all.
+    monkeypatch.setattr("deepgen.data.shards.os", SimpleNamespace(name="nt"))
+    monkeypatch.setattr(os, "fsync", of_writers)
+    path = write(tmp_path, 7)
+    assert len(synced) == len(list(path.iterdir()))
 
 
 def test_the_last_few_are_kept(tmp_path: Path) -> None:

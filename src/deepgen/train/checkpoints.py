@@ -30,6 +30,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepgen.checkpoint.writing import write_json
+from deepgen.data.shards import sync_folder
 from deepgen.errors import CheckpointError
 from deepgen.train.distributed import Processes
 from deepgen.train.shard_files import Groups, own_files, read_shards, shard_shapes, write_shards
@@ -229,7 +230,7 @@ class Checkpoints:
                 # Of a run that was taken up again before this step; nothing newer was good.
                 shutil.rmtree(path)
             aside.rename(path)
-            _sync(self.folder)
+            sync_folder(self.folder)
         for old in [each for each in self._steps() if each <= step][: -self.keep]:
             shutil.rmtree(self._path(old), ignore_errors=True)
         return path
@@ -281,7 +282,7 @@ def _described(paths: Iterable[Path]) -> dict[str, Description]:
     """Sizes and hashes of files, which are forced to the disc first."""
     found: dict[str, Description] = {}
     for path in paths:
-        _sync(path)
+        _sync_file(path)
         found[path.name] = {"bytes": path.stat().st_size, "sha256": _hash(path)}
     return found
 
@@ -310,8 +311,8 @@ def _seal(folder: Path, step: int, known: Mapping[str, Description]) -> None:
     others = sorted(each for each in folder.iterdir() if each.name not in known)
     manifest = {"step": step, "files": {**known, **_described(others)}}
     write_json(folder / MANIFEST, {**manifest, "sha256": _hash_values(manifest)})
-    _sync(folder / MANIFEST)
-    _sync(folder)
+    _sync_file(folder / MANIFEST)
+    sync_folder(folder)
 
 
 def _problem(path: Path, step: int) -> str | None:
@@ -340,10 +341,7 @@ def _hash_values(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _sync(path: Path) -> None:
-    """Force a file, or the names in a folder, to the disc."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _sync_file(path: Path) -> None:
+    """Force a file to the disc; Windows does so only for those who may write."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
