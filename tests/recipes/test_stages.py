@@ -179,6 +179,19 @@ def test_another_run_in_the_same_folder_is_refused(
     assert "holds a run already" in capsys.readouterr().err
 
 
+def test_a_model_that_differs_in_no_weight_makes_another_run(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(resolve("mini"), other)
+    scheduler = other / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(scheduler.read_text().replace('"shift": 2.0', '"shift": 3.0'))
+    assert main(arguments_for(data, trained, "--model", str(other))) == 2
+    assert "a run with scheduler.shift 2.0, this one has 3.0" in capsys.readouterr().err
+
+
 def test_the_plan_counts_what_is_trained_and_visited(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepgen.config.stage import Stage
 from deepgen.config.train import LoraConfig
 from deepgen.flow.loss import Weighting
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
-from deepgen.train.trainable import Stage, make_trainable
+from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
 from tests.shared import error, golden

@@ -1,7 +1,8 @@
 import json
 import resource
 import signal
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,6 +222,7 @@ def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path)
     [
         ({"steps": 20}, "steps 12, this one has 20"),
         ({"identity": {"data": "cats"}}, "data None, this one has cats"),
+        ({"inputs": {"tokenizer": "ab12"}}, "tokenizer None, this one has ab12; give the same"),
         ({"muon": True}, "optimizer AdamW, this one has MatrixOptimizer"),
     ],
 )
@@ -234,6 +236,64 @@ def test_a_checkpoint_of_another_run_is_refused(
         other.run(tmp_path)
     for name, value in everything(other).items():
         assert torch.equal(value, before[name])
+
+
+def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) -> None:
+    trainer(identity={"side": None}, inputs={"side": 512}).run(tmp_path, save_every=STEPS)
+    trainer(identity={"side": 512}, inputs={"side": 512}).run(tmp_path)
+    with pytest.raises(CheckpointError, match="side 512, this one has 256"):
+        trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
+
+
+def altered(monkeypatch: pytest.MonkeyPatch, alter: Callable[[dict[str, Any]], None]) -> None:
+    """Have checkpoints say something else than they do."""
+    read = Checkpoint.values
+
+    def values(self: Checkpoint, name: str) -> dict[str, Any]:
+        found = read(self, name)
+        alter(found)
+        return found
+
+    monkeypatch.setattr(Checkpoint, "values", values)
+
+
+def test_a_checkpoint_from_before_the_inputs_were_noted_is_taken_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def before(values: dict[str, Any]) -> None:
+        values.pop("inputs", None)
+        values.pop("environment", None)
+
+    trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
+    altered(monkeypatch, before)
+    with pytest.warns(UserWarning, match="step_00000012 is from an earlier version") as seen:
+        trainer(inputs={"tokenizer": "cd34"}).run(tmp_path)
+    assert len(seen) == 1
+    with pytest.raises(CheckpointError, match="data None, this one has cats"):
+        trainer(identity={"data": "cats"}).run(tmp_path)
+
+
+def test_a_run_that_goes_on_with_other_libraries_or_devices_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(values: dict[str, Any]) -> None:
+        if "environment" in values:
+            values["environment"] |= {"torch": "2.11.0", "device": "NVIDIA H200"}
+
+    trainer().run(tmp_path, save_every=STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer().run(tmp_path)
+    altered(monkeypatch, elsewhere)
+    with pytest.warns(UserWarning) as seen:
+        trainer().run(tmp_path)
+    [line] = [str(each.message) for each in seen]
+    now = trainer().environment
+    assert line.endswith(
+        f"goes on with torch {now['torch']} (was 2.11.0), device {now['device']} (was NVIDIA "
+        "H200): equal in distribution, not to the bit"
+    )
+    assert {"numpy", "transformers", "world size"} < now.keys()
 
 
 @pytest.mark.parametrize("missing", ["gradient_norms", "totals"])

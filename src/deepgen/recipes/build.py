@@ -30,6 +30,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.inputs import inputs_of
 from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, keep_settings
 from deepgen.recipes.samples import Samples
 from deepgen.train.checkpoints import Checkpoint
@@ -188,6 +189,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
+        inputs=inputs_of(model, side=side, padding=padding),
         processes=processes,
         shards=shards,
         parts={name: _part(name) for name in trained},

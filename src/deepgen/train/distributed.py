@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deepgen.errors import DeepGenError
+from deepgen.errors import DeepGenError, TrainingError
 
 Fact = TypeVar("Fact")
 
@@ -160,6 +160,29 @@ def checksum(parameters: Iterable[Tensor]) -> int:
     for place, value in enumerate(parameters, start=1):
         total += place * int(value.detach().float().view(torch.int32).sum(dtype=torch.int64))
     return total
+
+
+def check_equal(parameters: Iterable[Tensor], processes: Processes, step: int) -> None:
+    """See that all processes have the same weights, since only the first one's are saved.
+
+    Args:
+        parameters: What is trained, whole on every process.
+        processes: Those that train together.
+        step: Updates done.
+
+    Raises:
+        TrainingError: They have not.
+    """
+    if processes.world_size == 1:
+        return
+    sums = processes.gather(checksum(parameters))
+    different = [rank for rank, each in enumerate(sums) if each != sums[0]]
+    if different:
+        raise TrainingError(
+            f"at step {step} the weights of ranks {different} differ from those of rank 0; nothing "
+            "was saved. Start again from the last checkpoint, on machines and software that are "
+            "alike"
+        )
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:

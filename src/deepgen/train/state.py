@@ -7,6 +7,7 @@ import hashlib
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from deepgen.train.sharding import entire
 NEEDED = ("identity", "frozen", "step", "skipped", "skipped_in_a_row", "gradient_norms", "log")
 NEEDED_OF_LOG = ("sums", "counts", "totals")
 
+LIBRARIES = ("torch", "numpy", "transformers")
+"""Those whose versions may round or draw differently."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunMark:
@@ -33,6 +37,8 @@ class RunMark:
     """Hash of what is not."""
     identity: Mapping[str, Any]
     """Everything else, as plain values."""
+    inputs: Mapping[str, Any] | None
+    """What stands for settings that were left open; None where a checkpoint is too old for it."""
 
     @classmethod
     def read(
@@ -55,7 +61,12 @@ class RunMark:
                 f"{path} was written by another version of deepgen and lacks {listed(missing)}; "
                 "finish its run with that version, or begin anew in another folder"
             )
-        return cls(shapes=shapes, frozen=values["frozen"], identity=values["identity"])
+        return cls(
+            shapes=shapes,
+            frozen=values["frozen"],
+            identity=values["identity"],
+            inputs=values.get("inputs"),
+        )
 
     def check_same(self, other: RunMark, path: Path) -> None:
         """Refuse the checkpoint of another model or another run, and say how it differs.
@@ -81,13 +92,57 @@ class RunMark:
                 f"{path} was trained on other frozen weights; start from the same model, or train "
                 "in another folder"
             )
-        for name in sorted({*self.identity, *other.identity}):
-            theirs, mine = other.identity.get(name), self.identity.get(name)
-            if theirs != mine:
+        theirs, mine = dict(other.identity), dict(self.identity)
+        if other.inputs is not None:
+            theirs |= other.inputs
+            mine |= self.inputs or {}
+        for name in sorted({*mine, *theirs}):
+            found, expected = theirs.get(name), mine.get(name)
+            if found != expected:
                 raise CheckpointError(
-                    f"{path} is of a run with {name} {theirs}, this one has {mine}; give the same "
-                    f"{name}, or begin anew in another folder"
+                    f"{path} is of a run with {name} {found}, this one has {expected}; give the "
+                    f"same {name}, or begin anew in another folder"
                 )
+
+
+def environment(device: torch.device, world_size: int) -> dict[str, Any]:
+    """What a run computes with: where it changes, the same run has other bits."""
+    name = device.type
+    if name == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif name == "cpu":
+        name = f"CPU with {torch.backends.cpu.get_cpu_capability()}"
+    versions = {each: version(each) for each in LIBRARIES}
+    return {**versions, "device": name, "world size": world_size}
+
+
+def changed_environment(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:
+    """What is to be said of a run that goes on with other things than it was saved with, if any.
+
+    Args:
+        saved: The environment in the checkpoint; None of a checkpoint that is too old for it.
+        now: That of this run.
+    """
+    if saved is None:
+        return (
+            "is from an earlier version of deepgen, which did not note the model's own settings, "
+            "libraries and device; they are taken to be the same"
+        )
+    changes = [
+        f"{name} {now.get(name)} (was {saved.get(name)})"
+        for name in {**saved, **now}
+        if saved.get(name) != now.get(name)
+    ]
+    if not changes:
+        return None
+    return f"goes on with {', '.join(changes)}: equal in distribution, not to the bit"
+
+
+def seeded(seed: int, step: int, place: int) -> torch.Generator:
+    """Randomness of a micro-batch: a generator, and torch's global one, for dropout."""
+    words = np.random.SeedSequence((seed, step, place)).generate_state(1, np.uint64)
+    torch.manual_seed(int(words[0]))
+    return torch.Generator().manual_seed(int(words[0]))
 
 
 def random_states() -> dict[str, Any]:

@@ -15,14 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
 from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
-from deepgen.train.distributed import ALONE, Processes, checksum
+from deepgen.train.distributed import ALONE, Processes, check_equal
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
 from deepgen.train.journal import Substituting
@@ -35,7 +34,15 @@ from deepgen.train.saving import Saving
 from deepgen.train.sharding import Shards
 from deepgen.train.speed import Clock
 from deepgen.train.spikes import EXCESSIVE, Spikes
-from deepgen.train.state import RunMark, frozen_digest, random_states, restore_random_states
+from deepgen.train.state import (
+    RunMark,
+    changed_environment,
+    environment,
+    frozen_digest,
+    random_states,
+    restore_random_states,
+    seeded,
+)
 from deepgen.train.stopping import noting_signals
 
 Batch = TypeVar("Batch")
@@ -71,6 +78,8 @@ class Trainer(Generic[Model, Batch]):
         ema: Average of the trained weights that follows every update.
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
+        inputs: The same for what has no value of its own in the settings: see
+            :func:`deepgen.recipes.inputs.inputs_of`. Older checkpoints do not have it.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
         settings: All settings of the run, kept in its checkpoints.
@@ -92,6 +101,7 @@ class Trainer(Generic[Model, Batch]):
         max_grad_norm: float = 1.0,
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | None = None,
         processes: Processes = ALONE,
         parts: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -124,6 +134,9 @@ class Trainer(Generic[Model, Batch]):
             "ema_decay": None if ema is None else ema.decay,
             **(identity or {}),
         }
+        self.inputs = dict(inputs or {})
+        device = next(iter(self.trained.values())).device
+        self.environment = environment(device, processes.world_size)
         # Now, since parts of a model (the vision tower) may be loaded on the way.
         self._frozen = frozen_digest(model, self.trained.keys())
         self.done = 0
@@ -162,7 +175,8 @@ class Trainer(Generic[Model, Batch]):
             if self.shards is not None:
                 self.shards.expect(last=place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
-            generator = self._seed(self.processes.rank + place * self.processes.world_size)
+            whole = self.processes.rank + place * self.processes.world_size
+            generator = seeded(self.seed, self.done, whole)
             with phase("forward"):
                 # The objective's sample weights sum to 1 over the whole update.
                 loss = self.objective(self.model, batch, generator)
@@ -296,6 +310,8 @@ class Trainer(Generic[Model, Batch]):
             tensors["ema"] = self.ema.average
         trainer = {
             "identity": self.identity,
+            "inputs": self.inputs,
+            "environment": self.environment,
             "frozen": self._frozen,
             "step": self.done,
             "learning_rate_share": self.schedule(self.done),
@@ -303,7 +319,6 @@ class Trainer(Generic[Model, Batch]):
             "skipped_in_a_row": self._skipped_in_a_row,
             "gradient_norms": self._spikes.state(),
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
-            "torch": torch.__version__,
         }
         step = self.done
         values: dict[str, Mapping[str, Any]] = {
@@ -327,7 +342,9 @@ class Trainer(Generic[Model, Batch]):
         path = checkpoint.path
         theirs = RunMark.read(checkpoint.values("trainer"), checkpoint.shapes("model"), path)
         shapes = {name: tuple(value.shape) for name, value in self.trained.items()}
-        mine = RunMark(shapes=shapes, frozen=self._frozen, identity=self.identity)
+        mine = RunMark(
+            shapes=shapes, frozen=self._frozen, identity=self.identity, inputs=self.inputs
+        )
         mine.check_same(theirs, path)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -351,15 +368,11 @@ class Trainer(Generic[Model, Batch]):
         self._skipped_in_a_row = trainer["skipped_in_a_row"]
         self._spikes.load(trainer["gradient_norms"])
         restore_random_states(checkpoint.values("random"))
+        notice = changed_environment(trainer.get("environment"), self.environment)
+        if notice is not None:
+            self._warn(f"{checkpoint.path} {notice}")
         log: dict[str, Any] = trainer["log"]
         return log
-
-    def _seed(self, place: int) -> torch.Generator:
-        """Randomness of a micro-batch: a generator, and torch's global one, for dropout."""
-        words = np.random.SeedSequence((self.seed, self.done, place)).generate_state(1, np.uint64)
-        seed = int(words[0])
-        torch.manual_seed(seed)
-        return torch.Generator().manual_seed(seed)
 
     def _agree(self, losses: Sequence[Loss]) -> None:
         """Put together what all processes have to say about an update."""
@@ -412,21 +425,9 @@ class Trainer(Generic[Model, Batch]):
             self._warn(f"{cause}; training goes on and tries again")
 
     def _check_equal(self) -> None:
-        """See that all processes have the same weights, since only the first one's are saved.
-
-        Raises:
-            TrainingError: They have not.
-        """
-        if self.processes.world_size == 1 or self.shards is not None:
-            return
-        sums = self.processes.gather(checksum(self.trained.values()))
-        different = [rank for rank, each in enumerate(sums) if each != sums[0]]
-        if different:
-            raise TrainingError(
-                f"at step {self.done} the weights of ranks {different} differ from those of rank "
-                "0; nothing was saved. Start again from the last checkpoint, on machines and "
-                "software that are alike"
-            )
+        """See that nobody has gone astray; of a divided model everybody has something else."""
+        if self.shards is None:
+            check_equal(self.trained.values(), self.processes, self.done)
 
     def _warn(self, message: str) -> None:
         """Warn once, not on every process."""

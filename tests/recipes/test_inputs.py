@@ -1,0 +1,77 @@
+"""Folders with the same weights that make another run all the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deepgen.checkpoint.folder import outline_folder
+from deepgen.checkpoint.hub import resolve
+from deepgen.recipes.inputs import inputs_of
+
+
+def of(folder: Path) -> dict[str, Any]:
+    return inputs_of(outline_folder(folder), side=64, padding="none")
+
+
+@pytest.fixture(scope="module")
+def mini() -> dict[str, Any]:
+    return of(resolve("mini"))
+
+
+def swap_words(values: dict[str, Any]) -> None:
+    """Two words of the vocabulary take each other's number."""
+    words = values["model"]["vocab"]
+    one, other = [word for word in words if word.isalpha() and len(word) > 2][:2]
+    words[one], words[other] = words[other], words[one]
+
+
+def split_otherwise(values: dict[str, Any]) -> None:
+    values["model"]["merges"] = values["model"]["merges"][:100]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "name"),
+    [
+        ("scheduler/scheduler_config.json", lambda each: each.update(shift=1.5), "scheduler.shift"),
+        ("vae/config.json", lambda each: each.update(scaling_factor=0.5), "vae.scaling_factor"),
+        (
+            "connector/config.json",
+            lambda each: each.update(rope_precision="bf16"),
+            "rope_precision",
+        ),
+        ("tokenizer/tokenizer.json", swap_words, "tokenizer"),
+        ("tokenizer/tokenizer.json", split_otherwise, "tokenizer"),
+        (
+            "prompt_template.json",
+            lambda each: each.update(GENERATION="Draw: {input}"),
+            "prompt_template",
+        ),
+    ],
+)
+def test_what_a_folder_says_beside_its_weights_is_told_apart(
+    mini: dict[str, Any],
+    tmp_path: Path,
+    file: str,
+    change: Callable[[dict[str, Any]], None],
+    name: str,
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(resolve("mini"), folder)
+    values = json.loads((folder / file).read_text())
+    change(values)
+    (folder / file).write_text(json.dumps(values))
+    altered = of(folder)
+    assert altered.keys() == mini.keys()
+    assert [each for each in mini if altered[each] != mini[each]] == [name]
+
+
+def test_they_are_plain_and_small(mini: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(mini)) == mini
+    assert len(json.dumps(mini)) < 1000
+    assert {"side", "padding"} <= mini.keys()
