@@ -99,6 +99,7 @@ def trainer(
         schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
         ema=Ema(trained),
         processes=processes,
+        settings={"steps": steps},
         shards=shards,
     )
 

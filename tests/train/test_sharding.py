@@ -22,6 +22,7 @@ from deepgen.train.objective import FlowBatch
 from deepgen.train.sharding import entire
 from deepgen.types import Prompt
 from tests.train import killing
+from tests.train.test_checkpoints import flip
 from tests.train.together import STOPPED, Together
 
 STEPS = 4
@@ -160,19 +161,18 @@ def test_a_flipped_bit_in_any_file_makes_the_one_before_be_used(
 ) -> None:
     newest = changing / "checkpoints" / f"step_{STEPS:08}"
     names = sorted(each.name for each in newest.iterdir())
-    assert [name for name in names if name.endswith("safetensors")] == [
-        f"shard-0000{place}-model-00001-of-00001.safetensors" for place in (1, 2)
-    ]
+    shards = [f"shard-0000{place}-model-00001-of-00001.safetensors" for place in (1, 2)]
+    assert names == ["config.json", "manifest.json", "random.json", *shards, "trainer.json"]
     for name in names:
-        shutil.copytree(changing / "checkpoints", tmp_path / name)
-        damaged = tmp_path / name / newest.name / name
-        content = bytearray(damaged.read_bytes())
-        content[len(content) // 2] ^= 1
-        damaged.write_bytes(content)
-        with pytest.warns(UserWarning, match=f"step_{STEPS:08} is damaged"):
-            found = Checkpoints(tmp_path / name).newest()
-        assert found is not None
-        assert found.step == STEPS - 1
+        for place in (0, 0.5, 1):
+            copy = tmp_path / f"{name} {place}"
+            shutil.copytree(changing / "checkpoints", copy)
+            flip(copy / newest.name / name, place)
+            with pytest.warns(UserWarning, match=f"step_{STEPS:08} is damaged"):
+                found = Checkpoints(copy).newest()
+            assert found is not None
+            assert found.step == STEPS - 1
+            shutil.rmtree(copy)
 
 
 def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None:

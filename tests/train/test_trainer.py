@@ -1,5 +1,6 @@
 import json
 import resource
+import shutil
 import signal
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,8 +18,10 @@ from deepgen.train.ema import Ema
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
 from deepgen.train.trainer import Trainer
+from tests.train.test_checkpoints import flip
 
 STEPS = 12
+TENSORS = ("ema", "model", "optimizer")
 Run = Trainer[nn.Sequential, Tensor]
 
 
@@ -77,6 +80,30 @@ def assert_same(one: Run, other: Run) -> None:
     assert mine.keys() == expected.keys()
     for name, value in mine.items():
         assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.filterwarnings("ignore:.* is damaged")
+def test_a_flipped_bit_in_any_file_of_a_checkpoint_makes_the_one_before_be_used(
+    tmp_path: Path,
+) -> None:
+    run = trainer(settings={"side": 64})
+    run.run(tmp_path / "whole", save_every=6)
+    whole = tmp_path / "whole" / "checkpoints"
+    names = sorted(each.name for each in (whole / "step_00000012").iterdir())
+    plain = ["config.json", "manifest.json", "random.json", "trainer.json"]
+    assert names == sorted([*plain, *(f"{each}.safetensors" for each in TENSORS)])
+    for name in names:
+        for place in (0, 0.3, 0.6, 1):
+            damaged = tmp_path / f"{name} {place}"
+            shutil.copytree(whole, damaged)
+            flip(damaged / "step_00000012" / name, place)
+            found = Checkpoints(damaged).newest()
+            assert found is not None and found.step == 6, damaged.name
+    # And from there the run ends as it would have.
+    shutil.copytree(damaged, tmp_path / "again" / "checkpoints")
+    again = trainer(settings={"side": 64})
+    again.run(tmp_path / "again")
+    assert_same(again, run)
 
 
 @pytest.mark.parametrize("muon", [False, True])
