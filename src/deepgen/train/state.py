@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
 from deepgen.errors import CheckpointError
+from deepgen.train.distributed import Processes
 from deepgen.train.sharding import entire
 
 # What a run goes on from, beside tensors and random states.
@@ -105,7 +106,7 @@ class RunMark:
                 )
 
 
-def environment(device: torch.device, world_size: int) -> dict[str, Any]:
+def environment(device: torch.device, processes: Processes) -> dict[str, Any]:
     """What a run computes with: where it changes, the same run has other bits."""
     name = device.type
     if name == "cuda":
@@ -113,7 +114,7 @@ def environment(device: torch.device, world_size: int) -> dict[str, Any]:
     elif name == "cpu":
         name = f"CPU with {torch.backends.cpu.get_cpu_capability()}"
     versions = {each: version(each) for each in LIBRARIES}
-    return {**versions, "device": name, "world size": world_size}
+    return {**versions, "device": name, "world size": processes.world_size}
 
 
 def changed_environment(saved: Mapping[str, Any] | None, now: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ from deepgen.train.distributed import ALONE, Processes, check_equal
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
 from deepgen.train.journal import Substituting
+from deepgen.train.memory import telling_what_needs_less
 from deepgen.train.metrics import Observer
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
@@ -78,8 +79,7 @@ class Trainer(Generic[Model, Batch]):
         ema: Average of the trained weights that follows every update.
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
-        inputs: The same for what has no value of its own in the settings: see
-            :func:`deepgen.recipes.inputs.inputs_of`. Older checkpoints do not have it.
+        inputs: The same for what settings leave open; checkpoints of earlier versions lack it.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
         settings: All settings of the run, kept in its checkpoints.
@@ -135,8 +135,7 @@ class Trainer(Generic[Model, Batch]):
             **(identity or {}),
         }
         self.inputs = dict(inputs or {})
-        device = next(iter(self.trained.values())).device
-        self.environment = environment(device, processes.world_size)
+        self.environment = environment(next(iter(self.trained.values())).device, processes)
         # Now, since parts of a model (the vision tower) may be loaded on the way.
         self._frozen = frozen_digest(model, self.trained.keys())
         self.done = 0
@@ -153,6 +152,7 @@ class Trainer(Generic[Model, Batch]):
         self._notes: list[dict[str, Any]] = []
         self._was_signalled = False
 
+    @telling_what_needs_less()
     def step(self) -> dict[str, float]:
         """One optimizer update, accumulated over the micro-batches of the step.
 
@@ -163,7 +163,7 @@ class Trainer(Generic[Model, Batch]):
             that was left out only that it was.
 
         Raises:
-            TrainingError: Too many updates had to be left out, in a row or in all.
+            TrainingError: Too many updates had to be left out, or one needs too much memory.
         """
         phase = self.clock.phase
         self._notes = []
@@ -243,7 +243,7 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: All checkpoints are damaged, or the newest is of another run.
             StoppedError: A signal asked for it; a checkpoint of this moment has been written.
-            TrainingError: Losses are no numbers, or checkpoints cannot be written.
+            TrainingError: Losses are no numbers, memory is short, or nothing can be saved.
         """
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints = Checkpoints(folder / "checkpoints", keep)

@@ -1,0 +1,39 @@
+"""Running out of memory, told in one line that says what needs less."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from deepgen.errors import TrainingError
+
+OF_THE_CPU = "DefaultCPUAllocator"
+"""What torch's errors about a computer's own memory name; they have no class of their own."""
+
+AMOUNT = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
+
+
+@contextmanager
+def telling_what_needs_less() -> Iterator[None]:
+    """Around an update, or as its decorator.
+
+    Raises:
+        TrainingError: It needs more memory than there is.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as cause:
+        if isinstance(cause, RuntimeError) and not (
+            isinstance(cause, torch.OutOfMemoryError) or OF_THE_CPU in str(cause)
+        ):
+            raise
+        amount = AMOUNT.search(str(cause))
+        asked = f" (it asked for another {amount[1]})" if amount else ""
+        raise TrainingError(
+            f"an update needs more memory than there is{asked}; --checkpoint-activations needs "
+            "less, and so does a smaller --microbatch-size with more micro-batches, or packing "
+            "where it is off. What was saved is whole"
+        ) from cause
