@@ -192,14 +192,47 @@ def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
     assert pauses[:2] == [0.2, 0.8]
 
 
-def test_nothing_readable_left_of_a_size_stops_the_run(tmp_path: Path) -> None:
+def test_a_sample_alone_of_its_size_is_replaced_by_one_of_another(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    data = imported(source, tmp_path / "data")
+    lost = damage(data, 0)
+    loader = Loader(data, options())
+    for step in range(2):
+        loader.batches(step)
+    assert {each.sample_id for each in loader.journal} == {lost}
+
+
+def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
     source = tmp_path / "source"
     picture(source / "a.png", 0)
     (source / "a.txt").write_text("alone")
     data = imported(source, tmp_path / "data")
     damage(data, 0)
-    with pytest.raises(DataError, match="no other sample of its size"):
+    with pytest.raises(DataError, match="no other sample can be read in its place"):
         Loader(data, options()).batches(0)
+
+
+def test_a_sample_whose_references_fill_the_prompt_is_replaced_and_noted(
+    both: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # At this side a single reference has 4 tokens, and the two of every third edit have more.
+    monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 4)
+    loader = Loader(both, options(tasks=BOTH))
+    for step in range(4):
+        for batch in loader.batches(step):
+            assert all(len(each.references) <= 1 for each in batch.prompts)
+    assert {each.reason for each in loader.journal} == {"prompt_too_long"}
+    first = loader.journal[0]
+    assert f"the references of {first.sample_id} have" in first.message
+    assert first.substitute_id != first.sample_id
+
+
+def test_edits_none_of_which_leaves_room_for_words_are_refused(
+    both: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 3)
+    with pytest.raises(DataError, match=r"every edit sample .* more than 3 tokens at side 64"):
+        Loader(both, options(tasks=BOTH))
 
 
 def test_too_many_damaged_samples_stop_the_run(

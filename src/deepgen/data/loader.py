@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
 from deepgen.data.collate import Example, MicroBatch, draw_text
-from deepgen.data.dataset import DataSet
+from deepgen.data.dataset import BucketKey, DataSet
 from deepgen.data.latents import MomentsCache, read_pixels
 from deepgen.data.order import MicroBatchPlan, Stream, Visit, Visits, plan_of
 from deepgen.data.randomness import key_of, permuted
@@ -34,7 +35,13 @@ FIRST_VERDICT = 1000
 """Visits before the share of bad ones is judged; of fewer, a single one would be too many."""
 
 SUBSTITUTES = 8
-"""How many stand-ins are tried for a sample that cannot be decoded."""
+"""How many stand-ins of the same size, and then of others, are tried for a sample."""
+
+WORDS = 64
+"""Tokens that references have to leave: a template has about 20, an instruction about 30."""
+
+MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - WORDS
+"""Of all references of a sample together, one for every 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +98,10 @@ _Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]
 class Loader:
     """Gives each rank the micro-batches of an update; :meth:`batches` is a function of the step.
 
-    A sample that cannot be decoded is replaced by one of its own bucket, chosen by seed and
-    sample, and noted in ``journal``. Substitutes of an earlier run can be handed in, so that a
-    file mended in the meantime does not change the order of a resumed one.
+    A sample that cannot be decoded, or whose references alone fill a prompt, is replaced by one of
+    its own bucket (of another if that has none), chosen by seed and sample, and noted in
+    ``journal``. Substitutes of an earlier run can be handed in, so that a file mended in the
+    meantime does not change the order of a resumed one.
 
     Args:
         data: Where samples come from.
@@ -102,7 +110,7 @@ class Loader:
         moments: Cached moments, which then stand in the place of targets.
 
     Raises:
-        DataError: The data set has no sample of a task that is asked for.
+        DataError: The data set has no sample of a task that is asked for, or none that fits.
     """
 
     def __init__(
@@ -123,7 +131,9 @@ class Loader:
         self._recent: list[Substitution] = []
         self._known: dict[tuple[int, str], Substitution] = {}
         self.replay(journal)
-        _, self._buckets = data.bucket_keys(options.side)
+        keys, self._buckets = data.bucket_keys(options.side)
+        self._reference_tokens = np.array([_reference_tokens(key) for key in keys])
+        self._fits = self._reference_tokens <= MAX_REFERENCE_TOKENS
         self._rows = {
             task: data.rows(task=task, split=options.split) for task in sorted(options.tasks)
         }
@@ -132,6 +142,11 @@ class Loader:
                 raise DataError(
                     f"{data.folder} has no {options.split} samples of task {task}; "
                     "import some, or leave that task out"
+                )
+            if not self._fits[self._buckets[rows]].any():
+                raise DataError(
+                    f"the references of every {task} sample of {data.folder} have more than "
+                    f"{MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
                 )
         # Edits before drawings, on all ranks.
         self.streams = [
@@ -230,10 +245,19 @@ class Loader:
         known = self._known.get((step, record.sample_id))
         if known is not None:
             return self._read(replace(visit, row=known.substitute_row)), known
-        try:
-            return self._read(visit), None
-        except ImageError as error:
-            failure = error
+        reason: str
+        if self._fits[self._buckets[visit.row]]:
+            try:
+                return self._read(visit), None
+            except ImageError as error:
+                reason, message = error.reason, str(error)
+        else:
+            tokens = self._reference_tokens[self._buckets[visit.row]]
+            reason = "prompt_too_long"
+            message = (
+                f"the references of {record.sample_id} have {tokens} tokens at side "
+                f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for words"
+            )
         for row in self._substitutes(visit, record):
             try:
                 example = self._read(replace(visit, row=row))
@@ -244,21 +268,25 @@ class Loader:
                 sample_id=record.sample_id,
                 substitute_id=example.record.sample_id,
                 substitute_row=row,
-                reason=failure.reason,
-                message=str(failure),
+                reason=reason,
+                message=message,
             )
         raise DataError(
-            f"{failure}, and no other sample of its size can be read; deepgen data check "
+            f"{message}, and no other sample can be read in its place; deepgen data check "
             f"{self.data.folder} lists what is damaged"
         )
 
     def _substitutes(self, visit: Visit, record: Record) -> list[int]:
-        """Rows of the same task and bucket, in an order that belongs to the sample alone."""
+        """Rows of the same task, first those of the same bucket, in an order of the sample."""
         rows = self._rows[record.task]
-        mates = rows[(self._buckets[rows] == self._buckets[visit.row]) & (rows != visit.row)]
+        rows = rows[self._fits[self._buckets[rows]] & (rows != visit.row)]
+        alike = self._buckets[rows] == self._buckets[visit.row]
         key = key_of(self.options.seed, "substitute", record.sid)
-        places = permuted(np.arange(min(SUBSTITUTES, len(mates))), len(mates), key)
-        return [int(row) for row in mates[places]]
+        chosen: list[int] = []
+        for group in (rows[alike], rows[~alike]):
+            places = permuted(np.arange(min(SUBSTITUTES, len(group))), len(group), key)
+            chosen += group[places].tolist()
+        return chosen
 
     def _read(self, visit: Visit) -> Example:
         """Read and decode a sample.
@@ -283,6 +311,11 @@ class Loader:
 
     def _pixels(self, record: Record, picture: ImageRef) -> Pixels:
         return _patiently(lambda: read_pixels(self.data, record, picture, self.options.side))
+
+
+def _reference_tokens(key: BucketKey) -> int:
+    """Image tokens of the references of a bucket's samples."""
+    return sum(height * width for height, width in key[1]) // SIZE_UNIT**2
 
 
 def _patiently(read: Callable[[], Pixels]) -> Pixels:

@@ -172,7 +172,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         autocast=torch.bfloat16 if is_mixed(config, device) else None,
         cost=SampleCost(model, config.stage),
     )
-    batches = FlowBatches(loader, model.vae, processes, clock)
+    shortened = model.conditioner.tokenize.shortened
+    batches = FlowBatches(loader, model.vae, processes, clock, shortened)
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
