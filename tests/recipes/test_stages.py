@@ -21,7 +21,7 @@ from deepgen.cli.train import parse_train
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
-from deepgen.recipes.build import build, loader_options
+from deepgen.recipes.build import FREE, build, loader_options
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
@@ -226,6 +226,14 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     assert main(arguments) == 0
     options = loader_options(sft(), DataSet.open(tmp_path / "set"), 64)
     assert set(options.tasks) == {"t2i"}
+
+
+def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
+    patient = replace(sft(), max_bad_share=0.2)
+    assert loader_options(patient, DataSet.open(data), 64).max_bad_share == 0.2
+    assert "max_bad_share" in FREE
+    with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
+        replace(sft(), max_bad_share=1.5)
 
 
 def test_the_published_shares_of_tasks() -> None:

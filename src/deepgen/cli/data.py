@@ -149,7 +149,8 @@ class Check:
         if count:
             raise DataError(
                 f"problems in {self.folder}: {count}; import again into a new folder, or train on: "
-                "damaged samples are replaced by others and noted"
+                "damaged samples are replaced by others and noted, two in any case, more up to "
+                "the share that --max-bad-share allows"
             )
         if not self.json:
             print_result(f"{self.folder}: {len(data)} samples, all as imported")

@@ -75,6 +75,9 @@ class StageConfig:
     """Forward passes of edits per update."""
     side: int | None = None
     """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    max_bad_share: float = 0.01
+    """Share of the samples that may turn out damaged, and be replaced by others, before the run
+    stops; two always may."""
     caption_drop: float = 0.1
     """Share of text-to-image samples whose caption is left out, for guidance."""
     padding: Padding | None = None
@@ -137,6 +140,8 @@ class StageConfig:
             raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be from 0 to 1, got {self.max_bad_share}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
         if self.peak_tflops is not None and not 0 < self.peak_tflops < math.inf:

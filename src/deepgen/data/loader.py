@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
@@ -31,14 +32,20 @@ READ_TRIES = 3
 FIRST_PAUSE_SECONDS = 0.2
 """Before the second try; each further pause is four times as long."""
 
-FIRST_VERDICT = 1000
-"""Visits before the share of bad ones is judged; of fewer, a single one would be too many."""
+TOLERATED = 2
+"""Samples that may be bad in any data set: of twenty pictures a single one is 5 % already."""
+
+NAMED = 5
+"""Samples that a message names; the rest is counted."""
 
 SUBSTITUTES = 8
 """How many stand-ins of the same size, and then of others, are tried for a sample."""
 
 WORDS = 64
 """Tokens that references have to leave: a template has about 20, an instruction about 30."""
+
+TOO_LONG = "prompt_too_long"
+"""Why a sample is replaced whose references leave no room for words."""
 
 MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - WORDS
 """Of all references of a sample together, one for every 32 x 32 pixels."""
@@ -68,7 +75,7 @@ class LoaderOptions:
     prefetch: int = 2
     """Updates that are decoded ahead."""
     max_bad_share: float = 0.01
-    """Of visits that may need a substitute; beyond it the run stops."""
+    """Of the samples that may turn out damaged; beyond it the run stops. Two always may."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -90,6 +97,11 @@ class Substitution:
     substitute_row: int
     reason: str
     message: str
+
+    @property
+    def is_damage(self) -> bool:
+        """Whether the sample is not what it was; that references are too large was known."""
+        return self.reason != TOO_LONG
 
 
 _Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]]]]
@@ -127,7 +139,6 @@ class Loader:
         self.moments = moments
         self.options = options
         self.journal: list[Substitution] = []
-        self._visited = self._replaced = 0
         self._recent: list[Substitution] = []
         self._known: dict[tuple[int, str], Substitution] = {}
         self.replay(journal)
@@ -163,6 +174,9 @@ class Loader:
         """Make the substitutions of an earlier start of the run again, whatever can be read now."""
         self.journal = list(journal)
         self._known = {(each.step, each.sample_id): each for each in journal}
+        self._bad = {each.sample_id: each.message for each in journal if each.is_damage}
+        # Those were judged by the start that found them; by now they may have been mended.
+        self._has_new_bad = False
 
     def take_substitutions(self) -> list[Substitution]:
         """Those in the micro-batches handed out since this was last asked."""
@@ -178,7 +192,7 @@ class Loader:
 
         Raises:
             DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
-                or too many samples cannot.
+                or too many samples could not in earlier updates.
         """
         return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
 
@@ -197,6 +211,7 @@ class Loader:
             step = first_step
             try:
                 while True:
+                    self._judge()
                     while len(ahead) <= prefetch:
                         plans = self.plan(step, rank=rank, world_size=world_size)
                         ahead.append([self._submit(pool, plan) for plan in plans])
@@ -216,12 +231,12 @@ class Loader:
             example, substitution = future.result()
             examples.append(example)
             if substitution is not None:
-                self._replaced += 1
                 self._recent.append(substitution)
                 if substitution not in self.journal:
                     self.journal.append(substitution)
-        self._visited += len(examples)
-        self._judge()
+                    if substitution.is_damage:
+                        self._bad[substitution.sample_id] = substitution.message
+                        self._has_new_bad = True
         return MicroBatch(
             step=plan.step,
             task=examples[0].record.task,
@@ -230,13 +245,19 @@ class Loader:
         )
 
     def _judge(self) -> None:
-        """Stop a run whose data are going bad, before it has learned from what is left of them."""
-        limit = self.options.max_bad_share
-        if self._visited >= FIRST_VERDICT and self._replaced > limit * self._visited:
+        """Stop a run whose data are going bad, before it has learned from what is left of them.
+
+        Between updates, when whoever keeps the journal has been told of the last one.
+        """
+        samples = sum(len(rows) for rows in self._rows.values())
+        allowed = max(TOLERATED, int(self.options.max_bad_share * samples))
+        if self._has_new_bad and len(self._bad) > allowed:
+            more = len(self._bad) - NAMED
+            names = ", ".join(islice(self._bad, NAMED)) + (f" and {more} more" if more > 0 else "")
             raise DataError(
-                f"{self._replaced} of {self._visited} samples could not be read, at most "
-                f"{limit:.1%} may; the last: {self.journal[-1].message}; deepgen data check "
-                f"{self.data.folder} lists them all"
+                f"{len(self._bad)} of {samples} samples cannot be read, at most {allowed} may: "
+                f"{names}; one because {next(iter(self._bad.values()))}. deepgen data check "
+                f"{self.data.folder} lists what is damaged; mend it, or raise --max-bad-share"
             )
 
     def _example(self, step: int, visit: Visit) -> tuple[Example, Substitution | None]:
@@ -253,7 +274,7 @@ class Loader:
                 reason, message = error.reason, str(error)
         else:
             tokens = self._reference_tokens[self._buckets[visit.row]]
-            reason = "prompt_too_long"
+            reason = TOO_LONG
             message = (
                 f"the references of {record.sample_id} have {tokens} tokens at side "
                 f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for words"
