@@ -42,6 +42,22 @@ def test_a_folder_is_imported_checked_counted_and_shown(
     assert Image.open("sheet.png").size[0] > 4 * 192
 
 
+def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "import", "folder", "pictures", "data"]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert "already imported" not in first.err
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "already imported, nothing changed\n" in again.err
+    (folder / "pictures" / "000.txt").write_text("corrected")
+    assert main(command) == 2
+    assert "another content of the source; import into a new folder" in capsys.readouterr().err
+
+
 def test_people_read_columns_and_where_the_reasons_are(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

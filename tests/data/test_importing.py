@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,7 +16,6 @@ from PIL import Image
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.folder import open_folder
-from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import sid_of
 from deepgen.data.shards import ShardWriter
@@ -298,14 +298,60 @@ def test_the_share_for_validation_is_chosen_by_id_alone(tmp_path: Path) -> None:
     assert chosen < wider
 
 
-def test_a_broken_array_stops_the_import_but_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_a_damaged_table_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 3)
     path = source / "rows.json"
     row = '{{"image_path": "{:03d}.png", "txt": "a"}}'.format
     path.write_text(f"[{row(0)}, {row(1)}, {{")
     with pytest.raises(DataError, match="is damaged"):
-        import_source(
-            TableSource(path), tmp_path / "data", ImportOptions(name="mine", shard_bytes=1)
-        )
-    finished = sorted(each.name for each in (tmp_path / "data").glob("*.parquet"))
-    assert finished == ["mine-000000.parquet", "mine-000001.parquet"]
+        imported(path, tmp_path / "data", shard_bytes=1)
+    path.write_text(f"[{row(0)}, {row(1)}]")
+    assert len(imported(path, tmp_path / "data", shard_bytes=1)) == 2
+
+
+def later(path: Path) -> None:
+    """As if a file had been written a second later."""
+    now = path.stat().st_mtime_ns
+    os.utime(path, ns=(now, now + 10**9))
+
+
+def test_a_corrected_caption_is_another_source_even_of_the_same_length(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    data = tmp_path / "data"
+    imported(source, data)
+    before = (source / "001.txt").stat()
+    (source / "001.txt").write_text("picture nimble 1")
+    os.utime(source / "001.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(source, data)
+    (source / "001.txt").write_text("picture number 1")
+    (source / "notes.md").write_text("of no concern to a data set")
+    imported(source, data)
+
+
+def test_a_picture_that_was_replaced_is_another_source_even_of_the_same_size(
+    tmp_path: Path,
+) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    imported(source, tmp_path / "data")
+    later(source / "001.png")
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(source, tmp_path / "data")
+
+
+@pytest.mark.parametrize("changed", ["target1.png", "source1.png", "said.json"])
+def test_a_table_knows_when_a_file_that_it_names_has_changed(tmp_path: Path, changed: str) -> None:
+    source = tmp_path / "source"
+    rows = [json.loads(line) for line in edits(source, 2).read_text().splitlines()]
+    (source / "said.json").write_text('{"reasoning": "because"}')
+    path = table(source / "rows.jsonl", [{**row, "annotation": "said.json"} for row in rows])
+    data = tmp_path / "data"
+    imported(path, data)
+    later(path)
+    imported(path, data)
+    if changed == "said.json":
+        (source / changed).write_text('{"reasoning": "despite"}')
+    else:
+        later(source / changed)
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(path, data)

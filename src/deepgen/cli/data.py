@@ -73,6 +73,7 @@ class Import:
 
     def run(self) -> None:
         """Import, and print what became of the rows."""
+        from deepgen.data.dataset import read_manifest
         from deepgen.data.importing import QUARANTINE, ImportOptions, import_source
 
         options = ImportOptions(
@@ -85,8 +86,11 @@ class Import:
             shard_bytes=self.shard_mib << 20,
         )
         source = self._source()
+        before = read_manifest(self.folder) if self.folder.is_dir() else None
         with progress_bar("importing", None) as advance:
             report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        if before is not None and before.complete:
+            print_line("already imported, nothing changed")
         if self.json:
             print_result(json.dumps({"path": str(self.folder), **asdict(report)}))
             return

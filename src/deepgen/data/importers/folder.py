@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +50,6 @@ class FolderSource(Source):
 
     def __init__(self, root: Path) -> None:
         self.root = root
-
-    def revision(self) -> str:
-        """Hash of all names and sizes; reading every picture for this would double the work."""
-        digest = blake2b(digest_size=16)
-        for path in _files(self.root):
-            name = path.relative_to(self.root).as_posix()
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
 
     def rows(self) -> Iterator[RawSample | BadRow]:
         """One row per picture file, in the order of their paths."""

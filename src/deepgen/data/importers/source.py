@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
 
-from deepgen.data.records import LONG_CAPTION, UNKNOWN_LANGUAGE, PromptKind, PromptVariant
+from deepgen.data.records import (
+    LONG_CAPTION,
+    UNKNOWN_LANGUAGE,
+    PromptKind,
+    PromptVariant,
+    content_hash,
+)
 
 Picture = str | bytes
 """A path relative to the source's root, or the bytes themselves."""
@@ -64,9 +71,24 @@ class Source(ABC):
     root: Path
     """What the paths of pictures are relative to."""
 
-    @abstractmethod
     def revision(self) -> str:
-        """A hash that changes when the rows do."""
+        """A hash that changes when a row does, or a picture that it names.
+
+        All texts are read for it. Pictures are not, which would double the work: their names, sizes
+        and times of change have to do.
+
+        Raises:
+            DataError: The source cannot be read to its end.
+        """
+        digest = blake2b(digest_size=16)
+        for row in self.rows():
+            pictures: tuple[Picture, ...] = ()
+            if isinstance(row, RawSample):
+                pictures = (row.target, *row.references)
+                row = replace(row, target="", references=())
+            said = [repr(row), *(_state_of(self.root, each) for each in pictures)]
+            digest.update("".join(f"{each}\0" for each in said).encode())
+        return digest.hexdigest()
 
     @abstractmethod
     def rows(self) -> Iterator[RawSample | BadRow]:
@@ -75,6 +97,17 @@ class Source(ABC):
         Raises:
             DataError: The source as a whole cannot be read on.
         """
+
+
+def _state_of(root: Path, picture: Picture) -> str:
+    """What tells a picture from one that was put in its place."""
+    if isinstance(picture, bytes):
+        return content_hash(picture)
+    try:
+        found = (root / picture).stat()
+    except OSError:
+        return f"{picture} -"
+    return f"{picture} {found.st_size} {found.st_mtime_ns}"
 
 
 def read_row(row: Mapping[str, Any], native_id: str) -> RawSample | BadRow:

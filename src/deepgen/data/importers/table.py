@@ -11,7 +11,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -60,14 +59,6 @@ class TableSource(Source):
             raise DataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
         self.path = path
         self.root = path.parent if root is None else root
-
-    def revision(self) -> str:
-        """Hash of the file."""
-        digest = blake2b(digest_size=16)
-        with self.path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
 
     def rows(self) -> Iterator[RawSample | BadRow]:
         """Rows without an id of their own are known by their number, from 0.
