@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from deepgen.cli.main import main
+from deepgen.data.dataset import DataSet
 from tests.data.sets import captioned_folder, edits
 
 
@@ -40,6 +41,23 @@ def test_a_folder_is_imported_checked_counted_and_shown(
     assert main(["data", "preview", "data", "sheet.png"]) == 0
     assert capsys.readouterr().out == "sheet.png\n"
     assert Image.open("sheet.png").size[0] > 4 * 192
+
+
+def test_of_several_captions_the_one_that_was_named_is_imported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"image": "000.png", "caption": "short", "re_caption": "long"}
+    (folder / "pictures" / "rows.jsonl").write_text(json.dumps(row))
+    command = ["data", "import", "table", "pictures/rows.jsonl", "data"]
+    assert main(command) == 2
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "error: a row has texts under caption and re_caption; say which is the caption, for "
+        "example --caption-key caption\n"
+    )
+    assert not (folder / "data").exists()
+    assert main([*command, "--caption-key", "re_caption"]) == 0
+    assert DataSet.open(folder / "data").record(0).prompts[0].text == "long"
 
 
 def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(

@@ -54,6 +54,8 @@ class Import:
     """First part of every sample's id (default: the name of SRC)."""
     pictures: Folder = None
     """Where a table's paths start from (default: the table's own folder)."""
+    caption_key: Text = None
+    """Where tables and JSON files hold the text (default: the only usual name that is filled)."""
     licence: str = "unknown"
     """Noted with every sample."""
     redistributable: bool = False
@@ -109,7 +111,7 @@ class Import:
         if self.kind == "table":
             if self.pictures is not None and not self.pictures.is_dir():
                 raise DataError(f"there is no folder {self.pictures} of pictures; check the path")
-            return TableSource(self.source, self.pictures)
+            return TableSource(self.source, self.pictures, caption_key=self.caption_key)
         if self.pictures is not None:
             raise ValueError("--pictures belongs to a table; a folder's pictures lie in it")
         if self.folder.resolve().is_relative_to(self.source.resolve()):
@@ -117,7 +119,7 @@ class Import:
                 f"{self.folder} lies inside of {self.source}, where pictures are looked for; "
                 "choose a folder outside"
             )
-        return open_folder(self.source)
+        return open_folder(self.source, self.caption_key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
