@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 
 from deepgen.cli.main import main
 from deepgen.data.dataset import DataSet
-from tests.data.sets import captioned_folder, edits
+from tests.data.sets import captioned_folder, edits, fill_the_disk
 
 
 @pytest.fixture
@@ -123,6 +124,46 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
     assert shown.err.startswith("error: problems in data: 1; ")
+
+
+def one_line(error: str) -> bool:
+    return error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_full_disk_is_named_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data", "import", "folder", "pictures", "data"]
+    with pytest.MonkeyPatch.context() as patch:
+        fill_the_disk(patch, ".tar.part")
+        assert main(command) == 2
+    shown = capsys.readouterr()
+    assert one_line(shown.err)
+    assert "No space left on device; mend that" in shown.err
+    assert main(command) == 0
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        fill_the_disk(patch, ".part")
+        assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 2
+    assert one_line(capsys.readouterr().err)
+    assert not list((folder / "data").glob("latents/*/*"))
+
+
+def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pictures" / "private").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("deepgen.data.importers.folder.os.scandir", guarded)
+    assert main(["data", "import", "folder", "pictures", "data"]) == 2
+    error = capsys.readouterr().err
+    assert one_line(error)
+    assert f"{Path('pictures', 'private')}: Permission denied; " in error
+    assert not (folder / "data").exists()
 
 
 @pytest.mark.parametrize(

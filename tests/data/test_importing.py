@@ -20,7 +20,16 @@ from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import sid_of
 from deepgen.data.shards import ShardWriter
 from deepgen.errors import DataError
-from tests.data.sets import captioned_folder, content, edits, imported, picture, quarantine, table
+from tests.data.sets import (
+    captioned_folder,
+    content,
+    edits,
+    fill_the_disk,
+    imported,
+    picture,
+    quarantine,
+    table,
+)
 from tests.test_pictures import png_header
 
 # Of one picture of noise and its tar headers: a shard closes after the first.
@@ -188,6 +197,13 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
     cut_at("replace")
     # As a kill would: what lies about stays.
     monkeypatch.setattr(ShardWriter, "abandon", lambda self: None)
+    removed = Path.unlink
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if calls["left"] != 0:
+            removed(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
     for calls_before_cut in range(1000):
         folder = tmp_path / f"cut{calls_before_cut}"
         calls["left"] = calls_before_cut
@@ -199,6 +215,37 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
         import_source(open_folder(source), folder, options, workers=1)
         assert content(folder) == content(tmp_path / "whole"), calls_before_cut
     assert calls_before_cut > 12
+
+
+FILES = (
+    "mine-000001.tar.part",
+    "mine-000001.parquet.part",
+    "quarantine.jsonl",
+    "dataset.json.part",
+    "index.arrow",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_full_disk_leaves_nothing_half_written_and_the_import_goes_on(
+    tmp_path: Path, name: str
+) -> None:
+    source = captioned_folder(tmp_path / "source", 5)
+    (source / "000.png").write_bytes(b"no picture")
+    whole = imported(source, tmp_path / "whole", shard_bytes=2 * ONE_PICTURE).folder
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        fill_the_disk(patch, name)
+        if name == "index.arrow":
+            full = OSError(28, "No space left on device")
+            patch.setattr("pyarrow.ipc.new_file", lambda *_: (_ for _ in ()).throw(full))
+        imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+    assert not list((tmp_path / "data").glob("*.part"))
+    finished = content(tmp_path / "data")
+    kept = name not in ("quarantine.jsonl", "dataset.json.part")
+    assert ("mine-000000.tar" in finished) == kept
+    assert all(finished[each] == content(whole)[each] for each in finished if "mine" in each)
+    imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+    assert content(tmp_path / "data") == content(whole)
 
 
 def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from deepgen.errors import DataError
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
+    from deepgen.data.latents import MomentsCache
 
 SourceKind = Literal["folder", "table"]
 
@@ -87,10 +89,11 @@ class Import:
             max_references=self.max_references,
             shard_bytes=self.shard_mib << 20,
         )
-        source = self._source()
-        before = read_manifest(self.folder) if self.folder.is_dir() else None
-        with progress_bar("importing", None) as advance:
-            report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        with _naming_what_failed(self.folder):
+            source = self._source()
+            before = read_manifest(self.folder) if self.folder.is_dir() else None
+            with progress_bar("importing", None) as advance:
+                report = import_source(source, self.folder, options, watch=lambda rows: advance())
         if before is not None and before.complete:
             print_line("already imported, nothing changed")
         if self.json:
@@ -212,6 +215,11 @@ class Cache:
 
     def run(self) -> None:
         """Encode, and print where the moments are."""
+        with _naming_what_failed(self.folder):
+            cache = self._encode()
+        print_result(str(cache.folder))
+
+    def _encode(self) -> MomentsCache:
         from deepgen.data.dataset import DataSet
 
         if self.batch_size < 1:
@@ -229,7 +237,7 @@ class Cache:
         # In float32: what is rounded once here would be rounded at every visit.
         codec = LatentCodec(vae_part(model.folder).load(torch.float32, device)).eval()
         with torch.inference_mode(), progress_bar("encoding", None) as advance:
-            cache = build_cache(
+            return build_cache(
                 data,
                 lambda pixels: codec.moments(pixels.to(device)),
                 vae_hash=weights_hash(codec),
@@ -237,7 +245,6 @@ class Cache:
                 batch_size=self.batch_size,
                 watch=advance,
             )
-        print_result(str(cache.folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -301,6 +308,22 @@ class Data:
     def run(self) -> None:
         """Do it."""
         self.action.run()
+
+
+@contextmanager
+def _naming_what_failed(folder: Path) -> Iterator[None]:
+    """Say in one line what a disk refused; whatever was finished before stays.
+
+    Raises:
+        DataError: A file or folder cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: {error.strerror or error}; mend that, and the same "
+            "command goes on behind what is finished"
+        ) from error
 
 
 def _name_of(source: Path) -> str:
