@@ -42,6 +42,9 @@ def test_a_folder_is_imported_checked_counted_and_shown(
     assert main(["data", "preview", "data", "sheet.png"]) == 0
     assert capsys.readouterr().out == "sheet.png\n"
     assert Image.open("sheet.png").size[0] > 4 * 192
+    assert main(["data", "preview", "data", "more.png", "--count", "2", "--json"]) == 0
+    shown = {"path": "more.png", "data": "data", "count": 2, "seed": 0}
+    assert json.loads(capsys.readouterr().out) == shown
 
 
 def test_of_several_captions_the_one_that_was_named_is_imported(
@@ -100,6 +103,8 @@ def test_moments_are_cached_with_the_autoencoder_of_a_model(
     assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == first
     assert path.stat().st_mtime_ns == written
+    assert main(["data", "cache", "data", "--side", "64", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": first.strip(), "side": 64, "files": 1}
 
 
 def test_a_table_of_edits_is_imported_under_a_name(

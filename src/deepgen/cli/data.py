@@ -179,6 +179,8 @@ class Preview:
     """Chooses the samples."""
     overwrite: bool = False
     """Replace an existing file."""
+    json: bool = False
+    """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -193,7 +195,7 @@ class Preview:
         sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
         record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
         write_picture(sheet, path, record, overwrite=self.overwrite)
-        print_result(str(path))
+        print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +212,8 @@ class Cache:
     """Pictures encoded together."""
     device: DeviceChoice = "auto"
     """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -217,7 +221,8 @@ class Cache:
         """Encode, and print where the moments are."""
         with _naming_what_failed(self.folder):
             cache = self._encode()
-        print_result(str(cache.folder))
+        path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
+        print_result(json.dumps({"path": path, **found}) if self.json else path)
 
     def _encode(self) -> MomentsCache:
         from deepgen.data.dataset import DataSet
