@@ -129,6 +129,10 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
     assert shown.err.startswith("error: problems in data: 1; ")
+    assert "or train on: damaged samples are replaced" in shown.err
+    shard.unlink()
+    assert main(["data", "check", "data"]) == 2
+    assert "or train on" not in capsys.readouterr().err
 
 
 def one_line(error: str) -> bool:

@@ -147,19 +147,24 @@ class Check:
 
         data = DataSet.open(self.folder)
         count = 0
+        can_train = True
         with progress_bar("checking", len(data)) as advance:
             for problem in problems_of(data, watch=advance):
                 count += 1
+                can_train &= problem.is_replaceable
                 if self.json:
                     print_result(json.dumps(asdict(problem)))
                 elif count <= SHOWN_PROBLEMS:
                     parts = (problem.sample_id, problem.reason, problem.message)
                     print_result(": ".join(part for part in parts if part))
         if count:
+            way_on = (
+                ", or train on: damaged samples are replaced by others and noted, two in any case, "
+                "more up to the share that --max-bad-share allows"
+            )
             raise DataError(
-                f"problems in {self.folder}: {count}; import again into a new folder, or train on: "
-                "damaged samples are replaced by others and noted, two in any case, more up to "
-                "the share that --max-bad-share allows"
+                f"problems in {self.folder}: {count}; import again into a new folder"
+                + (way_on if can_train else "")
             )
         if not self.json:
             print_result(f"{self.folder}: {len(data)} samples, all as imported")
