@@ -269,7 +269,7 @@ def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mend
     for row in (3, 7, 11):
         damage(drawings, row)
     first = Loader(drawings, options(max_bad_share=1.0))
-    for step in range(4):
+    for step in range(8):
         first.batches(step)
     again = Loader(drawings, options(), journal=first.journal)
     with pytest.raises(DataError, match="3 of 20 samples"):
