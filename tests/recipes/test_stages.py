@@ -21,7 +21,7 @@ from deepgen.cli.train import parse_train
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
-from deepgen.recipes.build import FREE, build, loader_options
+from deepgen.recipes.build import build, loader_options
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
@@ -228,14 +228,6 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     assert set(options.tasks) == {"t2i"}
 
 
-def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
-    patient = replace(sft(), max_bad_share=0.2)
-    assert loader_options(patient, DataSet.open(data), 64).max_bad_share == 0.2
-    assert "max_bad_share" in FREE
-    with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
-        replace(sft(), max_bad_share=1.5)
-
-
 def test_the_published_shares_of_tasks() -> None:
     assert (pretrain().edit_microbatches, pretrain().drawing_microbatches) == (1, 3)
     assert (sft().edit_microbatches, sft().drawing_microbatches) == (1, 2)
@@ -286,3 +278,13 @@ def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
 def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     assert "deepgen train mini --help" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
+    config = replace(smoke(), data=data, output=Path("x"), max_bad_share=0.2)
+    run = build(config, device=torch.device("cpu"))
+    assert isinstance(run.trainer.batches, FlowBatches)
+    assert run.trainer.batches.loader.options.max_bad_share == 0.2
+    assert "max_bad_share" not in run.trainer.identity
+    with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
+        replace(smoke(), max_bad_share=1.5)

@@ -75,9 +75,6 @@ class StageConfig:
     """Forward passes of edits per update."""
     side: int | None = None
     """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
-    max_bad_share: float = 0.01
-    """Share of the samples that may turn out damaged, and be replaced by others, before the run
-    stops; two always may."""
     caption_drop: float = 0.1
     """Share of text-to-image samples whose caption is left out, for guidance."""
     padding: Padding | None = None
@@ -105,6 +102,9 @@ class StageConfig:
     is slower. auto is optimizer in sft on several GPUs, else none."""
     seed: int = 0
     """Of the order of samples and of all noise."""
+    max_bad_share: float = 0.01
+    """Share of the samples that may turn out damaged, and be replaced by others, before the run
+    stops; two always may."""
     save_every: int = 250
     """Updates between checkpoints."""
     log_every: int = 10
