@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from deepgen.cli.main import main
-from tests.data.sets import captioned_folder, edits
+from deepgen.data.dataset import DataSet
+from tests.data.sets import captioned_folder, edits, fill_the_disk
 
 
 @pytest.fixture
@@ -40,6 +42,42 @@ def test_a_folder_is_imported_checked_counted_and_shown(
     assert main(["data", "preview", "data", "sheet.png"]) == 0
     assert capsys.readouterr().out == "sheet.png\n"
     assert Image.open("sheet.png").size[0] > 4 * 192
+    assert main(["data", "preview", "data", "more.png", "--count", "2", "--json"]) == 0
+    shown = {"path": "more.png", "data": "data", "count": 2, "seed": 0}
+    assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_of_several_captions_the_one_that_was_named_is_imported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"image": "000.png", "caption": "short", "re_caption": "long"}
+    (folder / "pictures" / "rows.jsonl").write_text(json.dumps(row))
+    command = ["data", "import", "table", "pictures/rows.jsonl", "data"]
+    assert main(command) == 2
+    shown = capsys.readouterr()
+    assert shown.err == (
+        "error: a row has texts under caption and re_caption; say which is the caption, for "
+        "example --caption-key caption\n"
+    )
+    assert not (folder / "data").exists()
+    assert main([*command, "--caption-key", "re_caption"]) == 0
+    assert DataSet.open(folder / "data").record(0).prompts[0].text == "long"
+
+
+def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["data", "import", "folder", "pictures", "data"]
+    assert main(command) == 0
+    first = capsys.readouterr()
+    assert "already imported" not in first.err
+    assert main(command) == 0
+    again = capsys.readouterr()
+    assert again.out == first.out
+    assert "already imported, nothing changed\n" in again.err
+    (folder / "pictures" / "000.txt").write_text("corrected")
+    assert main(command) == 2
+    assert "another content of the source; import into a new folder" in capsys.readouterr().err
 
 
 def test_people_read_columns_and_where_the_reasons_are(
@@ -65,6 +103,8 @@ def test_moments_are_cached_with_the_autoencoder_of_a_model(
     assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 0
     assert capsys.readouterr().out == first
     assert path.stat().st_mtime_ns == written
+    assert main(["data", "cache", "data", "--side", "64", "--device", "cpu", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": first.strip(), "side": 64, "files": 1}
 
 
 def test_a_table_of_edits_is_imported_under_a_name(
@@ -89,6 +129,50 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
     assert shown.err.startswith("error: problems in data: 1; ")
+    assert "or train on: damaged samples are replaced" in shown.err
+    shard.unlink()
+    assert main(["data", "check", "data"]) == 2
+    assert "or train on" not in capsys.readouterr().err
+
+
+def one_line(error: str) -> bool:
+    return error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_a_full_disk_is_named_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["data", "import", "folder", "pictures", "data"]
+    with pytest.MonkeyPatch.context() as patch:
+        fill_the_disk(patch, ".tar.part")
+        assert main(command) == 2
+    shown = capsys.readouterr()
+    assert one_line(shown.err)
+    assert "No space left on device; mend that" in shown.err
+    assert main(command) == 0
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        fill_the_disk(patch, ".part")
+        assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 2
+    assert one_line(capsys.readouterr().err)
+    assert not list((folder / "data").glob("latents/*/*"))
+
+
+def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "pictures" / "private").mkdir()
+    scandir = os.scandir
+
+    def guarded(path: str | Path) -> object:
+        if str(path).endswith("private"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("deepgen.data.importers.folder.os.scandir", guarded)
+    assert main(["data", "import", "folder", "pictures", "data"]) == 2
+    error = capsys.readouterr().err
+    assert one_line(error)
+    assert f"{Path('pictures', 'private')}: Permission denied; " in error
+    assert not (folder / "data").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import torch
 from tokenizers.models import WordLevel
 from transformers import Qwen2Tokenizer
 
+from deepgen.checkpoint.hub import resolve
 from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
 from deepgen.config.model import MAX_PROMPT_TOKENS
 from deepgen.types import Prompt
@@ -152,6 +153,38 @@ def test_text_that_is_no_unicode_is_refused(tokenize):
 def test_pictures_count_against_the_limit(tokenize):
     with pytest.raises(ValueError, match="4096 of them for pictures"):
         tokenize(Prompt(text="", references=(torch.zeros(3, 2048, 2048),)))
+
+
+@pytest.mark.parametrize("references", [(), (picture(0),)])
+@pytest.mark.parametrize("text", ["x" * 5000, "two words " * 700, "第三" * 2000, "e\u0301 " * 3000])
+def test_a_text_that_is_too_long_is_cut_on_the_right_as_little_as_needed(
+    tokenize, references, text
+):
+    prompt = Prompt(text=text, references=references)
+    shorter = tokenize.shortened(prompt)
+    assert text.startswith(shorter.text)
+    assert shorter.references is references
+    row, empty = tokenize(shorter), tokenize(Prompt(text="", references=references))
+    # Less than a character is missing, and one has a handful of tokens here.
+    assert MAX_PROMPT_TOKENS - 6 < len(row) <= MAX_PROMPT_TOKENS
+    turn_end = tokenize.tokenizer("<|im_end|>\nx")["input_ids"][:-1]
+    assert empty.token_ids[-4:] == row.token_ids[-4:]
+    assert row.token_ids.count(turn_end[0]) == 1
+    assert row.images == empty.images
+
+
+def test_cutting_holds_where_words_are_tokens():
+    tokenize = PromptTokenizer(Qwen2Tokenizer.from_pretrained(resolve("mini") / "tokenizer"))
+    text = "a picture of a red circle " * 2000
+    shorter = tokenize.shortened(Prompt(text=text))
+    assert len(tokenize(shorter)) == MAX_PROMPT_TOKENS
+    assert len(shorter.text) > MAX_PROMPT_TOKENS
+
+
+def test_a_prompt_that_fits_is_not_touched(tokenize):
+    around = len(tokenize(Prompt(text="")))
+    longest = Prompt(text="x" * (MAX_PROMPT_TOKENS - around))
+    assert tokenize.shortened(longest) is longest
 
 
 def test_a_reference_with_an_odd_side_is_refused(tokenize):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from io import BufferedWriter, RawIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from deepgen.data.dataset import DataSet
@@ -73,3 +75,28 @@ def quarantine(folder: Path) -> dict[str, str]:
 def content(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+class _FullDisk(RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def truncate(self, size: int | None = None) -> int:
+        return size or 0
+
+    def write(self, data: object) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """Let there be no room for files whose names end so, which shows when a buffer is full."""
+    original = Path.open
+
+    def opened(path: Path, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        file = original(path, mode, *arguments, **options)
+        if not path.name.endswith(suffix) or mode[0] not in "wa":
+            return file
+        file.close()
+        return BufferedWriter(_FullDisk())
+
+    monkeypatch.setattr(Path, "open", opened)

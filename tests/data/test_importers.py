@@ -99,6 +99,36 @@ def test_the_usual_names_of_columns_are_understood(
     assert found.prompts[0].kind == ("instruction" if references else "caption_short")
 
 
+def test_several_captions_in_a_row_are_refused_until_one_is_chosen(tmp_path: Path) -> None:
+    row = {"image": "a.png", "re_caption": "long", "caption": "short", "dense": "longer"}
+    with pytest.raises(DataError, match=r"caption and re_caption; .* --caption-key caption"):
+        read_row(row, "0")
+    with pytest.raises(DataError, match="prompt and text"):
+        read_row({"input": "a", "output": "o", "prompt": "one", "text": "two"}, "0")
+    for key, text in (("re_caption", "long"), ("caption", "short"), ("dense", "longer")):
+        found = read_row(row, "0", key)
+        assert isinstance(found, RawSample)
+        assert [each.text for each in found.prompts] == [text]
+    absent = read_row(row, "0", "txt")
+    assert isinstance(absent, BadRow)
+    assert (absent.reason, absent.message) == ("empty_prompt", "no prompt under txt")
+
+
+def test_a_chosen_caption_is_read_from_tables_and_from_files_beside_pictures(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.png").touch()
+    (tmp_path / "b.png").touch()
+    (tmp_path / "a.json").write_text('{"caption": "short", "dense": "in a file"}')
+    (tmp_path / "b.txt").write_text("plain")
+    found = samples(open_folder(tmp_path, "dense"))
+    assert [each.prompts[0].text for each in found] == ["in a file", "plain"]
+    row = {"file_name": "a.png", "caption": "short", "dense": "in a table"}
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
+    (sample,) = samples(open_folder(tmp_path, "dense"))
+    assert sample.prompts[0].text == "in a table"
+
+
 def test_several_prompts_keep_their_kinds_and_weights() -> None:
     prompts = [
         {"text": "short", "weight": 3},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -15,12 +16,20 @@ from PIL import Image
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.folder import open_folder
-from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import sid_of
 from deepgen.data.shards import ShardWriter
 from deepgen.errors import DataError
-from tests.data.sets import captioned_folder, content, edits, imported, picture, quarantine, table
+from tests.data.sets import (
+    captioned_folder,
+    content,
+    edits,
+    fill_the_disk,
+    imported,
+    picture,
+    quarantine,
+    table,
+)
 from tests.test_pictures import png_header
 
 # Of one picture of noise and its tar headers: a shard closes after the first.
@@ -188,6 +197,13 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
     cut_at("replace")
     # As a kill would: what lies about stays.
     monkeypatch.setattr(ShardWriter, "abandon", lambda self: None)
+    removed = Path.unlink
+
+    def unlinked(path: Path, missing_ok: bool = False) -> None:
+        if calls["left"] != 0:
+            removed(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlinked)
     for calls_before_cut in range(1000):
         folder = tmp_path / f"cut{calls_before_cut}"
         calls["left"] = calls_before_cut
@@ -199,6 +215,37 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
         import_source(open_folder(source), folder, options, workers=1)
         assert content(folder) == content(tmp_path / "whole"), calls_before_cut
     assert calls_before_cut > 12
+
+
+FILES = (
+    "mine-000001.tar.part",
+    "mine-000001.parquet.part",
+    "quarantine.jsonl",
+    "dataset.json.part",
+    "index.arrow",
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_full_disk_leaves_nothing_half_written_and_the_import_goes_on(
+    tmp_path: Path, name: str
+) -> None:
+    source = captioned_folder(tmp_path / "source", 5)
+    (source / "000.png").write_bytes(b"no picture")
+    whole = imported(source, tmp_path / "whole", shard_bytes=2 * ONE_PICTURE).folder
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        fill_the_disk(patch, name)
+        if name == "index.arrow":
+            full = OSError(28, "No space left on device")
+            patch.setattr("pyarrow.ipc.new_file", lambda *_: (_ for _ in ()).throw(full))
+        imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+    assert not list((tmp_path / "data").glob("*.part"))
+    finished = content(tmp_path / "data")
+    kept = name not in ("quarantine.jsonl", "dataset.json.part")
+    assert ("mine-000000.tar" in finished) == kept
+    assert all(finished[each] == content(whole)[each] for each in finished if "mine" in each)
+    imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+    assert content(tmp_path / "data") == content(whole)
 
 
 def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
@@ -298,14 +345,60 @@ def test_the_share_for_validation_is_chosen_by_id_alone(tmp_path: Path) -> None:
     assert chosen < wider
 
 
-def test_a_broken_array_stops_the_import_but_keeps_what_is_finished(tmp_path: Path) -> None:
+def test_a_damaged_table_is_refused_before_anything_is_stored(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 3)
     path = source / "rows.json"
     row = '{{"image_path": "{:03d}.png", "txt": "a"}}'.format
     path.write_text(f"[{row(0)}, {row(1)}, {{")
     with pytest.raises(DataError, match="is damaged"):
-        import_source(
-            TableSource(path), tmp_path / "data", ImportOptions(name="mine", shard_bytes=1)
-        )
-    finished = sorted(each.name for each in (tmp_path / "data").glob("*.parquet"))
-    assert finished == ["mine-000000.parquet", "mine-000001.parquet"]
+        imported(path, tmp_path / "data", shard_bytes=1)
+    path.write_text(f"[{row(0)}, {row(1)}]")
+    assert len(imported(path, tmp_path / "data", shard_bytes=1)) == 2
+
+
+def later(path: Path) -> None:
+    """As if a file had been written a second later."""
+    now = path.stat().st_mtime_ns
+    os.utime(path, ns=(now, now + 10**9))
+
+
+def test_a_corrected_caption_is_another_source_even_of_the_same_length(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    data = tmp_path / "data"
+    imported(source, data)
+    before = (source / "001.txt").stat()
+    (source / "001.txt").write_text("picture nimble 1")
+    os.utime(source / "001.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(source, data)
+    (source / "001.txt").write_text("picture number 1")
+    (source / "notes.md").write_text("of no concern to a data set")
+    imported(source, data)
+
+
+def test_a_picture_that_was_replaced_is_another_source_even_of_the_same_size(
+    tmp_path: Path,
+) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    imported(source, tmp_path / "data")
+    later(source / "001.png")
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(source, tmp_path / "data")
+
+
+@pytest.mark.parametrize("changed", ["target1.png", "source1.png", "said.json"])
+def test_a_table_knows_when_a_file_that_it_names_has_changed(tmp_path: Path, changed: str) -> None:
+    source = tmp_path / "source"
+    rows = [json.loads(line) for line in edits(source, 2).read_text().splitlines()]
+    (source / "said.json").write_text('{"reasoning": "because"}')
+    path = table(source / "rows.jsonl", [{**row, "annotation": "said.json"} for row in rows])
+    data = tmp_path / "data"
+    imported(path, data)
+    later(path)
+    imported(path, data)
+    if changed == "said.json":
+        (source / changed).write_text('{"reasoning": "despite"}')
+    else:
+        later(source / changed)
+    with pytest.raises(DataError, match="another content of the source"):
+        imported(path, data)

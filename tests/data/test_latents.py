@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.errors import DataError
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_autoencoder
-from tests.data.sets import content, edits, imported
+from tests.data.sets import content, edits, fill_the_disk, imported
 from tests.data.test_loader import damage
 
 SIDE = 64
@@ -78,6 +79,16 @@ def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
     cache = build_cache(data, counted, vae_hash=weights_hash(codec), side=SIDE, batch_size=2)
     assert content(cache.folder) == whole
     assert 0 < sum(calls) < sum(len(data.record(row).pictures) for row in range(len(data)))
+
+
+def test_a_full_disk_leaves_finished_files_of_moments_and_no_others(
+    data: DataSet, codec: LatentCodec
+) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        fill_the_disk(patch, f"000001.{os.getpid()}.part")
+        built(data, codec)
+    assert [path.name for path in data.folder.glob("latents/*/*")] == ["000000.safetensors"]
+    assert built(data, codec).files == 3
 
 
 def test_another_autoencoder_or_side_has_no_cache(data: DataSet, codec: LatentCodec) -> None:

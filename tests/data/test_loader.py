@@ -192,29 +192,93 @@ def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
     assert pauses[:2] == [0.2, 0.8]
 
 
-def test_nothing_readable_left_of_a_size_stops_the_run(tmp_path: Path) -> None:
+def test_a_sample_alone_of_its_size_is_replaced_by_one_of_another(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    data = imported(source, tmp_path / "data")
+    lost = damage(data, 0)
+    loader = Loader(data, options())
+    for step in range(2):
+        loader.batches(step)
+    assert {each.sample_id for each in loader.journal} == {lost}
+
+
+def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
     source = tmp_path / "source"
     picture(source / "a.png", 0)
     (source / "a.txt").write_text("alone")
     data = imported(source, tmp_path / "data")
     damage(data, 0)
-    with pytest.raises(DataError, match="no other sample of its size"):
+    with pytest.raises(DataError, match="no other sample can be read in its place"):
         Loader(data, options()).batches(0)
 
 
-def test_too_many_damaged_samples_stop_the_run(
-    drawings: DataSet, monkeypatch: pytest.MonkeyPatch
+def test_a_sample_whose_references_fill_the_prompt_is_replaced_and_noted(
+    both: DataSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deepgen.data.loader.FIRST_VERDICT", 40)
-    damage(drawings, 3)
+    # At this side a single reference has 4 tokens, and the two of every third edit have more.
+    monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 4)
+    loader = Loader(both, options(tasks=BOTH))
+    for step in range(4):
+        for batch in loader.batches(step):
+            assert all(len(each.references) <= 1 for each in batch.prompts)
+    assert {each.reason for each in loader.journal} == {"prompt_too_long"}
+    first = loader.journal[0]
+    assert f"the references of {first.sample_id} have" in first.message
+    assert first.substitute_id != first.sample_id
+
+
+def test_edits_none_of_which_leaves_room_for_words_are_refused(
+    both: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 3)
+    with pytest.raises(DataError, match=r"every edit sample .* more than 3 tokens at side 64"):
+        Loader(both, options(tasks=BOTH))
+
+
+def test_a_damaged_picture_among_twenty_does_not_stop_a_run(drawings: DataSet) -> None:
+    lost = {damage(drawings, row) for row in (3, 7)}
     loader = Loader(drawings, options())
-    with pytest.raises(DataError, match=r"of \d+ samples could not be read, at most 1.0% may"):
+    # Twenty epochs, and 40 visits to the two.
+    for step in range(70):
+        loader.batches(step)
+    assert {each.sample_id for each in loader.journal} == lost
+
+
+def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet) -> None:
+    lost = [damage(drawings, row) for row in (3, 7, 11)]
+    loader = Loader(drawings, options())
+    noted = []
+    with pytest.raises(DataError, match="3 of 20 samples cannot be read, at most 2") as caught:
         for step in range(40):
             loader.batches(step)
-    patient = Loader(drawings, options(max_bad_share=0.1))
+            noted += loader.take_substitutions()
+    assert all(each in str(caught.value) for each in lost)
+    # All of them had been handed out to be written down.
+    assert noted == loader.journal
+    patient = Loader(drawings, options(max_bad_share=0.15))
     for step in range(20):
         patient.batches(step)
-    assert patient.journal
+    assert {each.sample_id for each in patient.journal} == set(lost)
+
+
+def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mended(
+    drawings: DataSet,
+) -> None:
+    shard = drawings.folder / "mine-000000.tar"
+    healthy = shard.read_bytes()
+    for row in (3, 7, 11):
+        damage(drawings, row)
+    first = Loader(drawings, options(max_bad_share=1.0))
+    for step in range(8):
+        first.batches(step)
+    again = Loader(drawings, options(), journal=first.journal)
+    with pytest.raises(DataError, match="3 of 20 samples"):
+        for step in range(20):
+            again.batches(step)
+    shard.write_bytes(healthy)
+    mended = Loader(drawings, options(), journal=first.journal)
+    for step in range(20):
+        mended.batches(step)
 
 
 def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) -> None:

@@ -237,6 +237,27 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     assert [batch.visits for batch in again] == [batch.visits for batch in batches]
 
 
+def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("deepgen.conditioning.prompts.MAX_PROMPT_TOKENS", 64)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (64, 64), "red").save(pictures / "a.png")
+    (pictures / "a.txt").write_text("a red square " * 40)
+    imported = tmp_path / "imported"
+    assert main(["data", "import", "folder", str(pictures), str(imported), "--min-side", "32"]) == 0
+    assert main(arguments_for(imported, tmp_path / "run", "--steps", "1")) == 0
+    shown = capsys.readouterr().err
+    assert "warning: the text of pictures/a.png is too long and was cut" in shown
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    # One picture, in each of the micro-batches of drawings.
+    assert json.loads(line)["prompts_cut"] == smoke().drawing_microbatches
+    command = ["generate", "a red square " * 40, "--output", str(tmp_path / "a.png")]
+    assert main(command) == 2
+    assert "64 is the limit; shorten it" in capsys.readouterr().err
+
+
 def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> None:
     alone = tmp_path / "pictures"
     alone.mkdir()
@@ -298,3 +319,13 @@ def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
 def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     assert "deepgen train mini --help" in " ".join(capsys.readouterr().out.replace("│", "").split())
+
+
+def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
+    config = replace(smoke(), data=data, output=Path("x"), max_bad_share=0.2)
+    run = build(config, device=torch.device("cpu"))
+    assert isinstance(run.trainer.batches, FlowBatches)
+    assert run.trainer.batches.loader.options.max_bad_share == 0.2
+    assert "max_bad_share" not in run.trainer.identity
+    with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
+        replace(smoke(), max_bad_share=1.5)

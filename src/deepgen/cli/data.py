@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from deepgen.errors import DataError
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
+    from deepgen.data.latents import MomentsCache
 
 SourceKind = Literal["folder", "table"]
 
@@ -54,6 +56,8 @@ class Import:
     """First part of every sample's id (default: the name of SRC)."""
     pictures: Folder = None
     """Where a table's paths start from (default: the table's own folder)."""
+    caption_key: Text = None
+    """Where tables and JSON files hold the text (default: the only usual name that is filled)."""
     licence: str = "unknown"
     """Noted with every sample."""
     redistributable: bool = False
@@ -73,6 +77,7 @@ class Import:
 
     def run(self) -> None:
         """Import, and print what became of the rows."""
+        from deepgen.data.dataset import read_manifest
         from deepgen.data.importing import QUARANTINE, ImportOptions, import_source
 
         options = ImportOptions(
@@ -84,9 +89,13 @@ class Import:
             max_references=self.max_references,
             shard_bytes=self.shard_mib << 20,
         )
-        source = self._source()
-        with progress_bar("importing", None) as advance:
-            report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        with _naming_what_failed(self.folder):
+            source = self._source()
+            before = read_manifest(self.folder) if self.folder.is_dir() else None
+            with progress_bar("importing", None) as advance:
+                report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        if before is not None and before.complete:
+            print_line("already imported, nothing changed")
         if self.json:
             print_result(json.dumps({"path": str(self.folder), **asdict(report)}))
             return
@@ -105,7 +114,7 @@ class Import:
         if self.kind == "table":
             if self.pictures is not None and not self.pictures.is_dir():
                 raise DataError(f"there is no folder {self.pictures} of pictures; check the path")
-            return TableSource(self.source, self.pictures)
+            return TableSource(self.source, self.pictures, caption_key=self.caption_key)
         if self.pictures is not None:
             raise ValueError("--pictures belongs to a table; a folder's pictures lie in it")
         if self.folder.resolve().is_relative_to(self.source.resolve()):
@@ -113,7 +122,7 @@ class Import:
                 f"{self.folder} lies inside of {self.source}, where pictures are looked for; "
                 "choose a folder outside"
             )
-        return open_folder(self.source)
+        return open_folder(self.source, self.caption_key)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,18 +147,24 @@ class Check:
 
         data = DataSet.open(self.folder)
         count = 0
+        can_train = True
         with progress_bar("checking", len(data)) as advance:
             for problem in problems_of(data, watch=advance):
                 count += 1
+                can_train &= problem.is_replaceable
                 if self.json:
                     print_result(json.dumps(asdict(problem)))
                 elif count <= SHOWN_PROBLEMS:
                     parts = (problem.sample_id, problem.reason, problem.message)
                     print_result(": ".join(part for part in parts if part))
         if count:
+            way_on = (
+                ", or train on: damaged samples are replaced by others and noted, two in any case, "
+                "more up to the share that --max-bad-share allows"
+            )
             raise DataError(
-                f"problems in {self.folder}: {count}; import again into a new folder, or train on: "
-                "damaged samples are replaced by others and noted"
+                f"problems in {self.folder}: {count}; import again into a new folder"
+                + (way_on if can_train else "")
             )
         if not self.json:
             print_result(f"{self.folder}: {len(data)} samples, all as imported")
@@ -169,6 +184,8 @@ class Preview:
     """Chooses the samples."""
     overwrite: bool = False
     """Replace an existing file."""
+    json: bool = False
+    """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -183,7 +200,7 @@ class Preview:
         sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
         record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
         write_picture(sheet, path, record, overwrite=self.overwrite)
-        print_result(str(path))
+        print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,11 +217,19 @@ class Cache:
     """Pictures encoded together."""
     device: DeviceChoice = "auto"
     """Where to compute."""
+    json: bool = False
+    """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
         """Encode, and print where the moments are."""
+        with _naming_what_failed(self.folder):
+            cache = self._encode()
+        path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
+        print_result(json.dumps({"path": path, **found}) if self.json else path)
+
+    def _encode(self) -> MomentsCache:
         from deepgen.data.dataset import DataSet
 
         if self.batch_size < 1:
@@ -222,7 +247,7 @@ class Cache:
         # In float32: what is rounded once here would be rounded at every visit.
         codec = LatentCodec(vae_part(model.folder).load(torch.float32, device)).eval()
         with torch.inference_mode(), progress_bar("encoding", None) as advance:
-            cache = build_cache(
+            return build_cache(
                 data,
                 lambda pixels: codec.moments(pixels.to(device)),
                 vae_hash=weights_hash(codec),
@@ -230,7 +255,6 @@ class Cache:
                 batch_size=self.batch_size,
                 watch=advance,
             )
-        print_result(str(cache.folder))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,6 +318,22 @@ class Data:
     def run(self) -> None:
         """Do it."""
         self.action.run()
+
+
+@contextmanager
+def _naming_what_failed(folder: Path) -> Iterator[None]:
+    """Say in one line what a disk refused; whatever was finished before stays.
+
+    Raises:
+        DataError: A file or folder cannot be read or written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder}: {error.strerror or error}; mend that, and the same "
+            "command goes on behind what is finished"
+        ) from error
 
 
 def _name_of(source: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -168,11 +168,7 @@ class PromptTokenizer:
         """
         _check(prompt.text)
         grids = [_grid(pixels) for pixels in prompt.references]
-        frame = self._frame(grids)
-        if self.compat:
-            ids = self._encode(frame.replace(INPUT, prompt.text), special=True)
-        else:
-            ids = self._encode_plainly(frame, prompt.text)
+        ids = self._token_ids(prompt.text, grids)
         if len(ids) > MAX_PROMPT_TOKENS:
             cells = sum(rows * columns for rows, columns in grids)
             raise ValueError(
@@ -181,6 +177,41 @@ class PromptTokenizer:
                 + (" or give fewer or smaller pictures" if grids else "")
             )
         return TokenRow(tuple(ids), self._locate(ids, grids))
+
+    def shortened(self, prompt: Prompt) -> Prompt:
+        """The prompt with as much of its text as the limit leaves room for.
+
+        The text alone is cut, on the right; the template and the references stay whole. The public
+        implementation cuts the tokens of a training prompt on the left instead, and with them the
+        beginning of the turn.
+
+        Returns:
+            The same object where nothing has to go.
+
+        Raises:
+            ValueError: A reference's size is not a multiple of 32.
+        """
+        grids = [_grid(pixels) for pixels in prompt.references]
+        # Nearly all prompts are short, and a training step has better things to wait for: no token
+        # spells less than a byte, and normal form C at most triples those of a text.
+        most = len(self._frame([])) + sum(rows * columns + 2 for rows, columns in grids)
+        if most + 3 * len(prompt.text.encode(errors="replace")) <= MAX_PROMPT_TOKENS:
+            return prompt
+        text = prompt.text[:MAX_CHARACTERS]
+        while text and (excess := len(self._token_ids(text, grids)) - MAX_PROMPT_TOKENS) > 0:
+            # What is left may be spelled with another number of tokens than it had before, so the
+            # result is measured again.
+            starts = self._encoding(text, special=False, return_offsets_mapping=True)
+            places = [start for start, _ in starts["offset_mapping"]]
+            text = text[: places[-excess]] if excess < len(places) else ""
+        return prompt if text == prompt.text else replace(prompt, text=text)
+
+    def _token_ids(self, text: str, grids: list[tuple[int, int]]) -> list[int]:
+        """Of the template with everything in place."""
+        frame = self._frame(grids)
+        if self.compat:
+            return self._encode(frame.replace(INPUT, text), special=True)
+        return self._encode_plainly(frame, text)
 
     def _frame(self, grids: list[tuple[int, int]]) -> str:
         """The template with everything in place but the user's text."""
@@ -194,10 +225,17 @@ class PromptTokenizer:
         return template.instruction.replace(INPUT, "".join(images) + "\n" + INPUT)
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        encoding = self.tokenizer(
-            text, add_special_tokens=False, split_special_tokens=not special, verbose=False
+        return list(self._encoding(text, special=special)["input_ids"])
+
+    def _encoding(self, text: str, *, special: bool, **options: bool) -> Mapping[str, Any]:
+        encoding: Mapping[str, Any] = self.tokenizer(
+            text,
+            add_special_tokens=False,
+            split_special_tokens=not special,
+            verbose=False,
+            **options,
         )
-        return list(encoding["input_ids"])
+        return encoding
 
     def _encode_plainly(self, frame: str, text: str) -> list[int]:
         """Only the frame's special tokens are special.

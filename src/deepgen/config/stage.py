@@ -102,6 +102,9 @@ class StageConfig:
     is slower. auto is optimizer in sft on several GPUs, else none."""
     seed: int = 0
     """Of the order of samples and of all noise."""
+    max_bad_share: float = 0.01
+    """Share of the samples that may turn out damaged, and be replaced by others, before the run
+    stops; two always may."""
     save_every: int = 250
     """Updates between checkpoints."""
     log_every: int = 10
@@ -137,6 +140,8 @@ class StageConfig:
             raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
+        if not 0 <= self.max_bad_share <= 1:
+            raise ValueError(f"max_bad_share must be from 0 to 1, got {self.max_bad_share}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
         if self.peak_tflops is not None and not 0 < self.peak_tflops < math.inf:

@@ -26,6 +26,11 @@ class Problem:
     reason: str
     message: str
 
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether training puts another sample in the place; lost shards and indexes stop it."""
+        return bool(self.sample_id) and self.reason != "io"
+
 
 def problems_of(
     data: DataSet, *, workers: int | None = None, watch: Callable[[], None] = lambda: None

@@ -95,11 +95,14 @@ def build_index(folder: Path) -> None:
     """Write the memory-mapped index from the Parquet ones."""
     # Several processes may find it missing at the same moment.
     part = folder / f"{INDEX}.{os.getpid()}.part"
-    with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for index in committed_indexes(folder):
-            table = pq.read_table(index).cast(SCHEMA)
-            writer.write_table(table, max_chunksize=INDEX_ROWS)
-    part.replace(folder / INDEX)
+    try:
+        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            for index in committed_indexes(folder):
+                table = pq.read_table(index).cast(SCHEMA)
+                writer.write_table(table, max_chunksize=INDEX_ROWS)
+        part.replace(folder / INDEX)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 class DataSet:

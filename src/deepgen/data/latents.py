@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from deepgen.config.sizes import Size, fix_pixels
@@ -149,8 +149,11 @@ def build_cache(
             rows = range(first, min(first + ROWS_PER_FILE, len(data)))
             tensors = _encoded(data, rows, encode, side, batch_size)
             part = cache.path(number).with_suffix(f".{os.getpid()}.part")
-            save_file(tensors, part, metadata=cache.metadata)
-            part.replace(cache.path(number))
+            try:
+                part.write_bytes(save(tensors, metadata=cache.metadata))
+                part.replace(cache.path(number))
+            finally:
+                part.unlink(missing_ok=True)
         watch()
     return cache
 

@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
+from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
 from deepgen.data.collate import Example, MicroBatch, draw_text
-from deepgen.data.dataset import DataSet
+from deepgen.data.dataset import BucketKey, DataSet
 from deepgen.data.latents import MomentsCache, read_pixels
 from deepgen.data.order import MicroBatchPlan, Stream, Visit, Visits, plan_of
 from deepgen.data.randomness import key_of, permuted
@@ -30,11 +32,23 @@ READ_TRIES = 3
 FIRST_PAUSE_SECONDS = 0.2
 """Before the second try; each further pause is four times as long."""
 
-FIRST_VERDICT = 1000
-"""Visits before the share of bad ones is judged; of fewer, a single one would be too many."""
+TOLERATED = 2
+"""Samples that may be bad in any data set: of twenty pictures a single one is 5 % already."""
+
+NAMED = 5
+"""Samples that a message names; the rest is counted."""
 
 SUBSTITUTES = 8
-"""How many stand-ins are tried for a sample that cannot be decoded."""
+"""How many stand-ins of the same size, and then of others, are tried for a sample."""
+
+WORDS = 64
+"""Tokens that references have to leave: a template has about 20, an instruction about 30."""
+
+TOO_LONG = "prompt_too_long"
+"""Why a sample is replaced whose references leave no room for words."""
+
+MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - WORDS
+"""Of all references of a sample together, one for every 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +75,7 @@ class LoaderOptions:
     prefetch: int = 2
     """Updates that are decoded ahead."""
     max_bad_share: float = 0.01
-    """Of visits that may need a substitute; beyond it the run stops."""
+    """Of the samples that may turn out damaged; beyond it the run stops. Two always may."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -84,6 +98,11 @@ class Substitution:
     reason: str
     message: str
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether the sample is not what it was; that references are too large was known."""
+        return self.reason != TOO_LONG
+
 
 _Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]]]]
 
@@ -91,9 +110,10 @@ _Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]
 class Loader:
     """Gives each rank the micro-batches of an update; :meth:`batches` is a function of the step.
 
-    A sample that cannot be decoded is replaced by one of its own bucket, chosen by seed and
-    sample, and noted in ``journal``. Substitutes of an earlier run can be handed in, so that a
-    file mended in the meantime does not change the order of a resumed one.
+    A sample that cannot be decoded, or whose references alone fill a prompt, is replaced by one of
+    its own bucket (of another if that has none), chosen by seed and sample, and noted in
+    ``journal``. Substitutes of an earlier run can be handed in, so that a file mended in the
+    meantime does not change the order of a resumed one.
 
     Args:
         data: Where samples come from.
@@ -102,7 +122,7 @@ class Loader:
         moments: Cached moments, which then stand in the place of targets.
 
     Raises:
-        DataError: The data set has no sample of a task that is asked for.
+        DataError: The data set has no sample of a task that is asked for, or none that fits.
     """
 
     def __init__(
@@ -119,11 +139,12 @@ class Loader:
         self.moments = moments
         self.options = options
         self.journal: list[Substitution] = []
-        self._visited = self._replaced = 0
         self._recent: list[Substitution] = []
         self._known: dict[tuple[int, str], Substitution] = {}
         self.replay(journal)
-        _, self._buckets = data.bucket_keys(options.side)
+        keys, self._buckets = data.bucket_keys(options.side)
+        self._reference_tokens = np.array([_reference_tokens(key) for key in keys])
+        self._fits = self._reference_tokens <= MAX_REFERENCE_TOKENS
         self._rows = {
             task: data.rows(task=task, split=options.split) for task in sorted(options.tasks)
         }
@@ -132,6 +153,11 @@ class Loader:
                 raise DataError(
                     f"{data.folder} has no {options.split} samples of task {task}; "
                     "import some, or leave that task out"
+                )
+            if not self._fits[self._buckets[rows]].any():
+                raise DataError(
+                    f"the references of every {task} sample of {data.folder} have more than "
+                    f"{MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
                 )
         # Edits before drawings, on all ranks.
         self.streams = [
@@ -148,6 +174,9 @@ class Loader:
         """Make the substitutions of an earlier start of the run again, whatever can be read now."""
         self.journal = list(journal)
         self._known = {(each.step, each.sample_id): each for each in journal}
+        self._bad = {each.sample_id: each.message for each in journal if each.is_damage}
+        # Those were judged by the start that found them; by now they may have been mended.
+        self._has_new_bad = False
 
     def take_substitutions(self) -> list[Substitution]:
         """Those in the micro-batches handed out since this was last asked."""
@@ -163,7 +192,7 @@ class Loader:
 
         Raises:
             DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
-                or too many samples cannot.
+                or too many samples could not in earlier updates.
         """
         return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
 
@@ -182,6 +211,7 @@ class Loader:
             step = first_step
             try:
                 while True:
+                    self._judge()
                     while len(ahead) <= prefetch:
                         plans = self.plan(step, rank=rank, world_size=world_size)
                         ahead.append([self._submit(pool, plan) for plan in plans])
@@ -201,12 +231,12 @@ class Loader:
             example, substitution = future.result()
             examples.append(example)
             if substitution is not None:
-                self._replaced += 1
                 self._recent.append(substitution)
                 if substitution not in self.journal:
                     self.journal.append(substitution)
-        self._visited += len(examples)
-        self._judge()
+                    if substitution.is_damage:
+                        self._bad[substitution.sample_id] = substitution.message
+                        self._has_new_bad = True
         return MicroBatch(
             step=plan.step,
             task=examples[0].record.task,
@@ -215,13 +245,19 @@ class Loader:
         )
 
     def _judge(self) -> None:
-        """Stop a run whose data are going bad, before it has learned from what is left of them."""
-        limit = self.options.max_bad_share
-        if self._visited >= FIRST_VERDICT and self._replaced > limit * self._visited:
+        """Stop a run whose data are going bad, before it has learned from what is left of them.
+
+        Between updates, when whoever keeps the journal has been told of the last one.
+        """
+        samples = sum(len(rows) for rows in self._rows.values())
+        allowed = max(TOLERATED, int(self.options.max_bad_share * samples))
+        if self._has_new_bad and len(self._bad) > allowed:
+            more = len(self._bad) - NAMED
+            names = ", ".join(islice(self._bad, NAMED)) + (f" and {more} more" if more > 0 else "")
             raise DataError(
-                f"{self._replaced} of {self._visited} samples could not be read, at most "
-                f"{limit:.1%} may; the last: {self.journal[-1].message}; deepgen data check "
-                f"{self.data.folder} lists them all"
+                f"{len(self._bad)} of {samples} samples cannot be read, at most {allowed} may: "
+                f"{names}; one because {next(iter(self._bad.values()))}. deepgen data check "
+                f"{self.data.folder} lists what is damaged; mend it, or raise --max-bad-share"
             )
 
     def _example(self, step: int, visit: Visit) -> tuple[Example, Substitution | None]:
@@ -230,10 +266,19 @@ class Loader:
         known = self._known.get((step, record.sample_id))
         if known is not None:
             return self._read(replace(visit, row=known.substitute_row)), known
-        try:
-            return self._read(visit), None
-        except ImageError as error:
-            failure = error
+        reason: str
+        if self._fits[self._buckets[visit.row]]:
+            try:
+                return self._read(visit), None
+            except ImageError as error:
+                reason, message = error.reason, str(error)
+        else:
+            tokens = self._reference_tokens[self._buckets[visit.row]]
+            reason = TOO_LONG
+            message = (
+                f"the references of {record.sample_id} have {tokens} tokens at side "
+                f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for words"
+            )
         for row in self._substitutes(visit, record):
             try:
                 example = self._read(replace(visit, row=row))
@@ -244,21 +289,25 @@ class Loader:
                 sample_id=record.sample_id,
                 substitute_id=example.record.sample_id,
                 substitute_row=row,
-                reason=failure.reason,
-                message=str(failure),
+                reason=reason,
+                message=message,
             )
         raise DataError(
-            f"{failure}, and no other sample of its size can be read; deepgen data check "
+            f"{message}, and no other sample can be read in its place; deepgen data check "
             f"{self.data.folder} lists what is damaged"
         )
 
     def _substitutes(self, visit: Visit, record: Record) -> list[int]:
-        """Rows of the same task and bucket, in an order that belongs to the sample alone."""
+        """Rows of the same task, first those of the same bucket, in an order of the sample."""
         rows = self._rows[record.task]
-        mates = rows[(self._buckets[rows] == self._buckets[visit.row]) & (rows != visit.row)]
+        rows = rows[self._fits[self._buckets[rows]] & (rows != visit.row)]
+        alike = self._buckets[rows] == self._buckets[visit.row]
         key = key_of(self.options.seed, "substitute", record.sid)
-        places = permuted(np.arange(min(SUBSTITUTES, len(mates))), len(mates), key)
-        return [int(row) for row in mates[places]]
+        chosen: list[int] = []
+        for group in (rows[alike], rows[~alike]):
+            places = permuted(np.arange(min(SUBSTITUTES, len(group))), len(group), key)
+            chosen += group[places].tolist()
+        return chosen
 
     def _read(self, visit: Visit) -> Example:
         """Read and decode a sample.
@@ -283,6 +332,11 @@ class Loader:
 
     def _pixels(self, record: Record, picture: ImageRef) -> Pixels:
         return _patiently(lambda: read_pixels(self.data, record, picture, self.options.side))
+
+
+def _reference_tokens(key: BucketKey) -> int:
+    """Image tokens of the references of a bucket's samples."""
+    return sum(height * width for height, width in key[1]) // SIZE_UNIT**2
 
 
 def _patiently(read: Callable[[], Pixels]) -> Pixels:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tarfile import BLOCKSIZE, RECORDSIZE, USTAR_FORMAT, TarInfo
@@ -75,6 +76,8 @@ class ShardWriter:
         self.records: list[Record] = []
         self.size = 0
         self._part = folder / f"{self.name}.part"
+        self._index = (folder / self.name).with_suffix(".parquet")
+        self._index_part = self._index.with_name(f"{self._index.name}.part")
         self._file = self._part.open("wb")
 
     def add_picture(self, key: str, picture: StoredPicture, *, role: str = "") -> ImageRef:
@@ -96,23 +99,24 @@ class ShardWriter:
         self._write(bytes(2 * BLOCKSIZE))
         self._write(bytes(-self.size % RECORDSIZE))
         _close_durably(self._file)
-        index = (self.folder / self.name).with_suffix(".parquet")
-        part = index.with_name(f"{index.name}.part")
         table = to_table(self.records).replace_schema_metadata(
             {PROGRESS_KEY: json.dumps(asdict(progress)).encode()}
         )
-        with part.open("wb") as file:
+        with self._index_part.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
             file.flush()
             os.fsync(file.fileno())
         self._part.replace(self.folder / self.name)
-        part.replace(index)
+        self._index_part.replace(self._index)
         sync_folder(self.folder)
 
     def abandon(self) -> None:
         """Leave nothing behind."""
-        self._file.close()
+        # What is still to be written on the way has no room on a full disk.
+        with suppress(OSError):
+            self._file.close()
         self._part.unlink(missing_ok=True)
+        self._index_part.unlink(missing_ok=True)
 
     def _append(self, member: str, data: bytes) -> int:
         """Write a member; returns where its data begin."""
@@ -176,11 +180,14 @@ def read_bytes(folder: Path, picture: ImageRef) -> bytes:
 def write_atomically(path: Path, chunks: Sequence[bytes]) -> None:
     """A file that appears whole or not at all."""
     part = path.with_name(f"{path.name}.part")
-    file = part.open("wb")
-    for chunk in chunks:
-        file.write(chunk)
-    _close_durably(file)
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            _close_durably(file)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     sync_folder(path.parent)
 
 

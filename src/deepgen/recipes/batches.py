@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 
 import torch
@@ -14,7 +15,7 @@ from deepgen.train.draws import Visit
 from deepgen.train.journal import Entry
 from deepgen.train.objective import FlowBatch
 from deepgen.train.speed import Clock
-from deepgen.types import Pixels
+from deepgen.types import Pixels, Prompt
 from deepgen.vae import LatentCodec, Posterior
 
 
@@ -26,6 +27,7 @@ class FlowBatches:
         codec: Encodes pictures, on the device it is on.
         processes: Those that share the micro-batches of an update.
         clock: Times the encoding, which is no waiting.
+        shortened: Cuts prompts that are too long for the model; nobody is asked in training.
     """
 
     def __init__(
@@ -34,11 +36,14 @@ class FlowBatches:
         codec: LatentCodec,
         processes: Processes = ALONE,
         clock: Clock | None = None,
+        shortened: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     ) -> None:
         self.loader = loader
         self.codec = codec
         self.processes = processes
         self.clock = clock or Clock()
+        self.shortened = shortened
+        self._has_warned = False
         self._stream: Iterator[list[MicroBatch]] = iter(())
         self._next: int | None = None
 
@@ -62,7 +67,13 @@ class FlowBatches:
         self.loader.replay([Substitution(**each) for each in entries])
 
     def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
-        prompts = batch.prompts
+        prompts = [self.shortened(each) for each in batch.prompts]
+        cut = [
+            name
+            for name, before, after in zip(batch.sample_ids, batch.prompts, prompts, strict=True)
+            if after.text != before.text
+        ]
+        self._warn_of(cut)
         posteriors = self._posteriors(batch)
         return FlowBatch(
             latents=[own[0] for own in posteriors],
@@ -73,7 +84,17 @@ class FlowBatches:
                 for each in batch.examples
             ],
             weights=torch.full((len(prompts),), weight),
+            prompts_cut=len(cut),
         )
+
+    def _warn_of(self, cut: Sequence[str]) -> None:
+        """Name the first prompt that was cut; the rest is counted."""
+        if cut and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the text of {cut[0]} is too long and was cut; prompts_cut counts such prompts",
+                stacklevel=2,
+            )
 
     @torch.no_grad()
     def _posteriors(self, batch: MicroBatch) -> list[list[Posterior]]:

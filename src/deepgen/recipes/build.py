@@ -57,7 +57,7 @@ from deepgen.vae import LatentCodec
 # What a run may change its mind about without becoming another run.
 FREE = (
     *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
-    *("sample_prompts", "sample_edits", "sample_every"),
+    *("sample_prompts", "sample_edits", "sample_every", "max_bad_share"),
     # How the same is computed.
     *("packing", "checkpoint_activations", "compile", "sharding"),
 )
@@ -172,7 +172,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         autocast=torch.bfloat16 if is_mixed(config, device) else None,
         cost=SampleCost(model, config.stage),
     )
-    batches = FlowBatches(loader, model.vae, processes, clock)
+    shortened = model.conditioner.tokenize.shortened
+    batches = FlowBatches(loader, model.vae, processes, clock, shortened)
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
@@ -252,7 +253,8 @@ def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptio
     }
     if not tasks:
         raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
-    return LoaderOptions(tasks=tasks, seed=config.seed, side=side)
+    share = config.max_bad_share
+    return LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
 
 
 def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:

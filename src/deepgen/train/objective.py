@@ -64,6 +64,8 @@ class FlowBatch:
     """Share of each sample in the loss of the update. They sum to 1 over all micro-batches of the
     update, on all processes: 1 / samples where all count alike, share of the task / its samples
     where tasks are balanced."""
+    prompts_cut: int = 0
+    """How many of the prompts lost the end of their text, because they were too long."""
 
 
 class FlowObjective:
@@ -140,7 +142,7 @@ class FlowObjective:
         total = (errors * batch.weights.to(device)).sum()
         return Loss(
             total=total,
-            parts={"loss": total.detach()},
+            parts={"loss": total.detach(), "prompts_cut": torch.tensor(float(batch.prompts_cut))},
             samples=errors.detach(),
             names=[visit.sample for visit in batch.visits],
             kinds=[

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +29,12 @@ TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "
 """What a caption file may say. Its pictures are this one; edits belong into a metadata table."""
 
 
-def open_folder(path: Path) -> TableSource | FolderSource:
+def open_folder(path: Path, caption_key: str | None = None) -> TableSource | FolderSource:
     """The pictures of a folder, by its metadata table or by the captions beside them.
+
+    Args:
+        path: The folder.
+        caption_key: Where its table or its JSON files hold the text, of several places.
 
     Raises:
         DataError: There is no such folder.
@@ -39,7 +42,9 @@ def open_folder(path: Path) -> TableSource | FolderSource:
     if not path.is_dir():
         raise DataError(f"there is no folder {path}; check the path")
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
-    return FolderSource(path) if table is None else TableSource(table)
+    if table is None:
+        return FolderSource(path, caption_key)
+    return TableSource(table, caption_key=caption_key)
 
 
 class FolderSource(Source):
@@ -47,18 +52,15 @@ class FolderSource(Source):
 
     A sample is known by the picture's path. A text file holds one prompt; a JSON file may hold
     several, with all that a row of a table may say about texts.
+
+    Args:
+        root: The folder.
+        caption_key: Where JSON files hold the text, of several places.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, caption_key: str | None = None) -> None:
         self.root = root
-
-    def revision(self) -> str:
-        """Hash of all names and sizes; reading every picture for this would double the work."""
-        digest = blake2b(digest_size=16)
-        for path in _files(self.root):
-            name = path.relative_to(self.root).as_posix()
-            digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        self.caption_key = caption_key
 
     def rows(self) -> Iterator[RawSample | BadRow]:
         """One row per picture file, in the order of their paths."""
@@ -69,19 +71,20 @@ class FolderSource(Source):
     def _read(self, path: Path) -> RawSample | BadRow:
         name = path.relative_to(self.root).as_posix()
         try:
-            row = _texts(path)
+            row = _texts(path, self.caption_key)
         except BadSampleError as error:
             return BadRow(native_id=name, reason=error.reason, message=str(error))
-        own = {key: value for key, value in row.items() if key in TEXT_KEYS}
-        return read_row({**own, "image_path": name}, name)
+        known = {*TEXT_KEYS, self.caption_key}
+        own = {key: value for key, value in row.items() if key in known}
+        return read_row({**own, "image_path": name}, name, self.caption_key)
 
 
-def _texts(path: Path) -> dict[str, Any]:
+def _texts(path: Path, caption_key: str | None) -> dict[str, Any]:
     annotation, text = path.with_suffix(".json"), path.with_suffix(".txt")
     if annotation.is_file():
         return dict(read_annotation(annotation))
     try:
-        return {"txt": text.read_text(encoding="utf-8-sig").strip()}
+        return {caption_key or "txt": text.read_text(encoding="utf-8-sig").strip()}
     except FileNotFoundError:
         wanted = f"{text.name} or {annotation.name}"
         raise BadSampleError("empty_prompt", f"no caption; expected {wanted} beside it") from None

@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
 
-from deepgen.data.records import LONG_CAPTION, UNKNOWN_LANGUAGE, PromptKind, PromptVariant
+from deepgen.data.records import (
+    LONG_CAPTION,
+    UNKNOWN_LANGUAGE,
+    PromptKind,
+    PromptVariant,
+    content_hash,
+)
+from deepgen.errors import DataError
 
 Picture = str | bytes
 """A path relative to the source's root, or the bytes themselves."""
 
-# Each list in the order in which keys are looked at; an empty value counts as absent, since some
-# tables carry columns that they never fill.
+# Of references and targets the first in this order counts; of texts there may be only one. An empty
+# value counts as absent, since some tables carry columns that they never fill.
 PROMPT_KEYS = (
     "txt", "prompt", "input_prompt", "caption", "re_caption", "text", "instruction"
 )  # fmt: skip
@@ -64,9 +72,24 @@ class Source(ABC):
     root: Path
     """What the paths of pictures are relative to."""
 
-    @abstractmethod
     def revision(self) -> str:
-        """A hash that changes when the rows do."""
+        """A hash that changes when a row does, or a picture that it names.
+
+        All texts are read for it. Pictures are not, which would double the work: their names, sizes
+        and times of change have to do.
+
+        Raises:
+            DataError: The source cannot be read to its end.
+        """
+        digest = blake2b(digest_size=16)
+        for row in self.rows():
+            pictures: tuple[Picture, ...] = ()
+            if isinstance(row, RawSample):
+                pictures = (row.target, *row.references)
+                row = replace(row, target="", references=())
+            said = [repr(row), *(_state_of(self.root, each) for each in pictures)]
+            digest.update("".join(f"{each}\0" for each in said).encode())
+        return digest.hexdigest()
 
     @abstractmethod
     def rows(self) -> Iterator[RawSample | BadRow]:
@@ -77,12 +100,29 @@ class Source(ABC):
         """
 
 
-def read_row(row: Mapping[str, Any], native_id: str) -> RawSample | BadRow:
+def _state_of(root: Path, picture: Picture) -> str:
+    """What tells a picture from one that was put in its place."""
+    if isinstance(picture, bytes):
+        return content_hash(picture)
+    try:
+        found = (root / picture).stat()
+    except OSError:
+        return f"{picture} -"
+    return f"{picture} {found.st_size} {found.st_mtime_ns}"
+
+
+def read_row(
+    row: Mapping[str, Any], native_id: str, caption_key: str | None = None
+) -> RawSample | BadRow:
     """A row of a table under any of the usual names of its columns.
 
     Args:
         row: Column names and values; lists may be written as JSON, as in CSV files.
         native_id: Used unless the row has an id of its own.
+        caption_key: See :func:`read_prompts`.
+
+    Raises:
+        DataError: Several columns may be the caption, and none was chosen.
     """
     own = _first(row, ID_KEYS)
     native_id = native_id if own is None else str(own)
@@ -94,7 +134,7 @@ def read_row(row: Mapping[str, Any], native_id: str) -> RawSample | BadRow:
         reasoning = _first(row, ("reasoning",))
         sample = RawSample(
             native_id=native_id,
-            prompts=read_prompts(row, is_edit=bool(references)),
+            prompts=read_prompts(row, is_edit=bool(references), caption_key=caption_key),
             target=picture_of(target),
             references=references,
             reasoning=None if reasoning is None else str(reasoning),
@@ -107,23 +147,51 @@ def read_row(row: Mapping[str, Any], native_id: str) -> RawSample | BadRow:
         return BadRow(native_id=native_id, reason=error.reason, message=str(error))
 
 
-def read_prompts(row: Mapping[str, Any], *, is_edit: bool) -> tuple[PromptVariant, ...]:
-    """The texts of a row: ``prompts`` with their kinds and weights, or the first usual name.
+def read_prompts(
+    row: Mapping[str, Any], *, is_edit: bool, caption_key: str | None = None
+) -> tuple[PromptVariant, ...]:
+    """The texts of a row: ``prompts`` with their kinds and weights, or the one usual name.
+
+    Args:
+        row: Column names and values.
+        is_edit: Whether the row has references.
+        caption_key: The column that holds the text, usual or not, whatever else there is.
 
     Raises:
         BadSampleError: There is none, or an instruction without anything to apply it to.
+        DataError: There are several, of which a training run would see only one.
     """
-    variants = _list(row.get("prompts"))
+    variants = _list(row.get(caption_key or "prompts"))
+    if not variants and caption_key is not None:
+        raise BadSampleError("empty_prompt", f"no prompt under {caption_key}")
     if not variants:
-        # Rows of edits sometimes describe the result as well; what to do is the instruction.
-        keys = ("instruction", *PROMPT_KEYS) if is_edit else PROMPT_KEYS
-        key = next((key for key in keys if not _is_empty(row.get(key))), None)
-        if key is None:
-            raise BadSampleError("empty_prompt", f"no prompt under {', '.join(PROMPT_KEYS)}")
-        if key == "instruction" and not is_edit:
-            raise BadSampleError("missing", "an instruction, but no picture to apply it to")
-        variants = _list(row[key])
+        variants = _list(row[_caption_key(row, is_edit=is_edit)])
     return tuple(_variant(each, row.get("lang"), is_edit=is_edit) for each in variants)
+
+
+def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
+    """The one usual name under which there is a text.
+
+    Raises:
+        BadSampleError: There is none, or an instruction without anything to apply it to.
+        DataError: There are several.
+    """
+    filled = [key for key in PROMPT_KEYS if not _is_empty(row.get(key))]
+    if not filled:
+        raise BadSampleError("empty_prompt", f"no prompt under {', '.join(PROMPT_KEYS)}")
+    if "instruction" in filled:
+        # Rows of edits sometimes describe the result as well; what to do is the instruction.
+        if is_edit:
+            return "instruction"
+        filled.remove("instruction")
+    if not filled:
+        raise BadSampleError("missing", "an instruction, but no picture to apply it to")
+    if len(filled) > 1:
+        raise DataError(
+            f"a row has texts under {' and '.join(filled)}; say which is the caption, for example "
+            f"--caption-key {filled[0]}"
+        )
+    return filled[0]
 
 
 def picture_of(value: object) -> Picture:

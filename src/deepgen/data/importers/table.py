@@ -11,7 +11,6 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,26 +47,22 @@ class TableSource(Source):
     Args:
         path: The table; its suffix says what it is, except that ``.json`` may hold lines.
         root: Where pictures lie; by default the table's own folder.
+        caption_key: The column that holds the text, of several.
 
     Raises:
         DataError: There is no such table.
     """
 
-    def __init__(self, path: Path, root: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, root: Path | None = None, *, caption_key: str | None = None
+    ) -> None:
         if not path.is_file():
             raise DataError(f"no table at {path}; expected a file ending in {', '.join(SUFFIXES)}")
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
         self.path = path
         self.root = path.parent if root is None else root
-
-    def revision(self) -> str:
-        """Hash of the file."""
-        digest = blake2b(digest_size=16)
-        with self.path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-        return digest.hexdigest()
+        self.caption_key = caption_key
 
     def rows(self) -> Iterator[RawSample | BadRow]:
         """Rows without an id of their own are known by their number, from 0.
@@ -93,7 +88,7 @@ class TableSource(Source):
                 row = {**read_annotation(self.root / annotation), **row}
             except BadSampleError as error:
                 return BadRow(native_id=native_id, reason=error.reason, message=str(error))
-        return read_row(row, native_id)
+        return read_row(row, native_id, self.caption_key)
 
     def _values(self) -> Iterator[Any]:
         suffix = self.path.suffix.lower()
