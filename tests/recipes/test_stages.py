@@ -192,6 +192,17 @@ def test_a_model_that_differs_in_no_weight_makes_another_run(
     assert "a run with scheduler.shift 2.0, this one has 3.0" in capsys.readouterr().err
 
 
+def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.train.trainer.Trainer.run", lambda *_, **__: exit(9))
+    for seed in ("3", "5"):
+        # Killed before the first checkpoint.
+        with pytest.raises(SystemExit):
+            main(arguments_for(data, tmp_path, "--seed", seed))
+        assert f"seed: {seed}" in (tmp_path / "config.yaml").read_text()
+
+
 def test_the_plan_counts_what_is_trained_and_visited(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -31,7 +31,7 @@ from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.inputs import inputs_of
-from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, keep_settings
+from deepgen.recipes.output import ADAPTERS, MODEL, has_checkpoints, keep_settings
 from deepgen.recipes.samples import Samples
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
@@ -92,7 +92,7 @@ class Run:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        if processes.is_first and not (config.output / SETTINGS).exists():
+        if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(

@@ -31,7 +31,7 @@ def check_output(config: StageConfig) -> None:
             f"--model {config.model} is in {output / MODEL}, which the run would replace; give "
             "another --output"
         )
-    if any(output.glob("checkpoints/step_*")):
+    if has_checkpoints(output):
         return
     check_unclaimed(output, RESULTS)
     if not _is_of_a_run(output / SETTINGS):
@@ -50,6 +50,11 @@ def check_unclaimed(output: Path, names: Sequence[str]) -> None:
             f"{output} holds {' and '.join(taken)}, but no run that would go on; give another "
             "--output, or move it away"
         )
+
+
+def has_checkpoints(output: Path) -> bool:
+    """Whether a run has saved anything here that it would go on from."""
+    return any(output.glob("checkpoints/step_*"))
 
 
 def keep_settings(config: StageConfig) -> None:
