@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deepgen.cli.main import main
+from deepgen.cli.train import parse_train
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -63,6 +64,18 @@ def test_the_commands_of_the_readme_are_understood(
 
 def test_the_readme_shows_commands() -> None:
     assert len(COMMANDS) >= 4
+
+
+def test_the_published_updates_are_as_large_as_the_table_says() -> None:
+    text = (ROOT / "docs" / "many-processes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"([\d,]+) samples \| (\d+) \| `deepgen train (.+)` \|", text)
+    assert len(rows) == 4
+    for samples, passes, command in rows:
+        settings = parse_train(shlex.split(command)).settings
+        assert settings.drawing_microbatches and settings.edit_microbatches
+        found = settings.drawing_microbatches + settings.edit_microbatches
+        assert found == int(passes)
+        assert found * settings.microbatch_size == int(samples.replace(",", ""))
 
 
 def test_the_commands_of_the_tutorial_do_what_it_says(

@@ -20,7 +20,7 @@ def test_fields_that_a_file_does_not_name_stay(tmp_path: Path) -> None:
     path.write_text("steps: 7\noptimizer: {lr: 1.0e-3}\n")
     config = read_yaml(path, sft())
     assert config.steps == 7 and config.optimizer.lr == 1e-3
-    assert config.optimizer.beta2 == 0.95 and config.drawing_microbatches == 2
+    assert config.optimizer.beta2 == 0.95 and config.stage == "sft"
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

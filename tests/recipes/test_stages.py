@@ -21,11 +21,15 @@ from deepgen.cli.train import parse_train
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
-from deepgen.recipes.build import build, loader_options
+from deepgen.recipes.beginning import begun_settings, settle
+from deepgen.recipes.build import build
 from deepgen.recipes.lora import lora
+from deepgen.recipes.plan import plan
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
+from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.smoke import smoke
+from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.distributed import Processes
 
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
@@ -164,6 +168,48 @@ def test_the_plan_counts_what_is_trained_and_visited(
     assert not output.exists()
 
 
+def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    config = replace(sft(), data=data, output=tmp_path / "never")
+    even = plan(config, device=cpu, world_size=8)
+    assert (even.passes_per_process, even.idle_share) == ((3, 3), 0)
+    assert even.microbatches == {"t2i": 16, "edit": 8}
+    assert even.samples_per_update == {"t2i": 64, "edit": 32}
+    uneven = plan(settle(config, 2), device=cpu, world_size=4)
+    assert (uneven.passes_per_process, uneven.idle_share) == ((1, 2), 0.25)
+    assert uneven.samples_per_update == {"t2i": 16, "edit": 8}
+
+
+def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    config = settle(replace(sft(), data=data, output=tmp_path / "never"), 1)
+    with pytest.raises(ValueError, match=r"update of 3 micro-batches .* among 8 proc") as caught:
+        plan(config, device=cpu, world_size=8)
+    assert "multiple of 8" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="cannot be divided among 8 processes"):
+        build(config, device=cpu, processes=Processes(rank=7, world_size=8))
+
+
+def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    small = ["--microbatch-size", "1", "--lora.rank", "2", "--steps", "1"]
+    assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
+    left = settle(sft(), 4, begun_settings(output, None))
+    assert (left.drawing_microbatches, left.edit_microbatches) == (2, 1)
+    # As it does elsewhere, by --resume.
+    elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
+    assert settle(sft(), 4, elsewhere) == left
+    said = settle(replace(sft(), edit_microbatches=5), 4, elsewhere)
+    assert (said.drawing_microbatches, said.edit_microbatches) == (2, 5)
+    saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
+    assert saved["identity"]["drawing_microbatches"] == 2
+
+
+def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("drawing_microbatches: 7\n")
+    assert begun_settings(tmp_path, None) is None
+
+
 @pytest.mark.parametrize(
     ("more", "part"),
     [
@@ -203,13 +249,15 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     (alone / "a.txt").write_text("a red square")
     arguments = ["data", "import", "folder", str(alone), str(tmp_path / "set"), "--min-side", "32"]
     assert main(arguments) == 0
-    options = loader_options(sft(), DataSet.open(tmp_path / "set"), 64)
-    assert set(options.tasks) == {"t2i"}
+    assert set(shared_tasks(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
 
 
-def test_the_published_shares_of_tasks() -> None:
-    assert (pretrain().edit_microbatches, pretrain().drawing_microbatches) == (1, 3)
-    assert (sft().edit_microbatches, sft().drawing_microbatches) == (1, 2)
+def test_the_published_updates_are_those_of_64_processes() -> None:
+    stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
+    assert (stage1.edit_microbatches, stage1.drawing_microbatches) == (64, 192)
+    assert (stage2.edit_microbatches, stage2.drawing_microbatches) == (64, 128)
+    assert stage1.microbatch_size * (64 + 192) == 1024
+    assert stage2.microbatch_size * (64 + 128) == 768
     assert (pretrain().optimizer.lr, sft().optimizer.lr) == (1e-4, 5e-5)
 
 

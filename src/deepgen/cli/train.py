@@ -78,6 +78,7 @@ class Train:
 
         from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
+        from deepgen.recipes.beginning import begun_settings, settle
         from deepgen.recipes.build import build, changed_settings
         from deepgen.recipes.plan import plan
         from deepgen.train.checkpoints import open_checkpoint
@@ -85,20 +86,22 @@ class Train:
 
         device = own_device(torch.device(pick_device(self.device)))
         with joined(device) as processes:
-            found = plan(self.settings, device=device, world_size=processes.world_size)
+            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
+            begun = begun_settings(output, start)
+            settings = settle(self.settings, processes.world_size, begun)
+            found = plan(settings, device=device, world_size=processes.world_size)
             if self.dry_run:
                 if processes.is_first:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
             if processes.is_first:
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
-            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
-            run = build(self.settings, device=device, processes=processes)
+            run = build(settings, device=device, processes=processes)
             if start is not None:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)
                 if processes.is_first and not any(output.glob("checkpoints/step_*")):
-                    changes = changed_settings(self.settings, start)
+                    changes = changed_settings(settings, start)
                     print_line("; ".join([f"begins from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:
@@ -180,6 +183,15 @@ def _table(found: Plan) -> str:
     lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
     if found.passing_bytes:
         lines.append(f"and at most, while divided {found.passing_bytes / 2**30:>17.2f} GiB")
+    fewest, most = found.passes_per_process
+    passes = f"{most}" if fewest == most else f"{fewest} to {most}"
+    lines += [
+        f"samples an update   {sum(found.samples_per_update.values()):>16,}",
+        f"processes           {found.processes:>16,}",
+        f"passes of each      {passes:>16}",
+    ]
+    if found.idle_share:
+        lines.append(f"of their time idle  {found.idle_share:>16.0%}")
     lines += [
         f"{task}: {count} of {found.samples[task]:,} samples an update, {found.epochs[task]} epochs"
         for task, count in found.samples_per_update.items()

@@ -23,6 +23,15 @@ def read_yaml(path: Path, base: Config) -> Config:
     Raises:
         ValueError: The file cannot be read, or a key or a value is none; with the nearest name.
     """
+    return updated(base, read_values(path), name=str(path))
+
+
+def read_values(path: Path) -> Mapping[Any, Any]:
+    """What a YAML file maps names to; nothing where it is empty.
+
+    Raises:
+        ValueError: The file cannot be read, or maps nothing.
+    """
     import yaml
 
     try:
@@ -32,10 +41,10 @@ def read_yaml(path: Path, base: Config) -> Config:
     except yaml.YAMLError as cause:
         raise ValueError(f"{path} is no YAML: {' '.join(str(cause).split())}") from None
     if values is None:
-        return base
+        return {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} must map names to values, found {type(values).__name__}")
-    return updated(base, values, name=str(path))
+    return values
 
 
 def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:

@@ -21,6 +21,10 @@ Sharding = Literal["auto", "none", "optimizer", "full"]
 
 Logger = Literal["tensorboard", "wandb"]
 
+PASSES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
+"""Forward passes of drawings and of edits that a process makes per update where nothing else is
+said: of pretrain and sft as published, of lora what fits a few pictures."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
@@ -69,10 +73,12 @@ class StageConfig:
     """Updates."""
     microbatch_size: int = 4
     """Samples per forward pass."""
-    drawing_microbatches: int = 3
-    """Forward passes of text-to-image per update; all samples of an update count alike."""
-    edit_microbatches: int = 1
-    """Forward passes of edits per update."""
+    drawing_microbatches: int | None = None
+    """Forward passes of text-to-image per update, of all processes together; all samples of an
+    update count alike (default: as published for one process, times the processes that the run
+    begins with)."""
+    edit_microbatches: int | None = None
+    """Forward passes of edits per update, likewise."""
     side: int | None = None
     """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
     caption_drop: float = 0.1
@@ -133,7 +139,7 @@ class StageConfig:
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
-        if min(self.drawing_microbatches, self.edit_microbatches) < 0:
+        if min(self.drawing_microbatches or 0, self.edit_microbatches or 0) < 0:
             raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")

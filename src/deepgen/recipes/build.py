@@ -23,15 +23,16 @@ from deepgen.config.model import Padding
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
-from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
-from deepgen.data.records import Task
+from deepgen.data.loader import Loader, LoaderOptions
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.beginning import has_begun, settle
 from deepgen.recipes.samples import Samples
+from deepgen.recipes.sharing import shared_tasks
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
@@ -92,7 +93,7 @@ class Run:
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
         settings = config.output / "config.yaml"
-        if processes.is_first and not settings.exists():
+        if processes.is_first and not has_begun(config.output):
             write_yaml(settings, config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
@@ -130,7 +131,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     Args:
         config: The stage.
         device: This process's.
-        processes: Those that train together.
+        processes: Those that train together. What the configuration leaves to their number is
+            settled by it, unless :func:`settle` has done so before.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -139,7 +141,9 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         TrainingError: Blocks are to be compiled, and there is no compiler.
         ValueError: Settings that do not work together.
     """
+    config = settle(config, processes.world_size)
     data = open_data(config)
+    tasks = shared_tasks(config, data, processes.world_size)
     samples = Samples(config)
     dtype = torch.float32 if config.precision == "float32" else None
     folder = resolve(config.model)
@@ -162,7 +166,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
-    loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
+    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side)
+    loader = Loader(data, options, moments=_moments(model, data, side))
     clock = Clock(device)
     objective = FlowObjective(
         training_sigmas(model.schedule),
@@ -235,23 +240,6 @@ def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
         for name in FREE
         if name in saved and saved[name] != mine[name]
     ]
-
-
-def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptions:
-    """How much of which task goes into an update; tasks that the data lack are left out.
-
-    Raises:
-        DataError: Nothing is left.
-    """
-    passes: dict[Task, int] = {"t2i": config.drawing_microbatches, "edit": config.edit_microbatches}
-    tasks = {
-        task: TaskPlan(microbatch_size=config.microbatch_size, microbatches=count)
-        for task, count in passes.items()
-        if count and len(data.rows(task=task, split="train"))
-    }
-    if not tasks:
-        raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
-    return LoaderOptions(tasks=tasks, seed=config.seed, side=side)
 
 
 def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:

@@ -12,7 +12,9 @@ from deepgen.checkpoint.folder import compute_dtype, outline_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.stage import Sharding, StageConfig
 from deepgen.model import DeepGen
-from deepgen.recipes.build import is_mixed, loader_options, open_data
+from deepgen.recipes.beginning import settle
+from deepgen.recipes.build import is_mixed, open_data
+from deepgen.recipes.sharing import shared_tasks, sharing
 from deepgen.train.sharding import chosen_sharding, gathered_units, never_divided
 from deepgen.train.trainable import make_trainable
 
@@ -54,6 +56,14 @@ class Plan:
     """What comes and goes in every update where processes divide the model."""
     sharding: str
     """What they divide."""
+    processes: int
+    microbatches: dict[str, int]
+    """Forward passes of an update, of all processes together, by task."""
+    passes_per_process: tuple[int, int]
+    """Forward passes that a process makes for an update: the fewest and the most."""
+    idle_share: float
+    """Of all processes' time in forward and backward passes, if each takes equally long: what those
+    with fewer wait for the others."""
     samples_per_update: dict[str, int]
     """By task."""
     samples: dict[str, int]
@@ -74,7 +84,9 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     Raises:
         CheckpointError: The model cannot be used.
         DataError: The data cannot be used.
+        ValueError: An update cannot be divided among so many processes.
     """
+    config = settle(config, world_size)
     data = open_data(config)
     model = outline_folder(resolve(config.model))
     lora = None if config.freeze_vlm else config.lora
@@ -100,8 +112,8 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         frozen_bytes=dtype.itemsize,
         gathered_bytes=2 if is_mixed(config, device) else FLOAT32_BYTES,
     )
-    # The side does not matter for how many there are.
-    tasks = loader_options(config, data, config.side or 512).tasks
+    tasks = shared_tasks(config, data, world_size)
+    shared = sharing(tasks, world_size)
     per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(
@@ -110,6 +122,10 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         static_bytes=memory.static,
         passing_bytes=memory.passing,
         sharding=sharding,
+        processes=world_size,
+        microbatches={str(task): each.microbatches for task, each in tasks.items()},
+        passes_per_process=(shared.fewest, shared.most),
+        idle_share=round(shared.idle_share, 4),
         samples_per_update={str(task): count for task, count in per_update.items()},
         samples={str(task): count for task, count in samples.items()},
         epochs={
