@@ -302,6 +302,18 @@ def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
     assert command.settings == replace(lora(), output=Path("sft"), data=Path("smoke"), steps=3)
 
 
+def test_a_file_of_another_stage_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("stage: sft\nsteps: 3\n")
+    assert main(["train", "pretrain", "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "stage sft, but pretrain trains stage pretrain; say deepgen train sft" in error
+    assert error.count("\n") == 1
+    assert parse_train(["smoke", "--config", str(file)]).settings.steps == 3
+
+
 def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     assert "deepgen train mini --help" in " ".join(capsys.readouterr().out.replace("│", "").split())

@@ -172,6 +172,12 @@ def _settings(recipe: RecipeName, arguments: Sequence[str]) -> StageConfig:
             following = arguments[place + 1 : place + 2]
             path = value or (following[0] if following else "")
             config = read_yaml(Path(path), config)
+    if config.stage != RECIPES[recipe]().stage:
+        fitting = next(each for each, make in RECIPES.items() if make().stage == config.stage)
+        raise ValueError(
+            f"the file of --config is for stage {config.stage}, but {recipe} trains stage "
+            f"{RECIPES[recipe]().stage}; say deepgen train {fitting}, or leave out its stage"
+        )
     return config
 
 

@@ -47,8 +47,11 @@ class OptimizerConfig:
     """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or not math.isfinite(self.lr):
-            raise ValueError(f"lr must be a positive number, got {self.lr}")
+        for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must be from 0 to 1, got {self.warmup_share}")
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
@@ -141,6 +144,8 @@ class StageConfig:
                 raise ValueError(f"{name} must be at least 1, got {count}")
         if min(self.drawing_microbatches or 0, self.edit_microbatches or 0) < 0:
             raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
