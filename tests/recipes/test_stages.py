@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -103,8 +105,6 @@ def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
 def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(trained, tmp_path / "cut")
     for part in ("checkpoints/step_00000004", "model", "lora"):
         shutil.rmtree(tmp_path / "cut" / part)
@@ -203,6 +203,31 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     assert (said.drawing_microbatches, said.edit_microbatches) == (2, 5)
     saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
     assert saved["identity"]["drawing_microbatches"] == 2
+
+
+def test_a_run_keeps_to_encoding_or_to_the_cache(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    encoding, cached = tmp_path / "encoding", tmp_path / "cached"
+    assert main(arguments_for(own, encoding)) == 0
+    said = capsys.readouterr().err
+    assert "the VAE encodes pictures at every visit" in said
+    command = re.search(r"deepgen (data cache .+)", said)
+    assert command is not None and main(command[1].split()) == 0
+    assert main(arguments_for(own, cached)) == 0
+    assert f"moments from {own / 'latents'}" in capsys.readouterr().err
+    # Now there is a cache, and the run that began without goes on without.
+    shutil.rmtree(encoding / "checkpoints" / "step_00000004")
+    assert main(arguments_for(own, encoding)) == 0
+    assert "the VAE encodes pictures at every visit" in capsys.readouterr().err
+    assert main(arguments_for(own, encoding, "--moments", "always")) == 2
+    assert "of a run with moments never, this one has always" in capsys.readouterr().err
+    shutil.rmtree(own / "latents")
+    assert main(arguments_for(own, cached)) == 2
+    error = capsys.readouterr().err
+    assert "this run learns from cached moments, but 1 of 1 files" in error
 
 
 def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:

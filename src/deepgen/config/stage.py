@@ -19,6 +19,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 Sharding = Literal["auto", "none", "optimizer", "full"]
 
+Moments = Literal["auto", "always", "never"]
+
 Logger = Literal["tensorboard", "wandb"]
 
 PASSES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
@@ -84,6 +86,10 @@ class StageConfig:
     """Forward passes of edits per update, likewise."""
     side: int | None = None
     """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    moments: Moments = "auto"
+    """Whether pictures are encoded beforehand: always wants what deepgen data cache has made for
+    this VAE and side, never has the VAE encode at every visit, auto takes the cache if there is one
+    when the run begins."""
     caption_drop: float = 0.1
     """Share of text-to-image samples whose caption is left out, for guidance."""
     padding: Padding | None = None

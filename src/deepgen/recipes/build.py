@@ -22,7 +22,7 @@ from deepgen.config.codec import to_values, write_yaml
 from deepgen.config.model import Padding
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache, weights_hash
+from deepgen.data.latents import MomentsCache
 from deepgen.data.loader import Loader, LoaderOptions
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
@@ -30,7 +30,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
-from deepgen.recipes.beginning import has_begun, settle
+from deepgen.recipes.beginning import has_begun, settle, settle_moments
 from deepgen.recipes.samples import Samples
 from deepgen.recipes.sharing import shared_tasks
 from deepgen.train.checkpoints import Checkpoint
@@ -71,6 +71,8 @@ class Run:
     model: DeepGen
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
+    pictures: str
+    """Where its latents come from, in a line."""
 
     def __call__(
         self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
@@ -166,8 +168,9 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
+    config, moments = settle_moments(config, data, model.vae, side, processes)
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side)
-    loader = Loader(data, options, moments=_moments(model, data, side))
+    loader = Loader(data, options, moments=moments)
     clock = Clock(device)
     objective = FlowObjective(
         training_sigmas(model.schedule),
@@ -201,7 +204,13 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         substituting=batches,
         clock=clock,
     )
-    return Run(config=config, model=model, trainer=trainer, samples=samples)
+    return Run(
+        config=config,
+        model=model,
+        trainer=trainer,
+        samples=samples,
+        pictures=_said(config, side, moments),
+    )
 
 
 def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
@@ -311,12 +320,14 @@ def _shard(
     return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
-def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
-    """What ``deepgen data cache`` has encoded with this autoencoder at this side, if it did."""
-    try:
-        return MomentsCache.open(data, vae_hash=weights_hash(model.vae), side=side)
-    except DataError:
-        return None
+def _said(config: StageConfig, side: int, moments: MomentsCache | None) -> str:
+    """Where latents come from."""
+    if moments is not None:
+        return f"moments from {moments.folder}; the VAE encodes nothing"
+    return (
+        "the VAE encodes pictures at every visit; to do so once, before a run begins: deepgen data "
+        f"cache {config.data} --model {config.model} --side {side}"
+    )
 
 
 def _part(name: str) -> str:
