@@ -277,6 +277,14 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     assert set(shared_tasks(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
 
 
+def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Path) -> None:
+    for asked in (False, True):
+        config = replace(pretrain(), data=data, output=tmp_path, prompt_gradients=asked)
+        run = build(config, device=torch.device("cpu"))
+        assert run.model.conditioner.vlm.detach_prompts is not asked
+        assert "prompt_gradients" not in run.trainer.identity
+
+
 def test_the_published_updates_are_those_of_64_processes() -> None:
     stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
     assert (stage1.edit_microbatches, stage1.drawing_microbatches) == (64, 192)

@@ -106,6 +106,9 @@ class StageConfig:
     """What products are computed in; auto is float32 on a CPU and bfloat16 on a GPU."""
     packing: bool = True
     """Compute prompts of different length end to end, instead of filling up the shorter ones."""
+    prompt_gradients: bool = False
+    """Read prompts with autograd even where nothing in the language model is trained: the same
+    gradients, for more work."""
     checkpoint_activations: bool = False
     """Compute blocks again in the backward pass: less memory, about a third more work, the same
     gradients."""

@@ -59,7 +59,7 @@ FREE = (
     *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
     *("sample_prompts", "sample_edits", "sample_every"),
     # How the same is computed.
-    *("packing", "checkpoint_activations", "compile", "sharding"),
+    *("packing", "prompt_gradients", "checkpoint_activations", "compile", "sharding"),
 )
 
 
@@ -157,6 +157,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # on a CPU a mask costs nothing.
     by_row = config.packing and device.type != "cpu" and not config.compile
     model.pack(config.packing, attention_by_row=by_row)
+    model.conditioner.vlm.detach_prompts = not config.prompt_gradients
     padding = config.padding or model.defaults.padding
     shards = _shard(config, model, padding, processes)
     if config.compile:
