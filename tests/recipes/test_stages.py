@@ -33,6 +33,7 @@ from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.smoke import smoke
 from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.distributed import Processes
+from deepgen.train.objective import FlowObjective
 
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
 
@@ -283,6 +284,17 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
         run = build(config, device=torch.device("cpu"))
         assert run.model.conditioner.vlm.detach_prompts is not asked
         assert "prompt_gradients" not in run.trainer.identity
+
+
+def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
+    config = replace(sft(), data=data, output=tmp_path, levels="logit_normal")
+    run = build(replace(config, weighting="cosmap", round_sigmas=True), device=torch.device("cpu"))
+    objective = run.trainer.objective
+    assert isinstance(objective, FlowObjective)
+    assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
+    assert objective.round_sigmas
+    # They make another run.
+    assert run.trainer.identity["weighting"] == "cosmap"
 
 
 def test_the_published_updates_are_those_of_64_processes() -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deepgen.config.model import Padding
-from deepgen.config.train import LoraConfig
+from deepgen.config.train import Levels, LoraConfig, Weighting
 
 Stage = Literal["pretrain", "sft", "lora"]
 """Alignment of the bridge with a finished DiT; joint fine-tuning; adapters on the DiT alone."""
@@ -92,6 +92,14 @@ class StageConfig:
     when the run begins."""
     caption_drop: float = 0.1
     """Share of text-to-image samples whose caption is left out, for guidance."""
+    levels: Levels = "uniform"
+    """How noise levels are drawn: all alike as published, or the middle ones more often."""
+    weighting: Weighting = "none"
+    """How much each noise level counts: all alike as published, 1 / sigma^2, or the cosine map's
+    2 / (pi (1 - 2 sigma + 2 sigma^2))."""
+    round_sigmas: bool = False
+    """Noise by levels rounded to bfloat16 while the DiT is told exact ones, as the public
+    implementation does."""
     padding: Padding | None = None
     """How prompts of a micro-batch pad each other (default: as the model says)."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -133,7 +141,8 @@ class StageConfig:
     sample_edits: tuple[tuple[str, Path], ...] = ()
     """Instructions, each with a picture to edit; as the sample prompts."""
     sample_every: int | None = None
-    """Updates between sample pictures (default: as between checkpoints)."""
+    """Updates between sample pictures, and between losses of samples that the import set aside
+    (default: as between checkpoints)."""
     peak_tflops: float | None = None
     """Rate of the device's matrix products, which MFU is a share of (default: measured when a run
     starts)."""

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
+
+Levels = Literal["uniform", "logit_normal"]
+"""How noise levels are drawn: all alike, or the middle ones more often (SD3, section 3.1)."""
+
+Weighting = Literal["none", "sigma_sqrt", "cosmap"]
+"""How much each noise level counts: all alike, or as in SD3, section 3.1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

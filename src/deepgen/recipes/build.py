@@ -33,6 +33,7 @@ from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.beginning import has_begun, settle, settle_moments
 from deepgen.recipes.samples import Samples
 from deepgen.recipes.sharing import shared_tasks
+from deepgen.recipes.validation import Validation
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
@@ -71,6 +72,7 @@ class Run:
     model: DeepGen
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
+    validation: Validation
     pictures: str
     """Where its latents come from, in a line."""
 
@@ -103,7 +105,7 @@ class Run:
             save_every=config.save_every,
             log_every=config.log_every,
             keep=config.keep,
-            watch=self.samples if self.samples.prompts else None,
+            watch=self._look if self.samples.prompts or self.validation.counts else None,
             watch_every=config.sample_every,
             observers=[*observers, *loggers],
             matrix_rate=self._matrix_rate(),
@@ -117,6 +119,11 @@ class Run:
             return processes.by_first(lambda: export(self.model, config))
         trained = entire_state(self.trainer.trained, processes)
         return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
+
+    def _look(self, model: DeepGen, step: int) -> None:
+        """See how the model does, as it is used."""
+        self.samples(model, step)
+        self.validation(model, step)
 
     def _matrix_rate(self) -> float:
         """Of this process's device, in what the products of the model are computed in."""
@@ -173,11 +180,13 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side)
     loader = Loader(data, options, moments=moments)
     clock = Clock(device)
-    objective = FlowObjective(
+    objective = partial(
+        FlowObjective,
         training_sigmas(model.schedule),
-        VisitDraws(config.seed, config.stage),
-        caption_drop=config.caption_drop,
         padding=padding,
+        levels=config.levels,
+        weighting=config.weighting,
+        round_sigmas=config.round_sigmas,
         autocast=torch.bfloat16 if is_mixed(config, device) else None,
         cost=SampleCost(model, config.stage),
     )
@@ -185,7 +194,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
-        objective,
+        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
         batches,
         _optimizer(knobs, trained),
         steps=config.steps,
@@ -210,6 +219,15 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         model=model,
         trainer=trainer,
         samples=samples,
+        validation=Validation(
+            data,
+            config.output / "metrics.jsonl",
+            # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
+            objective(VisitDraws(0, "validation")),
+            tasks=tasks,
+            side=side,
+            moments=moments,
+        ),
         pictures=_said(config, side, moments),
     )
 
