@@ -165,6 +165,7 @@ def test_the_plan_counts_what_is_trained_and_visited(
     assert set(found["trained"]) == {"think tokens and bridge", "language model", "DiT"}
     assert found["samples"] == {"t2i": 6, "edit": 3}
     assert found["samples_per_update"] == {"t2i": 2, "edit": 1}
+    assert 0 < found["activation_bytes"] < found["static_bytes"]
     assert found["epochs"] == {"t2i": round(8 / 6, 2), "edit": round(4 / 3, 2)}
     assert not output.exists()
 

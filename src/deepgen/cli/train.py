@@ -184,24 +184,30 @@ def _settings(recipe: RecipeName, arguments: Sequence[str]) -> StageConfig:
 
 
 def _table(found: Plan) -> str:
-    """The plan in lines."""
-    lines = [f"updates             {found.updates:>16,}"]
-    for title, counts in (("trained", found.trained), ("frozen", found.frozen)):
-        lines += [f"{title:<8}{name:<24}{count:>16,}" for name, count in counts.items()]
-    lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
-    if found.passing_bytes:
-        lines.append(f"and at most, while divided {found.passing_bytes / 2**30:>17.2f} GiB")
+    """The plan in lines, names and numbers in two columns."""
     fewest, most = found.passes_per_process
-    passes = f"{most}" if fewest == most else f"{fewest} to {most}"
-    lines += [
-        f"samples an update   {sum(found.samples_per_update.values()):>16,}",
-        f"processes           {found.processes:>16,}",
-        f"passes of each      {passes:>16}",
+    rows = [
+        ("updates", f"{found.updates:,}"),
+        *((f"trained: {name}", f"{count:,}") for name, count in found.trained.items()),
+        *((f"frozen: {name}", f"{count:,}") for name, count in found.frozen.items()),
+        ("memory without activations", _gib(found.static_bytes)),
+        ("copies to compute with", _gib(found.passing_bytes)),
+        ("activations, estimated", _gib(found.activation_bytes)),
+        ("samples an update", f"{sum(found.samples_per_update.values()):,}"),
+        ("processes", f"{found.processes:,}"),
+        ("passes of each an update", f"{most}" if fewest == most else f"{fewest} to {most}"),
     ]
     if found.idle_share:
-        lines.append(f"of their time idle  {found.idle_share:>16.0%}")
-    lines += [
-        f"{task}: {count} of {found.samples[task]:,} samples an update, {found.epochs[task]} epochs"
-        for task, count in found.samples_per_update.items()
-    ]
-    return "\n".join(lines)
+        rows.append(("of their time idle", f"{found.idle_share:.0%}"))
+    for task, count in found.samples_per_update.items():
+        rows += [
+            (f"{task}: samples", f"{found.samples[task]:,}"),
+            (f"{task}: of an update", f"{count:,}"),
+            (f"{task}: epochs", f"{found.epochs[task]:,}"),
+        ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}} {value:>16}" for name, value in rows)
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
