@@ -131,6 +131,7 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"{output / 'model'}\n"
+    assert run.stderr.count("2 processes share 3 passes an update and idle 25% of their time") == 1
     mine, expected = (
         [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
         for each in (output, trained)

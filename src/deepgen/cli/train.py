@@ -95,6 +95,8 @@ class Train:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
             if processes.is_first:
+                if found.idle_share:
+                    print_line(_said_idle(found))
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
             run = build(settings, device=device, processes=processes)
             if processes.is_first:
@@ -207,6 +209,14 @@ def _table(found: Plan) -> str:
         ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}} {value:>16}" for name, value in rows)
+
+
+def _said_idle(found: Plan) -> str:
+    passes = sum(found.microbatches.values())
+    return (
+        f"{found.processes} processes share {passes} passes an update and idle "
+        f"{found.idle_share:.0%} of their time; a multiple of {found.processes} keeps all busy"
+    )
 
 
 def _gib(count: int) -> str:

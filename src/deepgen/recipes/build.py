@@ -97,7 +97,7 @@ class Run:
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
         settings = config.output / "config.yaml"
-        if processes.is_first and not has_begun(config.output):
+        if processes.is_first and not (has_begun(config.output) and settings.exists()):
             write_yaml(settings, config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
