@@ -133,6 +133,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
         "moments": own_bytes(optimizer.tensors().values()),
         "average": own_bytes(ema.average.values()),
         "frozen": own_bytes(v for v in model.parameters() if not v.requires_grad),
+        "buffers": own_bytes(model.buffers()),
     }
     record = {
         "trained_parameters": numbers,

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from deepgen.cli.main import main
+from deepgen.cli.train import parse_train
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -65,6 +66,18 @@ def test_the_readme_shows_commands() -> None:
     assert len(COMMANDS) >= 4
 
 
+def test_the_published_updates_are_as_large_as_the_table_says() -> None:
+    text = (ROOT / "docs" / "many-processes.md").read_text(encoding="utf-8")
+    rows = re.findall(r"([\d,]+) samples \| (\d+) \| `deepgen train (.+)` \|", text)
+    assert len(rows) == 4
+    for samples, passes, command in rows:
+        settings = parse_train(shlex.split(command)).settings
+        assert settings.drawing_microbatches and settings.edit_microbatches
+        found = settings.drawing_microbatches + settings.edit_microbatches
+        assert found == int(passes)
+        assert found * settings.microbatch_size == int(samples.replace(",", ""))
+
+
 def test_the_commands_of_the_tutorial_do_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,8 +94,10 @@ def test_the_commands_of_the_tutorial_do_what_it_says(
         # A few updates show all that many would.
         typed = re.sub(r"(--(steps|save-every|sample-every)) \d+", r"\1 2", command)
         typed = typed.replace("step_00000020", "step_00000002")
+        typed = typed.replace("path/to/DeepGen-1.0", "mini")
         assert main(shlex.split(typed)[1:]) == 0, (command, capsys.readouterr().err)
-    for made in ("preview.png", "before.png", "after.png", "same.png", "runs/mine/config.yaml"):
-        assert (tmp_path / made).is_file()
+    made_by_commands = ("preview.png", "before.png", "after.png", "same.png")
+    for made in (*made_by_commands, "runs/mine/config.yaml", "runs/style/lora"):
+        assert (tmp_path / made).exists()
     assert len(list((tmp_path / "runs" / "watched" / "samples").iterdir())) == 2
     assert (tmp_path / "runs" / "branch" / "model" / "model_index.json").is_file()

@@ -20,7 +20,7 @@ def test_fields_that_a_file_does_not_name_stay(tmp_path: Path) -> None:
     path.write_text("steps: 7\noptimizer: {lr: 1.0e-3}\n")
     config = read_yaml(path, sft())
     assert config.steps == 7 and config.optimizer.lr == 1e-3
-    assert config.optimizer.beta2 == 0.95 and config.drawing_microbatches == 2
+    assert config.optimizer.beta2 == 0.95 and config.stage == "sft"
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
@@ -34,6 +34,24 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     [
         ("stpes: 7", "did you mean steps?"),
         ("optimizer: {learning_rate: 1}", "optimizer has no setting"),
+        ("lr: 1.0e-3", "did you mean optimizer.lr (lr inside of optimizer)?"),
+        ("warmup_shares: 0.1", "did you mean optimizer.warmup_share ("),
+        ("lora.rank: 4", "did you mean lora.rank ("),
+        ("lerning_rate: 1", "known are caption_drop, "),
+        ("optimizer: {lr: .inf}", "lr must be a positive number"),
+        ("optimizer: {max_grad_norm: 0}", "max_grad_norm must be a positive number"),
+        ("optimizer: {max_grad_norm: .nan}", "max_grad_norm must be a positive number"),
+        ("optimizer: {weight_decay: -0.1}", "weight_decay must be at least 0"),
+        ("optimizer: {weight_decay: .inf}", "weight_decay must be at least 0"),
+        ("optimizer: {beta2: .nan}", "beta2 must be in [0, 1)"),
+        ("optimizer: {warmup_share: .nan}", "warmup_share must be from 0 to 1"),
+        ("lora: {alpha: 0}", "alpha must be a positive number"),
+        ("lora: {alpha: .inf}", "alpha must be a positive number"),
+        ("lora: {dropout: .nan}", "dropout must be in [0, 1)"),
+        ("seed: -1", "seed must be at least 0"),
+        ("ema_decay: .nan", "ema_decay must be between 0 and 1"),
+        ("caption_drop: .nan", "caption_drop must be from 0 to 1"),
+        ("peak_tflops: .nan", "peak_tflops must be a positive number"),
         ("steps: many", "steps cannot be 'many'"),
         ("steps: 0", "steps must be at least 1"),
         ("lora: {rank: 0}", "rank must be at least 1"),

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,12 +23,17 @@ from deepgen.cli.train import parse_train
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
-from deepgen.recipes.build import build, loader_options
+from deepgen.recipes.beginning import begun_settings, settle
+from deepgen.recipes.build import build
 from deepgen.recipes.lora import lora
+from deepgen.recipes.plan import plan
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
+from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.smoke import smoke
+from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.distributed import Processes
+from deepgen.train.objective import FlowObjective
 
 COLORS = ("red", "green", "blue", "orange", "purple", "black")
 
@@ -99,8 +106,6 @@ def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
 def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
     data: Path, trained: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     shutil.copytree(trained, tmp_path / "cut")
     for part in ("checkpoints/step_00000004", "model", "lora"):
         shutil.rmtree(tmp_path / "cut" / part)
@@ -154,6 +159,7 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"{output / 'model'}\n"
+    assert run.stderr.count("2 processes share 3 passes an update and idle 25% of their time") == 1
     mine, expected = (
         [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
         for each in (output, trained)
@@ -212,8 +218,76 @@ def test_the_plan_counts_what_is_trained_and_visited(
     assert set(found["trained"]) == {"think tokens and bridge", "language model", "DiT"}
     assert found["samples"] == {"t2i": 6, "edit": 3}
     assert found["samples_per_update"] == {"t2i": 2, "edit": 1}
+    assert 0 < found["activation_bytes"] < found["static_bytes"]
     assert found["epochs"] == {"t2i": round(8 / 6, 2), "edit": round(4 / 3, 2)}
     assert not output.exists()
+
+
+def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    config = replace(sft(), data=data, output=tmp_path / "never")
+    even = plan(config, device=cpu, world_size=8)
+    assert (even.passes_per_process, even.idle_share) == ((3, 3), 0)
+    assert even.microbatches == {"t2i": 16, "edit": 8}
+    assert even.samples_per_update == {"t2i": 64, "edit": 32}
+    uneven = plan(settle(config, 2), device=cpu, world_size=4)
+    assert (uneven.passes_per_process, uneven.idle_share) == ((1, 2), 0.25)
+    assert uneven.samples_per_update == {"t2i": 16, "edit": 8}
+
+
+def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
+    cpu = torch.device("cpu")
+    config = settle(replace(sft(), data=data, output=tmp_path / "never"), 1)
+    with pytest.raises(ValueError, match=r"update of 3 micro-batches .* among 8 proc") as caught:
+        plan(config, device=cpu, world_size=8)
+    assert "multiple of 8" in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="cannot be divided among 8 processes"):
+        build(config, device=cpu, processes=Processes(rank=7, world_size=8))
+
+
+def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    small = ["--microbatch-size", "1", "--lora.rank", "2", "--steps", "1"]
+    assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
+    left = settle(sft(), 4, begun_settings(output, None))
+    assert (left.drawing_microbatches, left.edit_microbatches) == (2, 1)
+    # As it does elsewhere, by --resume.
+    elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
+    assert settle(sft(), 4, elsewhere) == left
+    said = settle(replace(sft(), edit_microbatches=5), 4, elsewhere)
+    assert (said.drawing_microbatches, said.edit_microbatches) == (2, 5)
+    saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
+    assert saved["identity"]["drawing_microbatches"] == 2
+
+
+def test_a_run_keeps_to_encoding_or_to_the_cache(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    encoding, cached = tmp_path / "encoding", tmp_path / "cached"
+    assert main(arguments_for(own, encoding)) == 0
+    said = capsys.readouterr().err
+    assert "the VAE encodes pictures at every visit" in said
+    command = re.search(r"deepgen (data cache .+)", said)
+    assert command is not None and main(command[1].split()) == 0
+    assert main(arguments_for(own, cached)) == 0
+    assert f"moments from {own / 'latents'}" in capsys.readouterr().err
+    # Now there is a cache, and the run that began without goes on without.
+    shutil.rmtree(encoding / "checkpoints" / "step_00000004")
+    assert main(arguments_for(own, encoding)) == 0
+    assert "the VAE encodes pictures at every visit" in capsys.readouterr().err
+    assert main(arguments_for(own, encoding, "--moments", "always")) == 2
+    assert "of a run with moments never, this one has always" in capsys.readouterr().err
+    shutil.rmtree(own / "latents")
+    assert main(arguments_for(own, cached)) == 2
+    error = capsys.readouterr().err
+    assert "this run learns from cached moments, but 1 of 1 files" in error
+
+
+def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("drawing_microbatches: 7\n")
+    assert begun_settings(tmp_path, None) is None
 
 
 @pytest.mark.parametrize(
@@ -276,13 +350,34 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     (alone / "a.txt").write_text("a red square")
     arguments = ["data", "import", "folder", str(alone), str(tmp_path / "set"), "--min-side", "32"]
     assert main(arguments) == 0
-    options = loader_options(sft(), DataSet.open(tmp_path / "set"), 64)
-    assert set(options.tasks) == {"t2i"}
+    assert set(shared_tasks(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
 
 
-def test_the_published_shares_of_tasks() -> None:
-    assert (pretrain().edit_microbatches, pretrain().drawing_microbatches) == (1, 3)
-    assert (sft().edit_microbatches, sft().drawing_microbatches) == (1, 2)
+def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Path) -> None:
+    for asked in (False, True):
+        config = replace(pretrain(), data=data, output=tmp_path, prompt_gradients=asked)
+        run = build(config, device=torch.device("cpu"))
+        assert run.model.conditioner.vlm.detach_prompts is not asked
+        assert "prompt_gradients" not in run.trainer.identity
+
+
+def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
+    config = replace(sft(), data=data, output=tmp_path, levels="logit_normal")
+    run = build(replace(config, weighting="cosmap", round_sigmas=True), device=torch.device("cpu"))
+    objective = run.trainer.objective
+    assert isinstance(objective, FlowObjective)
+    assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
+    assert objective.round_sigmas
+    # They make another run.
+    assert run.trainer.identity["weighting"] == "cosmap"
+
+
+def test_the_published_updates_are_those_of_64_processes() -> None:
+    stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
+    assert (stage1.edit_microbatches, stage1.drawing_microbatches) == (64, 192)
+    assert (stage2.edit_microbatches, stage2.drawing_microbatches) == (64, 128)
+    assert stage1.microbatch_size * (64 + 192) == 1024
+    assert stage2.microbatch_size * (64 + 128) == 768
     assert (pretrain().optimizer.lr, sft().optimizer.lr) == (1e-4, 5e-5)
 
 
@@ -325,6 +420,18 @@ def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
     command = parse_train(["lora", "--output", "sft", "--data", "smoke", "--steps", "3"])
     assert command.recipe == "lora"
     assert command.settings == replace(lora(), output=Path("sft"), data=Path("smoke"), steps=3)
+
+
+def test_a_file_of_another_stage_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("stage: sft\nsteps: 3\n")
+    assert main(["train", "pretrain", "--config", str(file)]) == 2
+    error = capsys.readouterr().err
+    assert "stage sft, but pretrain trains stage pretrain; say deepgen train sft" in error
+    assert error.count("\n") == 1
+    assert parse_train(["smoke", "--config", str(file)]).settings.steps == 3
 
 
 def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -105,6 +105,27 @@ def test_pictures_and_edits_come_every_so_often_and_at_the_end(watched: Path) ->
     assert Image.open(watched / "samples" / "step_00000004_1.png").size == (64, 64)
 
 
+def test_samples_that_were_set_aside_are_watched_and_never_trained_on(
+    data: Path, tmp_path: Path
+) -> None:
+    table = next(iter(data.parent.parent.glob("pictures*/rows.jsonl")))
+    own = tmp_path / "data"
+    arguments = ["data", "import", "table", str(table), str(own), "--min-side", "32"]
+    assert main([*arguments, "--val-share", "0.4"]) == 0
+    found = DataSet.open(own)
+    aside = [len(found.rows(task=task, split="val")) for task in ("t2i", "edit")]
+    assert all(aside)
+    assert train(own, tmp_path / "run", "--optimizer.lr", "1e-9") == 0
+    watched = [line for line in lines(tmp_path / "run") if "val/loss" in line]
+    assert [line["step"] for line in watched] == [2, 4]
+    for line in watched:
+        total = sum(n * line[f"val/loss/{t}"] for n, t in zip(aside, ("t2i", "edit"), strict=True))
+        assert line["val/loss"] == pytest.approx(total / sum(aside))
+    # The weights hardly change, and the noise not at all.
+    assert watched[0]["val/loss"] == pytest.approx(watched[1]["val/loss"], rel=1e-4)
+    assert all("val/loss" not in line for line in lines(tmp_path / "run") if "loss" in line)
+
+
 def test_every_checkpoint_has_all_settings_of_its_run(watched: Path) -> None:
     for step in (2, 4):
         folder = watched / "checkpoints" / f"step_{step:08}"

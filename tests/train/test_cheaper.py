@@ -8,17 +8,27 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.model import Padding
 from deepgen.config.stage import Stage
 from deepgen.config.train import LoraConfig
+from deepgen.dit.blocks import JointAttention
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
+from deepgen.nn.linear import Linear
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
-from tests.conditioning.models import picture
+from tests.conditioning.models import (
+    TINY_LAST_BRIDGE,
+    picture,
+    random_bridge,
+    random_vlm,
+    take_over,
+    tiny_tokenizer,
+)
 from tests.shared import error
 
 # With dropout, so that random numbers have to be the same too.
@@ -139,6 +149,43 @@ def test_padded_rows_are_the_same_packed_or_filled_up(stage: Stage) -> None:
     true, _ = values(model, batch, padding="batch")
     pack_and_attend_by_row(model)
     mine, _ = values(model, batch, padding="batch")
+    assert worst(mine, true) <= 1e-5
+
+
+def whole(stage: Stage) -> DeepGen:
+    """With what is never built: the last VLM layer, and the last DiT block's context queries."""
+    model = tiny_model()
+    # Where the last state is read, all layers are built; then other states are read all the same.
+    vlm = take_over(random_vlm(), TINY_LAST_BRIDGE)
+    vlm.taps = model.conditioner.vlm.taps
+    model.conditioner = Conditioner(vlm, random_bridge(), tiny_tokenizer())
+    make_trainable(model, stage, lora=LORA)
+    attention = model.dit.transformer_blocks[-1].attn
+    assert isinstance(attention, JointAttention)
+    attention.to_add_out = Linear(model.dit.config.width, model.dit.config.width)
+    return model.eval()
+
+
+@pytest.mark.parametrize("edits", [False, True])
+@pytest.mark.parametrize("stage", ["pretrain", "sft"])
+def test_what_is_never_run_changes_neither_loss_nor_gradients(stage: Stage, edits: bool) -> None:
+    model, batch = ready(stage).eval(), ragged_batch(edits=edits)
+    plain = whole(stage)
+    layers = [len(each.conditioner.vlm.language_model.layers) for each in (model, plain)]
+    assert layers == [5, 6]
+    run: list[str] = []
+    plain.conditioner.vlm.language_model.layers[-1].register_forward_hook(
+        lambda *_: run.append("layer")
+    )
+    plain.dit.get_submodule("transformer_blocks.1.attn.add_q_proj").register_forward_hook(
+        lambda *_: run.append("queries")
+    )
+    true, _ = values(plain, batch)
+    assert set(run) == {"layer", "queries"}
+    mine, _ = values(model, batch)
+    unused = {name: true.pop(name) for name in set(true) - set(mine)}
+    assert all(name.split(".")[-2] in ("add_q_proj", "norm_added_q") for name in unused)
+    assert not any(value.any() for value in unused.values())
     assert worst(mine, true) <= 1e-5
 
 

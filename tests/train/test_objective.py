@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from deepgen.config.stage import Stage
-from deepgen.config.train import LoraConfig
-from deepgen.flow.loss import Weighting
+from deepgen.config.train import LoraConfig, Weighting
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective

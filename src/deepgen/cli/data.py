@@ -63,7 +63,7 @@ class Import:
     redistributable: bool = False
     """Note that the pictures may be passed on."""
     val_share: float = 0.0
-    """Share of samples set aside for validation."""
+    """Share of samples that are not trained on: a run writes their loss, val/loss, now and then."""
     min_side: int = 81
     """Pictures with a shorter side go to quarantine."""
     max_references: int = 4

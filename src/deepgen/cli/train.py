@@ -80,6 +80,7 @@ class Train:
 
         from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
+        from deepgen.recipes.beginning import begun_settings, settle
         from deepgen.recipes.build import build, changed_settings
         from deepgen.recipes.plan import plan
         from deepgen.train.checkpoints import open_checkpoint
@@ -87,20 +88,26 @@ class Train:
 
         device = own_device(torch.device(pick_device(self.device)))
         with joined(device) as processes:
-            found = plan(self.settings, device=device, world_size=processes.world_size)
+            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
+            begun = begun_settings(output, start)
+            settings = settle(self.settings, processes.world_size, begun)
+            found = plan(settings, device=device, world_size=processes.world_size)
             if self.dry_run:
                 if processes.is_first:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
             if processes.is_first:
+                if found.idle_share:
+                    print_line(_said_idle(found))
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
-            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
-            run = build(self.settings, device=device, processes=processes)
+            run = build(settings, device=device, processes=processes)
+            if processes.is_first:
+                print_line(run.pictures)
             if start is not None:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)
                 if processes.is_first and not any(output.glob("checkpoints/step_*")):
-                    changes = changed_settings(self.settings, start)
+                    changes = changed_settings(settings, start)
                     print_line("; ".join([f"begins from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:
@@ -171,19 +178,48 @@ def _settings(recipe: RecipeName, arguments: Sequence[str]) -> StageConfig:
             following = arguments[place + 1 : place + 2]
             path = value or (following[0] if following else "")
             config = read_yaml(Path(path), config)
+    if config.stage != RECIPES[recipe]().stage:
+        fitting = next(each for each, make in RECIPES.items() if make().stage == config.stage)
+        raise ValueError(
+            f"the file of --config is for stage {config.stage}, but {recipe} trains stage "
+            f"{RECIPES[recipe]().stage}; say deepgen train {fitting}, or leave out its stage"
+        )
     return config
 
 
 def _table(found: Plan) -> str:
-    """The plan in lines."""
-    lines = [f"updates             {found.updates:>16,}"]
-    for title, counts in (("trained", found.trained), ("frozen", found.frozen)):
-        lines += [f"{title:<8}{name:<24}{count:>16,}" for name, count in counts.items()]
-    lines.append(f"memory without activations {found.static_bytes / 2**30:>17.2f} GiB")
-    if found.passing_bytes:
-        lines.append(f"and at most, while divided {found.passing_bytes / 2**30:>17.2f} GiB")
-    lines += [
-        f"{task}: {count} of {found.samples[task]:,} samples an update, {found.epochs[task]} epochs"
-        for task, count in found.samples_per_update.items()
+    """The plan in lines, names and numbers in two columns."""
+    fewest, most = found.passes_per_process
+    rows = [
+        ("updates", f"{found.updates:,}"),
+        *((f"trained: {name}", f"{count:,}") for name, count in found.trained.items()),
+        *((f"frozen: {name}", f"{count:,}") for name, count in found.frozen.items()),
+        ("memory without activations", _gib(found.static_bytes)),
+        ("copies to compute with", _gib(found.passing_bytes)),
+        ("activations, estimated", _gib(found.activation_bytes)),
+        ("samples an update", f"{sum(found.samples_per_update.values()):,}"),
+        ("processes", f"{found.processes:,}"),
+        ("passes of each an update", f"{most}" if fewest == most else f"{fewest} to {most}"),
     ]
-    return "\n".join(lines)
+    if found.idle_share:
+        rows.append(("of their time idle", f"{found.idle_share:.0%}"))
+    for task, count in found.samples_per_update.items():
+        rows += [
+            (f"{task}: samples", f"{found.samples[task]:,}"),
+            (f"{task}: of an update", f"{count:,}"),
+            (f"{task}: epochs", f"{found.epochs[task]:,}"),
+        ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}} {value:>16}" for name, value in rows)
+
+
+def _said_idle(found: Plan) -> str:
+    passes = sum(found.microbatches.values())
+    return (
+        f"{found.processes} processes share {passes} passes an update and idle "
+        f"{found.idle_share:.0%} of their time; a multiple of {found.processes} keeps all busy"
+    )
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"

@@ -12,6 +12,10 @@ from pydantic import TypeAdapter, ValidationError
 
 Config = TypeVar("Config")
 
+SIMILAR = 0.7
+"""Share of equal letters from which a name may be what was meant: ``stpes`` and ``steps`` have
+0.8, ``lerning_rate`` and any name of a stage less than 0.6."""
+
 
 def read_yaml(path: Path, base: Config) -> Config:
     """A configuration with what a YAML file says in place of its own values.
@@ -23,6 +27,15 @@ def read_yaml(path: Path, base: Config) -> Config:
     Raises:
         ValueError: The file cannot be read, or a key or a value is none; with the nearest name.
     """
+    return updated(base, read_values(path), name=str(path))
+
+
+def read_values(path: Path) -> Mapping[Any, Any]:
+    """What a YAML file maps names to; nothing where it is empty.
+
+    Raises:
+        ValueError: The file cannot be read, or maps nothing.
+    """
     import yaml
 
     try:
@@ -32,10 +45,27 @@ def read_yaml(path: Path, base: Config) -> Config:
     except yaml.YAMLError as cause:
         raise ValueError(f"{path} is no YAML: {' '.join(str(cause).split())}") from None
     if values is None:
-        return base
+        return {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{path} must map names to values, found {type(values).__name__}")
-    return updated(base, values, name=str(path))
+    return values
+
+
+def nearest_name(name: str, base: Any) -> str | None:
+    """The setting whose name is most like another; those inside settings as ``optimizer.lr``.
+
+    Args:
+        name: As it was typed, with or without what it is inside of.
+        base: Dataclass, perhaps of dataclasses.
+
+    Returns:
+        None where no name is like it.
+    """
+    known = _dotted_names(base)
+    # A name inside of another is known by its end too, and found there before a similar one.
+    ends = {each.rpartition(".")[2]: each for each in reversed(known)}
+    near = difflib.get_close_matches(name, [*known, *ends], 1, SIMILAR)
+    return ends.get(near[0], near[0]) if near else None
 
 
 def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
@@ -49,13 +79,13 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
     Raises:
         ValueError: An unknown name, with the nearest known one, or a value of the wrong type.
     """
-    known = {each.name for each in fields(base)}  # type: ignore[arg-type]
+    known = [each.name for each in fields(base)]  # type: ignore[arg-type]
     types = get_type_hints(type(base), include_extras=True)
     changes = {}
     for key, value in values.items():
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.4)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            near = nearest_name(str(key), base)
+            hint = f"known are {', '.join(sorted(known))}" if near is None else _meant(near)
             raise ValueError(f"{name} has no setting {key!r}; {hint}")
         own = getattr(base, key)
         if is_dataclass(own) and isinstance(value, Mapping):
@@ -83,6 +113,22 @@ def write_yaml(path: Path, config: Any) -> None:
 
     text = yaml.safe_dump(to_values(config), sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _dotted_names(base: Any, prefix: str = "") -> list[str]:
+    """Names of all settings, those of dataclasses behind the name of their own."""
+    names = []
+    for each in fields(base):
+        names.append(prefix + each.name)
+        inner = getattr(base, each.name)
+        if is_dataclass(inner):
+            names += _dotted_names(inner, f"{names[-1]}.")
+    return names
+
+
+def _meant(name: str) -> str:
+    outer, _, inner = name.rpartition(".")
+    return f"did you mean {name}{f' ({inner} inside of {outer})' if outer else ''}?"
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from deepgen.config.model import Padding
-from deepgen.config.train import LoraConfig
+from deepgen.config.train import Levels, LoraConfig, Weighting
 
 Stage = Literal["pretrain", "sft", "lora"]
 """Alignment of the bridge with a finished DiT; joint fine-tuning; adapters on the DiT alone."""
@@ -19,7 +19,13 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 Sharding = Literal["auto", "none", "optimizer", "full"]
 
+Moments = Literal["auto", "always", "never"]
+
 Logger = Literal["tensorboard", "wandb"]
+
+PASSES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
+"""Forward passes of drawings and of edits that a process makes per update where nothing else is
+said: of pretrain and sft as published, of lora what fits a few pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +49,11 @@ class OptimizerConfig:
     """Gradients are scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        if not self.lr > 0 or not math.isfinite(self.lr):
-            raise ValueError(f"lr must be a positive number, got {self.lr}")
+        for name, value in (("lr", self.lr), ("max_grad_norm", self.max_grad_norm)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive number, got {value}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay}")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share must be from 0 to 1, got {self.warmup_share}")
         for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
@@ -69,14 +78,28 @@ class StageConfig:
     """Updates."""
     microbatch_size: int = 4
     """Samples per forward pass."""
-    drawing_microbatches: int = 3
-    """Forward passes of text-to-image per update; all samples of an update count alike."""
-    edit_microbatches: int = 1
-    """Forward passes of edits per update."""
+    drawing_microbatches: int | None = None
+    """Forward passes of text-to-image per update, of all processes together; all samples of an
+    update count alike (default: as published for one process, times the processes that the run
+    begins with)."""
+    edit_microbatches: int | None = None
+    """Forward passes of edits per update, likewise."""
     side: int | None = None
     """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    moments: Moments = "auto"
+    """Whether pictures are encoded beforehand: always wants what deepgen data cache has made for
+    this VAE and side, never has the VAE encode at every visit, auto takes the cache if there is one
+    when the run begins."""
     caption_drop: float = 0.1
     """Share of text-to-image samples whose caption is left out, for guidance."""
+    levels: Levels = "uniform"
+    """How noise levels are drawn: all alike as published, or the middle ones more often."""
+    weighting: Weighting = "none"
+    """How much each noise level counts: all alike as published, 1 / sigma^2, or the cosine map's
+    2 / (pi (1 - 2 sigma + 2 sigma^2))."""
+    round_sigmas: bool = False
+    """Noise by levels rounded to bfloat16 while the DiT is told exact ones, as the public
+    implementation does."""
     padding: Padding | None = None
     """How prompts of a micro-batch pad each other (default: as the model says)."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -91,6 +114,9 @@ class StageConfig:
     """What products are computed in; auto is float32 on a CPU and bfloat16 on a GPU."""
     packing: bool = True
     """Compute prompts of different length end to end, instead of filling up the shorter ones."""
+    prompt_gradients: bool = False
+    """Read prompts with autograd even where nothing in the language model is trained: the same
+    gradients, for more work."""
     checkpoint_activations: bool = False
     """Compute blocks again in the backward pass: less memory, about a third more work, the same
     gradients."""
@@ -118,7 +144,8 @@ class StageConfig:
     sample_edits: tuple[tuple[str, Path], ...] = ()
     """Instructions, each with a picture to edit; as the sample prompts."""
     sample_every: int | None = None
-    """Updates between sample pictures (default: as between checkpoints)."""
+    """Updates between sample pictures, and between losses of samples that the import set aside
+    (default: as between checkpoints)."""
     peak_tflops: float | None = None
     """Rate of the device's matrix products, which MFU is a share of (default: measured when a run
     starts)."""
@@ -136,8 +163,10 @@ class StageConfig:
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
-        if min(self.drawing_microbatches, self.edit_microbatches) < 0:
+        if min(self.drawing_microbatches or 0, self.edit_microbatches or 0) < 0:
             raise ValueError("an update cannot have fewer than 0 micro-batches of a task")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         if not 0 <= self.caption_drop <= 1:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
         if not 0 <= self.max_bad_share <= 1:

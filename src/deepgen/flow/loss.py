@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from deepgen.config.train import Weighting
 from deepgen.types import Latents
-
-Weighting = Literal["none", "sigma_sqrt", "cosmap"]
-
-WEIGHTINGS: tuple[Weighting, ...] = get_args(Weighting)
 
 
 def level_weights(sigmas: Float[Tensor, " batch"], weighting: Weighting) -> Float[Tensor, " batch"]:

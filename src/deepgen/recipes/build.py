@@ -21,18 +21,20 @@ from deepgen.config.codec import to_values
 from deepgen.config.model import Padding
 from deepgen.config.stage import OptimizerConfig, StageConfig
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache, weights_hash
-from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
-from deepgen.data.records import Task
+from deepgen.data.latents import MomentsCache
+from deepgen.data.loader import Loader, LoaderOptions
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
+from deepgen.recipes.beginning import settle, settle_moments
 from deepgen.recipes.inputs import inputs_of
-from deepgen.recipes.output import ADAPTERS, MODEL, has_checkpoints, keep_settings
+from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, has_checkpoints, keep_settings
 from deepgen.recipes.samples import Samples
+from deepgen.recipes.sharing import shared_tasks
+from deepgen.recipes.validation import Validation
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import VisitDraws
@@ -59,7 +61,7 @@ FREE = (
     *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
     *("sample_prompts", "sample_edits", "sample_every", "max_bad_share"),
     # How the same is computed.
-    *("packing", "checkpoint_activations", "compile", "sharding"),
+    *("packing", "prompt_gradients", "checkpoint_activations", "compile", "sharding"),
 )
 
 
@@ -71,6 +73,9 @@ class Run:
     model: DeepGen
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
+    validation: Validation
+    pictures: str
+    """Where its latents come from, in a line."""
 
     def __call__(
         self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
@@ -92,7 +97,9 @@ class Run:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        if processes.is_first and not has_checkpoints(config.output):
+        if processes.is_first and not (
+            has_checkpoints(config.output) and (config.output / SETTINGS).exists()
+        ):
             keep_settings(config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
@@ -100,7 +107,7 @@ class Run:
             save_every=config.save_every,
             log_every=config.log_every,
             keep=config.keep,
-            watch=self.samples if self.samples.prompts else None,
+            watch=self._look if self.samples.prompts or self.validation.counts else None,
             watch_every=config.sample_every,
             observers=[*observers, *loggers],
             matrix_rate=self._matrix_rate(),
@@ -114,6 +121,11 @@ class Run:
             return processes.by_first(lambda: export(self.model, config))
         trained = entire_state(self.trainer.trained, processes)
         return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
+
+    def _look(self, model: DeepGen, step: int) -> None:
+        """See how the model does, as it is used."""
+        self.samples(model, step)
+        self.validation(model, step)
 
     def _matrix_rate(self) -> float:
         """Of this process's device, in what the products of the model are computed in."""
@@ -130,7 +142,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     Args:
         config: The stage.
         device: This process's.
-        processes: Those that train together.
+        processes: Those that train together. What the configuration leaves to their number is
+            settled by it, unless :func:`settle` has done so before.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -139,7 +152,9 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         TrainingError: Blocks are to be compiled, and there is no compiler.
         ValueError: Settings that do not work together.
     """
+    config = settle(config, processes.world_size)
     data = open_data(config)
+    tasks = shared_tasks(config, data, processes.world_size)
     samples = Samples(config)
     dtype = torch.float32 if config.precision == "float32" else None
     folder = resolve(config.model)
@@ -151,6 +166,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # on a CPU a mask costs nothing.
     by_row = config.packing and device.type != "cpu" and not config.compile
     model.pack(config.packing, attention_by_row=by_row)
+    model.conditioner.vlm.detach_prompts = not config.prompt_gradients
     padding = config.padding or model.defaults.padding
     shards = _shard(config, model, padding, processes)
     if config.compile:
@@ -162,13 +178,18 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
-    loader = Loader(data, loader_options(config, data, side), moments=_moments(model, data, side))
+    config, moments = settle_moments(config, data, model.vae, side, processes)
+    share = config.max_bad_share
+    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
+    loader = Loader(data, options, moments=moments)
     clock = Clock(device)
-    objective = FlowObjective(
+    objective = partial(
+        FlowObjective,
         training_sigmas(model.schedule),
-        VisitDraws(config.seed, config.stage),
-        caption_drop=config.caption_drop,
         padding=padding,
+        levels=config.levels,
+        weighting=config.weighting,
+        round_sigmas=config.round_sigmas,
         autocast=torch.bfloat16 if is_mixed(config, device) else None,
         cost=SampleCost(model, config.stage),
     )
@@ -177,7 +198,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     trainer = Trainer(
         model,
-        objective,
+        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
         batches,
         _optimizer(knobs, trained),
         steps=config.steps,
@@ -198,7 +219,22 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         substituting=batches,
         clock=clock,
     )
-    return Run(config=config, model=model, trainer=trainer, samples=samples)
+    return Run(
+        config=config,
+        model=model,
+        trainer=trainer,
+        samples=samples,
+        validation=Validation(
+            data,
+            config.output / "metrics.jsonl",
+            # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
+            objective(VisitDraws(0, "validation")),
+            tasks=tasks,
+            side=side,
+            moments=moments,
+        ),
+        pictures=_said(config, side, moments),
+    )
 
 
 def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
@@ -237,24 +273,6 @@ def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
         for name in FREE
         if name in saved and saved[name] != mine[name]
     ]
-
-
-def loader_options(config: StageConfig, data: DataSet, side: int) -> LoaderOptions:
-    """How much of which task goes into an update; tasks that the data lack are left out.
-
-    Raises:
-        DataError: Nothing is left.
-    """
-    passes: dict[Task, int] = {"t2i": config.drawing_microbatches, "edit": config.edit_microbatches}
-    tasks = {
-        task: TaskPlan(microbatch_size=config.microbatch_size, microbatches=count)
-        for task, count in passes.items()
-        if count and len(data.rows(task=task, split="train"))
-    }
-    if not tasks:
-        raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
-    share = config.max_bad_share
-    return LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
 
 
 def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:
@@ -325,12 +343,14 @@ def _shard(
     return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
-def _moments(model: DeepGen, data: DataSet, side: int) -> MomentsCache | None:
-    """What ``deepgen data cache`` has encoded with this autoencoder at this side, if it did."""
-    try:
-        return MomentsCache.open(data, vae_hash=weights_hash(model.vae), side=side)
-    except DataError:
-        return None
+def _said(config: StageConfig, side: int, moments: MomentsCache | None) -> str:
+    """Where latents come from."""
+    if moments is not None:
+        return f"moments from {moments.folder}; the VAE encodes nothing"
+    return (
+        "the VAE encodes pictures at every visit; to do so once, before a run begins: deepgen data "
+        f"cache {config.data} --model {config.model} --side {side}"
+    )
 
 
 def _part(name: str) -> str:

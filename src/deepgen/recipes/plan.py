@@ -12,7 +12,10 @@ from deepgen.checkpoint.folder import compute_dtype, outline_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.stage import Sharding, StageConfig
 from deepgen.model import DeepGen
-from deepgen.recipes.build import is_mixed, loader_options, open_data
+from deepgen.recipes.activations import activation_bytes, largest_sample
+from deepgen.recipes.beginning import settle
+from deepgen.recipes.build import is_mixed, open_data
+from deepgen.recipes.sharing import shared_tasks, sharing
 from deepgen.train.sharding import chosen_sharding, gathered_units, never_divided
 from deepgen.train.trainable import make_trainable
 
@@ -31,13 +34,18 @@ class Memory:
     """Two of AdamW."""
     average: int
     frozen: int
+    """The VAE in float32."""
+    buffers: int
+    """Of the DiT's positions above all."""
     passing: int
-    """Weights gathered from other processes and gradients not yet added up, at their most."""
+    """Copies of weights to compute with, gathered or in bfloat16, and gradients not yet added up,
+    at their most."""
 
     @property
     def static(self) -> int:
         """What is held all the time."""
-        return self.weights + self.gradients + self.moments + self.average + self.frozen
+        learning = self.weights + self.gradients + self.moments + self.average
+        return learning + self.frozen + self.buffers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +59,20 @@ class Plan:
     static_bytes: int
     """Weights, gradients, moments and average."""
     passing_bytes: int
-    """What comes and goes in every update where processes divide the model."""
+    """Copies that come and go in every update, of weights and of what processes divide."""
+    activation_bytes: int
+    """Of a micro-batch of the largest samples; an estimate, see :mod:`deepgen.recipes.activations`.
+    """
     sharding: str
     """What they divide."""
+    processes: int
+    microbatches: dict[str, int]
+    """Forward passes of an update, of all processes together, by task."""
+    passes_per_process: tuple[int, int]
+    """Forward passes that a process makes for an update: the fewest and the most."""
+    idle_share: float
+    """Of all processes' time in forward and backward passes, if each takes equally long: what those
+    with fewer wait for the others."""
     samples_per_update: dict[str, int]
     """By task."""
     samples: dict[str, int]
@@ -74,7 +93,9 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     Raises:
         CheckpointError: The model cannot be used.
         DataError: The data cannot be used.
+        ValueError: An update cannot be divided among so many processes.
     """
+    config = settle(config, world_size)
     data = open_data(config)
     model = outline_folder(resolve(config.model))
     lora = None if config.freeze_vlm else config.lora
@@ -92,16 +113,20 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         frozen[name] = sum(count for learns, count in counts if not learns)
     dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
     sharding = chosen_sharding(config.sharding, config.stage, device, world_size)
+    computed_bytes = 2 if is_mixed(config, device) else FLOAT32_BYTES
     memory = plan_memory(
         model,
         sharding,
         world_size,
         has_average=config.ema_decay is not None,
         frozen_bytes=dtype.itemsize,
-        gathered_bytes=2 if is_mixed(config, device) else FLOAT32_BYTES,
+        gathered_bytes=computed_bytes,
     )
-    # The side does not matter for how many there are.
-    tasks = loader_options(config, data, config.side or 512).tasks
+    tasks = shared_tasks(config, data, world_size)
+    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
+    activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
+    shared = sharing(tasks, world_size)
     per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(
@@ -109,7 +134,12 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         frozen={name: count for name, count in frozen.items() if count},
         static_bytes=memory.static,
         passing_bytes=memory.passing,
+        activation_bytes=config.microbatch_size * activations,
         sharding=sharding,
+        processes=world_size,
+        microbatches={str(task): each.microbatches for task, each in tasks.items()},
+        passes_per_process=(shared.fewest, shared.most),
+        idle_share=round(shared.idle_share, 4),
         samples_per_update={str(task): count for task, count in per_update.items()},
         samples={str(task): count for task, count in samples.items()},
         epochs={
@@ -136,23 +166,26 @@ def plan_memory(
         world_size: Processes that train together.
         has_average: Whether an average of the weights is kept.
         frozen_bytes: Of a number of what is not trained.
-        gathered_bytes: Of a number of what is gathered.
+        gathered_bytes: Of a number of what is computed with, and gathered for it.
     """
     divided = world_size if sharding != "none" else 1
     whole = {id(value) for value in never_divided(model)}
+    autoencoder = {id(value) for value in model.vae.parameters()}
     trained = frozen = 0
     for value in model.parameters():
         if value.requires_grad:
             trained += _share(value, divided)
         else:
             is_divided = sharding == "full" and id(value) not in whole
-            frozen += _share(value, divided if is_divided else 1)
+            each = FLOAT32_BYTES if id(value) in autoencoder else frozen_bytes
+            frozen += each * _share(value, divided if is_divided else 1)
     return Memory(
         weights=trained * FLOAT32_BYTES,
         gradients=trained * FLOAT32_BYTES,
         moments=2 * trained * FLOAT32_BYTES,
         average=trained * FLOAT32_BYTES if has_average else 0,
-        frozen=frozen * frozen_bytes,
+        frozen=frozen,
+        buffers=frozen_bytes * sum(value.numel() for value in model.buffers()),
         passing=_passing(model, sharding, gathered_bytes),
     )
 
@@ -165,7 +198,8 @@ def _share(value: Tensor, divided: int) -> int:
 def _passing(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
     """Bytes of copies to compute with and of gradients that are still those of one process."""
     if sharding == "none":
-        return 0
+        # Of float32 weights autocast keeps what they are in bfloat16.
+        return gathered_bytes * _numbers(model) if gathered_bytes < FLOAT32_BYTES else 0
     if sharding == "optimizer":
         return (gathered_bytes + FLOAT32_BYTES) * _numbers(model)
     units, roots = gathered_units(model, with_frozen=True)

@@ -10,14 +10,13 @@ from deepgen.config.stage import OptimizerConfig, StageConfig
 def pretrain() -> StageConfig:
     """Connector, projectors and think tokens learn to speak to a DiT that stays as it is.
 
-    The values are the published ones, per process: 4 samples a pass, one pass of edits for three of
-    drawings, 50,000 updates (the published 200,000 iterations count passes).
+    The values are the published ones: 4 samples a pass, on every process one pass of edits and
+    three of drawings an update, 50,000 updates (the published 200,000 iterations count passes).
+    64 processes thus learn from 1,024 samples an update.
     """
     return StageConfig(
         stage="pretrain",
         output=Path("runs/pretrain"),
         steps=50_000,
-        drawing_microbatches=3,
-        edit_microbatches=1,
         optimizer=OptimizerConfig(lr=1e-4),
     )

@@ -10,14 +10,13 @@ from deepgen.config.stage import OptimizerConfig, StageConfig
 def sft() -> StageConfig:
     """The whole DiT and the bridge, and LoRA of rank 64 on the language model.
 
-    The values are the published ones, per process: 4 samples a pass, one pass of edits for two of
-    drawings, 133,333 updates (the published 400,000 iterations count passes).
+    The values are the published ones: 4 samples a pass, on every process one pass of edits and two
+    of drawings an update, 133,333 updates (the published 400,000 iterations count passes). 64
+    processes thus learn from 768 samples an update.
     """
     return StageConfig(
         stage="sft",
         output=Path("runs/sft"),
         steps=133_333,
-        drawing_microbatches=2,
-        edit_microbatches=1,
         optimizer=OptimizerConfig(lr=5e-5),
     )

@@ -17,6 +17,8 @@ def smoke() -> StageConfig:
         output=Path("runs/smoke"),
         steps=20,
         microbatch_size=2,
+        drawing_microbatches=2,
+        edit_microbatches=1,
         optimizer=OptimizerConfig(lr=1e-4, warmup_share=0.1),
         lora=LoraConfig(rank=4, alpha=8.0),
         save_every=10,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from deepgen.config.model import Padding
-from deepgen.flow.loss import Weighting, level_weights, velocity_errors
+from deepgen.config.train import Levels, Weighting
+from deepgen.flow.loss import level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
 from deepgen.train.bands import SigmaBands
@@ -27,9 +28,6 @@ PATCH_CELLS = 4
 
 PATCH_PIXELS = 256
 """Pixels of a patch of the vision tower, as the DiT counts them: 16 x 16."""
-
-Levels = Literal["uniform", "logit_normal"]
-"""How noise levels are drawn: all alike, or the middle ones more often (SD3, section 3.1)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

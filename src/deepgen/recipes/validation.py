@@ -1,0 +1,85 @@
+"""The loss on samples that were set aside: always the same ones, at the same noise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+
+from deepgen.data.dataset import DataSet
+from deepgen.data.latents import MomentsCache
+from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.records import Task
+from deepgen.errors import DataError
+from deepgen.model import DeepGen
+from deepgen.recipes.batches import FlowBatches
+from deepgen.train.metrics import MetricsLog
+from deepgen.train.objective import FlowObjective
+
+SAMPLES_OF_A_TASK = 128
+"""At most. Losses of samples differ by about their mean, mostly by their noise levels, which are
+always the same here; so differences between two moments of a run are far better known."""
+
+
+class Validation:
+    """Writes ``val/loss`` into a run's metrics.
+
+    Args:
+        data: Where samples were set aside.
+        log: The run's metrics.
+        objective: Loss of a micro-batch.
+        tasks: What is trained.
+        side: Pictures are brought to about ``side * side`` pixels.
+        moments: Cached ones, if the run reads them.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        log: Path,
+        objective: FlowObjective,
+        *,
+        tasks: Collection[Task],
+        side: int,
+        moments: MomentsCache | None,
+    ) -> None:
+        self.log = log
+        self.objective = objective
+        found = {task: len(data.rows(task=task, split="val")) for task in tasks}
+        self.counts = {
+            task: min(count, SAMPLES_OF_A_TASK) for task, count in found.items() if count
+        }
+        # One by one: whatever is beside it, a sample has the same loss.
+        one = TaskPlan(microbatch_size=1, microbatches=1)
+        self._loaders = {
+            task: Loader(
+                data,
+                LoaderOptions(tasks={task: one}, seed=0, side=side, split="val"),
+                moments=moments,
+            )
+            for task in self.counts
+        }
+
+    @torch.no_grad()
+    def __call__(self, model: DeepGen, step: int) -> None:
+        """Compute the losses and append a line; unreadable samples cost the line, not the run."""
+        sums: dict[Task, float] = {}
+        try:
+            for task, loader in self._loaders.items():
+                shortened = model.conditioner.tokenize.shortened
+                batches = FlowBatches(loader, model.vae, shortened=shortened)
+                sums[task] = sum(
+                    float(self.objective(model, batch, torch.Generator()).total)
+                    for place in range(self.counts[task])
+                    for batch in batches(place)
+                )
+        except DataError as cause:
+            warnings.warn(f"no val/loss at step {step}: {cause}", stacklevel=2)
+            return
+        if not sums:
+            return
+        means = {f"val/loss/{task}": each / self.counts[task] for task, each in sums.items()}
+        mean = sum(sums.values()) / sum(self.counts.values())
+        MetricsLog(self.log, 1).note({"step": step, "val/loss": mean, **means})
