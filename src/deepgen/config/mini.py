@@ -19,9 +19,9 @@ class MiniConfig:
     """Different lessons; each is drawn and encoded once, and visited several times."""
     autoencoder_steps: int = 6_700
     """Updates of eight pictures each."""
-    reading_steps: int = 1_000
+    reading_steps: int = 3_000
     """Stage 0 of the language model: updates, of UPDATE_SIZE turns."""
-    painting_steps: int = 1_500
+    painting_steps: int = 1_700
     """Stage 0 of the DiT: updates, of UPDATE_SIZE lessons."""
     pretrain_steps: int = 600
     """Alignment pre-training: updates, of UPDATE_SIZE lessons."""

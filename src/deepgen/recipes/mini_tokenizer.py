@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = (
@@ -22,12 +22,24 @@ SPECIAL_TOKENS = (
     "<|video_pad|>",
 )
 
+# A word to be drawn is a token a letter: how a merge of letters is spelled would have to be learned
+# for every merge, and such words are seen too seldom for that.
+_SPELLED = r"[A-Z0-9](?=[A-Z0-9])|(?<=[A-Z0-9])[A-Z0-9]"
+
 
 def train_tokenizer(sentences: Iterable[str], *, vocabulary: int) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE of at most ``vocabulary`` entries, special tokens included."""
+    """Learn a byte-level BPE of at most ``vocabulary`` entries, special tokens included.
+
+    Capitals and digits in a row are tokens of their own.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPELLED), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary - len(SPECIAL_TOKENS),
