@@ -231,6 +231,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
             objective(VisitDraws(0, "validation")),
             tasks=tasks,
             side=side,
+            max_bad_share=share,
             moments=moments,
         ),
         pictures=_said(config, side, moments),
