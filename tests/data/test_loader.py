@@ -13,7 +13,7 @@ from PIL import Image
 from deepgen.config.sizes import fix_pixels
 from deepgen.data.collate import MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
-from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.loader import Loader, LoaderOptions, Substitution, TaskPlan
 from deepgen.data.order import Visit
 from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
@@ -259,6 +259,30 @@ def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet)
     for step in range(20):
         patient.batches(step)
     assert {each.sample_id for each in patient.journal} == set(lost)
+
+
+def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: DataSet) -> None:
+    lost = {damage(drawings, row) for row in (3, 7, 11)}
+    ranks = [Loader(drawings, options()) for _ in range(2)]
+    # An epoch is over four updates long, and no rank meets all three in the first.
+    for step in range(40):
+        told = [_told(loader, step, rank) for rank, loader in enumerate(ranks)]
+        if not all(isinstance(each, list) for each in told):
+            break
+        for loader in ranks:
+            loader.count_substitutions([each for own in told for each in own])
+    assert all(isinstance(each, DataError) for each in told)
+    assert all("3 of 20 samples" in str(each) for each in told)
+    assert all({each.sample_id for each in loader.journal} == lost for loader in ranks)
+
+
+def _told(loader: Loader, step: int, rank: int) -> list[Substitution] | DataError:
+    """What a rank has replaced in an update, or why it stops before."""
+    try:
+        loader.batches(step, rank=rank, world_size=2)
+    except DataError as error:
+        return error
+    return loader.take_substitutions()
 
 
 def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mended(
