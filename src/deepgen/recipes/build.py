@@ -4,6 +4,7 @@ comes out of it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,7 +76,7 @@ class Run:
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
     validation: Validation
-    pictures: str
+    latents_source: str
     """Where its latents come from, in a line."""
 
     def __call__(
@@ -168,6 +169,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
     side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    may_cache = config.moments == "auto" and not has_checkpoints(config.output)
     config, moments = settle_moments(config, data, model.vae, side, processes)
     share = config.max_bad_share
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
@@ -190,7 +192,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         samples=samples,
         # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
         validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
-        pictures=_said(config, side, moments),
+        latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
     )
 
 
@@ -382,13 +384,19 @@ def _shard(
     return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
-def _said(config: StageConfig, side: int, moments: MomentsCache | None) -> str:
-    """Where latents come from."""
+def _describe_latents(
+    config: StageConfig, side: int, moments: MomentsCache | None, *, may_cache: bool
+) -> str:
+    """Where latents come from, and how to spare encoding where that is still to be chosen."""
     if moments is not None:
         return f"moments from {moments.folder}; the VAE encodes nothing"
+    described = "the VAE encodes pictures at every visit"
+    if not may_cache:
+        return described
+    command = ["deepgen", "data", "cache", str(config.data), "--model", config.model]
     return (
-        "the VAE encodes pictures at every visit; to do so once, before a run begins: deepgen data "
-        f"cache {config.data} --model {config.model} --side {side}"
+        f"{described}; to do so once, before a run begins: "
+        f"{shlex.join([*command, '--side', str(side)])}"
     )
 
 
