@@ -43,6 +43,7 @@ from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.flops import SampleCost
 from deepgen.train.loggers import open_loggers
+from deepgen.train.logs import METRICS
 from deepgen.train.metrics import Observer
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import (
@@ -102,7 +103,7 @@ class Run:
         if processes.is_first and not (
             has_checkpoints(config.output) and (config.output / SETTINGS).exists()
         ):
-            keep_settings(config)
+            keep_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
@@ -116,7 +117,7 @@ class Run:
             start=start,
         )
         # Again, since what is free to change may have changed; a refused run never gets here.
-        processes.by_first(lambda: keep_settings(config))
+        processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
         if self.trainer.shards is None:
@@ -269,7 +270,7 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
     """The loss on samples set aside, of the tasks and at the size that are trained."""
     return Validation(
         loader.data,
-        config.output / "metrics.jsonl",
+        config.output / METRICS,
         objective,
         tasks=loader.options.tasks,
         side=loader.options.side,
