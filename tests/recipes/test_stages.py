@@ -375,6 +375,13 @@ def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: P
     assert run.trainer.identity["weighting"] == "cosmap"
 
 
+def test_an_update_of_adapters_is_as_large_on_any_number_of_processes() -> None:
+    for config in (lora(), StageConfig(stage="lora")):
+        for world_size in (1, 4):
+            settled = settle(config, world_size)
+            assert (settled.drawing_microbatches, settled.edit_microbatches) == (4, 4)
+
+
 def test_the_published_updates_are_those_of_64_processes() -> None:
     stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
     assert (stage1.edit_microbatches, stage1.drawing_microbatches) == (64, 192)
