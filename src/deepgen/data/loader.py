@@ -156,8 +156,8 @@ class Loader:
                 )
             if not self._fits[self._buckets[rows]].any():
                 raise DataError(
-                    f"the references of every {task} sample of {data.folder} have more than "
-                    f"{MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
+                    f"the references of every {task} sample of split {options.split} in "
+                    f"{data.folder} have more than {MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
                 )
         # Edits before drawings, on all ranks.
         self.streams = [
