@@ -157,7 +157,8 @@ class Loader:
             if not self._fits[self._buckets[rows]].any():
                 raise DataError(
                     f"the references of every {task} sample of split {options.split} in "
-                    f"{data.folder} have more than {MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
+                    f"{data.folder} have more than {MAX_REFERENCE_TOKENS} tokens at side "
+                    f"{options.side}; train at a smaller side"
                 )
         # Edits before drawings, on all ranks.
         self.streams = [
