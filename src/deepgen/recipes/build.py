@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -183,8 +182,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         model,
         objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
         batches,
-        inputs=inputs_of(model, side=side, padding=padding),
-        shards=shards,
+        shards,
     )
     return Run(
         config=config,
@@ -233,8 +231,6 @@ def _trainer(
     model: DeepGen,
     objective: FlowObjective,
     batches: FlowBatches,
-    *,
-    inputs: Mapping[str, Any],
     shards: Shards | None,
 ) -> Trainer[DeepGen, FlowBatch]:
     """The loop of a stage, which knows by what a checkpoint is of the same run."""
@@ -256,7 +252,7 @@ def _trainer(
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": batches.loader.data.manifest.identity},
-        inputs=inputs,
+        inputs=inputs_of(model, side=batches.loader.options.side, padding=objective.padding),
         processes=batches.processes,
         shards=shards,
         parts={name: _part(name) for name in trained},
