@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -384,6 +385,17 @@ def test_a_picture_that_was_replaced_is_another_source_even_of_the_same_size(
     later(source / "001.png")
     with pytest.raises(DataError, match="another content of the source"):
         imported(source, tmp_path / "data")
+
+
+def test_what_is_imported_from_a_copy_is_the_same_data(tmp_path: Path) -> None:
+    source = captioned_folder(tmp_path / "source", 3)
+    first = imported(source, tmp_path / "first")
+    copy = Path(shutil.copytree(source, tmp_path / "copy"))
+    for path in copy.iterdir():
+        later(path)
+    assert imported(copy, tmp_path / "second").manifest.identity == first.manifest.identity
+    (copy / "001.txt").write_text("picture nimble 1")
+    assert imported(copy, tmp_path / "third").manifest.identity != first.manifest.identity
 
 
 @pytest.mark.parametrize("changed", ["target1.png", "source1.png", "said.json"])

@@ -13,7 +13,7 @@ from PIL import Image
 from deepgen.config.sizes import fix_pixels
 from deepgen.data.collate import MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
-from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.loader import Loader, LoaderOptions, Substitution, TaskPlan
 from deepgen.data.order import Visit
 from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
@@ -259,6 +259,27 @@ def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet)
     for step in range(20):
         patient.batches(step)
     assert {each.sample_id for each in patient.journal} == set(lost)
+
+
+def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: DataSet) -> None:
+    lost = {damage(drawings, row) for row in (3, 7, 11)}
+    ranks = [Loader(drawings, options()) for _ in range(2)]
+    stopped: list[str] = []
+    for step in range(40):
+        told: list[Substitution] = []
+        for rank, loader in enumerate(ranks):
+            try:
+                loader.batches(step, rank=rank, world_size=2)
+            except DataError as error:
+                stopped.append(str(error))
+            told += loader.take_substitutions()
+        if stopped:
+            break
+        for loader in ranks:
+            loader.count_substitutions(told)
+    assert len(stopped) == 2
+    assert all("3 of 20 samples cannot be read" in each for each in stopped)
+    assert all({each.sample_id for each in loader.journal} == lost for loader in ranks)
 
 
 def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mended(

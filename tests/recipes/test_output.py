@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepgen.cli.main import main
-from deepgen.recipes.output import check_output, keep_settings
+from deepgen.recipes.output import SETTINGS, check_output, keep_settings
 from deepgen.recipes.smoke import smoke
 
 
@@ -63,7 +63,7 @@ def test_a_run_goes_on_in_its_own_folder_and_other_files_are_no_matter(tmp_path:
     put(tmp_path, "slurm.log", "notes/readme.txt")
     check_output(config)
     # Killed before its first checkpoint.
-    keep_settings(config)
+    keep_settings(config.output / SETTINGS, config)
     put(tmp_path, "metrics.jsonl")
     check_output(config)
     # And finished.

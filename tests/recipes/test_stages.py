@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -263,20 +264,22 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
 def test_a_run_keeps_to_encoding_or_to_the_cache(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = tmp_path / "data"
+    own = tmp_path / "data of mine"
     shutil.copytree(data, own)
     encoding, cached = tmp_path / "encoding", tmp_path / "cached"
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
     assert "the VAE encodes pictures at every visit" in said
     command = re.search(r"deepgen (data cache .+)", said)
-    assert command is not None and main(command[1].split()) == 0
+    assert command is not None and main(shlex.split(command[1])) == 0
     assert main(arguments_for(own, cached)) == 0
     assert f"moments from {own / 'latents'}" in capsys.readouterr().err
     # Now there is a cache, and the run that began without goes on without.
     shutil.rmtree(encoding / "checkpoints" / "step_00000004")
     assert main(arguments_for(own, encoding)) == 0
-    assert "the VAE encodes pictures at every visit" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    # To which a cache could change nothing any more.
+    assert "the VAE encodes pictures at every visit" in said and "data cache" not in said
     assert main(arguments_for(own, encoding, "--moments", "always")) == 2
     assert "of a run with moments never, this one has always" in capsys.readouterr().err
     shutil.rmtree(own / "latents")
@@ -370,6 +373,13 @@ def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: P
     assert objective.round_sigmas
     # They make another run.
     assert run.trainer.identity["weighting"] == "cosmap"
+
+
+def test_an_update_of_adapters_is_as_large_on_any_number_of_processes() -> None:
+    for config in (lora(), StageConfig(stage="lora")):
+        for world_size in (1, 4):
+            settled = settle(config, world_size)
+            assert (settled.drawing_microbatches, settled.edit_microbatches) == (4, 4)
 
 
 def test_the_published_updates_are_those_of_64_processes() -> None:

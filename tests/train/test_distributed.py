@@ -1,6 +1,7 @@
 import json
 import signal
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deepgen.errors import CheckpointError, TrainingError
+from deepgen.errors import CheckpointError, DataError, TrainingError
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.distributed import Processes, checksum
 from deepgen.train.ema import Ema
@@ -143,6 +144,44 @@ def test_a_bad_loss_on_one_process_is_left_out_by_all_and_named(tmp_path: Path) 
     # The loss of an update that counts is that of both processes.
     alone = trainer(Processes())
     assert lines[0]["loss"] == pytest.approx(alone.step()["loss"], rel=1e-6)
+
+
+class GoingBad:
+    """Batches of which those of the last process have a sample replaced at every update."""
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.step = 0
+        self.counted: list[dict[str, Any]] = []
+
+    def __call__(self, step: int) -> list[Tensor]:
+        self.step = step
+        if len(self.counted) > 2:
+            raise DataError(f"{len(self.counted)} samples cannot be read")
+        return microbatches(step)[self.processes.rank :: self.processes.world_size]
+
+    def take_substitutions(self) -> list[dict[str, Any]]:
+        is_bad = self.processes.rank == self.processes.world_size - 1
+        return [{"step": self.step, "message": "it is no picture"}] if is_bad else []
+
+    def count_substitutions(self, entries: Sequence[dict[str, Any]]) -> None:
+        self.counted += entries
+
+    def replay(self, entries: Sequence[dict[str, Any]]) -> None:
+        self.counted = list(entries)
+
+
+def train_on_what_goes_bad(processes: Processes, folder: str) -> None:
+    run = trainer(processes)
+    run.substituting = run.batches = GoingBad(processes)
+    run.run(Path(folder))
+
+
+def test_what_one_process_cannot_read_ends_all_at_the_same_update(tmp_path: Path) -> None:
+    assert Together(train_on_what_goes_bad, 2, str(tmp_path)).exit_codes() == [1, 1]
+    for rank in range(2):
+        error = (tmp_path / f"error_{rank}.txt").read_text()
+        assert error == "DataError: 3 samples cannot be read"
 
 
 def losses_and_skips(folder: Path) -> list[dict[str, Any]]:

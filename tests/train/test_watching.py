@@ -136,6 +136,9 @@ class Substitutes:
         recent, self.recent = self.recent, []
         return recent
 
+    def count_substitutions(self, entries: Sequence[dict[str, Any]]) -> None:
+        """As many as there are."""
+
     def replay(self, entries: Sequence[dict[str, Any]]) -> None:
         self.known = list(entries)
 

@@ -102,7 +102,7 @@ class Train:
                 print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
             run = build(settings, device=device, processes=processes)
             if processes.is_first:
-                print_line(run.pictures)
+                print_line(run.latents_source)
             if start is not None:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)

@@ -24,8 +24,20 @@ Moments = Literal["auto", "always", "never"]
 Logger = Literal["tensorboard", "wandb"]
 
 PASSES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
-"""Forward passes of drawings and of edits that a process makes per update where nothing else is
-said: of pretrain and sft as published, of lora what fits a few pictures."""
+"""Forward passes of drawings and of edits per update where nothing else is said: of pretrain and
+sft on every process, as published; of lora in all, since more would leave few pictures few updates.
+"""
+
+
+def default_passes(stage: Stage, world_size: int) -> tuple[int, int]:
+    """Forward passes of drawings and of edits per update, of all processes together.
+
+    >>> default_passes("sft", 64), default_passes("lora", 2)
+    ((128, 64), (4, 4))
+    """
+    drawings, edits = PASSES[stage]
+    times = 1 if stage == "lora" else world_size
+    return times * drawings, times * edits
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +93,7 @@ class StageConfig:
     drawing_microbatches: int | None = None
     """Forward passes of text-to-image per update, of all processes together; all samples of an
     update count alike (default: as published for one process, times the processes that the run
-    begins with)."""
+    begins with; in lora 4 on any number of them)."""
     edit_microbatches: int | None = None
     """Forward passes of edits per update, likewise."""
     side: int | None = None

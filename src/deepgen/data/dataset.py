@@ -47,7 +47,7 @@ class Manifest:
 
     name: str
     revision: str
-    """Hash of what was imported."""
+    """Hash of what was imported, with the times at which its pictures changed."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the import accepted."""
     complete: bool = False

@@ -114,9 +114,10 @@ def import_source(
             rows can be used.
         OSError: The disk is full or fails; what is finished stays.
     """
-    manifest = _begin(source, folder, options)
+    revision = source.revision()
+    manifest = _begin(revision.state, folder, options)
     if not manifest.complete:
-        _Import(source, folder, options, manifest.revision).run(
+        _Import(source, folder, options, revision.content).run(
             workers or min(os.cpu_count() or 1, 8), watch
         )
         build_index(folder)
@@ -124,11 +125,11 @@ def import_source(
     return _report(folder)
 
 
-def _begin(source: Source, folder: Path, options: ImportOptions) -> Manifest:
+def _begin(revision: str, folder: Path, options: ImportOptions) -> Manifest:
     """The manifest of this import, written if the folder is new."""
     wanted = Manifest(
         name=options.name,
-        revision=source.revision(),
+        revision=revision,
         options={key: value for key, value in asdict(options).items() if key != "name"},
     )
     if folder.exists() and not folder.is_dir():

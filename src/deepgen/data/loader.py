@@ -156,8 +156,9 @@ class Loader:
                 )
             if not self._fits[self._buckets[rows]].any():
                 raise DataError(
-                    f"the references of every {task} sample of {data.folder} have more than "
-                    f"{MAX_REFERENCE_TOKENS} tokens at side {options.side}; train at a smaller side"
+                    f"the references of every {task} sample of split {options.split} in "
+                    f"{data.folder} have more than {MAX_REFERENCE_TOKENS} tokens at side "
+                    f"{options.side}; train at a smaller side"
                 )
         # Edits before drawings, on all ranks.
         self.streams = [
@@ -182,6 +183,19 @@ class Loader:
         """Those in the micro-batches handed out since this was last asked."""
         recent, self._recent = self._recent, []
         return recent
+
+    def count_substitutions(self, found: Sequence[Substitution]) -> None:
+        """Let those of all ranks count among what is damaged, so that all stop at the same update.
+
+        Args:
+            found: Of an update, on all ranks together; one's own are known already.
+        """
+        for each in found:
+            if each not in self.journal:
+                self.journal.append(each)
+                if each.is_damage:
+                    self._bad[each.sample_id] = each.message
+                    self._has_new_bad = True
 
     def plan(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatchPlan]:
         """Which samples a rank visits in an update, without reading any."""
@@ -232,11 +246,7 @@ class Loader:
             examples.append(example)
             if substitution is not None:
                 self._recent.append(substitution)
-                if substitution not in self.journal:
-                    self.journal.append(substitution)
-                    if substitution.is_damage:
-                        self._bad[substitution.sample_id] = substitution.message
-                        self._has_new_bad = True
+                self.count_substitutions([substitution])
         return MicroBatch(
             step=plan.step,
             task=examples[0].record.task,

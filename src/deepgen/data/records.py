@@ -84,7 +84,7 @@ class Record(Row):
     """64-bit hash of ``sample_id``, the key of all randomness that belongs to the sample."""
     source: str
     source_rev: str
-    """Hash of what was imported: all texts, and names, sizes and times of all pictures."""
+    """Hash of what was imported: all texts, and names and sizes of all pictures."""
     task: Task
     skills: list[str]
     """For mixing and reports only."""

@@ -62,6 +62,10 @@ class FlowBatches:
         """Samples that others stood in for since this was last asked."""
         return [asdict(each) for each in self.loader.take_substitutions()]
 
+    def count_substitutions(self, entries: Sequence[Entry]) -> None:
+        """Judge the data by what all processes had to replace in an update."""
+        self.loader.count_substitutions([Substitution(**each) for each in entries])
+
     def replay(self, entries: Sequence[Entry]) -> None:
         """Let the same samples stand in again."""
         self.loader.replay([Substitution(**each) for each in entries])

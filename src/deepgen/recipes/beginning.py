@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen.config.codec import read_values, updated
-from deepgen.config.stage import PASSES, StageConfig
+from deepgen.config.stage import StageConfig, default_passes
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.errors import DataError
@@ -23,8 +23,8 @@ def settle(
 ) -> StageConfig:
     """Decide what a configuration leaves open.
 
-    Passes per update are those of one process times the processes. As totals they belong to the
-    run: on another number of processes it goes on with the same updates.
+    Passes per update depend on the processes, see :func:`deepgen.config.stage.default_passes`. As
+    totals they belong to the run: on another number of processes it goes on with the same updates.
 
     Args:
         config: The stage; what it does say stays. Whether moments are cached is only taken from
@@ -36,10 +36,10 @@ def settle(
         ValueError: Those settings are none.
     """
     known = {} if begun is None else begun
-    drawings, edits = PASSES[config.stage]
+    drawings, edits = default_passes(config.stage, world_size)
     passes = {"drawing_microbatches": drawings, "edit_microbatches": edits}
     values: dict[str, Any] = {
-        name: world_size * count if known.get(name) is None else known[name]
+        name: count if known.get(name) is None else known[name]
         for name, count in passes.items()
         if getattr(config, name) is None
     }

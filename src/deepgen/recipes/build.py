@@ -4,7 +4,8 @@ comes out of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,7 @@ from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.flops import SampleCost
 from deepgen.train.loggers import open_loggers
+from deepgen.train.logs import METRICS
 from deepgen.train.metrics import Observer
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import (
@@ -74,7 +76,7 @@ class Run:
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
     validation: Validation
-    pictures: str
+    latents_source: str
     """Where its latents come from, in a line."""
 
     def __call__(
@@ -100,7 +102,7 @@ class Run:
         if processes.is_first and not (
             has_checkpoints(config.output) and (config.output / SETTINGS).exists()
         ):
-            keep_settings(config)
+            keep_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
@@ -114,7 +116,7 @@ class Run:
             start=start,
         )
         # Again, since what is free to change may have changed; a refused run never gets here.
-        processes.by_first(lambda: keep_settings(config))
+        processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
         if self.trainer.shards is None:
@@ -156,8 +158,46 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     data = open_data(config)
     tasks = shared_tasks(config, data, processes.world_size)
     samples = Samples(config)
-    dtype = torch.float32 if config.precision == "float32" else None
     folder = resolve(config.model)
+    model = _prepared_model(config, folder, device)
+    padding = config.padding or model.defaults.padding
+    shards = _shard(config, model, padding, processes)
+    if config.compile:
+        check_compiler(device)
+        model.dit.compile_each_block()
+    # In float32, as its moments are cached: what is rounded here is rounded at every visit.
+    vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
+    model.vae = vae.eval().requires_grad_(False)
+    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    may_cache = config.moments == "auto" and not has_checkpoints(config.output)
+    config, moments = settle_moments(config, data, model.vae, side, processes)
+    share = config.max_bad_share
+    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
+    loader = Loader(data, options, moments=moments)
+    shortened = model.conditioner.tokenize.shortened
+    batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
+    objective = _objective(config, model, padding)
+    trainer = _trainer(
+        config,
+        model,
+        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
+        batches,
+        shards,
+    )
+    return Run(
+        config=config,
+        model=model,
+        trainer=trainer,
+        samples=samples,
+        # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
+        validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
+        latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
+    )
+
+
+def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
+    """A model of which the right part learns, and which computes as the stage says."""
+    dtype = torch.float32 if config.precision == "float32" else None
     model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
     make_trainable(model, config.stage, lora=lora, seed=config.seed)
@@ -167,38 +207,39 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     by_row = config.packing and device.type != "cpu" and not config.compile
     model.pack(config.packing, attention_by_row=by_row)
     model.conditioner.vlm.detach_prompts = not config.prompt_gradients
-    padding = config.padding or model.defaults.padding
-    shards = _shard(config, model, padding, processes)
-    if config.compile:
-        check_compiler(device)
-        model.dit.compile_each_block()
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    knobs = config.optimizer
-    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
-    # In float32, as its moments are cached: what is rounded here is rounded at every visit.
-    vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
-    model.vae = vae.eval().requires_grad_(False)
-    config, moments = settle_moments(config, data, model.vae, side, processes)
-    share = config.max_bad_share
-    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
-    loader = Loader(data, options, moments=moments)
-    clock = Clock(device)
-    objective = partial(
+    return model
+
+
+def _objective(
+    config: StageConfig, model: DeepGen, padding: Padding
+) -> Callable[..., FlowObjective]:
+    """What is minimised; who draws the noise, and how often captions are dropped, is left open."""
+    return partial(
         FlowObjective,
         training_sigmas(model.schedule),
         padding=padding,
         levels=config.levels,
         weighting=config.weighting,
         round_sigmas=config.round_sigmas,
-        autocast=torch.bfloat16 if is_mixed(config, device) else None,
+        autocast=torch.bfloat16 if is_mixed(config, model.device) else None,
         cost=SampleCost(model, config.stage),
     )
-    shortened = model.conditioner.tokenize.shortened
-    batches = FlowBatches(loader, model.vae, processes, clock, shortened)
+
+
+def _trainer(
+    config: StageConfig,
+    model: DeepGen,
+    objective: FlowObjective,
+    batches: FlowBatches,
+    shards: Shards | None,
+) -> Trainer[DeepGen, FlowBatch]:
+    """The loop of a stage, which knows by what a checkpoint is of the same run."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
-    trainer = Trainer(
+    knobs = config.optimizer
+    return Trainer(
         model,
-        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
+        objective,
         batches,
         _optimizer(knobs, trained),
         steps=config.steps,
@@ -210,30 +251,27 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         seed=config.seed,
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
-        identity={**chosen, "data": data.manifest.identity},
-        inputs=inputs_of(model, side=side, padding=padding),
-        processes=processes,
+        identity={**chosen, "data": batches.loader.data.manifest.identity},
+        inputs=inputs_of(model, side=batches.loader.options.side, padding=objective.padding),
+        processes=batches.processes,
         shards=shards,
         parts={name: _part(name) for name in trained},
         settings=to_values(config),
         substituting=batches,
-        clock=clock,
+        clock=batches.clock,
     )
-    return Run(
-        config=config,
-        model=model,
-        trainer=trainer,
-        samples=samples,
-        validation=Validation(
-            data,
-            config.output / "metrics.jsonl",
-            # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
-            objective(VisitDraws(0, "validation")),
-            tasks=tasks,
-            side=side,
-            moments=moments,
-        ),
-        pictures=_said(config, side, moments),
+
+
+def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -> Validation:
+    """The loss on samples set aside, of the tasks and at the size that are trained."""
+    return Validation(
+        loader.data,
+        config.output / METRICS,
+        objective,
+        tasks=loader.options.tasks,
+        side=loader.options.side,
+        max_bad_share=loader.options.max_bad_share,
+        moments=loader.moments,
     )
 
 
@@ -343,13 +381,19 @@ def _shard(
     return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
 
 
-def _said(config: StageConfig, side: int, moments: MomentsCache | None) -> str:
-    """Where latents come from."""
+def _describe_latents(
+    config: StageConfig, side: int, moments: MomentsCache | None, *, may_cache: bool
+) -> str:
+    """Where latents come from, and how to spare encoding where that is still to be chosen."""
     if moments is not None:
         return f"moments from {moments.folder}; the VAE encodes nothing"
+    described = "the VAE encodes pictures at every visit"
+    if not may_cache:
+        return described
+    command = ["deepgen", "data", "cache", str(config.data), "--model", config.model]
     return (
-        "the VAE encodes pictures at every visit; to do so once, before a run begins: deepgen data "
-        f"cache {config.data} --model {config.model} --side {side}"
+        f"{described}; to do so once, before a run begins: "
+        f"{shlex.join([*command, '--side', str(side)])}"
     )
 
 

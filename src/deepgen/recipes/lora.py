@@ -15,8 +15,6 @@ def lora() -> StageConfig:
         output=Path("runs/lora"),
         steps=1000,
         microbatch_size=1,
-        drawing_microbatches=4,
-        edit_microbatches=4,
         optimizer=OptimizerConfig(lr=1e-4, weight_decay=0.0),
         lora=LoraConfig(rank=16, alpha=16.0, dropout=0.0),
     )

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.importers.source import BadRow, RawSample, Source
+from deepgen.data.importers.source import BadRow, RawSample, Revision, Source
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import PromptKind, PromptVariant
 from deepgen.mini.drawing import draw
@@ -35,12 +35,12 @@ class LessonSource(Source):
         self.count = count
         self.split = split
 
-    def revision(self) -> str:
-        """Hash of some lessons' texts and truths; the rest follows from the same rules."""
+    def revision(self) -> Revision:
+        """By some lessons' texts and truths; the rest follows from the same rules."""
         digest = blake2b(f"{self.split} {self.count}".encode(), digest_size=16)
         for number in range(min(self.count, 100)):
             digest.update(repr(lesson(number, split=self.split)).encode())
-        return digest.hexdigest()
+        return Revision(content=digest.hexdigest(), state=digest.hexdigest())
 
     def rows(self) -> Iterator[RawSample | BadRow]:
         """One row per lesson, its pictures as PNG."""

@@ -23,7 +23,7 @@ from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.conditioning.vlm import VisionLanguageModel
-from deepgen.config.codec import read_yaml, to_values, write_yaml
+from deepgen.config.codec import read_yaml, to_values
 from deepgen.config.mini import AUTOENCODER_BATCH, MiniConfig
 from deepgen.config.model import BridgeConfig
 from deepgen.config.stage import OptimizerConfig, StageConfig
@@ -52,7 +52,7 @@ from deepgen.recipes.mini_model import (
 from deepgen.recipes.mini_painting import LabelBatches, LabelConditioner
 from deepgen.recipes.mini_reading import ReadingObjective, turns_of
 from deepgen.recipes.mini_tokenizer import train_tokenizer
-from deepgen.recipes.output import MODEL, check_unclaimed
+from deepgen.recipes.output import MODEL, SETTINGS, check_unclaimed, keep_settings
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.train.draws import VisitDraws
@@ -97,30 +97,28 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatche
         ValueError: The folder holds a run with other settings.
     """
     folder = config.output
-    _keep_settings(config)
+    _check_settings(config)
     start = folder / "stage0"
     if not (start / "model_index.json").exists():
         save_folder(join(train_parts(config, watch), config), start, overwrite=True)
     aligned = _stage(config, pretrain(), config.pretrain_steps, start, device, watch)
     model = load_folder(_stage(config, sft(), config.sft_steps, aligned, device, watch))
     # Half precision halves the download and changes pictures by less than a grey level.
-    save_folder(model, folder / "model", dtype=torch.float16, overwrite=True)
-    return folder / "model"
+    save_folder(model, folder / MODEL, dtype=torch.float16, overwrite=True)
+    return folder / MODEL
 
 
-def _keep_settings(config: MiniConfig) -> None:
+def _check_settings(config: MiniConfig) -> None:
     """Write down what the run is made with, or see that it goes on with the same.
 
     Raises:
         ValueError: It was begun with other settings, which finished stages would not follow.
     """
-    path = config.output / "config.yaml"
+    path = config.output / SETTINGS
     if not path.exists():
         check_unclaimed(config.output, (MODEL,))
         config.output.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        write_yaml(aside, config)
-        aside.replace(path)
+        keep_settings(path, config)
         return
     known = to_values(read_yaml(path, config))
     for name, mine in to_values(config).items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
+from deepgen.train.logs import METRICS, SUBSTITUTIONS
 
 SETTINGS = "config.yaml"
 MODEL = "model"
@@ -14,7 +16,7 @@ ADAPTERS = "lora"
 RESULTS = (MODEL, ADAPTERS)
 """What a stage leaves behind; there are checkpoints of its run beside it."""
 
-LOGS = ("metrics.jsonl", "substitutions.jsonl")
+LOGS = (METRICS, SUBSTITUTIONS)
 """What a run writes before its first checkpoint, after its settings."""
 
 
@@ -57,9 +59,8 @@ def has_checkpoints(output: Path) -> bool:
     return any(output.glob("checkpoints/step_*"))
 
 
-def keep_settings(config: StageConfig) -> None:
-    """Write all settings of a run into its folder; whole, since a run is known by them."""
-    path = config.output / SETTINGS
+def keep_settings(path: Path, config: Any) -> None:
+    """Write all settings of a run, of any kind; whole, since the run is known by them."""
     aside = path.with_suffix(".part")
     write_yaml(aside, config)
     aside.replace(path)

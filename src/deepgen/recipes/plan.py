@@ -57,7 +57,8 @@ class Plan:
     frozen: dict[str, int]
     """Parameters that stay, by part."""
     static_bytes: int
-    """Weights, gradients, moments and average."""
+    """What is held all the time: trained weights with gradients, moments and average, frozen
+    weights, and buffers."""
     passing_bytes: int
     """Copies that come and go in every update, of weights and of what processes divide."""
     activation_bytes: int
@@ -100,17 +101,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     model = outline_folder(resolve(config.model))
     lora = None if config.freeze_vlm else config.lora
     make_trainable(model, config.stage, lora=lora, seed=config.seed)
-    parts = {
-        "think tokens and bridge": model.conditioner.bridge,
-        "language model": model.conditioner.vlm.language_model,
-        "DiT": model.dit,
-        "VAE": model.vae,
-    }
-    trained, frozen = {}, {}
-    for name, part in parts.items():
-        counts = [(each.requires_grad, each.numel()) for each in part.parameters()]
-        trained[name] = sum(count for learns, count in counts if learns)
-        frozen[name] = sum(count for learns, count in counts if not learns)
+    trained, frozen = _parameters(model)
     dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
     sharding = chosen_sharding(config.sharding, config.stage, device, world_size)
     computed_bytes = 2 if is_mixed(config, device) else FLOAT32_BYTES
@@ -130,8 +121,8 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(
-        trained={name: count for name, count in trained.items() if count},
-        frozen={name: count for name, count in frozen.items() if count},
+        trained=trained,
+        frozen=frozen,
         static_bytes=memory.static,
         passing_bytes=memory.passing,
         activation_bytes=config.microbatch_size * activations,
@@ -146,6 +137,25 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
             str(task): round(config.steps * per_update[task] / samples[task], 2) for task in tasks
         },
         updates=config.steps,
+    )
+
+
+def _parameters(model: DeepGen) -> tuple[dict[str, int], dict[str, int]]:
+    """How many are trained and how many stay, by part; parts without any are left out."""
+    parts = {
+        "think tokens and bridge": model.conditioner.bridge,
+        "language model": model.conditioner.vlm.language_model,
+        "DiT": model.dit,
+        "VAE": model.vae,
+    }
+    trained, frozen = {}, {}
+    for name, part in parts.items():
+        counts = [(each.requires_grad, each.numel()) for each in part.parameters()]
+        trained[name] = sum(count for learns, count in counts if learns)
+        frozen[name] = sum(count for learns, count in counts if not learns)
+    return (
+        {name: count for name, count in trained.items() if count},
+        {name: count for name, count in frozen.items() if count},
     )
 
 

@@ -16,7 +16,8 @@ from deepgen.errors import DataError
 from deepgen.model import DeepGen
 from deepgen.recipes.batches import FlowBatches
 from deepgen.train.metrics import MetricsLog
-from deepgen.train.objective import FlowObjective
+from deepgen.train.objective import FlowBatch
+from deepgen.train.trainer import Objective
 
 SAMPLES_OF_A_TASK = 128
 """At most. Losses of samples differ by about their mean, mostly by their noise levels, which are
@@ -26,12 +27,17 @@ always the same here; so differences between two moments of a run are far better
 class Validation:
     """Writes ``val/loss`` into a run's metrics.
 
+    Nothing about samples that were set aside ends a run: a task none of whose samples the model has
+    room for is left out with a warning.
+
     Args:
         data: Where samples were set aside.
         log: The run's metrics.
         objective: Loss of a micro-batch.
         tasks: What is trained.
         side: Pictures are brought to about ``side * side`` pixels.
+        max_bad_share: Of the samples of a task that may turn out damaged; beyond it there are no
+            more lines.
         moments: Cached ones, if the run reads them.
     """
 
@@ -39,28 +45,32 @@ class Validation:
         self,
         data: DataSet,
         log: Path,
-        objective: FlowObjective,
+        objective: Objective[DeepGen, FlowBatch],
         *,
         tasks: Collection[Task],
         side: int,
+        max_bad_share: float,
         moments: MomentsCache | None,
     ) -> None:
         self.log = log
         self.objective = objective
-        found = {task: len(data.rows(task=task, split="val")) for task in tasks}
-        self.counts = {
-            task: min(count, SAMPLES_OF_A_TASK) for task, count in found.items() if count
-        }
+        self.counts: dict[Task, int] = {}
+        self._loaders: dict[Task, Loader] = {}
         # One by one: whatever is beside it, a sample has the same loss.
         one = TaskPlan(microbatch_size=1, microbatches=1)
-        self._loaders = {
-            task: Loader(
-                data,
-                LoaderOptions(tasks={task: one}, seed=0, side=side, split="val"),
-                moments=moments,
+        for task in tasks:
+            count = len(data.rows(task=task, split="val"))
+            if not count:
+                continue
+            options = LoaderOptions(
+                tasks={task: one}, seed=0, side=side, split="val", max_bad_share=max_bad_share
             )
-            for task in self.counts
-        }
+            try:
+                self._loaders[task] = Loader(data, options, moments=moments)
+            except DataError as cause:
+                warnings.warn(f"no val/loss/{task}: {cause}", stacklevel=2)
+                continue
+            self.counts[task] = min(count, SAMPLES_OF_A_TASK)
 
     @torch.no_grad()
     def __call__(self, model: DeepGen, step: int) -> None:

@@ -23,6 +23,9 @@ class Substituting(Protocol):
     def take_substitutions(self) -> list[Entry]:
         """Those in the micro-batches handed out since this was last asked."""
 
+    def count_substitutions(self, entries: Sequence[Entry]) -> None:
+        """Learn of those of all processes in an update; they may be too many."""
+
     def replay(self, entries: Sequence[Entry]) -> None:
         """Replace these samples by the same others again, whatever can be read by now."""
 

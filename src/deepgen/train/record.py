@@ -9,6 +9,7 @@ from typing import Any
 
 from deepgen.train.distributed import Processes
 from deepgen.train.journal import Entry, Journal
+from deepgen.train.logs import METRICS, SUBSTITUTIONS
 from deepgen.train.metrics import MetricsLog, Observer
 from deepgen.train.report import Report
 from deepgen.train.speed import Clock, Patience, Speed
@@ -38,9 +39,9 @@ class RunRecord:
     ) -> None:
         is_first = processes.is_first
         self.processes = processes
-        path = folder / "metrics.jsonl" if is_first else None
+        path = folder / METRICS if is_first else None
         self.metrics = MetricsLog(path, log_every, observers if is_first else ())
-        self.journal = Journal(folder / "substitutions.jsonl")
+        self.journal = Journal(folder / SUBSTITUTIONS)
         self._clock = clock
         self._speed = Speed(clock, processes, matrix_rate)
         self._patience = Patience()

@@ -388,6 +388,8 @@ class Trainer(Generic[Model, Batch]):
             has_saved=self._saving.is_done,
         )
         self.report = Report.joined(self.processes.gather(own))
+        if self.substituting is not None:
+            self.substituting.count_substitutions(self.report.substitutions)
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
         """Go on where an earlier start of the run, or another run, left off."""

@@ -66,14 +66,24 @@ class RawSample:
     render_text: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Revision:
+    """Two hashes of a source."""
+
+    content: str
+    """Changes when a row does, or name or size of a picture; of a copy it is the same."""
+    state: str
+    """Changes, too, when a picture is written again."""
+
+
 class Source(ABC):
     """Something that samples can be imported from; reading it twice gives the same rows."""
 
     root: Path
     """What the paths of pictures are relative to."""
 
-    def revision(self) -> str:
-        """A hash that changes when a row does, or a picture that it names.
+    def revision(self) -> Revision:
+        """What tells this content from another.
 
         All texts are read for it. Pictures are not, which would double the work: their names, sizes
         and times of change have to do.
@@ -81,15 +91,17 @@ class Source(ABC):
         Raises:
             DataError: The source cannot be read to its end.
         """
-        digest = blake2b(digest_size=16)
+        content, state = blake2b(digest_size=16), blake2b(digest_size=16)
         for row in self.rows():
             pictures: tuple[Picture, ...] = ()
             if isinstance(row, RawSample):
                 pictures = (row.target, *row.references)
                 row = replace(row, target="", references=())
-            said = [repr(row), *(_state_of(self.root, each) for each in pictures)]
-            digest.update("".join(f"{each}\0" for each in said).encode())
-        return digest.hexdigest()
+            looks = [_look_of(self.root, each) for each in pictures]
+            said = "".join(f"{each}\0" for each in (repr(row), *(look for look, _ in looks)))
+            content.update(said.encode())
+            state.update((said + "".join(f"{changed}\0" for _, changed in looks)).encode())
+        return Revision(content=content.hexdigest(), state=state.hexdigest())
 
     @abstractmethod
     def rows(self) -> Iterator[RawSample | BadRow]:
@@ -100,15 +112,15 @@ class Source(ABC):
         """
 
 
-def _state_of(root: Path, picture: Picture) -> str:
-    """What tells a picture from one that was put in its place."""
+def _look_of(root: Path, picture: Picture) -> tuple[str, int]:
+    """Name and size of a picture, and when it last changed, in nanoseconds."""
     if isinstance(picture, bytes):
-        return content_hash(picture)
+        return content_hash(picture), 0
     try:
         found = (root / picture).stat()
     except OSError:
-        return f"{picture} -"
-    return f"{picture} {found.st_size} {found.st_mtime_ns}"
+        return f"{picture} -", 0
+    return f"{picture} {found.st_size}", found.st_mtime_ns
 
 
 def read_row(
