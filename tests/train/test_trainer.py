@@ -122,6 +122,17 @@ def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, m
     assert_same(second, unbroken)
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_run_without_a_whole_checkpoint_never_loses_its_log(tmp_path: Path) -> None:
+    trainer(steps=2).run(tmp_path, log_every=1)
+    flip(next(tmp_path.glob("checkpoints/*/model.safetensors")), 0.5)
+    log = (tmp_path / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
+            trainer(steps=2).run(tmp_path, log_every=1)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == log
+
+
 def test_only_what_is_trained_is_stored(tmp_path: Path) -> None:
     path = trainer().save(Checkpoints(tmp_path))
     stored = Checkpoints(tmp_path).newest()
