@@ -260,7 +260,6 @@ def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path)
     [
         ({"steps": 20}, "steps 12, this one has 20"),
         ({"identity": {"data": "cats"}}, "data None, this one has cats"),
-        ({"inputs": {"tokenizer": "ab12"}}, "tokenizer None, this one has ab12; give the same"),
         ({"muon": True}, "optimizer AdamW, this one has MatrixOptimizer"),
     ],
 )
@@ -281,6 +280,13 @@ def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) 
     trainer(identity={"side": 512}, inputs={"side": 512}).run(tmp_path)
     with pytest.raises(CheckpointError, match="side 512, this one has 256"):
         trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
+
+
+def test_only_what_a_checkpoint_notes_of_the_inputs_is_compared(tmp_path: Path) -> None:
+    trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
+    trainer(inputs={"tokenizer": "ab12", "vision_tower": "cd34"}).run(tmp_path)
+    with pytest.raises(CheckpointError, match="tokenizer ab12, this one has ef56; give the same"):
+        trainer(inputs={"tokenizer": "ef56"}).run(tmp_path)
 
 
 def altered(monkeypatch: pytest.MonkeyPatch, alter: Callable[[dict[str, Any]], None]) -> None:

@@ -211,7 +211,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
-        inputs=inputs_of(model, side=side, padding=padding),
+        inputs=inputs_of(model, side=side, padding=padding, edits="edit" in tasks),
         processes=processes,
         shards=shards,
         parts={name: _part(name) for name in trained},

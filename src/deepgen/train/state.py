@@ -96,7 +96,10 @@ class RunMark:
         theirs, mine = dict(other.identity), dict(self.identity)
         if other.inputs is not None:
             theirs |= other.inputs
-            mine |= self.inputs or {}
+            # An earlier version noted fewer.
+            mine |= {
+                name: value for name, value in (self.inputs or {}).items() if name in other.inputs
+            }
         for name in sorted({*mine, *theirs}):
             found, expected = theirs.get(name), mine.get(name)
             if found != expected:

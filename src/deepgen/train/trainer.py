@@ -79,7 +79,8 @@ class Trainer(Generic[Model, Batch]):
         ema: Average of the trained weights that follows every update.
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
-        inputs: The same for what settings leave open; checkpoints of earlier versions lack it.
+        inputs: The same for what settings leave open; earlier versions noted fewer or none, and
+            what a checkpoint does not know is not compared.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
         settings: All settings of the run, kept in its checkpoints.
