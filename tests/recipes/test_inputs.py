@@ -52,7 +52,7 @@ def with_other_eps(values: dict[str, Any]) -> None:
         ),
         (
             "connector/config.json",
-            lambda each: each.update(num_attention_heads=1),
+            lambda each: each["connector"].update(num_attention_heads=1),
             "connector.num_attention_heads",
         ),
         ("vlm/config.json", with_other_eps, "vlm.rms_norm_eps"),

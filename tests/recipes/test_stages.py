@@ -31,7 +31,7 @@ from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.smoke import smoke
-from deepgen.train.checkpoints import open_checkpoint
+from deepgen.train.checkpoints import Checkpoints, open_checkpoint
 from deepgen.train.distributed import Processes
 from deepgen.train.objective import FlowObjective
 
@@ -196,6 +196,33 @@ def test_a_model_that_differs_in_no_weight_makes_another_run(
     scheduler.write_text(scheduler.read_text().replace('"shift": 2.0', '"shift": 3.0'))
     assert main(arguments_for(data, trained, "--model", str(other))) == 2
     assert "a run with scheduler.shift 2.0, this one has 3.0" in capsys.readouterr().err
+
+
+def of_an_earlier_version(run: Path, *, inputs: bool) -> None:
+    """Take out of the newest checkpoint what the version before did not note, and seal it again."""
+    path = max(run.glob("checkpoints/step_*"))
+    step, groups = int(path.name[-8:]), ("model", "optimizer")
+    tensors = {name: load_file(path / f"{name}.safetensors") for name in groups}
+    values = {
+        name: json.loads((path / f"{name}.json").read_text()) for name in ("trainer", "random")
+    }
+    for name in ("levels", "weighting", "round_sigmas", "moments"):
+        del values["trainer"]["identity"][name]
+    if not inputs:
+        del values["trainer"]["inputs"]
+    Checkpoints(run / "checkpoints").write(step, tensors, values)
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_a_run_that_the_version_before_began_goes_on(
+    data: Path, trained: Path, tmp_path: Path, inputs: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "old"
+    shutil.copytree(trained, output)
+    of_an_earlier_version(output, inputs=inputs)
+    assert main(arguments_for(data, output)) == 0
+    assert main(arguments_for(data, output, "--levels", "logit_normal")) == 2
+    assert "levels uniform, this one has logit_normal" in capsys.readouterr().err
 
 
 def test_a_run_that_begins_anew_has_its_own_settings_beside_it(

@@ -282,6 +282,13 @@ def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) 
         trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
 
 
+def test_a_setting_that_a_checkpoint_is_too_old_for_counts_as_its_default(tmp_path: Path) -> None:
+    trainer().run(tmp_path, save_every=STEPS)
+    trainer(identity={"levels": "uniform"}, defaults={"levels": "uniform"}).run(tmp_path)
+    with pytest.raises(CheckpointError, match="levels uniform, this one has logit_normal"):
+        trainer(identity={"levels": "logit_normal"}, defaults={"levels": "uniform"}).run(tmp_path)
+
+
 def test_only_what_a_checkpoint_notes_of_the_inputs_is_compared(tmp_path: Path) -> None:
     trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
     trainer(inputs={"tokenizer": "ab12", "vision_tower": "cd34"}).run(tmp_path)

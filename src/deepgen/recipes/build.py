@@ -212,6 +212,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
         inputs=inputs_of(model, side=side, padding=padding, edits="edit" in tasks),
+        # Whether moments were cached is unknown of runs from before there was a choice.
+        defaults={**to_values(StageConfig()), "moments": config.moments},
         processes=processes,
         shards=shards,
         parts={name: _part(name) for name in trained},

@@ -69,12 +69,13 @@ class RunMark:
             inputs=values.get("inputs"),
         )
 
-    def check_same(self, other: RunMark, path: Path) -> None:
+    def check_same(self, other: RunMark, path: Path, defaults: Mapping[str, Any]) -> None:
         """Refuse the checkpoint of another model or another run, and say how it differs.
 
         Args:
             other: Of the checkpoint.
             path: Where it is.
+            defaults: What names of the identity count as where an earlier version lacked them.
 
         Raises:
             CheckpointError: It is another.
@@ -93,7 +94,9 @@ class RunMark:
                 f"{path} was trained on other frozen weights; start from the same model, or train "
                 "in another folder"
             )
-        theirs, mine = dict(other.identity), dict(self.identity)
+        mine = dict(self.identity)
+        theirs = {name: value for name, value in defaults.items() if name in mine}
+        theirs |= other.identity
         if other.inputs is not None:
             theirs |= other.inputs
             # An earlier version noted fewer.

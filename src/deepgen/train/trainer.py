@@ -81,6 +81,7 @@ class Trainer(Generic[Model, Batch]):
             checkpoint in which it differs is refused.
         inputs: The same for what settings leave open; earlier versions noted fewer or none, and
             what a checkpoint does not know is not compared.
+        defaults: What a name of the identity counts as in a checkpoint from before there was one.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
         settings: All settings of the run, kept in its checkpoints.
@@ -103,6 +104,7 @@ class Trainer(Generic[Model, Batch]):
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         processes: Processes = ALONE,
         parts: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -136,6 +138,7 @@ class Trainer(Generic[Model, Batch]):
             **(identity or {}),
         }
         self.inputs = dict(inputs or {})
+        self.defaults = defaults or {}
         self.environment = environment(next(iter(self.trained.values())).device, processes)
         # Now, since parts of a model (the vision tower) may be loaded on the way.
         self._frozen = frozen_digest(model, self.trained.keys())
@@ -346,7 +349,7 @@ class Trainer(Generic[Model, Batch]):
         mine = RunMark(
             shapes=shapes, frozen=self._frozen, identity=self.identity, inputs=self.inputs
         )
-        mine.check_same(theirs, path)
+        mine.check_same(theirs, path, self.defaults)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
