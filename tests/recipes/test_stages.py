@@ -198,6 +198,17 @@ def test_a_model_that_differs_in_no_weight_makes_another_run(
     assert "a run with scheduler.shift 2.0, this one has 3.0" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_in_its_precision_however_that_is_said(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    again = arguments_for(data, tmp_path / "run")
+    assert main([*again, "--precision", "bfloat16"]) == 2
+    assert "computes in bfloat16: give --precision float32" in capsys.readouterr().err
+    # What auto was on this CPU.
+    assert main([*again, "--precision", "float32"]) == 0
+
+
 def of_an_earlier_version(run: Path, *, inputs: bool) -> None:
     """Take out of the newest checkpoint what the version before did not note, and seal it again."""
     path = max(run.glob("checkpoints/step_*"))

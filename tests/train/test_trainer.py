@@ -282,6 +282,34 @@ def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) 
         trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("began", "goes_on", "expected"),
+    [
+        # On a CPU, then on a GPU; both ways by themselves, and then as asked.
+        (("float32", "float32"), ("bfloat16", "bfloat16"), "give --precision float32$"),
+        (("bfloat16", "bfloat16"), ("float32", "float32"), "in bfloat16, which are in float32 on"),
+        (("bfloat16", "float32"), ("bfloat16", "bfloat16"), "in float32, which are in bfloat16 on"),
+        # On the same device.
+        (("bfloat16", "float32"), ("float32", "float32"), "give --precision bfloat16$"),
+    ],
+)
+def test_another_precision_is_told_from_other_weights(
+    tmp_path: Path, began: tuple[str, str], goes_on: tuple[str, str], expected: str
+) -> None:
+    def run(found: tuple[str, str], said: str) -> None:
+        layers = model()
+        layers[-1] = nn.Identity()
+        layers[-1].register_buffer("frozen", torch.ones(3, dtype=getattr(torch, found[1])))
+        inputs = dict(zip(("precision", "frozen_precision"), found, strict=True))
+        trainer(layers, identity={"precision": said}, inputs=inputs, steps=2).run(tmp_path)
+
+    run(began, "auto")
+    with pytest.raises(CheckpointError, match=expected):
+        run(goes_on, "auto")
+    # What auto came to, said.
+    run(began, began[0])
+
+
 def test_a_setting_that_a_checkpoint_is_too_old_for_counts_as_its_default(tmp_path: Path) -> None:
     trainer().run(tmp_path, save_every=STEPS)
     trainer(identity={"levels": "uniform"}, defaults={"levels": "uniform"}).run(tmp_path)

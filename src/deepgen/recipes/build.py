@@ -211,7 +211,13 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": data.manifest.identity},
-        inputs=inputs_of(model, side=side, padding=padding, edits="edit" in tasks),
+        inputs=inputs_of(
+            model,
+            side=side,
+            padding=padding,
+            mixed=is_mixed(config, device),
+            edits="edit" in tasks,
+        ),
         # Whether moments were cached is unknown of runs from before there was a choice.
         defaults={**to_values(StageConfig()), "moments": config.moments},
         processes=processes,

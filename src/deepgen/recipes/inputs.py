@@ -27,7 +27,7 @@ VISION = ("num_heads", "window_size", "fullatt_block_indexes", "hidden_act")
 
 
 def inputs_of(
-    model: DeepGen, *, side: int, padding: Padding, edits: bool = False
+    model: DeepGen, *, side: int, padding: Padding, mixed: bool = False, edits: bool = False
 ) -> dict[str, Any]:
     """What decides about a run and is in no weight: what was left open, and the model's own words.
 
@@ -38,6 +38,7 @@ def inputs_of(
         model: With everything that its folder says.
         side: Pictures are brought to about ``side * side`` pixels.
         padding: How prompts of a micro-batch pad each other.
+        mixed: Whether products are computed in bfloat16.
         edits: Whether references are read, so that the vision tower decides too.
     """
     tokenize = model.conditioner.tokenize
@@ -47,6 +48,9 @@ def inputs_of(
     return {
         "side": side,
         "padding": padding,
+        # On another device, auto comes to something else.
+        "precision": "bfloat16" if mixed else "float32",
+        "frozen_precision": str(model.conditioner.vlm.embedding.dtype).removeprefix("torch."),
         **_inside("scheduler", to_values(model.schedule)),
         **_inside("transformer", to_values(model.dit.config)),
         **_inside("connector", to_values(model.conditioner.bridge.config)),
