@@ -247,6 +247,14 @@ def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
         assert f"seed: {seed}" in (tmp_path / "config.yaml").read_text()
 
 
+def test_a_start_that_was_killed_in_its_first_save_has_begun_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints" / ".step_00000002.0123abcd.partial").mkdir(parents=True)
+    command = arguments_for(data, tmp_path / "run", "--resume", "never", "--dry-run")
+    assert main(command) == 0
+
+
 def test_the_plan_counts_what_is_trained_and_visited(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
