@@ -297,6 +297,12 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
     left = settle(sft(), 4, begun_settings(output, None))
     assert (left.drawing_microbatches, left.edit_microbatches) == (2, 1)
+    # Its checkpoints know them too, and whatever is refused leaves nothing that would count.
+    (output / "config.yaml").unlink()
+    command = ["train", "sft", "--data", str(data), "--output", str(output), *small, "--seed", "5"]
+    assert main(command) == 2
+    assert not (output / "config.yaml").exists()
+    assert settle(sft(), 4, begun_settings(output, None)) == left
     # As it does elsewhere, by --resume.
     elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
     assert settle(sft(), 4, elsewhere) == left

@@ -31,7 +31,7 @@ from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.beginning import settle, settle_moments
 from deepgen.recipes.inputs import inputs_of
-from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, has_checkpoints, keep_settings
+from deepgen.recipes.output import ADAPTERS, MODEL, has_checkpoints, keep_settings
 from deepgen.recipes.samples import Samples
 from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.validation import Validation
@@ -97,9 +97,8 @@ class Run:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        if processes.is_first and not (
-            has_checkpoints(config.output) and (config.output / SETTINGS).exists()
-        ):
+        # Beside checkpoints only in the end, when they have been taken.
+        if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(

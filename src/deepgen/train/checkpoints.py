@@ -254,7 +254,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     else:
         names = [(NAME.fullmatch(each.name), each) for each in path.glob("checkpoints/*")]
         steps = {int(name[1]): each for name, each in names if name is not None}
-    if not steps:
+    if not steps and not any(path.glob(f"checkpoints/{DAMAGED}step_*")):
         raise CheckpointError(
             f"{path} holds no checkpoint; give the folder of a run, or one of its checkpoints"
         )
