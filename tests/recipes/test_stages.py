@@ -366,6 +366,8 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     run = build(config, device=torch.device("cpu"))
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
+    # Edits read it, so it tells this run from others.
+    assert "vision_tower" in run.trainer.inputs
     batches = run.trainer.batches(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
     assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]
