@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from deepgen.checkpoint.folder import outline_folder
+from deepgen.checkpoint.folder import load_folder, outline_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.recipes.inputs import inputs_of
+from deepgen.train.state import frozen_digest
 
 
 def of(folder: Path) -> dict[str, Any]:
@@ -35,6 +36,10 @@ def split_otherwise(values: dict[str, Any]) -> None:
     values["model"]["merges"] = values["model"]["merges"][:100]
 
 
+def with_other_eps(values: dict[str, Any]) -> None:
+    values.get("text_config", values)["rms_norm_eps"] = 1e-3
+
+
 @pytest.mark.parametrize(
     ("file", "change", "name"),
     [
@@ -45,6 +50,12 @@ def split_otherwise(values: dict[str, Any]) -> None:
             lambda each: each.update(rope_precision="bf16"),
             "rope_precision",
         ),
+        (
+            "connector/config.json",
+            lambda each: each["connector"].update(num_attention_heads=1),
+            "connector.num_attention_heads",
+        ),
+        ("vlm/config.json", with_other_eps, "vlm.rms_norm_eps"),
         ("tokenizer/tokenizer.json", swap_words, "tokenizer"),
         ("tokenizer/tokenizer.json", split_otherwise, "tokenizer"),
         (
@@ -71,7 +82,19 @@ def test_what_a_folder_says_beside_its_weights_is_told_apart(
     assert [each for each in mini if altered[each] != mini[each]] == [name]
 
 
+def test_where_edits_are_trained_the_weights_of_the_vision_tower_count() -> None:
+    one, other = load_folder(resolve("mini")), load_folder(resolve("mini"))
+    digest = frozen_digest(one, ())
+    mine = inputs_of(one, side=64, padding="none", edits=True)
+    # As in checkpoints of earlier versions, which were written before any reference was seen.
+    assert frozen_digest(one, ()) == digest
+    assert "vision_tower" not in inputs_of(one, side=64, padding="none")
+    next(iter(other.conditioner.vlm.require_vision().parameters())).data.add_(0.1)
+    theirs = inputs_of(other, side=64, padding="none", edits=True)
+    assert [each for each in mine if mine[each] != theirs[each]] == ["vision_tower"]
+
+
 def test_they_are_plain_and_small(mini: dict[str, Any]) -> None:
     assert json.loads(json.dumps(mini)) == mini
-    assert len(json.dumps(mini)) < 1000
+    assert len(json.dumps(mini)) < 3000
     assert {"side", "padding"} <= mini.keys()

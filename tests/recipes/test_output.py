@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepgen.cli.main import main
-from deepgen.recipes.output import SETTINGS, check_output, keep_settings
+from deepgen.recipes.output import SETTINGS, check_output, has_checkpoints, keep_settings
 from deepgen.recipes.smoke import smoke
 
 
@@ -69,3 +69,10 @@ def test_a_run_goes_on_in_its_own_folder_and_other_files_are_no_matter(tmp_path:
     # And finished.
     put(tmp_path, "checkpoints/step_00000004/manifest.json", "model/model_index.json")
     check_output(config)
+
+
+def test_damaged_checkpoints_are_of_a_run_and_unfinished_ones_are_not(tmp_path: Path) -> None:
+    put(tmp_path, "checkpoints/.step_00000002.0123abcd.partial/model.safetensors")
+    assert not has_checkpoints(tmp_path)
+    put(tmp_path, "checkpoints/damaged_step_00000002_0123abcd/model.safetensors")
+    assert has_checkpoints(tmp_path)

@@ -32,7 +32,7 @@ from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.smoke import smoke
-from deepgen.train.checkpoints import open_checkpoint
+from deepgen.train.checkpoints import Checkpoints, open_checkpoint
 from deepgen.train.distributed import Processes
 from deepgen.train.objective import FlowObjective
 
@@ -199,6 +199,44 @@ def test_a_model_that_differs_in_no_weight_makes_another_run(
     assert "a run with scheduler.shift 2.0, this one has 3.0" in capsys.readouterr().err
 
 
+def test_a_run_goes_on_in_its_precision_however_that_is_said(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    again = arguments_for(data, tmp_path / "run")
+    assert main([*again, "--precision", "bfloat16"]) == 2
+    assert "computes in bfloat16: give --precision float32" in capsys.readouterr().err
+    # What auto was on this CPU.
+    assert main([*again, "--precision", "float32"]) == 0
+
+
+def of_an_earlier_version(run: Path, *, inputs: bool) -> None:
+    """Take out of the newest checkpoint what the version before did not note, and seal it again."""
+    path = max(run.glob("checkpoints/step_*"))
+    step, groups = int(path.name[-8:]), ("model", "optimizer")
+    tensors = {name: load_file(path / f"{name}.safetensors") for name in groups}
+    values = {
+        name: json.loads((path / f"{name}.json").read_text()) for name in ("trainer", "random")
+    }
+    for name in ("levels", "weighting", "round_sigmas", "moments"):
+        del values["trainer"]["identity"][name]
+    if not inputs:
+        del values["trainer"]["inputs"]
+    Checkpoints(run / "checkpoints").write(step, tensors, values)
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_a_run_that_the_version_before_began_goes_on(
+    data: Path, trained: Path, tmp_path: Path, inputs: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "old"
+    shutil.copytree(trained, output)
+    of_an_earlier_version(output, inputs=inputs)
+    assert main(arguments_for(data, output)) == 0
+    assert main(arguments_for(data, output, "--levels", "logit_normal")) == 2
+    assert "levels uniform, this one has logit_normal" in capsys.readouterr().err
+
+
 def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +246,14 @@ def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
         with pytest.raises(SystemExit):
             main(arguments_for(data, tmp_path, "--seed", seed))
         assert f"seed: {seed}" in (tmp_path / "config.yaml").read_text()
+
+
+def test_a_start_that_was_killed_in_its_first_save_has_begun_nothing(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints" / ".step_00000002.0123abcd.partial").mkdir(parents=True)
+    command = arguments_for(data, tmp_path / "run", "--resume", "never", "--dry-run")
+    assert main(command) == 0
 
 
 def test_the_plan_counts_what_is_trained_and_visited(
@@ -252,6 +298,12 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
     left = settle(sft(), 4, begun_settings(output, None))
     assert (left.drawing_microbatches, left.edit_microbatches) == (2, 1)
+    # Its checkpoints know them too, and whatever is refused leaves nothing that would count.
+    (output / "config.yaml").unlink()
+    command = ["train", "sft", "--data", str(data), "--output", str(output), *small, "--seed", "5"]
+    assert main(command) == 2
+    assert not (output / "config.yaml").exists()
+    assert settle(sft(), 4, begun_settings(output, None)) == left
     # As it does elsewhere, by --resume.
     elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
     assert settle(sft(), 4, elsewhere) == left
@@ -317,6 +369,8 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     run = build(config, device=torch.device("cpu"))
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
+    # Edits read it, so it tells this run from others.
+    assert "vision_tower" in run.trainer.inputs
     batches = run.trainer.batches(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
     assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]

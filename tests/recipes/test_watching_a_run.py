@@ -151,7 +151,8 @@ def test_a_run_begins_from_the_checkpoint_of_another_and_says_what_it_does_other
     data: Path, watched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = watched / "checkpoints" / "step_00000002"
-    assert train(data, tmp_path / "new", "--resume", str(start)) == 0
+    often = ("--save-every", "1")
+    assert train(data, tmp_path / "new", *often, "--resume", str(start)) == 0
     said = capsys.readouterr().err
     assert f"begins from {start}" in said
     assert f"output is {tmp_path / 'new'}, was {watched}" in said
@@ -160,9 +161,12 @@ def test_a_run_begins_from_the_checkpoint_of_another_and_says_what_it_does_other
     assert mine.keys() == whole.keys()
     assert all(torch.equal(mine[name], whole[name]) for name in whole)
     assert of_the_run(tmp_path / "new") == of_the_run(watched)[2:]
-    # The same command again: all is done already.
-    assert train(data, tmp_path / "new", "--resume", str(watched)) == 0
+    # The same command again, after a kill, when that checkpoint is gone: it is needed no more.
+    shutil.rmtree(tmp_path / "new" / "checkpoints" / "step_00000004")
+    gone = tmp_path / "gone" / start.name
+    assert train(data, tmp_path / "new", *often, "--resume", str(gone)) == 0
     assert "begins from" not in capsys.readouterr().err
+    assert all(torch.equal(weights(tmp_path / "new")[name], whole[name]) for name in whole)
 
 
 def test_another_run_or_model_is_no_beginning(

@@ -98,8 +98,13 @@ def test_a_missing_file_makes_the_one_before_be_used(tmp_path: Path, name: str) 
 def test_with_nothing_whole_a_run_does_not_silently_begin_anew(tmp_path: Path) -> None:
     for step in (10, 20):
         (write(tmp_path, step) / "model.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
-        newest(tmp_path)
+    # Nor at the second start, which meets them under other names.
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole") as caught:
+            newest(tmp_path)
+        assert "step_00000010" in str(caught.value) and "step_00000020" in str(caught.value)
+    write(tmp_path, 30)
+    assert newest(tmp_path).step == 30
 
 
 def test_what_a_kill_left_half_written_is_removed_and_said(tmp_path: Path) -> None:

@@ -239,6 +239,22 @@ def test_what_only_the_first_process_finds_out_ends_all(tmp_path: Path) -> None:
         assert "cannot be written" in (tmp_path / f"error_{rank}.txt").read_text()
 
 
+def read_by_first(processes: Processes, folder: str) -> None:
+    def read() -> str:
+        # Only the first one's file counts; another may see none.
+        assert processes.is_first
+        raise ValueError("config.yaml is no YAML")
+
+    processes.by_first(read)
+
+
+def test_settings_that_the_first_process_cannot_read_end_all(tmp_path: Path) -> None:
+    assert Together(read_by_first, 2, str(tmp_path)).exit_codes() == [1, 1]
+    for rank in range(2):
+        said = (tmp_path / f"error_{rank}.txt").read_text()
+        assert said == "ValueError: config.yaml is no YAML"
+
+
 def test_alone_nothing_is_sent_and_errors_come_as_they_are() -> None:
     alone = Processes()
     assert alone.gather("fact") == ["fact"]

@@ -122,6 +122,17 @@ def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, m
     assert_same(second, unbroken)
 
 
+@pytest.mark.filterwarnings("ignore:.*is damaged")
+def test_a_run_without_a_whole_checkpoint_never_loses_its_log(tmp_path: Path) -> None:
+    trainer(steps=2).run(tmp_path, log_every=1)
+    flip(next(tmp_path.glob("checkpoints/*/model.safetensors")), 0.5)
+    log = (tmp_path / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
+            trainer(steps=2).run(tmp_path, log_every=1)
+        assert (tmp_path / "metrics.jsonl").read_bytes() == log
+
+
 def test_only_what_is_trained_is_stored(tmp_path: Path) -> None:
     path = trainer().save(Checkpoints(tmp_path))
     stored = Checkpoints(tmp_path).newest()
@@ -249,7 +260,6 @@ def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path)
     [
         ({"steps": 20}, "steps 12, this one has 20"),
         ({"identity": {"data": "cats"}}, "data None, this one has cats"),
-        ({"inputs": {"tokenizer": "ab12"}}, "tokenizer None, this one has ab12; give the same"),
         ({"muon": True}, "optimizer AdamW, this one has MatrixOptimizer"),
     ],
 )
@@ -270,6 +280,48 @@ def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) 
     trainer(identity={"side": 512}, inputs={"side": 512}).run(tmp_path)
     with pytest.raises(CheckpointError, match="side 512, this one has 256"):
         trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("began", "goes_on", "expected"),
+    [
+        # On a CPU, then on a GPU; both ways by themselves, and then as asked.
+        (("float32", "float32"), ("bfloat16", "bfloat16"), "give --precision float32$"),
+        (("bfloat16", "bfloat16"), ("float32", "float32"), "in bfloat16, which are in float32 on"),
+        (("bfloat16", "float32"), ("bfloat16", "bfloat16"), "in float32, which are in bfloat16 on"),
+        # On the same device.
+        (("bfloat16", "float32"), ("float32", "float32"), "give --precision bfloat16$"),
+    ],
+)
+def test_another_precision_is_told_from_other_weights(
+    tmp_path: Path, began: tuple[str, str], goes_on: tuple[str, str], expected: str
+) -> None:
+    def run(found: tuple[str, str], said: str) -> None:
+        layers = model()
+        layers[-1] = nn.Identity()
+        layers[-1].register_buffer("frozen", torch.ones(3, dtype=getattr(torch, found[1])))
+        inputs = dict(zip(("precision", "frozen_precision"), found, strict=True))
+        trainer(layers, identity={"precision": said}, inputs=inputs, steps=2).run(tmp_path)
+
+    run(began, "auto")
+    with pytest.raises(CheckpointError, match=expected):
+        run(goes_on, "auto")
+    # What auto came to, said.
+    run(began, began[0])
+
+
+def test_a_setting_that_a_checkpoint_is_too_old_for_counts_as_its_default(tmp_path: Path) -> None:
+    trainer().run(tmp_path, save_every=STEPS)
+    trainer(identity={"levels": "uniform"}, defaults={"levels": "uniform"}).run(tmp_path)
+    with pytest.raises(CheckpointError, match="levels uniform, this one has logit_normal"):
+        trainer(identity={"levels": "logit_normal"}, defaults={"levels": "uniform"}).run(tmp_path)
+
+
+def test_only_what_a_checkpoint_notes_of_the_inputs_is_compared(tmp_path: Path) -> None:
+    trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
+    trainer(inputs={"tokenizer": "ab12", "vision_tower": "cd34"}).run(tmp_path)
+    with pytest.raises(CheckpointError, match="tokenizer ab12, this one has ef56; give the same"):
+        trainer(inputs={"tokenizer": "ef56"}).run(tmp_path)
 
 
 def altered(monkeypatch: pytest.MonkeyPatch, alter: Callable[[dict[str, Any]], None]) -> None:

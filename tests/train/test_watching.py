@@ -226,6 +226,10 @@ def test_the_newest_whole_checkpoint_of_a_run_is_opened_and_nothing_is_touched(
     assert sorted(kept.rglob("*")) == before
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         open_checkpoint(kept)
+    for path in kept.glob("step_*"):
+        path.rename(kept / f"damaged_{path.name}_0123abcd")
+    with pytest.raises(CheckpointError, match="is whole"):
+        open_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_to_begin_from_can_be_refused_before_anything_changes(tmp_path: Path) -> None:
@@ -244,6 +248,26 @@ def test_pictures_come_as_often_as_asked_for_and_at_the_end(tmp_path: Path) -> N
         tmp_path, save_every=4, watch=lambda model, step: seen.append(step), watch_every=5
     )
     assert seen == [5, 10, 12]
+
+
+def test_a_run_killed_right_behind_a_save_has_shown_that_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    write = Checkpoints.write
+
+    def write_and_die(self: Checkpoints, step: int, *rest: Any) -> None:
+        write(self, step, *rest)
+        raise KeyboardInterrupt
+
+    def watch(model: nn.Module, step: int) -> None:
+        seen.append(step)
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(Checkpoints, "write", write_and_die)
+        trainer().run(tmp_path, save_every=4, watch=watch)
+    trainer().run(tmp_path, save_every=4, watch=watch)
+    assert seen == [4, 8, 12]
 
 
 def test_a_run_that_waits_for_its_samples_is_told_so(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,13 +17,14 @@ from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import Logger, StageConfig
 from deepgen.recipes.lora import lora
-from deepgen.recipes.output import check_output
+from deepgen.recipes.output import check_output, has_checkpoints
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.smoke import smoke
 
 if TYPE_CHECKING:
     from deepgen.recipes.plan import Plan
+    from deepgen.train.checkpoints import Checkpoint
 
 RecipeName = Literal["pretrain", "sft", "lora", "smoke"]
 
@@ -48,7 +49,8 @@ class Train:
         Literal["auto", "never"] | Path, arg(metavar="auto|never|PATH", help_behavior_hint="")
     ] = "auto"
     """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none; a run
-    or a checkpoint elsewhere is where OUTPUT begins while it has none (default: auto)."""
+    or a checkpoint elsewhere is where OUTPUT begins, and may be gone once OUTPUT has checkpoints of
+    its own (default: auto)."""
     dry_run: bool = False
     """Only print the plan: parameters, memory, batches, epochs."""
     device: DeviceChoice = "auto"
@@ -71,25 +73,22 @@ class Train:
             TrainingError: The run cannot go on.
         """
         output = self.settings.output
-        if self.resume == "never" and (output / "checkpoints").exists():
+        if self.resume == "never" and has_checkpoints(output):
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
         check_output(self.settings)
-        origin = _origin(self.resume, output)
         check_loggers(self.settings.log_to)
         import torch
 
         from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
-        from deepgen.recipes.beginning import begun_settings, settle
+        from deepgen.recipes.beginning import settle
         from deepgen.recipes.build import build, changed_settings
         from deepgen.recipes.plan import plan
-        from deepgen.train.checkpoints import open_checkpoint
         from deepgen.train.distributed import joined, own_device
 
         device = own_device(torch.device(pick_device(self.device)))
         with joined(device) as processes:
-            start = None if origin is None else processes.by_first(lambda: open_checkpoint(origin))
-            begun = begun_settings(output, start)
+            start, begun = processes.by_first(lambda: _beginning(self.resume, output))
             settings = settle(self.settings, processes.world_size, begun)
             found = plan(settings, device=device, world_size=processes.world_size)
             if self.dry_run:
@@ -106,7 +105,7 @@ class Train:
             if start is not None:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)
-                if processes.is_first and not any(output.glob("checkpoints/step_*")):
+                if processes.is_first:
                     changes = changed_settings(settings, start)
                     print_line("; ".join([f"begins from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
@@ -114,20 +113,39 @@ class Train:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
+def _beginning(
+    resume: str | Path, output: Path
+) -> tuple[Checkpoint | None, Mapping[str, Any] | None]:
+    """The checkpoint elsewhere that a run begins from, and the settings that it keeps to.
+
+    Raises:
+        CheckpointError: There is no whole checkpoint.
+        ValueError: What was named is not there, or not elsewhere; the settings cannot be read.
+    """
+    from deepgen.recipes.beginning import begun_settings
+    from deepgen.train.checkpoints import open_checkpoint
+
+    origin = _origin(resume, output)
+    start = None if origin is None else open_checkpoint(origin)
+    return start, begun_settings(output, start)
+
+
 def _origin(resume: str | Path, output: Path) -> Path | None:
-    """The run or checkpoint elsewhere that a run begins from, if one was named.
+    """The run or checkpoint elsewhere that a run begins from, if one was named and is needed.
 
     Raises:
         ValueError: It is not there, or not elsewhere.
     """
     if not isinstance(resume, Path) or resume.resolve() == output.resolve():
         return None
-    if not resume.is_dir():
-        raise ValueError(f"--resume {resume}: no such folder; expected auto, never, or a run")
     if output.resolve() in resume.resolve().parents:
         raise ValueError(
             f"--resume {resume} is of {output} itself; to begin anew from it, give another --output"
         )
+    if has_checkpoints(output):
+        return None
+    if not resume.is_dir():
+        raise ValueError(f"--resume {resume}: no such folder; expected auto, never, or a run")
     return resume
 
 

@@ -13,7 +13,7 @@ from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.errors import DataError
 from deepgen.recipes.output import SETTINGS, has_checkpoints
-from deepgen.train.checkpoints import Checkpoint
+from deepgen.train.checkpoints import Checkpoint, open_checkpoint
 from deepgen.train.distributed import Processes
 from deepgen.vae import LatentCodec
 
@@ -87,14 +87,17 @@ def settle_moments(
 def begun_settings(output: Path, start: Checkpoint | None) -> Mapping[str, Any] | None:
     """Settings of the run that is taken up again; None where one begins.
 
+    To be read by one process for all, which might find different files.
+
     Args:
         output: Folder of the run.
         start: Where a run without a checkpoint of its own begins, if not at nothing.
 
     Raises:
+        CheckpointError: Only checkpoints know them, and none is whole.
         ValueError: They cannot be read.
     """
     if has_checkpoints(output):
         path = output / SETTINGS
-        return read_values(path) if path.exists() else None
+        return read_values(path) if path.exists() else open_checkpoint(output).values("config")
     return None if start is None else start.values("config")

@@ -99,9 +99,8 @@ class Run:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        if processes.is_first and not (
-            has_checkpoints(config.output) and (config.output / SETTINGS).exists()
-        ):
+        # Beside checkpoints only in the end, when they have been taken.
+        if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
@@ -252,7 +251,15 @@ def _trainer(
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity={**chosen, "data": batches.loader.data.manifest.identity},
-        inputs=inputs_of(model, side=batches.loader.options.side, padding=objective.padding),
+        inputs=inputs_of(
+            model,
+            side=batches.loader.options.side,
+            padding=objective.padding,
+            mixed=is_mixed(config, model.device),
+            edits="edit" in batches.loader.options.tasks,
+        ),
+        # Whether moments were cached is unknown of runs from before there was a choice.
+        defaults={**to_values(StageConfig()), "moments": config.moments},
         processes=batches.processes,
         shards=shards,
         parts={name: _part(name) for name in trained},

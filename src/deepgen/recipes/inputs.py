@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from deepgen.conditioning.vlm import VisionLanguageModel
+from deepgen.config.codec import to_values
 from deepgen.config.model import Padding
+from deepgen.data.latents import weights_hash
 from deepgen.model import DeepGen
 
 PROBE = "Zwei rote Äpfel,  an OLD map of 1897\n\t“fünf”, 3.14 × 2; 一只熊猫 🐼 don't"
 """Letters, digits, signs and spaces of many kinds, which other rules split otherwise."""
 
+# What configurations of the language model and of the vision tower decide, and no shape tells.
+TEXT = (
+    *("num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
+    *("rms_norm_eps", "hidden_act"),
+)
+ROPE = ("rope_theta", "mrope_section")
+VISION = ("num_heads", "window_size", "fullatt_block_indexes", "hidden_act")
 
-def inputs_of(model: DeepGen, *, side: int, padding: Padding) -> dict[str, Any]:
+
+def inputs_of(
+    model: DeepGen, *, side: int, padding: Padding, mixed: bool = False, edits: bool = False
+) -> dict[str, Any]:
     """What decides about a run and is in no weight: what was left open, and the model's own words.
 
     Two model folders with the same weights may differ in these; a run that began with one of them
@@ -24,6 +38,8 @@ def inputs_of(model: DeepGen, *, side: int, padding: Padding) -> dict[str, Any]:
         model: With everything that its folder says.
         side: Pictures are brought to about ``side * side`` pixels.
         padding: How prompts of a micro-batch pad each other.
+        mixed: Whether products are computed in bfloat16.
+        edits: Whether references are read, so that the vision tower decides too.
     """
     tokenize = model.conditioner.tokenize
     tokenizer = tokenize.tokenizer
@@ -32,13 +48,47 @@ def inputs_of(model: DeepGen, *, side: int, padding: Padding) -> dict[str, Any]:
     return {
         "side": side,
         "padding": padding,
-        **{f"scheduler.{name}": value for name, value in asdict(model.schedule).items()},
+        # On another device, auto comes to something else.
+        "precision": "bfloat16" if mixed else "float32",
+        "frozen_precision": str(model.conditioner.vlm.embedding.dtype).removeprefix("torch."),
+        **_inside("scheduler", to_values(model.schedule)),
+        **_inside("transformer", to_values(model.dit.config)),
+        **_inside("connector", to_values(model.conditioner.bridge.config)),
+        **_inside("vlm", _vlm_values(model.conditioner.vlm)),
         "vae.shift_factor": model.vae.shift,
         "vae.scaling_factor": model.vae.scale,
         "rope_precision": model.conditioner.vlm.rope_precision,
         "tokenizer": _digest(words),
         "prompt_template": _digest([asdict(tokenize.template)]),
+        **({"vision_tower": _vision_hash(model.conditioner.vlm)} if edits else {}),
     }
+
+
+def _inside(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{part}.{name}": value for name, value in values.items()}
+
+
+def _vlm_values(vlm: VisionLanguageModel) -> dict[str, Any]:
+    """By names, since the whole would differ between versions of the library that wrote it."""
+    text: Any = vlm.config.text_config
+    vision: Any = vlm.config.vision_config
+    return {
+        **{name: getattr(text, name) for name in TEXT},
+        **{name: text.rope_parameters[name] for name in ROPE},
+        **{f"vision.{name}": getattr(vision, name) for name in VISION},
+    }
+
+
+def _vision_hash(vlm: VisionLanguageModel) -> str:
+    """Hash of the vision tower, which stays as it is: not there until the first reference.
+
+    Frozen weights are hashed as a whole while it is not there, as in all earlier checkpoints.
+    """
+    tower = vlm.visual
+    if tower is None:
+        assert vlm.load_vision is not None
+        tower = vlm.load_vision()
+    return weights_hash(tower)
 
 
 def _digest(values: list[Any]) -> str:

@@ -55,8 +55,9 @@ def check_unclaimed(output: Path, names: Sequence[str]) -> None:
 
 
 def has_checkpoints(output: Path) -> bool:
-    """Whether a run has saved anything here that it would go on from."""
-    return any(output.glob("checkpoints/step_*"))
+    """Whether a run has saved anything here; whole or damaged, it never begins anew."""
+    names = ("checkpoints/step_*", "checkpoints/damaged_step_*")
+    return any(any(output.glob(name)) for name in names)
 
 
 def keep_settings(path: Path, config: Any) -> None:

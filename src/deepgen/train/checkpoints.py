@@ -38,6 +38,8 @@ from deepgen.train.sharding import divided_like, own_bytes
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
+DAMAGED = "damaged_"
+"""Before the name of a checkpoint that was found not to be what was written."""
 PARTIAL = re.compile(r"\.step_\d{8}\.[0-9a-f]{8}\.partial")
 
 Description = dict[str, int | str]
@@ -168,7 +170,8 @@ class Checkpoints:
         Raises:
             CheckpointError: There are checkpoints, and all are damaged.
         """
-        damaged = []
+        # Those that an earlier start has met still are all there is, and no reason to begin anew.
+        damaged = [path.name for path in sorted(self.folder.glob(f"{DAMAGED}step_*"))]
         for path in sorted(self.folder.glob(".step_*.partial")):
             if PARTIAL.fullmatch(path.name):
                 warnings.warn(f"{path} was not finished when its run ended; removed", stacklevel=2)
@@ -183,7 +186,7 @@ class Checkpoints:
                 f"{path} is damaged ({problem}) and is not used; the one before it is tried",
                 stacklevel=2,
             )
-            path.rename(path.with_name(f"damaged_{path.name}_{secrets.token_hex(4)}"))
+            path.rename(path.with_name(f"{DAMAGED}{path.name}_{secrets.token_hex(4)}"))
         if damaged:
             raise CheckpointError(
                 f"no checkpoint in {self.folder} is whole: {', '.join(damaged)} are damaged; "
@@ -251,7 +254,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
     else:
         names = [(NAME.fullmatch(each.name), each) for each in path.glob("checkpoints/*")]
         steps = {int(name[1]): each for name, each in names if name is not None}
-    if not steps:
+    if not steps and not any(path.glob(f"checkpoints/{DAMAGED}step_*")):
         raise CheckpointError(
             f"{path} holds no checkpoint; give the folder of a run, or one of its checkpoints"
         )

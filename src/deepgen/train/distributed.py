@@ -54,17 +54,18 @@ class Processes:
 
         Raises:
             DeepGenError: The action failed so; raised by all, so that none waits for another.
+            ValueError: Likewise.
         """
         if self.facts is None:
             return action()
-        outcome: list[Fact | DeepGenError | None] = [None]
+        outcome: list[Fact | DeepGenError | ValueError | None] = [None]
         if self.is_first:
             try:
                 outcome = [action()]
-            except DeepGenError as error:
+            except (DeepGenError, ValueError) as error:
                 outcome = [error]
         dist.broadcast_object_list(outcome, src=0, group=self.facts)
-        if isinstance(outcome[0], DeepGenError):
+        if isinstance(outcome[0], (DeepGenError, ValueError)):
             raise outcome[0]
         return outcome[0]  # type: ignore[return-value]  # What the action returned may be None.
 

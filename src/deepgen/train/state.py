@@ -69,12 +69,13 @@ class RunMark:
             inputs=values.get("inputs"),
         )
 
-    def check_same(self, other: RunMark, path: Path) -> None:
+    def check_same(self, other: RunMark, path: Path, defaults: Mapping[str, Any]) -> None:
         """Refuse the checkpoint of another model or another run, and say how it differs.
 
         Args:
             other: Of the checkpoint.
             path: Where it is.
+            defaults: What names of the identity count as where an earlier version lacked them.
 
         Raises:
             CheckpointError: It is another.
@@ -88,15 +89,21 @@ class RunMark:
             raise CheckpointError(
                 f"{path} is of another model or stage: it differs in {listed(different)}"
             )
+        self._check_same_precision(other, path)
         if other.frozen != self.frozen:
             raise CheckpointError(
                 f"{path} was trained on other frozen weights; start from the same model, or train "
                 "in another folder"
             )
-        theirs, mine = dict(other.identity), dict(self.identity)
+        mine = dict(self.identity)
+        theirs = {name: value for name, value in defaults.items() if name in mine}
+        theirs |= other.identity
         if other.inputs is not None:
             theirs |= other.inputs
-            mine |= self.inputs or {}
+            # An earlier version noted fewer.
+            mine |= {
+                name: value for name, value in (self.inputs or {}).items() if name in other.inputs
+            }
         for name in sorted({*mine, *theirs}):
             found, expected = theirs.get(name), mine.get(name)
             if found != expected:
@@ -104,6 +111,25 @@ class RunMark:
                     f"{path} is of a run with {name} {found}, this one has {expected}; give the "
                     f"same {name}, or begin anew in another folder"
                 )
+
+    def _check_same_precision(self, other: RunMark, path: Path) -> None:
+        """Before the weights, which another precision alone makes others."""
+        theirs, mine = other.inputs or {}, self.inputs or {}
+        if not {"precision", "frozen_precision"} <= theirs.keys() & mine.keys():
+            return
+        found, expected = theirs["precision"], mine["precision"]
+        frozen, here = theirs["frozen_precision"], mine["frozen_precision"]
+        # In float32 everything is, on any device; in bfloat16 only GPUs store what is frozen.
+        if frozen != here and found != "float32":
+            raise CheckpointError(
+                f"{path} was trained on frozen weights in {frozen}, which are in {here} on this "
+                "device: go on where the run began, or begin anew in another folder"
+            )
+        if found != expected:
+            raise CheckpointError(
+                f"{path} was trained in {found}, this one computes in {expected}: give "
+                f"--precision {found}"
+            )
 
 
 def environment(device: torch.device, processes: Processes) -> dict[str, Any]:

@@ -79,7 +79,8 @@ class Trainer(Generic[Model, Batch]):
         ema: Average of the trained weights that follows every update.
         identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
             checkpoint in which it differs is refused.
-        inputs: The same for what settings leave open; checkpoints of earlier versions lack it.
+        inputs: The same for what settings leave open; only what a checkpoint knows is compared.
+        defaults: What a name of the identity counts as in a checkpoint from before there was one.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
         settings: All settings of the run, kept in its checkpoints.
@@ -102,6 +103,7 @@ class Trainer(Generic[Model, Batch]):
         ema: Ema | None = None,
         identity: Mapping[str, Any] | None = None,
         inputs: Mapping[str, Any] | None = None,
+        defaults: Mapping[str, Any] | None = None,
         processes: Processes = ALONE,
         parts: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -135,6 +137,7 @@ class Trainer(Generic[Model, Batch]):
             **(identity or {}),
         }
         self.inputs = dict(inputs or {})
+        self.defaults = defaults or {}
         self.environment = environment(next(iter(self.trained.values())).device, processes)
         # Now, since parts of a model (the vision tower) may be loaded on the way.
         self._frozen = frozen_digest(model, self.trained.keys())
@@ -267,6 +270,9 @@ class Trainer(Generic[Model, Batch]):
                     if self.report.has_saved or due:
                         # The one before, which was written during the last updates.
                         self._heed(self._saving.finish)
+                    if last or (self.done % (watch_every or save_every) == 0 and not leaves):
+                        # A start from its checkpoint will not; a signal waits for no picture.
+                        self._show(watch)
                     if due:
                         self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
                     if last or leaves:
@@ -276,8 +282,6 @@ class Trainer(Generic[Model, Batch]):
                             f"stopped and saved at step {self.done} of {self.steps}; the same "
                             "command goes on from there"
                         )
-                    if last or self.done % (watch_every or save_every) == 0:
-                        self._show(watch)
         finally:
             record.end()
 
@@ -302,10 +306,8 @@ class Trainer(Generic[Model, Batch]):
             TrainingError: The processes no longer have the same weights.
         """
         self._check_equal()
-        tensors: dict[str, Mapping[str, Tensor]] = {
-            "model": self.trained,
-            "optimizer": self.optimizer.tensors(),
-        }
+        tensors: dict[str, Mapping[str, Tensor]] = {"model": self.trained}
+        tensors["optimizer"] = self.optimizer.tensors()
         if self.ema is not None:
             tensors["ema"] = self.ema.average
         trainer = {
@@ -321,10 +323,8 @@ class Trainer(Generic[Model, Batch]):
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
         }
         step = self.done
-        values: dict[str, Mapping[str, Any]] = {
-            "trainer": copy.deepcopy(trainer),
-            "random": random_states(),
-        }
+        values: dict[str, Mapping[str, Any]] = {"trainer": copy.deepcopy(trainer)}
+        values["random"] = random_states()
         if self.settings is not None:
             values["config"] = self.settings
         if self.shards is None:
@@ -345,7 +345,7 @@ class Trainer(Generic[Model, Batch]):
         mine = RunMark(
             shapes=shapes, frozen=self._frozen, identity=self.identity, inputs=self.inputs
         )
-        mine.check_same(theirs, path)
+        mine.check_same(theirs, path, self.defaults)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
