@@ -448,8 +448,7 @@ class Trainer(Generic[Model, Batch]):
             )
             if not math.isfinite(value)
         ]
-        own = [name for loss in losses for name in loss.names]
-        said = self.processes.gather((own_bad, own))
+        said = self.processes.gather((own_bad, [name for loss in losses for name in loss.names]))
         bad = [name for each, _ in said for name in each]
         # With every loss finite it was the gradient, which does not say whose it is.
         names = bad or [name for _, each in said for name in each]
@@ -458,10 +457,10 @@ class Trainer(Generic[Model, Batch]):
         self._notes.append({"skipped_samples": names})
         self._warn(f"step {self.done} had {reason}; samples: {listed(names)}; it was left out")
         if len(self._skipped_in_a_row) == SKIPS_IN_A_ROW:
-            every = [name for step in self._skipped_in_a_row for name in step]
+            every = ", ".join(name for step in self._skipped_in_a_row for name in step)
             raise TrainingError(
                 f"{SKIPS_IN_A_ROW} steps in a row up to {self.done} had to be left out, the last "
-                f"because it had {reason}; samples: {', '.join(every)}. Look at these samples, or "
+                f"because it had {reason}; samples: {every}. Look at these samples, or "
                 "lower the learning rate"
             )
         if self.skipped > max(SKIPS_IN_A_ROW, MAX_SKIPPED_SHARE * self.done):
