@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -57,6 +58,30 @@ def test_several_processes_in_any_order_leave_the_same_files(tmp_path: Path, cou
     ranks = [popen(start(tmp_path / "many", r, count, order=r)) for r in range(count)]
     assert [each.wait(60) for each in ranks] == [0] * count
     assert files_of(tmp_path / "many") == files_of(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("iterdir", FileNotFoundError), ("mkdir", FileExistsError), ("mkdir", FileNotFoundError)],
+)
+def test_closing_a_run_that_another_process_is_closing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: type[OSError]
+) -> None:
+    run(tmp_path, ITEMS)
+    files = files_of(tmp_path)
+    # Lines in another order are written anew, which takes the folder that the other one removes.
+    text = (tmp_path / "pictures.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "pictures.jsonl").write_text("".join(reversed(text)))
+    original = getattr(Path, call)
+
+    def vanishing(self: Path, *args: Any, **kwargs: Any) -> Any:
+        if self.name == ".parts":
+            raise error(self)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, call, vanishing)
+    assert run(tmp_path, ITEMS).done
+    assert files_of(tmp_path).keys() == files.keys()
 
 
 def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Path) -> None:

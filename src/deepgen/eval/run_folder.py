@@ -203,8 +203,9 @@ class RunFolder:
         parts = list(self.path.glob("drawn-*.jsonl"))
         try:
             self.write(PurePosixPath(LINES), text.encode(), below=self.path)
-        except FileNotFoundError:
-            # Another process was through first and has tidied up.
+        except (FileNotFoundError, FileExistsError):
+            # Another process was through first and tidies up: the folder of parts is there when
+            # made and gone when used, or the other way round.
             if not (self.path / LINES).is_file():
                 raise
         for part in parts:
@@ -213,10 +214,13 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Remove what killed processes left of files they were writing; none may be writing now."""
-        for left in (self.path / PARTS).glob("*"):
-            left.unlink(missing_ok=True)
+        parts = self.path / PARTS
+        # Another process may be tidying too and remove the folder before any of these lines.
+        with suppress(FileNotFoundError):
+            for left in list(parts.iterdir()):
+                left.unlink(missing_ok=True)
         with suppress(OSError):
-            (self.path / PARTS).rmdir()
+            parts.rmdir()
 
     def write(self, path: PurePosixPath, content: bytes, *, below: Path | None = None) -> None:
         """Have a file appear whole among the pictures.
