@@ -352,6 +352,8 @@ def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> Non
         (["--config", "nowhere.yaml"], "cannot be read"),
         (["--model", "nowhere"], "no folder nowhere"),
         (["--steps", "0"], "steps must be at least 1"),
+        (["--keep-every", "0"], "keep_every must be at least 1"),
+        (["--save-minutes", "nan"], "save_minutes must be a positive number"),
         (["--drawing-microbatches", "0", "--edit-microbatches", "0"], "no samples of the tasks"),
     ],
 )

@@ -11,12 +11,12 @@ from deepgen.errors import CheckpointError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 
 
-def write(folder: Path, step: int, keep: int = 3) -> Path:
+def write(folder: Path, step: int, keep: int = 3, keep_every: int | None = None) -> Path:
     tensors = {
         "model": {"weight": torch.full((50,), float(step))},
         "ema": {"weight": torch.zeros(9)},
     }
-    return Checkpoints(folder, keep).write(step, tensors, {"trainer": {"step": step}})
+    return Checkpoints(folder, keep, keep_every).write(step, tensors, {"trainer": {"step": step}})
 
 
 def newest(folder: Path) -> Checkpoint:
@@ -64,6 +64,12 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step_00000015", "step_00000020"]
     with pytest.raises(ValueError, match="at least 1"):
         Checkpoints(tmp_path, 0)
+
+
+def test_some_are_kept_for_good(tmp_path: Path) -> None:
+    for step in (5, 10, 15, 20, 25):
+        write(tmp_path, step, keep=1, keep_every=10)
+    assert names(tmp_path) == ["step_00000010", "step_00000020", "step_00000025"]
 
 
 def flip(path: Path, place: float) -> None:

@@ -436,6 +436,17 @@ def test_the_average_is_shown_and_the_weights_come_back(tmp_path: Path) -> None:
     assert run.model.training
 
 
+def test_a_checkpoint_is_written_when_the_time_has_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trainer()
+    # A minute an update.
+    monkeypatch.setattr("deepgen.train.trainer.time.monotonic", lambda: 60.0 * run.done)
+    run.run(tmp_path, save_every=5, save_seconds=150.0, keep=99)
+    steps = sorted(int(each.name[-2:]) for each in (tmp_path / "checkpoints").iterdir())
+    assert steps == [4, 5, 9, 10, 12]
+
+
 def test_a_full_disc_costs_one_checkpoint_and_no_other(tmp_path: Path) -> None:
     big = trainer(model(width=2048))
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -145,10 +145,14 @@ class StageConfig:
     stops; two always may."""
     save_every: int = 250
     """Updates between checkpoints."""
+    save_minutes: float = 30.0
+    """Time after which there is a checkpoint too, however few updates were made."""
     log_every: int = 10
     """Updates between lines of metrics.jsonl."""
     keep: int = 3
-    """Checkpoints that are kept."""
+    """Checkpoints that are kept, the newest ones."""
+    keep_every: int | None = None
+    """Of updates that are multiples of this the checkpoint stays for good (default: of none)."""
     log_to: tuple[Logger, ...] = ()
     """Who gets the metrics beside metrics.jsonl; each needs its extra installed."""
     sample_prompts: tuple[str, ...] = ()
@@ -172,6 +176,8 @@ class StageConfig:
         }
         if self.sample_every is not None:
             counts["sample_every"] = self.sample_every
+        if self.keep_every is not None:
+            counts["keep_every"] = self.keep_every
         for name, count in counts.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
@@ -183,6 +189,8 @@ class StageConfig:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share must be from 0 to 1, got {self.max_bad_share}")
+        if not self.save_minutes > 0:
+            raise ValueError(f"save_minutes must be a positive number, got {self.save_minutes}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
         if self.peak_tflops is not None and not 0 < self.peak_tflops < math.inf:

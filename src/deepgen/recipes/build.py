@@ -60,7 +60,8 @@ from deepgen.vae import LatentCodec
 
 # What a run may change its mind about without becoming another run.
 FREE = (
-    *("output", "data", "model", "save_every", "log_every", "keep", "log_to", "peak_tflops"),
+    *("output", "data", "model", "log_every", "log_to", "peak_tflops"),
+    *("save_every", "save_minutes", "keep", "keep_every"),
     *("sample_prompts", "sample_edits", "sample_every", "max_bad_share"),
     # How the same is computed.
     *("packing", "prompt_gradients", "checkpoint_activations", "compile", "sharding"),
@@ -106,8 +107,10 @@ class Run:
         self.trainer.run(
             config.output,
             save_every=config.save_every,
+            save_seconds=60 * config.save_minutes,
             log_every=config.log_every,
             keep=config.keep,
+            keep_every=config.keep_every,
             watch=self._look if self.samples.prompts or self.validation.counts else None,
             watch_every=config.sample_every,
             observers=[*observers, *loggers],

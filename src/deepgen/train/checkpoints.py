@@ -102,14 +102,16 @@ class Checkpoints:
 
     Args:
         folder: Holds them, one folder per step.
-        keep: How many are kept.
+        keep: How many are kept, the newest ones.
+        keep_every: Of steps that are multiples of this the checkpoint stays for good.
     """
 
-    def __init__(self, folder: Path, keep: int = 3) -> None:
+    def __init__(self, folder: Path, keep: int = 3, keep_every: int | None = None) -> None:
         if keep < 1:
             raise ValueError(f"at least 1 checkpoint must be kept, got {keep}")
         self.folder = folder
         self.keep = keep
+        self.keep_every = keep_every
 
     def write(
         self,
@@ -235,7 +237,8 @@ class Checkpoints:
             aside.rename(path)
             sync_folder(self.folder)
         for old in [each for each in self._steps() if each <= step][: -self.keep]:
-            shutil.rmtree(self._path(old), ignore_errors=True)
+            if self.keep_every is None or old % self.keep_every:
+                shutil.rmtree(self._path(old), ignore_errors=True)
         return path
 
 

@@ -28,6 +28,8 @@ class Report:
     """Whether a process has been asked to stop."""
     has_saved: bool = False
     """Whether all have written what they had to of a checkpoint, or failed to."""
+    is_save_due: bool = False
+    """Whether a process has gone without a checkpoint for too long."""
 
     @classmethod
     def of(
@@ -37,6 +39,7 @@ class Report:
         substitutions: Sequence[Entry],
         was_signalled: bool,
         has_saved: bool,
+        is_save_due: bool,
     ) -> Report:
         """What one process has to say."""
         return cls(
@@ -48,6 +51,7 @@ class Report:
             substitutions=substitutions,
             was_signalled=was_signalled,
             has_saved=has_saved,
+            is_save_due=is_save_due,
         )
 
     @classmethod
@@ -60,6 +64,7 @@ class Report:
             substitutions=[entry for each in said for entry in each.substitutions],
             was_signalled=any(each.was_signalled for each in said),
             has_saved=all(each.has_saved for each in said),
+            is_save_due=any(each.is_save_due for each in said),
         )
 
 

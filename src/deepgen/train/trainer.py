@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -154,6 +155,7 @@ class Trainer(Generic[Model, Batch]):
         self._spikes = Spikes()
         self._notes: list[dict[str, Any]] = []
         self._was_signalled = False
+        self._save_by = math.inf
 
     @telling_what_needs_less()
     def step(self) -> dict[str, float]:
@@ -222,8 +224,10 @@ class Trainer(Generic[Model, Batch]):
         folder: Path,
         *,
         save_every: int = 500,
+        save_seconds: float = math.inf,
         log_every: int = 50,
         keep: int = 3,
+        keep_every: int | None = None,
         watch: Callable[[Model, int], None] | None = None,
         watch_every: int | None = None,
         observers: Sequence[Observer] = (),
@@ -235,8 +239,10 @@ class Trainer(Generic[Model, Batch]):
         Args:
             folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``substitutions.jsonl``.
             save_every: Updates between checkpoints.
+            save_seconds: Time after which there is one, whatever the number of updates.
             log_every: Updates between lines of metrics; each is the mean since the last.
             keep: How many checkpoints are kept.
+            keep_every: Of updates that are multiples of this the checkpoint stays for good.
             watch: Called with the model, or the average model, every so often and at the end.
             watch_every: Updates between such calls; by default, with every checkpoint.
             observers: Told how the run gets on, on the first process.
@@ -249,7 +255,7 @@ class Trainer(Generic[Model, Batch]):
             TrainingError: Losses are no numbers, memory is short, or nothing can be saved.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoints = Checkpoints(folder / "checkpoints", keep)
+        checkpoints = Checkpoints(folder / "checkpoints", keep, keep_every)
         record = RunRecord(
             folder,
             log_every,
@@ -259,6 +265,7 @@ class Trainer(Generic[Model, Batch]):
             matrix_rate=matrix_rate,
         )
         self._begin(checkpoints, record, start)
+        self._save_by = time.monotonic() + save_seconds
         try:
             with noting_signals(self.stop, answers=self.processes.is_first), self._saving:
                 while self.done < self.steps:
@@ -266,7 +273,7 @@ class Trainer(Generic[Model, Batch]):
                     record.add(self.done, means, self.report, self.work, self._notes)
                     last = self.done == self.steps
                     leaves = self.report.was_signalled and not last
-                    due = self.done % save_every == 0 or last or leaves
+                    due = self.done % save_every == 0 or self.report.is_save_due or last or leaves
                     if self.report.has_saved or due:
                         # The one before, which was written during the last updates.
                         self._heed(self._saving.finish)
@@ -275,6 +282,7 @@ class Trainer(Generic[Model, Batch]):
                         self._show(watch)
                     if due:
                         self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
+                        self._save_by = time.monotonic() + save_seconds
                     if last or leaves:
                         self._heed(self._saving.finish, must=True)
                     if leaves:
@@ -386,6 +394,7 @@ class Trainer(Generic[Model, Batch]):
             substitutions=replaced,
             was_signalled=self._was_signalled,
             has_saved=self._saving.is_done,
+            is_save_due=time.monotonic() >= self._save_by,
         )
         self.report = Report.joined(self.processes.gather(own))
         if self.substituting is not None:
