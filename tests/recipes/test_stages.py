@@ -97,6 +97,26 @@ def test_a_run_leaves_a_model_its_adapters_pictures_and_its_settings(trained: Pa
     assert index["provenance"]["vae"].startswith("autoencoder")
 
 
+def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path: Path) -> None:
+    card = json.loads((trained / "model" / "model_card.json").read_text())
+    assert (card["stage"], card["updates"], card["updates_left_out"]) == ("sft", 4, 0)
+    assert card["visits"] == {"t2i": 8, "edit": 4}
+    assert {(each["source"], each["licence"], each["task"]) for each in card["data"]} == {
+        ("rows", "unknown", "t2i"),
+        ("rows", "unknown", "edit"),
+    }
+    counted = sum(each["samples"] for each in card["data"])
+    assert counted == len(DataSet.open(data).rows(split="train"))
+    assert card["settings"]["optimizer"]["lr"] == 1e-4
+    assert card["began_from"] == {"model": "mini", "card": None}
+    # Of whoever trained it no folder is named, and a next stage tells on what it has read.
+    assert str(data.parent) not in json.dumps(card)
+    output = tmp_path / "next"
+    assert main(arguments_for(data, output, "--model", str(trained / "model"))) == 0
+    after = json.loads((output / "model" / "model_card.json").read_text())
+    assert after["began_from"] == {"model": "model", "card": card}
+
+
 def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     command = ["generate", "a red square", "--model", str(trained / "model"), "--seed", "1"]

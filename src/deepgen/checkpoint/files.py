@@ -32,6 +32,8 @@ CONFIG_NAMES = {
 
 INDEX_NAME = "model_index.json"
 TEMPLATE_NAME = "prompt_template.json"
+CARD_NAME = "model_card.json"
+"""What a stage tells of the model it made; nothing is loaded from it."""
 
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 

@@ -31,7 +31,7 @@ from deepgen.checkpoint.configs import (
     write_dit,
     write_schedule,
 )
-from deepgen.checkpoint.files import INDEX_NAME, TEMPLATE_NAME, ModelFolder
+from deepgen.checkpoint.files import CARD_NAME, INDEX_NAME, TEMPLATE_NAME, ModelFolder
 from deepgen.checkpoint.parts import (
     DiTPart,
     Part,
@@ -122,7 +122,12 @@ def outline_folder(path: Path) -> DeepGen:
 
 
 def save_folder(
-    model: DeepGen, path: Path, *, dtype: torch.dtype | None = None, overwrite: bool = False
+    model: DeepGen,
+    path: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    overwrite: bool = False,
+    card: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a model folder; it appears whole or not at all.
 
@@ -136,6 +141,7 @@ def save_folder(
         path: The new folder.
         dtype: What floats are stored as; None keeps what the model computes in.
         overwrite: Replace a model folder that is there.
+        card: What is to be told of its making, for ``model_card.json``.
 
     Raises:
         CheckpointError: There is something at ``path`` already, or it cannot be written.
@@ -181,6 +187,8 @@ def save_folder(
             "provenance": dict(model.provenance),
         },
     }
+    if card is not None:
+        configs[CARD_NAME] = dict(card)
     with appearing_whole(path, overwrite=overwrite) as folder:
         for name, values in configs.items():
             write_json(folder / name, values)

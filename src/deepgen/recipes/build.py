@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from deepgen.nn.compiling import check_compiler
 from deepgen.nn.lora import fold_lora
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.beginning import settle, settle_moments
+from deepgen.recipes.card import make_card
 from deepgen.recipes.inputs import inputs_of
 from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, has_checkpoints, keep_settings
 from deepgen.recipes.samples import Samples
@@ -77,6 +79,7 @@ class Run:
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
     validation: Validation
+    loader: Loader
     latents_source: str
     """Where its latents come from, in a line."""
 
@@ -122,9 +125,21 @@ class Run:
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
         if self.trainer.shards is None:
-            return processes.by_first(lambda: export(self.model, config))
+            return processes.by_first(lambda: export(self.model, config, self._card()))
         trained = entire_state(self.trainer.trained, processes)
-        return processes.by_first(lambda: _export_divided(config, self.model.device, trained))
+        return processes.by_first(
+            lambda: _export_divided(config, self._card(), self.model.device, trained)
+        )
+
+    def _card(self) -> dict[str, Any]:
+        return make_card(
+            self.config,
+            self.loader,
+            self.model,
+            resolve(self.config.model),
+            settings=self.trainer.identity,
+            left_out=self.trainer.skipped,
+        )
 
     def _look(self, model: DeepGen, step: int) -> None:
         """See how the model does, as it is used."""
@@ -193,6 +208,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         samples=samples,
         # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
         validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
+        loader=loader,
         latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
     )
 
@@ -323,12 +339,18 @@ def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
     ]
 
 
-def export(model: DeepGen, config: StageConfig, device: torch.device | None = None) -> Path:
+def export(
+    model: DeepGen,
+    config: StageConfig,
+    card: Mapping[str, Any],
+    device: torch.device | None = None,
+) -> Path:
     """Write what a stage has made: the model, and its adapters for users of peft.
 
     Args:
         model: After its training.
         config: The stage.
+        card: Of the model, see :func:`make_card`.
         device: What it was trained on, where it is not there any more.
     """
     adapters = config.output / ADAPTERS
@@ -347,12 +369,15 @@ def export(model: DeepGen, config: StageConfig, device: torch.device | None = No
     model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
     path = config.output / MODEL
     dtype = compute_dtype(None, device or model.device)
-    save_folder(model, path, dtype=dtype, overwrite=True)
+    save_folder(model, path, dtype=dtype, overwrite=True, card=card)
     return path
 
 
 def _export_divided(
-    config: StageConfig, device: torch.device, trained: Mapping[str, Tensor]
+    config: StageConfig,
+    card: Mapping[str, Any],
+    device: torch.device,
+    trained: Mapping[str, Tensor],
 ) -> Path:
     """Export what was divided: the model of the beginning, with all that was trained."""
     dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
@@ -362,7 +387,7 @@ def _export_divided(
     with torch.no_grad():
         for name, value in fresh.items():
             value.copy_(trained[name])
-    return export(model, config, device)
+    return export(model, config, card, device)
 
 
 def _shard(
