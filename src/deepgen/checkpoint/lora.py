@@ -110,8 +110,9 @@ def save_vlm_lora(vlm: VisionLanguageModel, path: Path, *, overwrite: bool = Fal
         ValueError: The VLM has no adapters.
     """
     settings = _settings(vlm)
-    # Whole names: those of the vision tower's layers end alike.
-    settings.target_modules = {f"model.{name}" for name, _ in lora_layers(vlm)}
+    # Whole names: those of the vision tower's layers end alike. In order, since a set has another
+    # one in every process, and the same adapters are to be the same bytes.
+    settings.target_modules = sorted(f"model.{name}" for name, _ in lora_layers(vlm))
     with appearing_whole(path, overwrite=overwrite, known_by=PEFT_FILE) as folder:
         settings.save_pretrained(folder)
         tensors = {f"base_model.model.model.{key}": value for key, value in _stored(vlm).items()}

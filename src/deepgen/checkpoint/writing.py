@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -55,6 +57,18 @@ def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) 
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a killed process left beside a folder that was to appear whole.
+
+    Args:
+        path: The folder; nobody may be writing it now.
+    """
+    unfinished = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(partial|old)")
+    for each in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if unfinished.fullmatch(each.name):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def _check_free(path: Path, replaceable: str | None) -> None:

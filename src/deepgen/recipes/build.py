@@ -19,6 +19,7 @@ from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
+from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.config.codec import to_values
 from deepgen.config.model import Padding
 from deepgen.config.stage import OptimizerConfig, StageConfig
@@ -34,7 +35,14 @@ from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.beginning import settle, settle_moments
 from deepgen.recipes.card import make_card
 from deepgen.recipes.inputs import inputs_of
-from deepgen.recipes.output import ADAPTERS, MODEL, SETTINGS, has_checkpoints, keep_settings
+from deepgen.recipes.output import (
+    ADAPTERS,
+    MODEL,
+    RESULTS,
+    SETTINGS,
+    has_checkpoints,
+    keep_settings,
+)
 from deepgen.recipes.samples import Samples
 from deepgen.recipes.sharing import shared_tasks
 from deepgen.recipes.validation import Validation
@@ -106,6 +114,9 @@ class Run:
         # Beside checkpoints only in the end, when they have been taken.
         if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
+        if processes.is_first:
+            for each in RESULTS:
+                remove_unfinished(config.output / each)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
