@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -266,6 +267,12 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             defaults=model.defaults,
             max_side=model.max_side,
         )
+        if negative_prompt and not is_guided(sampling.guidance_scale):
+            warnings.warn(
+                f"the negative prompt does nothing at a guidance scale of "
+                f"{sampling.guidance_scale:g}; it does above 1",
+                stacklevel=2,
+            )
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
             raise ValueError(f"{count} pictures need as many latents, got {latents.shape[0]}")
