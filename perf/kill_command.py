@@ -2,9 +2,9 @@
 
 ``python perf/kill_command.py``; the results are in ``perf/results/kill_command.json``. Unlike
 ``kill_soak.py`` this is what a user runs: the command with the embedded model, its data set, logs,
-checkpoints and the export of model and adapters. Kills come at random moments of what an
-undisturbed run takes, starting included; every third waits for the export. A run that was killed is
-started again until it ends. Models, adapters, pictures, settings and metrics are compared byte by
+checkpoints and the export of model and adapters. Kills come at random moments, after 0.3 to 1.1 of
+what an undisturbed run takes; every third waits for the export. A run that was killed is started
+again until it ends. Models, adapters, pictures, settings and metrics are compared byte by
 byte, but for what metrics tell of the machine.
 """
 
@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -83,6 +82,8 @@ class Run:
 
     def __init__(self, output: Path, data: Path, steps: int) -> None:
         self.output = output
+        self._errors = output.with_suffix(".errors")
+        self._left_before: set[Path] = set()
         self._arguments = [
             *("train", "smoke", "--data", str(data), "--output", str(output)),
             *("--steps", str(steps), "--save-every", "2", "--log-every", "1", "--keep", "2"),
@@ -93,7 +94,9 @@ class Run:
     def start(self) -> subprocess.Popen[bytes]:
         """Start it, or go on with it."""
         command = [sys.executable, "-m", "deepgen", *self._arguments]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self._left_before = set(self._unfinished())
+        with self._errors.open("wb") as errors:
+            return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
 
     def to_the_end(self) -> float:
         """Let it run; seconds that it took."""
@@ -112,8 +115,8 @@ class Run:
         while process.poll() is None:
             late = time.perf_counter() - start > seconds
             if self._is_exporting() if exporting else late:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+                process.kill()
+                process.wait()
                 return self._moment()
             time.sleep(0.002)
         self._check(process)
@@ -140,19 +143,26 @@ class Run:
     def _moment(self) -> str:
         """What a run was doing that has just been killed."""
         checkpoints = self.output / "checkpoints"
-        if any(checkpoints.glob(".step_*.partial")):
+        new = set(self._unfinished()) - self._left_before
+        if any(each.parent == checkpoints for each in new):
             return "saving"
         if self._is_exporting():
             return "exporting"
         return "elsewhere" if any(checkpoints.glob("step_*")) else "before the first checkpoint"
 
     def _is_exporting(self) -> bool:
-        return any(self.output.glob(".*.partial")) or any(self.output.glob(".*.old"))
+        new = set(self._unfinished()) - self._left_before
+        return any(each.parent == self.output for each in new)
+
+    def _unfinished(self) -> list[Path]:
+        """What is being written, or was when an earlier start was killed."""
+        places = (self.output, self.output / "checkpoints")
+        return [each for place in places for each in place.glob(".*")]
 
     def _check(self, process: subprocess.Popen[bytes]) -> None:
-        _, errors = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"{self.output} ended with {process.returncode}: {errors.decode()}")
+        if process.wait():
+            errors = self._errors.read_text(errors="replace")
+            raise SystemExit(f"{self.output} ended with {process.returncode}: {errors}")
 
 
 def make_data(root: Path) -> Path:

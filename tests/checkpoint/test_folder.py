@@ -15,6 +15,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration
 
 from deepgen.checkpoint import writing
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
+from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.errors import CheckpointError
 from deepgen.types import Prompt
 from tests.checkpoint.models import edit_json, edit_weights, same, state, tiny_model
@@ -262,3 +263,19 @@ def test_saving_that_fails_leaves_nothing_behind(
     with pytest.raises(CheckpointError, match="No space left"):
         save_folder(model, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_and_the_old_folder_comes_back(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model"
+    for name in (".model.0123abcd.partial", ".model.89abcdef.old", ".model.mine", ".models.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "whose").write_text(name)
+    # Killed after the old one had lost its name.
+    remove_unfinished(path)
+    assert (path / "whose").read_text() == ".model.89abcdef.old"
+    (tmp_path / ".model.89abcdef.old").mkdir()
+    remove_unfinished(path)
+    left = sorted(each.name for each in tmp_path.iterdir())
+    assert left == [".model.mine", ".models.old", "model"]

@@ -1,5 +1,6 @@
 """What holds for every model, on the tiny recorded one."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,9 @@ def test_guidance_of_one_is_the_prompt_alone() -> None:
     with pytest.warns(UserWarning, match="does nothing at a guidance scale of 0.5"):
         second = pipeline()("a cat", guidance_scale=0.5, negative_prompt="tree", **options).images
     assert torch.equal(first, second)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline()("a cat", guidance_scale=1.0, negative_prompt=[""], **options)
     guided = pipeline()("a cat", guidance_scale=1 + 1e-6, negative_prompt="dog", **options).images
     assert (first - guided).abs().max() <= TOLERANCE
     strong = pipeline()("a cat", guidance_scale=5.0, negative_prompt="dog", **options).images

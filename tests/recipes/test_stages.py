@@ -26,6 +26,7 @@ from deepgen.data.dataset import DataSet
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.beginning import begun_settings, settle
 from deepgen.recipes.build import build
+from deepgen.recipes.card import describe_base, read_card
 from deepgen.recipes.lora import lora
 from deepgen.recipes.plan import plan
 from deepgen.recipes.pretrain import pretrain
@@ -99,24 +100,49 @@ def test_a_run_leaves_a_model_its_adapters_pictures_and_its_settings(trained: Pa
     assert index["provenance"]["vae"].startswith("autoencoder")
 
 
+def card(run: Path, part: str = "model") -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / part / "model_card.json").read_text())
+    return found
+
+
 def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path: Path) -> None:
-    card = json.loads((trained / "model" / "model_card.json").read_text())
-    assert (card["stage"], card["updates"], card["updates_left_out"]) == ("sft", 4, 0)
-    assert card["visits"] == {"t2i": 8, "edit": 4}
-    assert {(each["source"], each["licence"], each["task"]) for each in card["data"]} == {
+    told = card(trained)
+    assert (told["stage"], told["updates"], told["updates_left_out"]) == ("sft", 4, 0)
+    assert told["visits"] == {"t2i": 8, "edit": 4}
+    assert {(each["source"], each["licence"], each["task"]) for each in told["data"]} == {
         ("rows", "unknown", "t2i"),
         ("rows", "unknown", "edit"),
     }
-    counted = sum(each["samples"] for each in card["data"])
+    assert not any(each["redistributable"] for each in told["data"])
+    counted = sum(each["samples"] for each in told["data"])
     assert counted == len(DataSet.open(data).rows(split="train"))
-    assert card["settings"]["optimizer"]["lr"] == 1e-4
-    assert card["began_from"] == {"model": "mini", "card": None}
-    # Of whoever trained it no folder is named, and a next stage tells on what it has read.
-    assert str(data.parent) not in json.dumps(card)
+    assert told["settings"]["optimizer"]["lr"] == 1e-4
+    assert told["began_from"] == {"model": "mini", "card": None}
+    assert card(trained, "lora") == told
+    # No path of whoever trained it is named, and a next stage tells on what it has read.
+    assert str(data.parent) not in json.dumps(told)
+    base = tmp_path / "base"
+    shutil.copytree(trained / "model", base)
     output = tmp_path / "next"
-    assert main(arguments_for(data, output, "--model", str(trained / "model"))) == 0
-    after = json.loads((output / "model" / "model_card.json").read_text())
-    assert after["began_from"] == {"model": "model", "card": card}
+    assert main(arguments_for(data, output, "--model", str(base))) == 0
+    assert card(output)["began_from"] == {"model": "base", "card": told}
+
+
+def test_what_is_told_of_a_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    base = tmp_path / "work" / "mine"
+    base.mkdir(parents=True)
+    monkeypatch.chdir(base)
+    for model in (".", "~/work/mine", str(base)):
+        assert describe_base(model, Path(model).expanduser()) == {"model": "mine"}
+    commit = tmp_path / "snapshots" / "0a1b"
+    hub = {"model": "organisation/name", "revision": "0a1b"}
+    assert describe_base("organisation/name@main", commit) == hub
+    assert read_card(base) is None
+    (base / "model_index.json").write_text("{}")
+    (base / "model_card.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"mine: model_card.json cannot be read"):
+        assert read_card(base) is None
 
 
 def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
@@ -195,6 +221,7 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
         [line["loss"] for line in expected], rel=1e-5
     )
     assert len(list((output / "samples").glob("*.png"))) == 2
+    assert card(output) == card(trained)
     again, whole = weights(output), weights(trained)
     assert again.keys() == whole.keys()
     for name, value in again.items():

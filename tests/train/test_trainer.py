@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
+from deepgen.train.report import Report
 from deepgen.train.trainer import Trainer
 from tests.train.test_checkpoints import flip
 
@@ -441,10 +443,20 @@ def test_a_checkpoint_is_written_when_the_time_has_come(
 ) -> None:
     run = trainer()
     # A minute an update.
-    monkeypatch.setattr("deepgen.train.trainer.time.monotonic", lambda: 60.0 * run.done)
+    clock = SimpleNamespace(monotonic=lambda: 60.0 * run.done)
+    monkeypatch.setattr("deepgen.train.saving.time", clock)
     run.run(tmp_path, save_every=5, save_seconds=150.0, keep=99)
     steps = sorted(int(each.name[-2:]) for each in (tmp_path / "checkpoints").iterdir())
     assert steps == [4, 5, 9, 10, 12]
+    # The clocks of several processes differ, and all of them save together.
+    said = [Report(is_save_due=late) for late in (False, True)]
+    assert Report.joined(said).is_save_due
+
+
+def test_checkpoints_that_stay_are_written_at_their_own_updates(tmp_path: Path) -> None:
+    trainer().run(tmp_path, save_every=5, keep=1, keep_every=4)
+    steps = sorted(int(each.name[-2:]) for each in (tmp_path / "checkpoints").iterdir())
+    assert steps == [4, 8, 12]
 
 
 def test_a_full_disc_costs_one_checkpoint_and_no_other(tmp_path: Path) -> None:

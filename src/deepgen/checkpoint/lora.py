@@ -19,10 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deepgen.checkpoint.files import listed
+from deepgen.checkpoint.files import CARD_NAME, listed
 from deepgen.checkpoint.headers import read_header
 from deepgen.checkpoint.weights import read_tensors
-from deepgen.checkpoint.writing import appearing_whole
+from deepgen.checkpoint.writing import appearing_whole, write_json
 from deepgen.conditioning.vlm import VisionLanguageModel, module_key
 from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
@@ -95,7 +95,13 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     return len(updates)
 
 
-def save_vlm_lora(vlm: VisionLanguageModel, path: Path, *, overwrite: bool = False) -> None:
+def save_vlm_lora(
+    vlm: VisionLanguageModel,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> None:
     """Write the adapters of the language model as peft reads them.
 
     ``PeftModel.from_pretrained(qwen, path)`` gives them to stock transformers' whole Qwen2.5-VL.
@@ -104,6 +110,7 @@ def save_vlm_lora(vlm: VisionLanguageModel, path: Path, *, overwrite: bool = Fal
         vlm: With adapters.
         path: The new folder, which appears whole or not at all.
         overwrite: Replace adapters of this kind that are there.
+        card: What is to be told of their making, for ``model_card.json``.
 
     Raises:
         CheckpointError: There is something at ``path`` already, or it cannot be written.
@@ -114,12 +121,16 @@ def save_vlm_lora(vlm: VisionLanguageModel, path: Path, *, overwrite: bool = Fal
     # one in every process, and the same adapters are to be the same bytes.
     settings.target_modules = sorted(f"model.{name}" for name, _ in lora_layers(vlm))
     with appearing_whole(path, overwrite=overwrite, known_by=PEFT_FILE) as folder:
+        if card is not None:
+            write_json(folder / CARD_NAME, card)
         settings.save_pretrained(folder)
         tensors = {f"base_model.model.model.{key}": value for key, value in _stored(vlm).items()}
         save_file(tensors, folder / PEFT_FILE, metadata={"format": "pt"})
 
 
-def save_dit_lora(dit: DiT, path: Path, *, overwrite: bool = False) -> None:
+def save_dit_lora(
+    dit: DiT, path: Path, *, overwrite: bool = False, card: Mapping[str, Any] | None = None
+) -> None:
     """Write the adapters of the DiT as diffusers reads them.
 
     ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
@@ -129,6 +140,7 @@ def save_dit_lora(dit: DiT, path: Path, *, overwrite: bool = False) -> None:
         dit: With adapters.
         path: The new folder, which appears whole or not at all.
         overwrite: Replace adapters of this kind that are there.
+        card: What is to be told of their making, for ``model_card.json``.
 
     Raises:
         CheckpointError: There is something at ``path`` already, or it cannot be written.
@@ -148,6 +160,8 @@ def save_dit_lora(dit: DiT, path: Path, *, overwrite: bool = False) -> None:
         ),
     }
     with appearing_whole(path, overwrite=overwrite, known_by=DIFFUSERS_FILE) as folder:
+        if card is not None:
+            write_json(folder / CARD_NAME, card)
         tensors = {f"transformer.{key}": value for key, value in _stored(dit).items()}
         save_file(tensors, folder / DIFFUSERS_FILE, metadata=metadata)
 

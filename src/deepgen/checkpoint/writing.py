@@ -63,11 +63,16 @@ def remove_unfinished(path: Path) -> None:
     """Remove what a killed process left beside a folder that was to appear whole.
 
     Args:
-        path: The folder; nobody may be writing it now.
+        path: The folder; what somebody is writing there now would be lost.
     """
     unfinished = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(partial|old)")
-    for each in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        if unfinished.fullmatch(each.name):
+    for each in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
+        if not unfinished.fullmatch(each.name):
+            continue
+        if each.suffix == ".old" and not path.exists():
+            # The kill came when the old folder had lost its name and the new one had none.
+            each.rename(path)
+        else:
             shutil.rmtree(each, ignore_errors=True)
 
 

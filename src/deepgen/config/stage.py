@@ -145,14 +145,15 @@ class StageConfig:
     stops; two always may."""
     save_every: int = 250
     """Updates between checkpoints."""
-    save_minutes: float = 30.0
-    """Time after which there is a checkpoint too, however few updates were made."""
+    save_minutes: float | None = 30.0
+    """Time after which a checkpoint is written too, however few updates were made."""
     log_every: int = 10
     """Updates between lines of metrics.jsonl."""
     keep: int = 3
     """Checkpoints that are kept, the newest ones."""
     keep_every: int | None = None
-    """Of updates that are multiples of this the checkpoint stays for good (default: of none)."""
+    """At multiples of this many updates a checkpoint is written too, and stays for as long as this
+    is asked for (default: none)."""
     log_to: tuple[Logger, ...] = ()
     """Who gets the metrics beside metrics.jsonl; each needs its extra installed."""
     sample_prompts: tuple[str, ...] = ()
@@ -161,7 +162,7 @@ class StageConfig:
     """Instructions, each with a picture to edit; as the sample prompts."""
     sample_every: int | None = None
     """Updates between sample pictures, and between losses of samples that the import set aside
-    (default: as between checkpoints)."""
+    (default: as save_every)."""
     peak_tflops: float | None = None
     """Rate of the device's matrix products, which MFU is a share of (default: measured when a run
     starts)."""
@@ -189,7 +190,7 @@ class StageConfig:
             raise ValueError(f"caption_drop must be from 0 to 1, got {self.caption_drop}")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share must be from 0 to 1, got {self.max_bad_share}")
-        if not self.save_minutes > 0:
+        if self.save_minutes is not None and not 0 < self.save_minutes < math.inf:
             raise ValueError(f"save_minutes must be a positive number, got {self.save_minutes}")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")

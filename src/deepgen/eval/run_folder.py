@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from deepgen.checkpoint.files import CARD_NAME
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 
@@ -25,6 +26,8 @@ MANIFEST = "run.json"
 PICTURES = "images"
 LINES = "pictures.jsonl"
 PARTS = ".parts"
+CLOSING_TRIES = 10
+"""Of one process, while others close the same run."""
 REPLIES = "replies.sqlite"
 """What the judge of a run said; it is asked whether it is there before anything is drawn."""
 FORMAT = 1
@@ -79,12 +82,12 @@ def hash_items(items: Iterable[Item]) -> str:
 
 
 def hash_folder(folder: Path) -> str:
-    """One hash of a model's files, by name and content."""
+    """One hash of a model's files, by name and content, but for what only tells of its making."""
     digest = hashlib.sha256()
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder)
         # Python's own traces of having imported something there are no part of a model.
-        if path.suffix not in (".py", ".pyc"):
+        if path.suffix not in (".py", ".pyc") and path.name != CARD_NAME:
             digest.update(f"{name.as_posix()}\0{hash_file(path)}\n".encode())
     return digest.hexdigest()
 
@@ -201,13 +204,15 @@ class RunFolder:
         """
         text = "".join(f"{json.dumps(asdict(line))}\n" for line in lines)
         parts = list(self.path.glob("drawn-*.jsonl"))
-        try:
-            self.write(PurePosixPath(LINES), text.encode(), below=self.path)
-        except (FileNotFoundError, FileExistsError):
-            # Another process was through first and tidies up: the folder of parts is there when
-            # made and gone when used, or the other way round.
-            if not (self.path / LINES).is_file():
-                raise
+        for tries_left in reversed(range(CLOSING_TRIES)):
+            try:
+                self.write(PurePosixPath(LINES), text.encode(), below=self.path)
+                break
+            except (FileNotFoundError, FileExistsError):
+                # Another process tidies up: the folder of parts is there when made and gone when
+                # used, or the other way round. It has written these lines, or they are tried again.
+                if not tries_left:
+                    raise
         for part in parts:
             part.unlink(missing_ok=True)
         self.tidy()

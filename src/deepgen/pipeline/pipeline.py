@@ -267,11 +267,13 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             defaults=model.defaults,
             max_side=model.max_side,
         )
-        if negative_prompt and not is_guided(sampling.guidance_scale):
+        own_negatives = negative_prompt and any(each.negative_prompt for each in requests)
+        if own_negatives and not is_guided(sampling.guidance_scale):
+            # Two callers up, since torch stands between.
             warnings.warn(
                 f"the negative prompt does nothing at a guidance scale of "
                 f"{sampling.guidance_scale:g}; it does above 1",
-                stacklevel=2,
+                stacklevel=3,
             )
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:

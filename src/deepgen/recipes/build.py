@@ -87,7 +87,10 @@ class Run:
     trainer: Trainer[DeepGen, FlowBatch]
     samples: Samples
     validation: Validation
-    loader: Loader
+    base: Path
+    """Folder of the model that it begins from."""
+    card: Mapping[str, Any]
+    """Of the model that it makes, see :func:`make_card`."""
     latents_source: str
     """Where its latents come from, in a line."""
 
@@ -114,14 +117,11 @@ class Run:
         # Beside checkpoints only in the end, when they have been taken.
         if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
-        if processes.is_first:
-            for each in RESULTS:
-                remove_unfinished(config.output / each)
         loggers = open_loggers(config.log_to, config.output, to_values(config))
         self.trainer.run(
             config.output,
             save_every=config.save_every,
-            save_seconds=60 * config.save_minutes,
+            save_seconds=None if config.save_minutes is None else 60 * config.save_minutes,
             log_every=config.log_every,
             keep=config.keep,
             keep_every=config.keep_every,
@@ -135,21 +135,12 @@ class Run:
         processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
+        card = {**self.card, "updates_left_out": self.trainer.skipped}
         if self.trainer.shards is None:
-            return processes.by_first(lambda: export(self.model, config, self._card()))
+            return processes.by_first(lambda: export(self.model, config, card))
         trained = entire_state(self.trainer.trained, processes)
         return processes.by_first(
-            lambda: _export_divided(config, self._card(), self.model.device, trained)
-        )
-
-    def _card(self) -> dict[str, Any]:
-        return make_card(
-            self.config,
-            self.loader,
-            self.model,
-            resolve(self.config.model),
-            settings=self.trainer.identity,
-            left_out=self.trainer.skipped,
+            lambda: _export_divided(self.base, config, card, self.model.device, trained)
         )
 
     def _look(self, model: DeepGen, step: int) -> None:
@@ -219,7 +210,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         samples=samples,
         # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
         validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
-        loader=loader,
+        base=folder,
+        card=make_card(config, loader, model, folder, settings=trainer.identity),
         latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
     )
 
@@ -361,16 +353,18 @@ def export(
     Args:
         model: After its training.
         config: The stage.
-        card: Of the model, see :func:`make_card`.
+        card: Of the model.
         device: What it was trained on, where it is not there any more.
     """
     adapters = config.output / ADAPTERS
+    for each in RESULTS:
+        remove_unfinished(config.output / each)
     # What is replaced is of an earlier end of the same run.
     if config.stage == "lora":
-        save_dit_lora(model.dit, adapters, overwrite=True)
+        save_dit_lora(model.dit, adapters, overwrite=True, card=card)
         fold_lora(model.dit)
     elif config.stage == "sft" and not config.freeze_vlm:
-        save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True)
+        save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True, card=card)
         fold_lora(model.conditioner.vlm.language_model)
     changed = {
         "pretrain": ["connector"],
@@ -385,6 +379,7 @@ def export(
 
 
 def _export_divided(
+    base: Path,
     config: StageConfig,
     card: Mapping[str, Any],
     device: torch.device,
@@ -392,7 +387,7 @@ def _export_divided(
 ) -> Path:
     """Export what was divided: the model of the beginning, with all that was trained."""
     dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
-    model = load_folder(resolve(config.model), dtype=dtype, device=torch.device("cpu"))
+    model = load_folder(base, dtype=dtype, device=torch.device("cpu"))
     lora = None if config.freeze_vlm else config.lora
     fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
     with torch.no_grad():

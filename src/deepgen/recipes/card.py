@@ -1,11 +1,12 @@
 """What a trained model says about its making: data, licences, counts, and what it began from.
 
-It lies as ``model_card.json`` in the model's folder, and names no folder of whoever trained it.
+It lies as ``model_card.json`` in the folders of a model and of its adapters, and holds no path of
+whoever trained it; the name of the folder that it began from is told, and so are those of sources.
 """
 
 from __future__ import annotations
 
-import json
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from deepgen.checkpoint.files import CARD_NAME
+from deepgen.checkpoint.files import CARD_NAME, ModelFolder
+from deepgen.checkpoint.hub import EMBEDDED
 from deepgen.config.stage import StageConfig
 from deepgen.data.loader import Loader
+from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
 
 
@@ -26,26 +29,25 @@ def make_card(
     base: Path,
     *,
     settings: Mapping[str, Any],
-    left_out: int,
 ) -> dict[str, Any]:
-    """The card of a stage's model.
+    """The card of a stage's model, before it has been trained.
 
     Args:
         config: The stage.
         loader: Of its samples.
-        model: What was trained.
-        base: Folder of what it began from, whose card is told on.
+        model: What is trained.
+        base: Folder of what it begins from, whose card is told on.
         settings: Those that decide what the weights become.
-        left_out: Updates that could not be used.
 
     Returns:
-        Plain values. ``visits`` are forward and backward passes of samples, by task; ``samples``
-        are those that could be visited, by source.
+        Plain values. ``visits`` are the samples of all updates, by task; ``samples`` are the rows
+        that are trained on, by source.
     """
-    table = loader.data.table.select(["source", "source_rev", "licence", "task", "split"])
+    table = loader.data.table
+    columns = ["source", "source_rev", "licence", "redistributable", "task"]
     sources = (
         table.filter(pc.equal(table["split"], "train"))
-        .group_by(["source", "source_rev", "licence", "task"], use_threads=False)
+        .group_by(columns, use_threads=False)
         .aggregate([([], "count_all")])
         .to_pylist()
     )
@@ -56,13 +58,13 @@ def make_card(
     return {
         "stage": config.stage,
         "updates": config.steps,
-        "updates_left_out": left_out,
         "visits": {task: config.steps * count for task, count in per_update.items()},
         "data": [
             {
                 "source": each["source"],
                 "revision": each["source_rev"],
                 "licence": each["licence"],
+                "redistributable": each["redistributable"],
                 "task": each["task"],
                 "samples": each["count_all"],
             }
@@ -72,17 +74,26 @@ def make_card(
         "scheduler_shift": model.schedule.shift,
         "settings": dict(settings),
         "deepgen": version("deepgen-image"),
-        "began_from": {
-            "model": Path(config.model).name if Path(config.model).exists() else config.model,
-            "card": _card_of(base),
-        },
+        "began_from": {**describe_base(config.model, base), "card": read_card(base)},
     }
 
 
-def _card_of(folder: Path) -> dict[str, Any] | None:
-    """The card of a model folder, if it has one that can be read."""
-    try:
-        values = json.loads((folder / CARD_NAME).read_text("utf-8"))
-    except (OSError, ValueError):
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a model folder, if it has one; one that is damaged is warned of."""
+    if not (folder / CARD_NAME).is_file():
         return None
-    return values if isinstance(values, dict) else None
+    try:
+        return ModelFolder(folder).json(CARD_NAME)
+    except CheckpointError as cause:
+        warnings.warn(f"{folder}: {cause}; the new model's card does without it", stacklevel=2)
+        return None
+
+
+def describe_base(model: str, base: Path) -> dict[str, str]:
+    """What is told of the model that a stage begins from: its name, and the commit of a hub."""
+    if model == EMBEDDED:
+        return {"model": EMBEDDED}
+    if Path(model).expanduser().exists():
+        return {"model": base.resolve().name}
+    # A hub's models lie in folders by the name of their commit.
+    return {"model": model.partition("@")[0], "revision": base.name}

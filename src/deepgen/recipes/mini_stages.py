@@ -39,6 +39,7 @@ from deepgen.mini.lessons import SIDE, lesson
 from deepgen.model import DeepGen
 from deepgen.recipes.batches import FlowBatches
 from deepgen.recipes.build import build
+from deepgen.recipes.card import read_card
 from deepgen.recipes.mini_lessons import vocabulary_texts, write_lessons
 from deepgen.recipes.mini_model import (
     BRIDGE,
@@ -102,9 +103,15 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatche
     if not (start / "model_index.json").exists():
         save_folder(join(train_parts(config, watch), config), start, overwrite=True)
     aligned = _stage(config, pretrain(), config.pretrain_steps, start, device, watch)
-    model = load_folder(_stage(config, sft(), config.sft_steps, aligned, device, watch))
+    made = _stage(config, sft(), config.sft_steps, aligned, device, watch)
     # Half precision halves the download and changes pictures by less than a grey level.
-    save_folder(model, folder / MODEL, dtype=torch.float16, overwrite=True)
+    save_folder(
+        load_folder(made),
+        folder / MODEL,
+        dtype=torch.float16,
+        overwrite=True,
+        card=read_card(made),
+    )
     return folder / MODEL
 
 

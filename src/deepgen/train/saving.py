@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -9,6 +11,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
+
+
+class SaveTimes:
+    """When a run saves: at multiples of numbers of updates, and when it has not for too long.
+
+    Args:
+        every: Numbers of updates; None is none.
+        seconds: Time after which a save is due; None is never.
+    """
+
+    def __init__(self, *every: int | None, seconds: float | None = None) -> None:
+        self._every = [each for each in every if each is not None]
+        self._seconds = seconds
+        self.restart()
+
+    def restart(self) -> None:
+        """It is being saved now."""
+        self._end = math.inf if self._seconds is None else time.monotonic() + self._seconds
+
+    def include(self, step: int) -> bool:
+        """Whether there is a checkpoint of this update."""
+        return any(step % each == 0 for each in self._every)
+
+    def are_over(self) -> bool:
+        """Whether there has not been one for too long."""
+        return time.monotonic() >= self._end
 
 
 class Saving:

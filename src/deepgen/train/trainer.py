@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import math
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -32,7 +31,7 @@ from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
 from deepgen.train.record import RunRecord
 from deepgen.train.report import Report
-from deepgen.train.saving import Saving
+from deepgen.train.saving import SaveTimes, Saving
 from deepgen.train.sharding import Shards
 from deepgen.train.speed import Clock
 from deepgen.train.spikes import EXCESSIVE, Spikes
@@ -155,7 +154,7 @@ class Trainer(Generic[Model, Batch]):
         self._spikes = Spikes()
         self._notes: list[dict[str, Any]] = []
         self._was_signalled = False
-        self._save_by = math.inf
+        self._times = SaveTimes()
 
     @telling_what_needs_less()
     def step(self) -> dict[str, float]:
@@ -224,7 +223,7 @@ class Trainer(Generic[Model, Batch]):
         folder: Path,
         *,
         save_every: int = 500,
-        save_seconds: float = math.inf,
+        save_seconds: float | None = None,
         log_every: int = 50,
         keep: int = 3,
         keep_every: int | None = None,
@@ -239,12 +238,12 @@ class Trainer(Generic[Model, Batch]):
         Args:
             folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``substitutions.jsonl``.
             save_every: Updates between checkpoints.
-            save_seconds: Time after which there is one, whatever the number of updates.
+            save_seconds: Time after which there is one too, whatever the number of updates.
             log_every: Updates between lines of metrics; each is the mean since the last.
             keep: How many checkpoints are kept.
-            keep_every: Of updates that are multiples of this the checkpoint stays for good.
+            keep_every: At multiples of this many updates there is one too, which stays.
             watch: Called with the model, or the average model, every so often and at the end.
-            watch_every: Updates between such calls; by default, with every checkpoint.
+            watch_every: Updates between such calls; by default, as ``save_every``.
             observers: Told how the run gets on, on the first process.
             matrix_rate: See :class:`deepgen.train.speed.Speed`.
             start: Where a run without a checkpoint of its own begins.
@@ -265,7 +264,7 @@ class Trainer(Generic[Model, Batch]):
             matrix_rate=matrix_rate,
         )
         self._begin(checkpoints, record, start)
-        self._save_by = time.monotonic() + save_seconds
+        self._times = SaveTimes(save_every, keep_every, seconds=save_seconds)
         try:
             with noting_signals(self.stop, answers=self.processes.is_first), self._saving:
                 while self.done < self.steps:
@@ -273,7 +272,8 @@ class Trainer(Generic[Model, Batch]):
                     record.add(self.done, means, self.report, self.work, self._notes)
                     last = self.done == self.steps
                     leaves = self.report.was_signalled and not last
-                    due = self.done % save_every == 0 or self.report.is_save_due or last or leaves
+                    timely = self._times.include(self.done) or self.report.is_save_due
+                    due = timely or last or leaves
                     if self.report.has_saved or due:
                         # The one before, which was written during the last updates.
                         self._heed(self._saving.finish)
@@ -282,7 +282,7 @@ class Trainer(Generic[Model, Batch]):
                         self._show(watch)
                     if due:
                         self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
-                        self._save_by = time.monotonic() + save_seconds
+                        self._times.restart()
                     if last or leaves:
                         self._heed(self._saving.finish, must=True)
                     if leaves:
@@ -394,7 +394,7 @@ class Trainer(Generic[Model, Batch]):
             substitutions=replaced,
             was_signalled=self._was_signalled,
             has_saved=self._saving.is_done,
-            is_save_due=time.monotonic() >= self._save_by,
+            is_save_due=self._times.are_over(),
         )
         self.report = Report.joined(self.processes.gather(own))
         if self.substituting is not None:
