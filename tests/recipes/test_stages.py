@@ -89,6 +89,8 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def test_a_run_leaves_a_model_its_adapters_pictures_and_its_settings(trained: Path) -> None:
+    modes = {each.stat().st_mode & 0o777 for each in trained.rglob("*") if each.is_file()}
+    assert modes == {(trained / "config.yaml").stat().st_mode & 0o777}
     adapters = json.loads((trained / "lora" / "adapter_config.json").read_text())
     # Another order in another process would be other bytes.
     assert adapters["target_modules"] == sorted(adapters["target_modules"])

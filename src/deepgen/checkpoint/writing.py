@@ -44,6 +44,7 @@ def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) 
         path.parent.mkdir(parents=True, exist_ok=True)
         new.mkdir()
         yield new
+        share_like_folder(new)
         if path.exists():
             path.rename(old)
         try:
@@ -57,6 +58,14 @@ def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) 
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def share_like_folder(folder: Path) -> None:
+    """Let all who may read a folder read its files; safetensors are their writer's alone."""
+    mode = folder.stat().st_mode & 0o666
+    for each in folder.rglob("*"):
+        if each.is_file():
+            each.chmod(mode)
 
 
 def remove_unfinished(path: Path) -> None:

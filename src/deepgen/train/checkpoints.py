@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deepgen.checkpoint.writing import write_json
+from deepgen.checkpoint.writing import share_like_folder, write_json
 from deepgen.data.shards import sync_folder
 from deepgen.errors import CheckpointError
 from deepgen.train.distributed import Processes
@@ -231,6 +231,7 @@ class Checkpoints:
             for name, each in values.items():
                 write_json(aside / f"{name}.json", each)
             _seal(aside, step, files)
+            share_like_folder(aside)
             if path.exists():
                 # Of a run that was taken up again before this step; nothing newer was good.
                 shutil.rmtree(path)
