@@ -18,7 +18,7 @@ from deepgen.recipes.mini_model import BRIDGE, new_reader
 from deepgen.recipes.mini_painting import LabelConditioner
 from deepgen.recipes.mini_reading import ReadingObjective, Turn, answers_right, turn
 from deepgen.recipes.mini_stages import train_mini
-from deepgen.recipes.mini_tokenizer import train_tokenizer
+from deepgen.recipes.mini_tokenizer import SPECIAL_TOKENS, train_tokenizer
 from deepgen.train.optim import MatrixOptimizer
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
@@ -42,6 +42,17 @@ def test_lessons_become_a_data_set_of_drawings_and_edits(tmp_path: Path) -> None
     assert record.prompts[0].text == own.text
     assert len(record.references) == (own.source is not None)
     assert (record.target.height, record.target.width) == (64, 64)
+
+
+def test_the_vocabulary_writes_any_text_and_keeps_special_tokens_apart() -> None:
+    tokenizer = train_tokenizer(vocabulary_texts(200), vocabulary=400)
+    assert len(tokenizer) <= 400
+    for text in ("a cat on a blue background", "把背景换成蓝色", "naïve 🌧️ café"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer("a cat on a blue background")["input_ids"]) <= 8
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
+    assert len(set(ids)) == len(SPECIAL_TOKENS)
+    assert tokenizer("".join(SPECIAL_TOKENS))["input_ids"] == ids
 
 
 def test_another_number_of_lessons_is_another_source() -> None:

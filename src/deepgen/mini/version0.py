@@ -215,11 +215,6 @@ def bench_sample(row: BenchRow, index: int) -> Sample:
             return Sample(task=task, text=text, target=target, source=source)
 
 
-def all_texts(count: int) -> list[str]:
-    """Texts of the first ``count`` training samples, to learn a vocabulary from."""
-    return [sample(index).text for index in range(count)]
-
-
 def _one(name: str, background: Background, rng: random.Random) -> Scene:
     thing = Thing(
         name=name,

@@ -9,20 +9,18 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import PreTrainedTokenizerFast
 
-from deepgen.conditioning.bridge import Bridge
-from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.model import BridgeConfig, DiTConfig, GenerationDefaults, ScheduleConfig
 from deepgen.dit.model import DiT
 
 SIDE = 64
-"""Pictures of version 0 are squares of this side."""
+"""Its pictures are squares of this side."""
 
 DEFAULTS = GenerationDefaults(
     height=SIDE,
     width=SIDE,
     num_inference_steps=20,
-    guidance_scale=3.0,
+    guidance_scale=1.0,
     edit_negative_prompt="",
     padding="none",
 )
@@ -134,13 +132,6 @@ def new_reader(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageM
     """An untrained VLM with its last layer and norm, whose embedding can serve as its head."""
     torch.manual_seed(seed)
     return _untrained(new_vlm(tokenizer, replace(BRIDGE, kind="last")))
-
-
-def new_conditioner(tokenizer: PreTrainedTokenizerFast, seed: int) -> Conditioner:
-    """An untrained VLM and bridge."""
-    torch.manual_seed(seed)
-    vlm = _untrained(new_vlm(tokenizer, BRIDGE))
-    return Conditioner(vlm, Bridge(BRIDGE), tokenizer)
 
 
 def new_dit(seed: int) -> DiT:

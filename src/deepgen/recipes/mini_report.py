@@ -9,13 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw
 
 from deepgen.mini.drawing import draw
-from deepgen.mini.scene import BACKGROUNDS, Background
+from deepgen.mini.lessons import KINDS, Lesson, lesson
+from deepgen.mini.scene import BACKGROUNDS, Background, Scene
 from deepgen.mini.version0 import (
     NAMES,
     SIDE,
@@ -23,7 +26,6 @@ from deepgen.mini.version0 import (
     held_out_background_edit,
     held_out_drawing,
     held_out_pairs,
-    sample,
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.recipes.mini_reader import measure_reader
@@ -32,14 +34,21 @@ from deepgen.scoring.objects import (
     ObjectClassifier,
     find_objects,
     foreground,
-    load_reader,
     mask_iou,
     read_background,
 )
+from deepgen.scoring.scenes import SceneReader, load_scene_reader
 
 SEEDS = 5
-FRESH = 200
+FRESH = 40
+"""Lessons of each kind."""
+
+SHOWN = 2
+"""Of these, on the sheet."""
+
 SHEET_COLUMNS = 10
+CELL_LETTERS = 23
+"""Of a line of text below a picture."""
 
 
 def report(
@@ -72,29 +81,42 @@ def report(
     return {name: count / total for name, count in hits.items()} | {"pictures": total}, shown
 
 
-def fresh_samples(
-    pipe: DeepGenPipeline, reader: ObjectClassifier, count: int = FRESH
-) -> dict[str, dict[str, float]]:
-    """Scenes, wordings and languages as in training, drawn anew: one or two objects, all tasks.
+def fresh_lessons(
+    pipe: DeepGenPipeline, reader: SceneReader, *, each: int = FRESH
+) -> tuple[dict[str, dict[str, float]], list[tuple[Lesson, Image.Image]]]:
+    """Every kind of lesson, scenes, wordings and languages as in training, drawn anew.
 
     Returns:
-        For each task and number of objects, how many there were and the share whose objects, from
-        left to right, and background all came out.
+        For each kind how many there were, and the share whose objects from left to right, words and
+        background all came out; and the first English ones of each, with their pictures.
     """
-    right: dict[str, list[bool]] = {}
-    for index in range(count):
-        wanted = sample(index, "report")
-        source = None if wanted.source is None else draw(wanted.source)
-        picture = pipe(wanted.text, image=source, seed=index).images[0]
-        names = [thing.name for thing in sorted(wanted.target.things, key=lambda it: it.center[1])]
-        background = read_background(picture, BACKGROUNDS)[0]
-        right.setdefault(f"{wanted.task}, {len(names)}", []).append(
-            _labels(picture, reader) == names and background == wanted.target.background
-        )
-    return {
-        kind: {"count": len(each), "right": round(sum(each) / len(each), 3)}
-        for kind, each in sorted(right.items())
-    }
+    shares: dict[str, dict[str, float]] = {}
+    shown: list[tuple[Lesson, Image.Image]] = []
+    for kind in KINDS:
+        lessons = [lesson(number, kind=kind, split="report") for number in range(each)]
+        pictures = [
+            pipe(
+                wanted.text,
+                image=None if wanted.source is None else draw(wanted.source),
+                seed=number,
+            ).images[0]
+            for number, wanted in enumerate(lessons)
+        ]
+        both = list(zip(lessons, pictures, strict=True))
+        right = sum(_shows(picture, wanted.target, reader) for wanted, picture in both)
+        shares[kind] = {"count": each, "right": round(right / each, 3)}
+        shown += [found for found in both if found[0].language == "en"][:SHOWN]
+    return shares, shown
+
+
+def _shows(picture: Image.Image, wanted: Scene, reader: SceneReader) -> bool:
+    seen = reader.read(picture)
+    names = [thing.name for thing in sorted(wanted.things, key=lambda thing: thing.center[1])]
+    return (
+        [thing.label for thing in seen.things] == names
+        and [word.text for word in seen.words] == [word.text for word in wanted.words]
+        and seen.background == wanted.background
+    )
 
 
 def _read_edit(
@@ -113,9 +135,9 @@ def _labels(picture: Image.Image, reader: ObjectClassifier) -> list[str]:
     return [found.label for found in find_objects(picture, reader)]
 
 
-def sheet(shown: list[tuple[Sample, Image.Image]]) -> Image.Image:
+def sheet(shown: Sequence[tuple[Sample | Lesson, Image.Image]]) -> Image.Image:
     """All pictures with what was asked for; edits beside what they were made from."""
-    cell_width, cell_height = 2 * SIDE + 12, SIDE + 26
+    cell_width, cell_height = 2 * SIDE + 12, SIDE + 37
     rows = -(-len(shown) // SHEET_COLUMNS)
     canvas = Image.new("RGB", (SHEET_COLUMNS * cell_width, rows * cell_height), "white")
     pen = ImageDraw.Draw(canvas)
@@ -127,10 +149,8 @@ def sheet(shown: list[tuple[Sample, Image.Image]]) -> Image.Image:
             canvas.paste(picture, (left + SIDE + 4, top))
         else:
             canvas.paste(picture, (left + SIDE // 2, top))
-        words = wanted.text.split()
-        middle = len(words) // 2 + 1
-        pen.text((left, top + SIDE), " ".join(words[:middle]), fill="black")
-        pen.text((left, top + SIDE + 11), " ".join(words[middle:]), fill="black")
+        for line, text in enumerate(textwrap.wrap(wanted.text, CELL_LETTERS)):
+            pen.text((left, top + SIDE + 11 * line), text, fill="black")
     return canvas
 
 
@@ -144,11 +164,15 @@ def main() -> None:
     arguments = parser.parse_args()
     pipe = DeepGenPipeline.from_pretrained(arguments.model)
     pipe.set_progress_bar_config(disable=True)
-    reader = load_reader(arguments.reader)
-    figures, shown = report(pipe, reader, seeds=arguments.seeds)
-    sheet(shown).save(arguments.sheet, optimize=True)
-    fresh = fresh_samples(pipe, reader)
-    result = {"held out": figures, "fresh": fresh, "reader": measure_reader(reader, tuple(NAMES))}
+    reader = load_scene_reader(BACKGROUNDS, arguments.reader)
+    figures, held_out = report(pipe, reader.classifier, seeds=arguments.seeds)
+    shares, fresh = fresh_lessons(pipe, reader)
+    sheet([*held_out, *fresh]).save(arguments.sheet, optimize=True)
+    result = {
+        "held out": figures,
+        "fresh": shares,
+        "reader": measure_reader(reader.classifier, tuple(NAMES)),
+    }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 
 

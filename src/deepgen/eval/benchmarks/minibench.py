@@ -229,11 +229,10 @@ _SOURCE = Source(
     repository="deepgen.mini", commit="version 1", licence="CC BY-SA 4.0 (drawings)", files=()
 )
 _NOTE = (
-    "Version 0 of the embedded model was trained on 24 of the 96 objects, one or two side by side, "
-    "on another background and on another object in place of one, at 64 pixels. It never saw a "
-    "request for "
-    "counting, colours, colour attribution, position but left and right, sizes, styles, words, "
-    "reasoning, or any other edit: there, its figures show what chance gives."
+    "The embedded model was trained on 24 of the 96 objects, one or two side by side, on another "
+    "background, on another object in place of one, and on words, at 64 pixels. It never saw "
+    "a request for counting, colours, colour attribution, position but left and right, sizes, "
+    "styles, reasoning, or any other edit: there, its figures show what chance gives."
 )
 
 MINIBENCH = Benchmark(
