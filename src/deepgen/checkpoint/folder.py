@@ -7,7 +7,7 @@ Loading trusts nothing in the folder: see :mod:`deepgen.checkpoint.files` for wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
