@@ -119,7 +119,8 @@ def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path
     counted = sum(each["samples"] for each in told["data"])
     assert counted == len(DataSet.open(data).rows(split="train"))
     assert told["settings"]["optimizer"]["lr"] == 1e-4
-    assert told["began_from"] == {"model": "mini", "card": None}
+    assert told["began_from"]["model"] == "mini"
+    assert told["began_from"]["card"]["licence"] == "CC-BY-SA-4.0"
     assert card(trained, "lora") == told
     # No path of whoever trained it is named, and a next stage tells on what it has read.
     assert str(data.parent) not in json.dumps(told)

@@ -154,8 +154,8 @@ def save_dit_lora(
         "target_modules": sorted(name for name, _ in lora_layers(dit)),
     }
     # diffusers writes the configuration of each component under its prefix.
+    # One entry and no second: safetensors writes several in an order that changes.
     metadata = {
-        "format": "pt",
         "lora_adapter_metadata": json.dumps(
             {f"transformer.{name}": value for name, value in described.items()}, sort_keys=True
         ),
