@@ -133,10 +133,10 @@ def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path
 
 def test_what_is_told_of_a_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    base = tmp_path / "work" / "mine"
+    base = tmp_path / "models" / "mine"
     base.mkdir(parents=True)
     monkeypatch.chdir(base)
-    for model in (".", "~/work/mine", str(base)):
+    for model in (".", "~/models/mine", str(base)):
         assert describe_base(model, Path(model).expanduser()) == {"model": "mine"}
     commit = tmp_path / "snapshots" / "0a1b"
     hub = {"model": "organisation/name", "revision": "0a1b"}
