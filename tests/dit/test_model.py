@@ -139,6 +139,20 @@ def test_rows_beyond_the_cache_go_one_after_the_other(monkeypatch: pytest.Monkey
         assert error(mine, true) <= BATCHED
 
 
+def test_modulations_are_computed_once_for_all_groups() -> None:
+    dit, _ = twins()
+    noisy, time = latents((8, 8), (8, 12)), torch.tensor([300.0, 20.0])
+    told = [random_condition(9), random_condition(5)]
+    rows: list[int] = []
+    layer = dit.transformer_blocks[0].get_submodule("norm1")
+    layer.register_forward_hook(lambda module, inputs, output: rows.append(len(inputs[0])))
+    together = dit(noisy, time, told, [[], []])
+    assert rows == [2]
+    for index, mine in enumerate(together):
+        (alone,) = dit(noisy[index : index + 1], time[index, None], told[index : index + 1], [[]])
+        assert error(mine, alone) <= BATCHED
+
+
 def test_n_equal_context_tokens_are_one_with_a_key_bias_of_ln_n() -> None:
     dit, _ = twins()
     dit = dit.double()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
 from deepgen.nn.linear import Linear
+from deepgen.nn.rows import fill_up
 from deepgen.types import Condition
 
 
@@ -113,9 +114,8 @@ class Bridge(nn.Module):
             return list(context[0].split(lengths)), pooled
         weights = None
         if not single or len(set(lengths)) > 1:
-            weights = nn.utils.rnn.pad_sequence(list(counts), batch_first=True).to(device)
-        batch = nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
-        context, pooled = self.project(batch, weights)
+            weights = fill_up(counts).to(device)
+        context, pooled = self.project(fill_up(rows), weights)
         return [each[:length] for each, length in zip(context, lengths, strict=True)], pooled
 
     def project(

@@ -22,6 +22,7 @@ from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import quicken
+from deepgen.nn.rows import fill_up
 from deepgen.types import Pixels
 
 LAYER_KEY = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -262,13 +263,11 @@ class VisionLanguageModel(nn.Module):
             places = torch.cat(list(positions), dim=1)[:, None]
             features = self._read(torch.cat(list(rows))[None], places, packed, lengths=lengths)
             if cache is not None and packed is not None:
-                _fill_up(cache, packed, lengths)
+                _unpack(cache, packed, lengths)
             return list(features[0].split(lengths))
         features = self._read(
-            nn.utils.rnn.pad_sequence(list(rows), batch_first=True),
-            nn.utils.rnn.pad_sequence([each.T for each in positions], batch_first=True).permute(
-                2, 0, 1
-            ),
+            fill_up(rows),
+            fill_up([each.T for each in positions]).permute(2, 0, 1),
             cache,
         )
         return [each[:length] for each, length in zip(features, lengths, strict=True)]
@@ -400,14 +399,11 @@ def attend_packed(
     return torch.cat(parts, dim=1), None
 
 
-def _fill_up(cache: DynamicCache, packed: DynamicCache, lengths: Sequence[int]) -> None:
+def _unpack(cache: DynamicCache, packed: DynamicCache, lengths: Sequence[int]) -> None:
     """Copy keys and values of packed rows into a cache that has a row for each."""
     for index, layer in enumerate(packed.layers):
-        rows = [
-            nn.utils.rnn.pad_sequence(
-                [row.transpose(0, 1) for row in states[0].split(list(lengths), dim=1)],
-                batch_first=True,
-            ).transpose(1, 2)
+        keys, values = (
+            fill_up([row.transpose(0, 1) for row in states[0].split(list(lengths), dim=1)])
             for states in (layer.keys, layer.values)
-        ]
-        cache.update(rows[0], rows[1], index)
+        )
+        cache.update(keys.transpose(1, 2), values.transpose(1, 2), index)

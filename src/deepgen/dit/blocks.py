@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from deepgen.config.model import DiTConfig
 from deepgen.nn.linear import Linear
+from deepgen.nn.norm import rms_norm
 
 Tokens = Float[Tensor, "batch _tokens width"]
 Heads = Float[Tensor, "batch _tokens heads head_channels"]
@@ -74,7 +75,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, heads: Heads) -> Heads:
         """Normalise over the head's channels."""
-        return F.rms_norm(heads, heads.shape[-1:], self.weight, EPSILON)
+        return rms_norm(heads, self.weight, EPSILON)
 
 
 def attend(

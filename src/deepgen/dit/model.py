@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from deepgen.config.model import DiTConfig
 from deepgen.dit.blocks import (
@@ -37,6 +36,7 @@ from deepgen.dit.blocks import (
 from deepgen.dit.patchify import PatchEmbed, unpatchify
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
+from deepgen.nn.rows import fill_up
 from deepgen.types import Condition, Latents
 
 TIME_CHANNELS = 256
@@ -158,6 +158,7 @@ class DiT(nn.Module):
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
         groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
+        self._modulate_together(groups)
         # Asked before anything is computed, since the others may wait for that.
         most = len(groups) if self.passes_of_all is None else self.passes_of_all(len(groups))
         velocities = self.velocity(latents, 0, groups)
@@ -268,8 +269,7 @@ class DiT(nn.Module):
 
     def _idle(self, latents: Sequence[Latents], group: Group) -> Latents:
         """Run the blocks once more, for the sake of processes with more groups than this one."""
-        members = list(range(len(group.members)))
-        again = replace(group, members=members, first_step=-1)
+        again = replace(group, members=list(range(len(group.members))))
         return self.velocity([latents[index] for index in group.members], 0, [again])[0]
 
     def _group(
@@ -320,7 +320,7 @@ class DiT(nn.Module):
                         members=members,
                         rows=height // patch,
                         columns=width // patch,
-                        context=self.context_embedder(pad_sequence(own, batch_first=True)),
+                        context=self.context_embedder(fill_up(own)),
                         key_bias=bias,
                         filling=filling,
                         references=self._embed_references([references[index] for index in members]),
@@ -366,15 +366,28 @@ class DiT(nn.Module):
         """adaLN parts of all blocks at a step, computed for many steps at once."""
         first = step - step % group.steps_at_once
         if first != group.first_step:
-            group.modulations = self._modulate_steps(group, first)
+            timesteps = group.timesteps[first : first + group.steps_at_once]
+            group.modulations = self._modulate_steps(timesteps, group.pooled)
             group.first_step = first
         return group.modulations[step - first]
 
-    def _modulate_steps(self, group: Group, first: int) -> list[Modulations]:
-        timesteps = group.timesteps[first : first + group.steps_at_once]
+    def _modulate_together(self, groups: Sequence[Group]) -> None:
+        """Compute the first step's modulations of all groups, reading every matrix only once."""
+        timesteps = torch.cat([group.timesteps[:1] for group in groups], dim=1)
+        (every,) = self._modulate_steps(timesteps, torch.cat([group.pooled for group in groups]))
+        sizes = [len(group.members) for group in groups]
+        split = [part.split(sizes, dim=1) for part in every]
+        for group, own in zip(groups, zip(*split, strict=True), strict=True):
+            group.modulations = [list(own)]
+            group.first_step = 0
+
+    def _modulate_steps(
+        self, timesteps: Float[Tensor, "steps batch"], pooled: Float[Tensor, "batch width"]
+    ) -> list[Modulations]:
+        """adaLN parts of all blocks, for each of some steps."""
         time = timestep_sinusoid(timesteps.flatten()).to(self.dtype)
         embedding = self.time_text_embed.timestep_embedder(time).unflatten(0, timesteps.shape)
-        activated = F.silu(embedding + group.pooled).flatten(0, 1)
+        activated = F.silu(embedding + pooled).flatten(0, 1)
         layers: list[nn.Module] = []
         for block in self.transformer_blocks.children():
             layers += [block.get_submodule("norm1"), block.get_submodule("norm1_context")]

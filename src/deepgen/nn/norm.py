@@ -1,0 +1,66 @@
+"""Root-mean-square norm with a derivative of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Vectors = Float[Tensor, "*rows channels"]
+Weight = Float[Tensor, " channels"]
+
+
+def rms_norm(vectors: Vectors, weight: Weight, epsilon: float) -> Vectors:
+    """``vectors / sqrt(mean(vectors^2) + epsilon) * weight`` (arXiv 1910.07467, equation 4).
+
+    On CPU torch puts the norm together from small operators, whose backward passes take three
+    times as long as the one in here; ``torch.backends.mkldnn.flags(enabled=False)`` brings them
+    back, as for :class:`deepgen.nn.linear.Linear`.
+    """
+    if (
+        vectors.is_cpu
+        and vectors.dtype == weight.dtype == torch.float32
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_autocast_enabled("cpu")
+        and torch.backends.mkldnn.enabled
+    ):
+        return _differentiable(vectors, weight, epsilon)
+    return F.rms_norm(vectors, vectors.shape[-1:], weight, epsilon)
+
+
+class _RMSNorm(torch.autograd.Function):
+    """With s = 1 / sqrt(mean(x^2) + epsilon), y = s x w and g the gradient of y:
+
+    dx = s (g w) - s^3 x mean(g w x), dw = sum over rows of s g x.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        length = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+        scale = length.square_().div_(vectors.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(vectors, weight, scale)
+        normed: Tensor = vectors * scale
+        return normed.mul_(weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        vectors, weight, scale = ctx.saved_tensors
+        by_vectors = by_weight = None
+        if ctx.needs_input_grad[0]:
+            weighted = gradient * weight
+            share = (weighted * vectors).mean(dim=-1, keepdim=True)
+            by_vectors = weighted.mul_(scale)
+            by_vectors.addcmul_(vectors, share.mul_(scale**3), value=-1)
+        if ctx.needs_input_grad[1]:
+            by_weight = (gradient * vectors).mul_(scale).flatten(0, -2).sum(dim=0)
+        return by_vectors, by_weight, None
+
+
+_differentiable = cast(Callable[[Tensor, Tensor, float], Tensor], _RMSNorm.apply)
