@@ -5,10 +5,10 @@ from rich.console import Console
 from deepgen.cli.watching import ProgressLine
 
 
-def drawn(*, is_terminal: bool) -> str:
+def drawn(*, is_terminal: bool, done: int = 40) -> str:
     out = StringIO()
     line = ProgressLine(Console(file=out, force_terminal=is_terminal, width=120))
-    line.begin(40, 100)
+    line.begin(done, 100)
     for step in (41, 42):
         line.updated(step, {"loss": 0.5 / step, "skipped": 0.0})
     line.logged(42, {"speed/images_per_second": 12.34, "speed/data_wait": 0.021})
@@ -19,12 +19,21 @@ def drawn(*, is_terminal: bool) -> str:
 
 def test_on_a_terminal_one_line_has_step_loss_speed_waiting_and_time_left() -> None:
     text = drawn(is_terminal=True)
-    for part in ("43/100", "loss 0.0119", "12.3 images/s", "waits 2%", "left"):
+    for part in (
+        "goes on after update 40 of 100",
+        "43/100",
+        "loss 0.0119",
+        "12.3 images/s",
+        "waits 2%",
+        "left",
+    ):
         assert part in text
 
 
-def test_nothing_is_drawn_where_nobody_watches() -> None:
-    assert drawn(is_terminal=False).strip() == ""
+def test_where_nobody_watches_nothing_is_drawn_but_that_a_run_goes_on_is_said() -> None:
+    assert drawn(is_terminal=False).strip() == "goes on after update 40 of 100"
+    assert drawn(is_terminal=False, done=0).strip() == ""
+    assert drawn(is_terminal=False, done=100).strip() == ""
 
 
 def test_a_run_that_never_began_can_end() -> None:

@@ -17,7 +17,7 @@ from rich.progress import (
 
 
 class ProgressLine:
-    """Updates done, loss, speed and the time left; nothing at all where nobody watches.
+    """Updates done, loss, speed and the time left; off a terminal only where a run goes on.
 
     Args:
         console: Where it is drawn; by default standard error.
@@ -25,6 +25,7 @@ class ProgressLine:
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
+        self._console = console
         self._bar = Progress(
             TextColumn("update"),
             BarColumn(bar_width=20),
@@ -40,7 +41,9 @@ class ProgressLine:
         self._task: TaskID | None = None
 
     def begin(self, done: int, steps: int) -> None:
-        """Draw it, with what earlier starts of the run have done."""
+        """Draw it, with what earlier starts of the run have done, which is also said."""
+        if 0 < done < steps:
+            self._console.print(f"goes on after update {done} of {steps}", highlight=False)
         self._task = self._bar.add_task("", total=steps, completed=done, loss="", speed="")
         self._bar.start()
 
