@@ -153,6 +153,32 @@ def test_modulations_are_computed_once_for_all_groups() -> None:
         assert error(mine, alone) <= BATCHED
 
 
+def test_passes_for_the_sake_of_other_processes_change_nothing() -> None:
+    dit, _ = twins()
+    noisy, time, told = latents((8, 8)), torch.tensor([300.0]), [random_condition(9)]
+    runs = {"norm1": 0, "": 0}
+
+    def velocity_and_gradients() -> list[torch.Tensor]:
+        (velocity,) = dit(noisy, time, told, [[]])
+        given = [each for each in dit.parameters() if each.requires_grad]
+        found = torch.autograd.grad(velocity.square().mean(), given, allow_unused=True)
+        return [velocity.detach(), *(each for each in found if each is not None)]
+
+    dit.requires_grad_(True)
+    expected = velocity_and_gradients()
+    block = dit.transformer_blocks[0]
+    for name in runs:
+
+        def count(*seen: object, name: str = name) -> None:
+            runs[name] += 1
+
+        block.get_submodule(name).register_forward_hook(count)
+    dit.passes_of_all = lambda own: own + 2
+    for mine, true in zip(velocity_and_gradients(), expected, strict=True):
+        assert error(mine, true) <= PARITY
+    assert runs == {"norm1": 1, "": 3}
+
+
 def test_n_equal_context_tokens_are_one_with_a_key_bias_of_ln_n() -> None:
     dit, _ = twins()
     dit = dit.double()

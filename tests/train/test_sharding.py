@@ -15,6 +15,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
 from deepgen.config.stage import Sharding
 from deepgen.errors import StoppedError
+from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.distributed import ALONE, Processes
 from deepgen.train.draws import Visit
@@ -96,6 +97,32 @@ def test_a_divided_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) 
         for report, other in zip(reports, expected, strict=True):
             assert report["loss"] == pytest.approx(other["loss"], rel=0.02)
         assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
+
+
+def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding]) -> None:
+    """Runs in which the first process alone computes the loss of two passes now and then."""
+    for sharding in ways:
+        run = killing.trainer(processes, STEPS, sharding, uneven)
+        seen = []
+
+        def watch(model: DeepGen, step: int, run: Any = run, seen: list[float] = seen) -> None:
+            with torch.no_grad():
+                seen.append(run.objective(model, uneven(99)[-1], torch.Generator()).total.item())
+
+        run.run(Path(folder, sharding), save_every=100, watch=watch, watch_every=2)
+        if processes.is_first:
+            Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
+
+
+def test_one_process_may_look_at_a_divided_model(tmp_path: Path) -> None:
+    look_on_the_way(ALONE, str(tmp_path), ["none"])
+    assert Together(look_on_the_way, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
+    expected, *others = (
+        json.loads((tmp_path / f"{each}.json").read_text()) for each in ("none", *WAYS)
+    )
+    assert len(expected) == STEPS // 2
+    for losses in others:
+        assert losses == pytest.approx(expected, rel=1e-5)
 
 
 def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:

@@ -158,9 +158,9 @@ class DiT(nn.Module):
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
         groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
-        self._modulate_together(groups)
-        # Asked before anything is computed, since the others may wait for that.
+        # Asked before the blocks are run, since the others may wait for that.
         most = len(groups) if self.passes_of_all is None else self.passes_of_all(len(groups))
+        self._modulate_together(groups)
         velocities = self.velocity(latents, 0, groups)
         first = groups[0].members[0]
         for _ in range(most - len(groups)):
@@ -378,7 +378,8 @@ class DiT(nn.Module):
         sizes = [len(group.members) for group in groups]
         split = [part.split(sizes, dim=1) for part in every]
         for group, own in zip(groups, zip(*split, strict=True), strict=True):
-            group.modulations = [list(own)]
+            # Copies, since for torch.compile parts of a whole are of another kind than a whole.
+            group.modulations = [[part.clone() for part in own]]
             group.first_step = 0
 
     def _modulate_steps(

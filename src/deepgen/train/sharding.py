@@ -20,6 +20,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from deepgen.config.stage import Sharding, Stage
+from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
 from deepgen.train.distributed import Processes
 
@@ -29,6 +30,7 @@ class Shards:
     """The parts of a model that are gathered together, in a fixed order."""
 
     parts: Sequence[FSDPModule]
+    dit: DiT
     regathers: bool
     """Most are given up after use, and gathered anew for the backward pass."""
 
@@ -46,6 +48,7 @@ class Shards:
     def gathered(self) -> Iterator[None]:
         """Inside, every process has the whole model, and may use it without the others."""
         hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in self.modules]
+        passes_of_all, self.dit.passes_of_all = self.dit.passes_of_all, None
         for part, module in zip(self.parts, self.modules, strict=True):
             part.unshard()
             # FSDP would note every use, and expect it of the other processes too.
@@ -53,6 +56,7 @@ class Shards:
         try:
             yield
         finally:
+            self.dit.passes_of_all = passes_of_all
             for part, module, own_hooks in zip(self.parts, self.modules, hooks, strict=True):
                 module._forward_pre_hooks, module._forward_hooks = own_hooks
                 part.reshard()
@@ -110,7 +114,7 @@ def shard(
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
     model.dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
-    return Shards(parts=parts, regathers=full)
+    return Shards(parts=parts, dit=model.dit, regathers=full)
 
 
 def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module], list[nn.Module]]:
