@@ -24,8 +24,8 @@ from deepgen.cli.models import find_model
 from deepgen.eval.benchmark import image_seed
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
-from deepgen.eval.runner import Shard, generate, select_items
+from deepgen.eval.run.folder import Manifest, RunFolder, hash_items
+from deepgen.eval.run.generation import Shard, generate, select_items
 
 TARGET = 0.05
 SHARES = 10

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from measure import environment, write
 
-from deepgen.mini.drawing import draw
-from deepgen.mini.lessons import KINDS, lesson
+from deepgen.mini.training.lessons import KINDS, lesson
+from deepgen.mini.world.drawing import draw
 
 PICTURES = 8
 

@@ -25,20 +25,20 @@ from deepgen.config.train import LoraConfig
 from deepgen.dit.model import DiT
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
-from deepgen.recipes.plan import Memory, plan_memory
-from deepgen.train.distributed import Processes
+from deepgen.stages.plan import Memory, plan_memory
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW
-from deepgen.train.sharding import own_bytes, shard
+from deepgen.train.parallel.distributed import Processes
+from deepgen.train.parallel.sharding import own_bytes, shard
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_autoencoder, tiny_model
 from tests.conditioning.models import tiny_conditioner
 from tests.train import killing
-from tests.train.together import Together
+from tests.train.parallel.together import Together
 
 BRIDGE = BridgeConfig(
     num_queries=4,

@@ -41,8 +41,8 @@ from deepgen.config.train import LoraConfig
 from deepgen.dit.model import DiT
 from deepgen.eval.prompt_files import read_prompt_list
 from deepgen.flow.schedule import training_sigmas
+from deepgen.mini.training.tokenizer import train_tokenizer
 from deepgen.model import DeepGen
-from deepgen.recipes.mini_tokenizer import train_tokenizer
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW

@@ -18,7 +18,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
     "code",
     [
         "import deepgen; deepgen.__version__; deepgen.CheckpointError; deepgen.ImageError",
-        "import deepgen.config.model, deepgen.config.sizes, deepgen.errors, deepgen.pictures",
+        "import deepgen.config.model, deepgen.config.sizes, deepgen.errors, deepgen.images.io",
         "import deepgen.scoring.judge, deepgen.scoring.remote, deepgen.scoring.scripted",
         "import deepgen.scoring.ocr, deepgen.scoring.templates",
         "from deepgen.cli.main import main; assert main(['--help']) == 0",
@@ -26,7 +26,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
         "from deepgen.cli.main import main; assert main(['data', 'import', '--help']) == 0",
         "import deepgen.data.importing, deepgen.data.checking, deepgen.data.preview",
         "from deepgen.cli.main import main; assert main(['eval', 'list']) == 0",
-        "import deepgen.eval.aggregation, deepgen.eval.statistics, deepgen.eval.registry",
+        "import deepgen.eval.aggregation, deepgen.eval.report.statistics, deepgen.eval.registry",
     ],
 )
 def test_no_torch_is_imported_for(code: str) -> None:

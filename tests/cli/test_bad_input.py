@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.images.test_io import png_header
 from tests.shared import golden
-from tests.test_pictures import png_header
 
 # Of computing time: a busy machine makes everybody wait, and that is not ours to test.
 LIMIT_SECONDS = 2.0

@@ -13,7 +13,7 @@ from deepgen.cli import evaluating
 from deepgen.cli.main import main
 from deepgen.cli.models import FoundModel
 from deepgen.config.model import GenerationDefaults
-from deepgen.eval.run_folder import RunFolder
+from deepgen.eval.run.folder import RunFolder
 from tests.eval.records import prompt_folder
 
 

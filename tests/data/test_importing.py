@@ -31,7 +31,7 @@ from tests.data.sets import (
     quarantine,
     table,
 )
-from tests.test_pictures import png_header
+from tests.images.test_io import png_header
 
 # Of one picture of noise and its tar headers: a shard closes after the first.
 ONE_PICTURE = 10_000

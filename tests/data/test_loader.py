@@ -18,7 +18,7 @@ from deepgen.data.order import Visit
 from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError
-from deepgen.images import to_pixels
+from deepgen.images.tensors import to_pixels
 from tests.data.sets import captioned_folder, edits, imported, picture, table
 
 BOTH = {

@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item
-from deepgen.eval.benchmarks.dpg import DPG
-from deepgen.eval.run_folder import Manifest, RunFolder, hash_items
-from deepgen.eval.runner import Draw, Progress, Shard, generate
+from deepgen.eval.benchmarks.dpg.benchmark import DPG
+from deepgen.eval.run.folder import Manifest, RunFolder, hash_items
+from deepgen.eval.run.generation import Draw, Progress, Shard, generate
 
 COPIES = 4
 RULE = GenerationRule(

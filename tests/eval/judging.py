@@ -15,10 +15,10 @@ from pathlib import Path
 
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import ImageRecord, Item
-from deepgen.eval.run_folder import RunFolder
-from deepgen.eval.runner import Shard
+from deepgen.eval.run.folder import RunFolder
+from deepgen.eval.run.generation import Shard
+from deepgen.eval.run.scoring import Scoring, score
 from deepgen.eval.scorer import Drawing
-from deepgen.eval.scoring_run import Scoring, score
 from tests.eval.drawing import BENCHMARK, make_items, make_manifest
 
 

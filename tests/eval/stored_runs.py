@@ -9,9 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
-from deepgen.eval.results import StoredRun
-from deepgen.eval.run_folder import Drawn, RunFolder, hash_items
+from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
+from deepgen.eval.report.results import StoredRun
+from deepgen.eval.run.folder import Drawn, RunFolder, hash_items
 from tests.eval.drawing import COPIES, RULE, make_manifest
 
 OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}

@@ -7,9 +7,9 @@ import pytest
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.benchmarks.cvtg import CVTG, read_words
-from deepgen.eval.benchmarks.geneval import GENEVAL, TAGS
-from deepgen.eval.benchmarks.wise import VERIFIED_LAST, WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.cvtg.benchmark import CVTG, read_words
+from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
+from deepgen.eval.benchmarks.wise.benchmark import VERIFIED_LAST, WISE_LEGACY, WISE_VERIFIED
 from tests.eval.records import make_item
 
 Run = tuple[Benchmark, list[Item], list[ImageRecord]]

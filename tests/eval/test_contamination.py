@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from deepgen.eval.benchmarks.corebench import COREBENCH
-from deepgen.eval.benchmarks.unigenbench import UNIGENBENCH
+from deepgen.eval.benchmarks.corebench.benchmark import COREBENCH
+from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
 from deepgen.eval.contamination import Match, PromptIndex, count_items, normalize, windows_of
 from deepgen.eval.registry import BENCHMARKS
 from tests.eval.records import make_item, prompt_folder

@@ -15,10 +15,10 @@ import pytest
 
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, PromptFile
-from deepgen.eval.benchmarks.dpg import DPG
-from deepgen.eval.benchmarks.geneval import GENEVAL
-from deepgen.eval.benchmarks.uniredit import UNIREDIT
-from deepgen.eval.benchmarks.wise import WISE_VERIFIED
+from deepgen.eval.benchmarks.dpg.benchmark import DPG
+from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
+from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
+from deepgen.eval.benchmarks.wise.benchmark import WISE_VERIFIED
 from deepgen.eval.fetch import Homes, cache_folder, fetch, locate, url_of
 from deepgen.eval.registry import BENCHMARKS
 from tests.eval.records import prompt_folder

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepgen.images import to_pixels
+from deepgen.images.tensors import to_pixels
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.types import Prompt
 from tests.shared import error, golden

@@ -16,11 +16,11 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status
-from deepgen.scoring.json_http import GIVE_UP_AFTER
+from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.judge import AHEAD, HttpJudge, JudgeConfig, ask_all
-from deepgen.scoring.judge_cache import ReplyCache
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
 from deepgen.scoring.questions import Picture, Question, jpeg_picture, png_picture
+from deepgen.scoring.reply_cache import ReplyCache
 from tests.scoring.servers import Heard, Said, Server, completion, serve, text_of, unused_url
 
 RED = png_picture(Image.new("RGB", (8, 8), "red"))

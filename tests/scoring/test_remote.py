@@ -10,7 +10,7 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Status, Unreadable
-from deepgen.scoring.json_http import GIVE_UP_AFTER
+from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.ocr import TextReader
 from deepgen.scoring.questions import png_picture
 from deepgen.scoring.remote import (

@@ -16,7 +16,7 @@ from deepgen.checkpoint.folder import load_folder
 from deepgen.conditioning.vlm import dead_keys, module_key
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
-from deepgen.images import to_pixels
+from deepgen.images.tensors import to_pixels
 from deepgen.model import DeepGen
 from deepgen.train.draws import Purpose, Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective

@@ -22,18 +22,18 @@ from deepgen.config.stage import Sharding
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
-from deepgen.train.distributed import Processes
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
-from deepgen.train.sharding import shard
+from deepgen.train.parallel.distributed import Processes
+from deepgen.train.parallel.sharding import shard
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 from deepgen.vae import Posterior
 from tests.checkpoint.models import tiny_model
-from tests.train.together import Together
+from tests.train.parallel.together import Together
 
 WORDS = ("a red cube", "two cats", "rain", "an old map of the coast")
 PATIENCE_SECONDS = 240

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
+from deepgen.train.monitor.report import Report
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
-from deepgen.train.report import Report
 from deepgen.train.trainer import Trainer
 from tests.train.test_checkpoints import flip
 

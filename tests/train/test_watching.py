@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoints, open_checkpoint
+from deepgen.train.monitor.spikes import FIRST_VERDICT
 from deepgen.train.objective import Loss
-from deepgen.train.spikes import FIRST_VERDICT
 from tests.train.test_trainer import STEPS, assert_same, batches, everything, noisy_square, trainer
 
 LONG = FIRST_VERDICT + 8
@@ -275,7 +275,7 @@ def test_a_run_that_waits_for_its_samples_is_told_so(
 ) -> None:
     import time
 
-    from deepgen.train.speed import Patience
+    from deepgen.train.monitor.speed import Patience
 
     monkeypatch.setattr(Patience, "UPDATES", 6)
 

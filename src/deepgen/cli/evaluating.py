@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from deepgen.eval.runner import Shard
+    from deepgen.eval.run.generation import Shard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +61,8 @@ class Generate:
 
     def draw(self) -> None:
         """Draw what is missing, and tell how much of the run is there."""
-        from deepgen.eval.run_folder import RunFolder
-        from deepgen.eval.runner import check_sources, generate, select_items
+        from deepgen.eval.run.folder import RunFolder
+        from deepgen.eval.run.generation import check_sources, generate, select_items
 
         benchmark = find_benchmark(self.benchmark)
         shard = shard_of(self.shard)
@@ -104,7 +104,7 @@ class Generate:
         import torch
 
         from deepgen import __version__
-        from deepgen.eval.run_folder import Manifest, RunFolder, hash_folder, hash_items
+        from deepgen.eval.run.folder import Manifest, RunFolder, hash_folder, hash_items
 
         device = pick_device(self.device)
         manifest = Manifest(
@@ -140,7 +140,7 @@ class Report:
 
     def run(self) -> None:
         """Write JSON, Markdown, a page with pictures and, of one run, CSV."""
-        from deepgen.eval.results import to_json
+        from deepgen.eval.report.results import to_json
 
         report, paths = self.write()
         if self.json:
@@ -151,9 +151,9 @@ class Report:
 
     def write(self) -> tuple[dict[str, Any], Sequence[Path]]:
         """Write the report, and return it and where it is."""
-        from deepgen.eval.judged_by import unlike
-        from deepgen.eval.report_files import write_report
-        from deepgen.eval.results import describe, describe_pair, read_run
+        from deepgen.eval.report.report_files import write_report
+        from deepgen.eval.report.results import describe, describe_pair, read_run
+        from deepgen.eval.run.judged_by import unlike
 
         if not 1 <= len(self.runs) <= 2:
             raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
@@ -243,7 +243,7 @@ def shard_of(value: str | None) -> Shard:
     Raises:
         BenchmarkError: There is no such share.
     """
-    from deepgen.eval.runner import Shard
+    from deepgen.eval.run.generation import Shard
 
     if value is None:
         rank, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")

@@ -17,7 +17,7 @@ from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, PictureOptions
 from deepgen.cli.output import plan_outputs, write_picture
-from deepgen.pictures import read_image
+from deepgen.images.io import read_image
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -22,7 +22,7 @@ from deepgen.eval.registry import find_benchmark
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepgen.eval.run_folder import Manifest, RunFolder
+    from deepgen.eval.run.folder import Manifest, RunFolder
     from deepgen.eval.scorer import PictureScorer
 
 UNKNOWN = "unknown"
@@ -69,12 +69,12 @@ class Who:
     def open(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> PictureScorer:
         """The benchmark's scorer."""
         if benchmark.scorer == "scenes":
-            from deepgen.eval.scorers.minibench import MiniBenchScorer
+            from deepgen.eval.benchmarks.minibench.scorer import MiniBenchScorer
 
             return MiniBenchScorer(benchmark)
-        from deepgen.eval.run_folder import REPLIES
+        from deepgen.eval.judged.opening import open_scorer
+        from deepgen.eval.run.folder import REPLIES
         from deepgen.eval.scorer import ScoringOptions
-        from deepgen.eval.scorers.opening import open_scorer
 
         options = ScoringOptions(
             judge_url=self.judge_url,
@@ -162,10 +162,10 @@ class Score:
         Args:
             scorer: One that was opened before.
         """
-        from deepgen.eval.layout import survey
-        from deepgen.eval.run_folder import RunFolder
-        from deepgen.eval.runner import check_sources, select_items
-        from deepgen.eval.scoring_run import score
+        from deepgen.eval.run.folder import RunFolder
+        from deepgen.eval.run.generation import check_sources, select_items
+        from deepgen.eval.run.layout import survey
+        from deepgen.eval.run.scoring import score
 
         benchmark = find_benchmark(self.benchmark)
         share = shard_of(self.shard)
@@ -212,9 +212,9 @@ class Score:
     ) -> Manifest:
         """What the run is, begun here if the pictures are someone else's."""
         from deepgen import __version__
-        from deepgen.eval.layout import adopt
-        from deepgen.eval.run_folder import Manifest, hash_items
-        from deepgen.eval.runner import select_items
+        from deepgen.eval.run.folder import Manifest, hash_items
+        from deepgen.eval.run.generation import select_items
+        from deepgen.eval.run.layout import adopt
 
         if self.images is None:
             if self.limit is not None:
@@ -327,7 +327,7 @@ def _check_run(
     Raises:
         BenchmarkError: Of which it is.
     """
-    from deepgen.eval.run_folder import hash_items
+    from deepgen.eval.run.folder import hash_items
 
     if manifest.benchmark != benchmark.name:
         raise BenchmarkError(
@@ -343,7 +343,7 @@ def _check_run(
 
 def _summary(path: Path, data: Path | None) -> dict[str, Any]:
     """The scores of a run under the strict rule, for programs."""
-    from deepgen.eval.results import describe, read_run
+    from deepgen.eval.report.results import describe, read_run
 
     stored = read_run(path, data)
     report = describe(stored, "")

@@ -17,13 +17,13 @@ from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import Logger, StageConfig
 from deepgen.recipes.lora import lora
-from deepgen.recipes.output import check_output, has_checkpoints
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.recipes.smoke import smoke
+from deepgen.stages.run_folder import check_output, has_checkpoints
 
 if TYPE_CHECKING:
-    from deepgen.recipes.plan import Plan
+    from deepgen.stages.plan import Plan
     from deepgen.train.checkpoints import Checkpoint
 
 RecipeName = Literal["pretrain", "sft", "lora", "smoke"]
@@ -81,10 +81,10 @@ class Train:
 
         from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
-        from deepgen.recipes.beginning import settle
-        from deepgen.recipes.build import build, changed_settings
-        from deepgen.recipes.plan import plan
-        from deepgen.train.distributed import joined, own_device
+        from deepgen.stages.build import build, changed_settings
+        from deepgen.stages.plan import plan
+        from deepgen.stages.resume import settle
+        from deepgen.train.parallel.distributed import joined, own_device
 
         device = own_device(torch.device(pick_device(self.device)))
         with joined(device) as processes:
@@ -122,7 +122,7 @@ def _beginning(
         CheckpointError: There is no whole checkpoint.
         ValueError: What was named is not there, or not elsewhere; the settings cannot be read.
     """
-    from deepgen.recipes.beginning import begun_settings
+    from deepgen.stages.resume import begun_settings
     from deepgen.train.checkpoints import open_checkpoint
 
     origin = _origin(resume, output)

@@ -67,8 +67,8 @@ class TrainMini:
 
         from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
-        from deepgen.recipes.mini_stages import train_mini
-        from deepgen.train.metrics import Observer
+        from deepgen.mini.training.run import train_mini
+        from deepgen.train.monitor.metrics import Observer
 
         def watch(stage: str) -> Sequence[Observer]:
             print_line(f"stage: {stage}")

@@ -14,7 +14,7 @@ from deepgen.data.dataset import DataSet, identity_of
 from deepgen.data.records import ImageRef, content_hash
 from deepgen.data.shards import committed_indexes
 from deepgen.errors import DataError, ImageError
-from deepgen.pictures import decode_image
+from deepgen.images.io import decode_image
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

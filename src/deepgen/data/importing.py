@@ -29,7 +29,7 @@ from deepgen.data.shards import (
     read_progress,
 )
 from deepgen.errors import DataError, ImageError
-from deepgen.pictures import open_image, to_rgb
+from deepgen.images.io import open_image, to_rgb
 
 QUARANTINE = "quarantine.jsonl"
 """One line per row that could not be used: sample_id, reason, message."""

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from deepgen.data.dataset import DataSet
 from deepgen.data.randomness import key_of, permuted
 from deepgen.data.records import ImageRef, Record
-from deepgen.pictures import decode_image
+from deepgen.images.io import decode_image
 
 GAP = 8
 LINE_HEIGHT = 14

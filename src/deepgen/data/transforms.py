@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from deepgen.config.sizes import Size
-from deepgen.images import resize, to_pixels
-from deepgen.pictures import decode_image
+from deepgen.images.io import decode_image
+from deepgen.images.tensors import resize, to_pixels
 from deepgen.types import Pixels
 
 

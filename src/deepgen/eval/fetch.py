@@ -22,8 +22,8 @@ from urllib.request import urlopen
 
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
+from deepgen.eval.judged.official_prompts import OFFICIAL_PROMPTS
 from deepgen.eval.prompt_files import find_file, read_json
-from deepgen.eval.scorers.judge_prompts import OFFICIAL_PROMPTS
 
 TIMEOUT_SECONDS = 30.0
 

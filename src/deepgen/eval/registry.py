@@ -6,17 +6,17 @@ from collections.abc import Mapping
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark
-from deepgen.eval.benchmarks.corebench import COREBENCH, COREBENCH_REASONING
-from deepgen.eval.benchmarks.cvtg import CVTG
-from deepgen.eval.benchmarks.dpg import DPG, DPG_OFFICIAL
-from deepgen.eval.benchmarks.gedit import GEDIT_CHINESE, GEDIT_ENGLISH
-from deepgen.eval.benchmarks.geneval import GENEVAL
-from deepgen.eval.benchmarks.imgedit import IMGEDIT
-from deepgen.eval.benchmarks.minibench import MINIBENCH, MINIBENCH_VERSION0
-from deepgen.eval.benchmarks.rise import RISE_2025, RISE_2026
-from deepgen.eval.benchmarks.unigenbench import UNIGENBENCH
-from deepgen.eval.benchmarks.uniredit import UNIREDIT
-from deepgen.eval.benchmarks.wise import WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.corebench.benchmark import COREBENCH, COREBENCH_REASONING
+from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
+from deepgen.eval.benchmarks.dpg.benchmark import DPG, DPG_OFFICIAL
+from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_CHINESE, GEDIT_ENGLISH
+from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
+from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT
+from deepgen.eval.benchmarks.minibench.benchmark import MINIBENCH, MINIBENCH_VERSION0
+from deepgen.eval.benchmarks.rise.benchmark import RISE_2025, RISE_2026
+from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
+from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
+from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 
 BENCHMARKS: Mapping[str, Benchmark] = {
     benchmark.name: benchmark

@@ -24,7 +24,7 @@ from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step, euler
-from deepgen.images import resize, to_image, to_pixels
+from deepgen.images.tensors import resize, to_image, to_pixels
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import guided_velocity, schedules
 from deepgen.pipeline.request import (

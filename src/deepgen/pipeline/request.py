@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from deepgen.config.model import PADDINGS, GenerationDefaults, Padding
 from deepgen.config.sizes import LATENT_SCALE, check_side, reference_size
-from deepgen.pictures import to_rgb
+from deepgen.images.io import to_rgb
 
 Prompts = str | Sequence[str]
 References = Image.Image | Sequence[Image.Image] | Sequence[Sequence[Image.Image]] | None

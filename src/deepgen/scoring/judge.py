@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
-from deepgen.scoring.json_http import (
+from deepgen.scoring.http import (
     HttpError,
     Patience,
     checked_url,
@@ -24,9 +24,9 @@ from deepgen.scoring.json_http import (
     said,
     with_retries,
 )
-from deepgen.scoring.judge_cache import Ending, Reply, ReplyCache
 from deepgen.scoring.parsing import after_thinking
 from deepgen.scoring.questions import Question, png_picture, sha256_of_json
+from deepgen.scoring.reply_cache import Ending, Reply, ReplyCache
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image, UnidentifiedImageError
 
 from deepgen.errors import ImageError
-from deepgen.pictures import DAMAGE
+from deepgen.images.io import DAMAGE
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 """What judges take as it is stored."""

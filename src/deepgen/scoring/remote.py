@@ -24,7 +24,7 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status, Unreadable
-from deepgen.scoring.json_http import (
+from deepgen.scoring.http import (
     HttpError,
     Patience,
     checked_url,

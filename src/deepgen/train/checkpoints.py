@@ -32,9 +32,15 @@ from torch import Tensor
 from deepgen.checkpoint.writing import share_like_folder, write_json
 from deepgen.data.shards import sync_folder
 from deepgen.errors import CheckpointError
-from deepgen.train.distributed import Processes
-from deepgen.train.shard_files import Groups, own_files, read_shards, shard_shapes, write_shards
-from deepgen.train.sharding import divided_like, own_bytes
+from deepgen.train.parallel.distributed import Processes
+from deepgen.train.parallel.shard_files import (
+    Groups,
+    own_files,
+    read_shards,
+    shard_shapes,
+    write_shards,
+)
+from deepgen.train.parallel.sharding import divided_like, own_bytes
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")

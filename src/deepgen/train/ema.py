@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from deepgen.train.sharding import own
+from deepgen.train.parallel.sharding import own
 
 
 class Ema:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from deepgen.train.sharding import entire
+from deepgen.train.parallel.sharding import entire
 
 
 def clip_gradients(

@@ -15,9 +15,9 @@ from deepgen.config.train import Levels, Weighting
 from deepgen.flow.loss import level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
-from deepgen.train.bands import SigmaBands
 from deepgen.train.draws import Purpose, Visit, VisitDraws
-from deepgen.train.flops import Tokens
+from deepgen.train.monitor.bands import SigmaBands
+from deepgen.train.monitor.flops import Tokens
 from deepgen.types import Condition, Latents, Prompt
 from deepgen.vae import Posterior
 

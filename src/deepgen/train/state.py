@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
 from deepgen.errors import CheckpointError
-from deepgen.train.distributed import Processes
-from deepgen.train.sharding import entire
+from deepgen.train.parallel.distributed import Processes
+from deepgen.train.parallel.sharding import entire
 
 # What a run goes on from, beside tensors and random states.
 NEEDED = ("identity", "frozen", "step", "skipped", "skipped_in_a_row", "gradient_norms", "log")

@@ -21,20 +21,20 @@ from torch import Tensor, nn
 from deepgen.checkpoint.files import listed
 from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
-from deepgen.train.distributed import ALONE, Processes, check_equal
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
-from deepgen.train.journal import Substituting
 from deepgen.train.memory import telling_what_needs_less
-from deepgen.train.metrics import Observer
+from deepgen.train.monitor.journal import Substituting
+from deepgen.train.monitor.metrics import Observer
+from deepgen.train.monitor.record import RunRecord
+from deepgen.train.monitor.report import Report
+from deepgen.train.monitor.speed import Clock
+from deepgen.train.monitor.spikes import EXCESSIVE, Spikes
 from deepgen.train.objective import Loss
 from deepgen.train.optim import Optimizer
-from deepgen.train.record import RunRecord
-from deepgen.train.report import Report
+from deepgen.train.parallel.distributed import ALONE, Processes, check_equal
+from deepgen.train.parallel.sharding import Shards
 from deepgen.train.saving import SaveTimes, Saving
-from deepgen.train.sharding import Shards
-from deepgen.train.speed import Clock
-from deepgen.train.spikes import EXCESSIVE, Spikes
 from deepgen.train.state import (
     RunMark,
     changed_environment,
@@ -245,7 +245,7 @@ class Trainer(Generic[Model, Batch]):
             watch: Called with the model, or the average model, every so often and at the end.
             watch_every: Updates between such calls; by default, as ``save_every``.
             observers: Told how the run gets on, on the first process.
-            matrix_rate: See :class:`deepgen.train.speed.Speed`.
+            matrix_rate: See :class:`deepgen.train.monitor.speed.Speed`.
             start: Where a run without a checkpoint of its own begins.
 
         Raises:

@@ -11,15 +11,15 @@ import pytest
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, image_seed
-from deepgen.eval.benchmarks.corebench import COREBENCH, COREBENCH_REASONING
-from deepgen.eval.benchmarks.cvtg import CVTG
-from deepgen.eval.benchmarks.dpg import DPG, DPG_OFFICIAL
-from deepgen.eval.benchmarks.gedit import GEDIT_CHINESE, GEDIT_ENGLISH
-from deepgen.eval.benchmarks.imgedit import IMGEDIT
-from deepgen.eval.benchmarks.rise import RISE_2026
-from deepgen.eval.benchmarks.unigenbench import UNIGENBENCH
-from deepgen.eval.benchmarks.uniredit import DIMENSIONS, GAMES, REAL_WORLD, UNIREDIT
-from deepgen.eval.benchmarks.wise import WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.corebench.benchmark import COREBENCH, COREBENCH_REASONING
+from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
+from deepgen.eval.benchmarks.dpg.benchmark import DPG, DPG_OFFICIAL
+from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_CHINESE, GEDIT_ENGLISH
+from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT
+from deepgen.eval.benchmarks.rise.benchmark import RISE_2026
+from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
+from deepgen.eval.benchmarks.uniredit.benchmark import DIMENSIONS, GAMES, REAL_WORLD, UNIREDIT
+from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import BENCHMARKS, find_benchmark
 from tests.eval.records import prompt_folder
 

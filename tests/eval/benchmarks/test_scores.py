@@ -10,7 +10,7 @@ import pytest
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import aggregate, combine
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.benchmarks.corebench import (
+from deepgen.eval.benchmarks.corebench.benchmark import (
     COMPOSITION,
     COREBENCH,
     COREBENCH_REASONING,
@@ -18,15 +18,15 @@ from deepgen.eval.benchmarks.corebench import (
     REASONING,
     status_of,
 )
-from deepgen.eval.benchmarks.cvtg import CVTG, edit_distance, read_words
-from deepgen.eval.benchmarks.dpg import DPG, DPG_OFFICIAL
-from deepgen.eval.benchmarks.gedit import GEDIT_ENGLISH, GROUPS
-from deepgen.eval.benchmarks.imgedit import IMGEDIT, TYPES
-from deepgen.eval.benchmarks.rise import CATEGORIES, RISE_2025, RISE_2026
-from deepgen.eval.benchmarks.unigenbench import UNIGENBENCH
-from deepgen.eval.benchmarks.uniredit import DIMENSIONS as UNIREDIT_DIMENSIONS
-from deepgen.eval.benchmarks.uniredit import UNIREDIT
-from deepgen.eval.benchmarks.wise import LEGACY_LAST, WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.cvtg.benchmark import CVTG, edit_distance, read_words
+from deepgen.eval.benchmarks.dpg.benchmark import DPG, DPG_OFFICIAL
+from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH, GROUPS
+from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT, TYPES
+from deepgen.eval.benchmarks.rise.benchmark import CATEGORIES, RISE_2025, RISE_2026
+from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
+from deepgen.eval.benchmarks.uniredit.benchmark import DIMENSIONS as UNIREDIT_DIMENSIONS
+from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
+from deepgen.eval.benchmarks.wise.benchmark import LEGACY_LAST, WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import BENCHMARKS
 from tests.eval.records import make_item, score
 

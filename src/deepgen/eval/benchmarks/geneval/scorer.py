@@ -1,0 +1,235 @@
+"""GenEval's rules over a detector and CLIP's eye for colours.
+
+The detector is a transformers model, a worker such as the official one, or a file of detections
+that were found before. Thresholds and geometry are ``geneval_decision``'s in every case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from deepgen.errors import BenchmarkError, ScorerError
+from deepgen.eval.benchmark import ImageRecord
+from deepgen.eval.benchmarks.geneval.decision import (
+    ColorReader,
+    Detection,
+    decide,
+    keep_confident,
+    parse_stored_row,
+)
+from deepgen.eval.judged.judging import failed, status_of
+from deepgen.eval.prompt_files import read_json_lines
+from deepgen.eval.scorer import Drawing
+from deepgen.scoring.answers import Status
+from deepgen.scoring.colors import ClipColors, cut_out
+from deepgen.scoring.detection import DetectedObject, Detector, Mask
+
+CLASSES = (
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat"),
+    *("dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack"),
+    *("umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard", "sports ball"),
+    *("kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket"),
+    *("bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple"),
+    *("sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair"),
+    *("couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop"),
+    *("computer mouse", "tv remote", "computer keyboard", "cell phone", "microwave", "oven"),
+    *("toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear"),
+    *("hair drier", "toothbrush"),
+)
+"""GenEval's names of the 80 classes of COCO."""
+
+OTHER_NAMES = {
+    "aeroplane": "airplane",
+    "diningtable": "dining table",
+    "doughnut": "donut",
+    "hair dryer": "hair drier",
+    "keyboard": "computer keyboard",
+    "motorbike": "motorcycle",
+    "mouse": "computer mouse",
+    "pottedplant": "potted plant",
+    "remote": "tv remote",
+    "sofa": "couch",
+    "television": "tv",
+    "tvmonitor": "tv",
+}
+"""What detectors call them too, the names of COCO and of older lists."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SeenObject(Detection):
+    """A detection that knows its pixels."""
+
+    mask: Mask | None = None
+
+
+def class_name(label: str) -> str:
+    """A detector's name of a class as GenEval calls it."""
+    plain = label.strip().lower().replace("_", " ")
+    return OTHER_NAMES.get(plain, plain)
+
+
+def check_classes(labels: Sequence[str], name: str) -> None:
+    """See that a detector knows all classes that prompts ask for.
+
+    Raises:
+        ScorerError: It does not; with the first that it lacks.
+    """
+    known = {class_name(label) for label in labels}
+    if lacking := [each for each in CLASSES if each not in known]:
+        raise ScorerError(
+            f"the detector {name} does not know {len(lacking)} of the {len(CLASSES)} classes of "
+            f"COCO, {lacking[0]!r} the first; GenEval needs a detector trained on all of them"
+        )
+
+
+class GenEvalScorer:
+    """Detects, looks at colours where the prompt names some, and decides.
+
+    Args:
+        detector: Finds objects; knows the classes of COCO.
+        colors: Tells colours of objects.
+        identity: Names of both.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        colors: ClipColors,
+        identity: Mapping[str, str],
+        *,
+        concurrency: int = 1,
+    ) -> None:
+        self.detector = detector
+        self.colors = colors
+        self.identity = identity
+        self.concurrency = concurrency
+
+    def check(self) -> None:
+        """Everything was loaded or reached when the scorer was opened."""
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        """Decide on one picture."""
+        answer = self.detector.find(drawing.image)
+        if answer.status is not Status.SCORED:
+            return failed(drawing, status_of(answer), f"detector: {answer.reason}")
+        seen = [_seen(each) for each in answer.value or ()]
+        return _record(drawing, seen, _color_reader(self.colors, drawing.image))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RecordedRow:
+    """What a file of detections says of one picture."""
+
+    prompt: str | None
+    """That of the picture, where the row has it."""
+    detections: Sequence[Detection]
+    colors: ColorReader | None
+    """Reads colours off a stored verdict, where there is one."""
+
+
+def read_detections(path: Path) -> Mapping[tuple[str, ...], RecordedRow]:
+    """A file of detections, one line of JSON a picture, by the end of the pictures' paths.
+
+    Columns as in the official ``results.jsonl``: ``filename``, which ends like the picture's place
+    in the layout, and ``details``, from class to boxes with confidences. Where a row also has
+    ``metadata`` and ``reason``, its colours are those of the verdict, as boxes show none.
+
+    Raises:
+        BenchmarkError: A line is of another form, or two are of one picture.
+    """
+    rows: dict[tuple[str, ...], RecordedRow] = {}
+    for place, row in read_json_lines(path):
+        detections, colors = parse_stored_row(row, place)
+        key = _ending(str(row.get("filename")))
+        if key in rows:
+            raise BenchmarkError(f"{place}: a second row on {'/'.join(key)}; keep one of them")
+        rows[key] = RecordedRow(prompt=row.get("prompt"), detections=detections, colors=colors)
+    return rows
+
+
+class RecordedDetections:
+    """Decides on detections that were found before.
+
+    Args:
+        rows: Of :func:`read_detections`.
+        colors: Looks at the boxes of rows without a stored verdict; None where all have one.
+        identity: Names of both.
+    """
+
+    concurrency = 1
+
+    def __init__(
+        self,
+        rows: Mapping[tuple[str, ...], RecordedRow],
+        colors: ClipColors | None,
+        identity: Mapping[str, str],
+    ) -> None:
+        self.rows = rows
+        self.colors = colors
+        self.identity = identity
+
+    def check(self) -> None:
+        """The file was read when the scorer was opened."""
+
+    def __call__(self, drawing: Drawing) -> ImageRecord:
+        """Decide on one picture, which is looked at for colours at most."""
+        row = self.rows.get(_ending(str(drawing.path)))
+        if row is None:
+            reason = f"nothing was recorded of {'/'.join(drawing.path.parts[-3:])}"
+            return failed(drawing, "error", reason)
+        if row.prompt not in (None, drawing.item.prompt):
+            reason = f"what was recorded is of another prompt, {row.prompt!r}"
+            return failed(drawing, "error", reason)
+        reader = row.colors
+        if reader is None and self.colors is not None:
+            reader = _color_reader(self.colors, drawing.image)
+        assert reader is not None, "rows without colours need a CLIP"
+        return _record(drawing, row.detections, reader)
+
+
+def _ending(filename: str) -> tuple[str, ...]:
+    """Folder of the prompt, ``samples`` and name, with numbers of any length: 12/samples/3.png."""
+    parts = Path(filename).parts[-3:]
+    return tuple(part.lstrip("0") or "0" for part in (*parts[:-1], Path(parts[-1]).stem))
+
+
+def _seen(each: DetectedObject) -> SeenObject:
+    return SeenObject(
+        label=class_name(each.label), box=each.box, confidence=each.confidence, mask=each.mask
+    )
+
+
+def _color_reader(colors: ClipColors, image: Image.Image) -> ColorReader:
+    def read(label: str, objects: Sequence[Detection]) -> Sequence[str]:
+        crops = [cut_out(image, each.box, getattr(each, "mask", None)) for each in objects]
+        return colors.read(label, crops)
+
+    return read
+
+
+def _record(
+    drawing: Drawing,
+    detections: Sequence[Detection],
+    read_colors: ColorReader,
+) -> ImageRecord:
+    try:
+        decision = decide(drawing.item.fields, detections, read_colors)
+    except (RuntimeError, ValueError) as error:  # CLIP on a picture that it cannot take.
+        return failed(drawing, "error", f"colours: {type(error).__name__}: {error}")
+    kept = keep_confident(detections, tag=drawing.item.fields["tag"])
+    details = {
+        label: [[*each.box, each.confidence] for each in objects]
+        for label, objects in sorted(kept.items())
+        if objects
+    }
+    return ImageRecord(
+        item=drawing.item.id,
+        copy=drawing.copy,
+        values={"correct": decision.correct, "details": details},
+        reason="\n".join(decision.reasons),
+    )

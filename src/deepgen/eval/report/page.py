@@ -1,0 +1,290 @@
+"""A report as one page: scores beside published ones, and pictures with what was said of them.
+
+The page is a single file without scripts, fonts or addresses to load from, which its own policy
+forbids as well, and every text in it is escaped: a prompt may hold anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deepgen.eval.benchmark import Benchmark, Item, Metric
+from deepgen.eval.report.cautions import cautions
+from deepgen.eval.report.charts import DEEPGEN, charts, digits_of, find_cell, place, scale_of
+from deepgen.eval.report.gallery import (
+    Embedder,
+    Exhibit,
+    chance,
+    describe_rule,
+    exhibit,
+    hang,
+    picture_score,
+)
+from deepgen.eval.report.results import RULES, WRITTEN, Report, StoredRun, has_result, shown
+from deepgen.eval.report.statistics import LEVEL, RESAMPLES
+
+MOST_ROWS = 200
+"""Of a long list in the page; the JSON beside it has all."""
+PAIRS_PER_SIDE = 6
+"""Prompts that a comparison shows with pictures: so many that lost most, and that gained most."""
+LONG_PROMPT = 200
+"""Characters; longer prompts are folded."""
+
+View = dict[str, Any]
+"""Values for a template."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """One prompt in two runs."""
+
+    first: Exhibit
+    second: Exhibit
+    change: float
+
+
+def run_page(report: Report, run: StoredRun) -> str:
+    """The page of one run."""
+    benchmark = run.benchmark
+    headline = benchmark.metrics[0]
+    rooms = list(hang(run, Embedder()))
+    return _render(
+        "run.html",
+        _side(report, benchmark)
+        | {
+            "title": f"{report['title']}: {report['made']['model']}",
+            "written": report[WRITTEN],
+            "charts": list(charts(benchmark, {f"This run: {report['made']['model']}": report})),
+            "elsewhere": report["published"]["elsewhere"],
+            "rules": RULES,
+            "metrics": [_metric_row(report, metric) for metric in benchmark.metrics],
+            "categories": _category_rows(report, benchmark),
+            "models": _models_with_categories(report, headline.name),
+            "rooms": rooms,
+            "rule": describe_rule(len(rooms)),
+            "failures": report["failures"][:MOST_ROWS],
+            "digits": max(headline.digits, 2),
+        },
+    )
+
+
+def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
+    """The page of two runs, the second compared with the first."""
+    benchmark = first.benchmark
+    named = {
+        f"{letter}: {report[side]['made']['model']}": report[side]
+        for letter, side in (("A", "first"), ("B", "second"))
+    }
+    changed = [each for each in report["items"] if each["first"] != each["second"]]
+    sides = [_side(each, benchmark) | {"name": name} for name, each in named.items()]
+    shared = [each for each in sides[0]["warnings"] if each in sides[1]["warnings"]]
+    for side in sides:
+        side["warnings"] = [each for each in side["warnings"] if each not in shared]
+    return _render(
+        "comparison.html",
+        {
+            "title": f"{report['first']['title']}: B minus A",
+            "written": report[WRITTEN],
+            "sides": sides,
+            "warnings": shared,
+            "other_judge": report["first"].get("judged_by") != report["second"].get("judged_by"),
+            "differences": [
+                _difference_row(each, name, digits_of(benchmark, name))
+                for name, each in report["differences"].items()
+            ],
+            "charts": list(charts(benchmark, named)),
+            "elsewhere": report["first"]["published"]["elsewhere"],
+            "changed": changed[:MOST_ROWS],
+            "changes": len(changed),
+            "items": len(report["items"]),
+            "pairs": list(_pairs(report, first, second)),
+            "copies": first.manifest.rule.images_per_item,
+            "judged_by": {
+                f"{name}, {what}": value
+                for name, each in named.items()
+                for what, value in (each.get("judged_by") or {}).items()
+            },
+            "pairs_per_side": PAIRS_PER_SIDE,
+            "digits": max(benchmark.metrics[0].digits, 2),
+        },
+    )
+
+
+def _side(report: Report, benchmark: Benchmark) -> View:
+    """What a page says about one run, alone or in a pair."""
+    headline = benchmark.metrics[0]
+    result = report["rules"]["strict"]["headline"]
+    interval = _interval(report, headline) if result is not None else ""
+    low, high = scale_of(benchmark.name)
+    return {
+        "report": report,
+        "headline": headline.name,
+        "result": shown(result, headline.digits),
+        "interval": interval,
+        "scale": (f"{low:g}", f"{high:g}"),
+        "state": _state(report),
+        "warnings": list(cautions(report, benchmark)),
+        "judged_by": report.get("judged_by"),
+        "copies": report["made"]["rule"]["images_per_item"],
+        "facts": list(_facts(report, benchmark)),
+    }
+
+
+def _state(report: Report) -> str:
+    if report["state"] != "done":
+        return "not done"
+    return "incomplete" if report["incomplete"] else "done"
+
+
+def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    """What the run was made with."""
+    made, rule = report["made"], report["made"]["rule"]
+    size = f"{rule['width']} x {rule['height']} pixels" if rule["width"] else "the model's own size"
+    yield "Model", made["model"]
+    yield "Weights (SHA-256)", made["weights_sha256"]
+    yield "Prompts", f"{report['source']}, {benchmark.source.licence} (licence)"
+    yield "Prompts (SHA-256)", made["prompts_sha256"]
+    yield "Pictures per prompt", str(rule["images_per_item"])
+    if made["base_seed"] is not None:
+        yield "Seed of a picture", f"{made['base_seed']} + 1000 x prompt number + copy"
+        yield "Drawn with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
+    yield "Settings", ", ".join(f"{name} {value}" for name, value in made["how"].items())
+    yield "Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())
+    yield "Official judge", report["official_judge"]
+    yield "Intervals", f"{LEVEL:.0%}, {RESAMPLES:,} resamples of prompts within each category"
+
+
+def _metric_row(report: Report, metric: Metric) -> View:
+    values = [shown(report["rules"][rule]["metrics"][metric.name], metric.digits) for rule in RULES]
+    return {"name": metric.name, "values": values, "interval": _interval(report, metric)}
+
+
+def _interval(report: Report, metric: Metric) -> str:
+    interval = report["intervals"].get(metric.name)
+    if interval is None:
+        return ""
+    return f"{shown(interval['low'], metric.digits)} to {shown(interval['high'], metric.digits)}"
+
+
+def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
+    """Each category of the headline, with what was published of it."""
+    headline = benchmark.metrics[0]
+    models = _models_with_categories(report, headline.name)
+    rows = []
+    for name, score in report["rules"]["strict"]["categories"][headline.name].items():
+        covered = report["coverage_by_category"].get(name)
+        cells = [find_cell(row, headline.name, name) for row in models]
+        rows.append(
+            {
+                "name": name,
+                "score": shown(score, headline.digits),
+                "width": place(score, scale_of(benchmark.name)) if has_result(report) else None,
+                "coverage": "" if covered is None else f"{covered:.1%}",
+                "published": [cell["printed"] if cell else "" for cell in cells],
+            }
+        )
+    return rows
+
+
+def _models_with_categories(report: Report, metric: str) -> list[Mapping[str, Any]]:
+    """Published rows of DeepGen that have categories of the headline and may be compared."""
+    return [
+        row
+        for table in report["published"]["tables"]
+        for row in table["rows"]
+        if row["model"].startswith(DEEPGEN)
+        and not table["obstacle"]
+        and any(cell["metric"] == metric and cell["category"] for cell in row["cells"])
+    ]
+
+
+def _difference_row(difference: Mapping[str, Any], name: str, digits: int) -> View:
+    """A difference around zero, on a scale of its own: metrics do not share one."""
+    value, low, high = (difference[each] for each in ("value", "low", "high"))
+    reach = max(abs(low), abs(high), abs(value)) or 1.0
+    scale = (-reach, reach)
+    return {
+        "name": name,
+        "value": _signed(value, digits),
+        "interval": f"{_signed(low, digits)} to {_signed(high, digits)}",
+        "p_value": f"{difference['p_value']:.3g}",
+        "prompts": difference["items"],
+        "left": place(min(0.0, value), scale),
+        "width": abs(place(value, scale) - 50),
+        "start": place(low, scale),
+        "reach": place(high, scale) - place(low, scale),
+        "apart": low > 0 or high < 0,
+    }
+
+
+def _signed(value: float, digits: int) -> str:
+    """With a sign as wide as a plus."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _pairs(report: Report, first: StoredRun, second: StoredRun) -> Iterator[Pair]:
+    """Prompts that lost most and that gained most, of each the first copy."""
+    items = {item.id: item for item in first.items}
+    changes = {
+        each["item"]: each["second"] - each["first"]
+        for each in report["items"]
+        if None not in (each["first"], each["second"]) and each["first"] != each["second"]
+    }
+    ranked = sorted(changes, key=lambda item: (changes[item], chance((item, 0))))
+    lost = [item for item in ranked if changes[item] < 0][:PAIRS_PER_SIDE]
+    gained = [item for item in reversed(ranked) if changes[item] > 0][:PAIRS_PER_SIDE]
+    embed = Embedder()
+    for item in [*lost, *gained]:
+        copy = _most_changed(first, second, items[item])
+        sides = [
+            exhibit(run, items[item], copy, run.record(item, copy), embed, "")
+            for run in (first, second)
+        ]
+        yield Pair(first=sides[0], second=sides[1], change=changes[item])
+
+
+def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
+    """The copy of a prompt whose own score changed most; of equals the first."""
+
+    def change(copy: int) -> float:
+        before, after = (
+            picture_score(run.benchmark, item, record)
+            if (record := run.record(item.id, copy)) is not None
+            else None
+            for run in (first, second)
+        )
+        return 0.0 if before is None or after is None else abs(after - before)
+
+    return max(range(first.manifest.rule.images_per_item), key=change)
+
+
+class _Environment(Environment):
+    """Templates in which a dot after a mapping means a key, and never a method of the mapping."""
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+def _render(template: str, values: View) -> str:
+    environment = _Environment(
+        loader=PackageLoader("deepgen.eval", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fold": _fold, "signed": _signed}
+    return environment.get_template(template).render(values)
+
+
+def _fold(prompt: str) -> str | None:
+    """The start of a long prompt, for a line that opens to show the whole; None of a short one."""
+    if len(prompt) <= LONG_PROMPT:
+        return None
+    return f"{prompt[:LONG_PROMPT].rsplit(' ', 1)[0]} …"

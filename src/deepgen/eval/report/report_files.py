@@ -1,0 +1,35 @@
+"""The files of a report: JSON, Markdown, CSV of a single run, and the page with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepgen.eval.report.page import pair_page, run_page
+from deepgen.eval.report.results import Report, StoredRun, to_csv, to_json, to_markdown
+
+
+def write_report(
+    report: Report, folder: Path, *, runs: Sequence[StoredRun], stem: str = "report"
+) -> Sequence[Path]:
+    """Write the report of one run or of a pair into a folder, and return where.
+
+    Args:
+        runs: What the report was made of; the page takes its pictures from there.
+    """
+    texts = {".json": to_json(report), ".md": to_markdown(report)}
+    if "differences" in report:
+        first, second = runs
+        texts[".html"] = pair_page(report, first, second)
+    else:
+        (run,) = runs
+        texts[".csv"] = to_csv(report)
+        texts[".html"] = run_page(report, run)
+    written = []
+    for suffix, text in texts.items():
+        path = folder / f"{stem}{suffix}"
+        part = folder / f".{stem}{suffix}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+        written.append(path)
+    return written

@@ -1,0 +1,413 @@
+"""From the stored records of a run to its report: JSON, CSV and Markdown, and a pair of runs.
+
+``page.py`` makes the page with pictures, and ``report_files.py`` writes them all.
+
+A report is a function of the run's files alone. So equal runs have equal reports, but for the time
+of writing, and what is not there yet is said, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.aggregation import Contributions, aggregate, contributions
+from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
+from deepgen.eval.fetch import locate, source_folder
+from deepgen.eval.registry import find_benchmark
+from deepgen.eval.report.cautions import cautions
+from deepgen.eval.report.published import describe_published
+from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
+from deepgen.eval.run.folder import Drawn, Manifest, Picture, RunFolder, hash_items
+from deepgen.eval.run.generation import select_items
+from deepgen.eval.run.judged_by import read_judge
+
+RECORDS = "scores.jsonl"
+RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
+COLUMNS = (
+    *("benchmark", "model", "weights", "seed", "versions", "state", "failed", "rule", "metric"),
+    *("category", "value", "low", "high", "coverage"),
+)
+WRITTEN = "written"
+"""The one field of a report that two equal runs do not share."""
+
+Report = dict[str, Any]
+"""What ``json.dumps`` takes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredRun:
+    """A run as its folder tells it."""
+
+    benchmark: Benchmark
+    manifest: Manifest
+    items: tuple[Item, ...]
+    """All that were to be drawn."""
+    folder: RunFolder
+    """Where its files lie."""
+    pictures: Mapping[Picture, Drawn]
+    """Those that are there, whole, in the order of the items."""
+    records: tuple[ImageRecord, ...]
+    """One per judged picture, in the order of the items."""
+    sources: Path
+    """The folder below which pictures to edit lie."""
+    judged_by: Mapping[str, str] = field(default_factory=dict)
+    """Everything that tells its scorer apart; empty where nothing was scored yet."""
+    notes: tuple[str, ...] = ()
+    """What was mended in the files of its prompts."""
+
+    @property
+    def drawn(self) -> int:
+        """How many pictures are there."""
+        return len(self.pictures)
+
+    def record(self, item: str, copy: int) -> ImageRecord | None:
+        """What was found on one picture, if it was looked at."""
+        return next((r for r in self.records if (r.item, r.copy) == (item, copy)), None)
+
+    @property
+    def expected(self) -> int:
+        """How many pictures belong to the run."""
+        return len(self.items) * self.manifest.rule.images_per_item
+
+    @property
+    def done(self) -> bool:
+        """Every picture is there, and was judged or failed to be."""
+        return self.drawn == len(self.records) == self.expected
+
+
+def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
+    """Append what was found on the picture with this hash, in one piece."""
+    line = json.dumps({**asdict(record), "sha256": sha256})
+    with (folder / RECORDS).open("ab", buffering=0) as file:
+        # The line break first: half a line of a killed scorer must not swallow this one.
+        file.write(f"\n{line}".encode())
+
+
+def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
+    """Records and the hashes of their pictures; half a line of a killed scorer is left out.
+
+    Raises:
+        BenchmarkError: A line is something else.
+    """
+    records = []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        try:
+            if values["status"] not in STATUSES:
+                raise TypeError(f"there is no status {values['status']!r}")
+            sha256 = values.pop("sha256")
+            record = ImageRecord(**values)
+        except (TypeError, KeyError, AttributeError) as cause:
+            raise BenchmarkError(
+                f"{path}, line {number}: not a record of a picture ({cause}); delete the line, and "
+                "the picture counts as missing"
+            ) from None
+        records.append((record, sha256))
+    return records
+
+
+def read_run(path: Path, data: Path | None = None) -> StoredRun:
+    """A run, its pictures checked by their hashes; records of other pictures do not count.
+
+    Args:
+        data: Folder of prompt files, instead of the fetched ones.
+
+    Raises:
+        BenchmarkError: The folder is no run, or the prompts are not those of the run.
+    """
+    folder = RunFolder(path)
+    manifest = folder.manifest()
+    benchmark = find_benchmark(manifest.benchmark)
+    prompts = locate(benchmark, data)
+    found = benchmark.load(prompts)
+    items = select_items(found.items, manifest.limit)
+    if hash_items(items) != manifest.prompts_sha256:
+        raise BenchmarkError(
+            f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
+            "folder with --data"
+        )
+    drawn = folder.finished(benchmark, manifest, items)
+    latest = {
+        (record.item, record.copy): record
+        for record, sha256 in read_records(path / RECORDS)
+        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
+    }
+    return StoredRun(
+        benchmark=benchmark,
+        manifest=manifest,
+        items=items,
+        folder=folder,
+        pictures=drawn,
+        records=tuple(latest[picture] for picture in drawn if picture in latest),
+        sources=source_folder(benchmark, prompts, manifest.rule),
+        judged_by=read_judge(path),
+        notes=found.notes,
+    )
+
+
+def describe(run: StoredRun, written: str) -> Report:
+    """All that is known of a run: scores under every rule, coverage, failures, and what made it.
+
+    A run that is not done has no headline under any rule.
+
+    Args:
+        written: When, as text.
+    """
+    rules = {}
+    for rule in RULES:
+        scores = aggregate(run.benchmark, run.items, run.records, rule)
+        values = asdict(scores)
+        rules[rule] = {name: values[name] for name in ("headline", "metrics", "categories")}
+        if not run.done:
+            rules[rule]["headline"] = None
+    strict = aggregate(run.benchmark, run.items, run.records)
+    intervals = bootstrap(run.benchmark, run.items, run.records) if run.records else {}
+    return {
+        "benchmark": run.benchmark.name,
+        "title": run.benchmark.title,
+        "state": "done" if run.done else "not done",
+        "pictures": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "prompts": len(run.items),
+        "subset": strict.subset,
+        "incomplete": strict.incomplete,
+        "coverage": strict.coverage,
+        "coverage_by_category": strict.coverage_by_category,
+        "counts": strict.counts,
+        "rules": rules,
+        "intervals": {name: asdict(interval) for name, interval in intervals.items()},
+        "failures": [
+            {"item": each.item, "copy": each.copy, "status": each.status, "reason": each.reason}
+            for each in run.records
+            if each.status != "scored"
+        ],
+        "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
+        "official_judge": run.benchmark.judge,
+        "judged_by": dict(run.judged_by),
+        "notes": [*run.benchmark.notes, *run.notes],
+        "published": describe_published(run.benchmark.name, run.judged_by),
+        "made": asdict(run.manifest),
+        WRITTEN: written,
+    }
+
+
+def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
+    """The second run minus the first: every metric with a paired test, and item by item.
+
+    Raises:
+        BenchmarkError: They are of different benchmarks or prompts, or share no scored prompt.
+    """
+    if (first.benchmark.name, first.manifest.prompts_sha256) != (
+        second.benchmark.name,
+        second.manifest.prompts_sha256,
+    ):
+        raise BenchmarkError(
+            f"a run of {first.benchmark.name} over {len(first.items)} prompts cannot be compared "
+            f"with one of {second.benchmark.name} over {len(second.items)}; draw the same prompts"
+        )
+    benchmark, items = first.benchmark, first.items
+    differences = compare(benchmark, items, first.records, second.records)
+    before, after = (
+        _by_item(benchmark, contributions(benchmark, items, run.records)) for run in (first, second)
+    )
+    return {
+        "benchmark": benchmark.name,
+        "state": "done" if first.done and second.done else "not done",
+        "first": describe(first, written),
+        "second": describe(second, written),
+        "differences": {name: asdict(each) for name, each in differences.items()},
+        "items": [
+            {
+                "item": item.id,
+                "category": item.category,
+                "first": before.get(item.id),
+                "second": after.get(item.id),
+            }
+            for item in items
+        ],
+        WRITTEN: written,
+    }
+
+
+def _by_item(benchmark: Benchmark, table: Contributions) -> dict[str, float]:
+    """The headline's score of each prompt alone, where it has one."""
+    name = benchmark.metrics[0].name
+    mine = [index for index, (metric, _) in enumerate(table.columns) if metric == name]
+    amounts, weights = table.amounts[:, mine].sum(axis=1), table.weights[:, mine].sum(axis=1)
+    return {
+        table.items[index].id: float(amounts[index] / weights[index])
+        for index in np.flatnonzero(weights > 0)
+    }
+
+
+def to_json(report: Report) -> str:
+    """The report in full precision."""
+    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+
+
+def to_csv(report: Report) -> str:
+    """One row for each metric and category under each rule, in full precision."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    made = report["made"]
+    table.writerow(COLUMNS)
+    start = [report["benchmark"], made["model"], made["weights_sha256"], made["base_seed"]]
+    start += [_versions(report), report["state"], len(report["failures"])]
+    for rule, scores in report["rules"].items():
+        for metric, value in scores["metrics"].items():
+            # Intervals are those of the strict rule.
+            interval = report["intervals"].get(metric, {}) if rule == "strict" else {}
+            limits = [interval.get("low"), interval.get("high")]
+            table.writerow([*start, rule, metric, "", value, *limits, report["coverage"]])
+            for category, part in scores["categories"][metric].items():
+                covered = report["coverage_by_category"].get(category)
+                table.writerow([*start, rule, metric, category, part, None, None, covered])
+    return out.getvalue()
+
+
+def to_markdown(report: Report) -> str:
+    """The report for people, rounded as the benchmark's authors do."""
+    if "differences" in report:
+        return _pair_to_markdown(report)
+    made, strict = report["made"], report["rules"]["strict"]
+    benchmark = find_benchmark(report["benchmark"])
+    lines = [f"# {report['title']}: {made['model']}", ""]
+    lines += _to_lines(cautions(report, benchmark))
+    lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
+    for metric in benchmark.metrics:
+        interval = report["intervals"].get(metric.name)
+        limits = (
+            [shown(interval[end], metric.digits) for end in ("low", "high")] if interval else []
+        )
+        value = shown(strict["metrics"][metric.name], metric.digits)
+        lines.append(f"| {metric.name} | {value} | {' to '.join(limits)} |")
+    headline = benchmark.metrics[0]
+    lines += ["", f"| category | {headline.name} | coverage |", "|---|---:|---:|"]
+    for category, part in strict["categories"][headline.name].items():
+        covered = report["coverage_by_category"].get(category)
+        share = "" if covered is None else f"{covered:.1%}"
+        lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
+    lines += _published_to_markdown(report)
+    counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
+    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
+    lines += [
+        "",
+        f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
+        f"Prompts: {report['source']}. Seeds {seeds}. Weights "
+        f"{made['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
+    ]
+    lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def _versions(report: Report) -> str:
+    """Of all that drew the pictures."""
+    return ", ".join(f"{name} {value}" for name, value in report["made"]["versions"].items())
+
+
+def _to_lines(said: Iterable[tuple[str, str]]) -> list[str]:
+    """Cautions as paragraphs."""
+    return [line for lead, text in said for line in (f"**{lead}** {text}", "")]
+
+
+def _published_to_markdown(report: Report) -> list[str]:
+    """Published rows beside this run's, a table for each source and judge."""
+    made, strict = report["made"], report["rules"]["strict"]
+    published, lines = report["published"], []
+    for table in published["tables"]:
+        metric = table["metric"]
+        digits = _digits(report["benchmark"], metric)
+        ours = strict["metrics"][metric] if has_result(report) else None
+        lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
+        if table["obstacle"]:
+            lines += [f"**This run is not to be compared with these.** {table['obstacle']}", ""]
+        lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
+        if not table["obstacle"]:
+            lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
+        for row in table["rows"]:
+            for cell in row["cells"]:
+                if (cell["metric"], cell["category"]) == (metric, None):
+                    lines.append(
+                        f"| {row['model']} | {row['parameters'] or ''} | {cell['printed']} |"
+                    )
+        lines += ["", *(f"- {remark}" for remark in remarks_of(table))]
+    if published["elsewhere"]:
+        lines += ["", published["elsewhere"]]
+    return lines
+
+
+def remarks_of(table: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a table and of its rows."""
+    of_rows = [f"{row['model']}: {each}" for row in table["rows"] for each in row["remarks"]]
+    return [*table["remarks"], *of_rows]
+
+
+def has_result(report: Report) -> bool:
+    """Whether the run's numbers may stand beside others: it is done and complete."""
+    return bool(report["state"] == "done" and not report["incomplete"])
+
+
+def _digits(benchmark: str, metric: str) -> int:
+    return next(each.digits for each in find_benchmark(benchmark).metrics if each.name == metric)
+
+
+def _pair_to_markdown(report: Report) -> str:
+    first, second = (report[name]["made"]["model"] for name in ("first", "second"))
+    lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
+    lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
+    lines.append("")
+    if report["state"] != "done":
+        lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
+    if report["first"]["judged_by"] != report["second"]["judged_by"]:
+        lines += [
+            "**Not one judge.** The two runs were not judged by the same scorer: a difference may "
+            "be the judges'.",
+            "",
+        ]
+    benchmark = find_benchmark(report["benchmark"])
+    said = [cautions(report[name], benchmark) for name in ("first", "second")]
+    # What is true of both is said once.
+    lines += _to_lines(dict.fromkeys(each for side in said for each in side))
+    lines += [
+        f"| metric | first | second | second minus first | {LEVEL:.0%} interval | p | prompts |",
+        "|---|---:|---:|---:|---|---:|--:|",
+    ]
+    for name, each in report["differences"].items():
+        digits = _digits(report["benchmark"], name)
+        scores = [report[run]["rules"]["strict"]["metrics"][name] for run in ("first", "second")]
+        value, low, high = (f"{each[part]:+.{digits}f}" for part in ("value", "low", "high"))
+        lines.append(
+            f"| {name} | {shown(scores[0], digits)} | {shown(scores[1], digits)} | {value} "
+            f"| {low} to {high} | {each['p_value']:.3g} | {each['items']} |"
+        )
+    changed = [each for each in report["items"] if each["first"] != each["second"]]
+    lines += ["", f"{len(changed)} of {len(report['items'])} prompts differ.", ""]
+    lines += ["| prompt | category | first | second |", "|---|---|---:|---:|"]
+    for each in changed:
+        values = f"{shown(each['first'], 4)} | {shown(each['second'], 4)}"
+        lines.append(f"| {each['item']} | {each['category']} | {values} |")
+    return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
+
+
+def _run_in_a_line(name: str, report: Report) -> str:
+    """What tells two runs of one model apart."""
+    made = report["made"]
+    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
+    return f"- {name}: {made['model']}, weights {made['weights_sha256'][:12]}, seeds {seeds}"
+
+
+def shown(value: float | None, digits: int) -> str:
+    """A score with so many digits, or the word that says there is none."""
+    return "none" if value is None else f"{value:.{digits}f}"

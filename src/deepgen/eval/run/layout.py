@@ -1,0 +1,222 @@
+"""Pictures in the official layout of a benchmark, whoever drew them: found, named, read.
+
+Official scorers are lenient with names, and so is this: another suffix of pictures, or another
+number of digits, is the same picture. Where they want all copies of a prompt as one grid, a grid in
+place of the single copies is cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from deepgen.errors import BenchmarkError, ImageError
+from deepgen.eval.benchmark import Benchmark, Item
+from deepgen.eval.run.folder import Drawn, LineWriter, Manifest, RunFolder, hash_file
+from deepgen.eval.run.generation import GRID_COLUMNS
+from deepgen.images.io import read_image
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+
+_Key = tuple[str, str | int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Survey:
+    """What a folder of pictures holds beside what a run wants of it."""
+
+    missing: tuple[str, ...]
+    """Places where a picture should be."""
+    extra: tuple[str, ...]
+    """Pictures that the benchmark has no place for."""
+    damaged: tuple[str, ...]
+    """Files that are no pictures, whatever they are called."""
+    odd: tuple[str, ...]
+    """Pictures of another size than most, where all are drawn at one size."""
+
+    def complaints(self) -> list[str]:
+        """One line for each kind of trouble, with its number and first name."""
+        told = (
+            (self.missing, "missing", "draw the rest, and score again"),
+            (self.extra, "no part of the benchmark", "they are left out"),
+            (self.damaged, "damaged or no pictures", "write them again, and score again"),
+            (self.odd, "of another size than most", "they are scored as they are"),
+        )
+        return [
+            f"pictures {what}: {len(names)}, {names[0]} the first; {so}"
+            for names, what, so in told
+            if names
+        ]
+
+
+def adopt(
+    benchmark: Benchmark, items: Sequence[Item], manifest: Manifest, folder: RunFolder
+) -> None:
+    """Begin, or go on with, a run over pictures that someone else drew; none is copied.
+
+    Args:
+        items: All items of the run.
+        manifest: With the folder of the pictures.
+
+    Raises:
+        BenchmarkError: There is no such folder, nothing of it belongs to the benchmark, or the run
+            is another one.
+    """
+    images = Path(manifest.images or "")
+    if not images.is_dir():
+        raise BenchmarkError(f"there is no folder {images}; name the one that holds the pictures")
+    files = _pictures_below(images)
+    places = {
+        (item.id, copy): place
+        for item in items
+        for copy in range(manifest.rule.images_per_item)
+        if (place := _place(benchmark, item, copy, files)) is not None
+    }
+    if not places:
+        example = benchmark.image_path(items[0], 0)
+        raise BenchmarkError(
+            f"{images} holds no picture of {benchmark.name}: expected names such as {example}"
+        )
+    folder.begin(manifest)
+    known = folder.finished(benchmark, manifest, items)
+    lines, hashes = LineWriter(folder, 0), dict[PurePosixPath, str]()
+    for (item_id, copy), place in places.items():
+        if place not in hashes:
+            hashes[place] = hash_file(images / place)
+        old = known.get((item_id, copy))
+        if old is None or (old.path, old.sha256) != (str(place), hashes[place]):
+            width, height = _size(images / place)
+            lines.add(
+                Drawn(
+                    item=item_id,
+                    copy=copy,
+                    seed=None,
+                    height=height,
+                    width=width,
+                    steps=None,
+                    guidance_scale=None,
+                    path=str(place),
+                    sha256=hashes[place],
+                )
+            )
+    whole = folder.finished(benchmark, manifest, items)
+    if len(whole) == len(items) * manifest.rule.images_per_item:
+        folder.close(whole.values())
+
+
+def survey(
+    benchmark: Benchmark,
+    complete: Sequence[Item],
+    items: Sequence[Item],
+    manifest: Manifest,
+    folder: RunFolder,
+) -> Survey:
+    """Compare what lies in a run's folder of pictures with what should.
+
+    Args:
+        complete: All items of the benchmark, whose pictures are no strangers.
+        items: Those of the run.
+    """
+    drawn = folder.finished(benchmark, manifest, items)
+    copies = range(manifest.rule.images_per_item)
+    wanted = [(item, copy) for item in items for copy in copies]
+    lines = list(drawn.values())
+    damaged = sorted({line.path for line in lines if not line.height})
+    sizes = Counter((line.height, line.width) for line in lines if line.height)
+    usual = sizes.most_common(1)[0][0] if sizes and benchmark.task == "text-to-image" else None
+    odd = [
+        f"{line.path} ({line.width} x {line.height})"
+        for line in lines
+        if usual is not None and line.height and (line.height, line.width) != usual
+    ]
+    return Survey(
+        missing=tuple(
+            str(benchmark.image_path(item, copy))
+            for item, copy in wanted
+            if (item.id, copy) not in drawn
+        ),
+        extra=tuple(_extra(benchmark, complete, copies, folder.pictures)),
+        damaged=tuple(damaged),
+        odd=tuple(odd),
+    )
+
+
+def read_picture(
+    benchmark: Benchmark, item: Item, line: Drawn, manifest: Manifest, folder: RunFolder
+) -> Image.Image:
+    """One copy, cut out of its grid if need be.
+
+    Raises:
+        ImageError: The file is damaged, or too small for a grid.
+    """
+    image = read_image(folder.pictures / line.path)
+    grid = benchmark.grid_path and benchmark.grid_path(item)
+    if not grid or _key(PurePosixPath(line.path)) != _key(grid):
+        return image
+    rows = -(-manifest.rule.images_per_item // GRID_COLUMNS)
+    if image.width % GRID_COLUMNS or image.height % rows:
+        raise ImageError(
+            f"{line.path} is {image.width} x {image.height}, expected a grid of "
+            f"{GRID_COLUMNS} x {rows} pictures of one size"
+        )
+    width, height = image.width // GRID_COLUMNS, image.height // rows
+    row, column = divmod(line.copy, GRID_COLUMNS)
+    left, top = column * width, row * height
+    return image.crop((left, top, left + width, top + height))
+
+
+def _pictures_below(folder: Path) -> dict[_Key, PurePosixPath]:
+    """Every picture in a folder, by what of its name counts."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
+    # Of several with one key, the first by name.
+    return {_key(path): path for path in sorted(relative, reverse=True)}
+
+
+def _key(path: PurePosixPath) -> _Key:
+    return str(path.parent), int(path.stem) if path.stem.isdecimal() else path.stem
+
+
+def _place(
+    benchmark: Benchmark, item: Item, copy: int, files: dict[_Key, PurePosixPath]
+) -> PurePosixPath | None:
+    """Where a picture lies: by itself, or in the grid of its prompt."""
+    found = (files.get(_key(path)) for path in _alone(benchmark, item, copy))
+    alone = next((place for place in found if place is not None), None)
+    if alone is None and benchmark.grid_path:
+        return files.get(_key(benchmark.grid_path(item)))
+    return alone
+
+
+def _alone(benchmark: Benchmark, item: Item, copy: int) -> list[PurePosixPath]:
+    """Where a copy may lie by itself, the official place first."""
+    other = [benchmark.other_path(item, copy)] if benchmark.other_path else []
+    return [benchmark.image_path(item, copy), *other]
+
+
+def _extra(
+    benchmark: Benchmark, complete: Sequence[Item], copies: Iterable[int], images: Path
+) -> list[str]:
+    """Pictures that are neither an item's nor what the official scorer wants beside them."""
+    expected = set()
+    for item in complete:
+        expected |= {_key(path) for copy in copies for path in _alone(benchmark, item, copy)}
+        expected |= {_key(path) for path in benchmark.companions(item)}
+        expected |= {_key(path) for path in item.sources}
+        if benchmark.grid_path:
+            expected.add(_key(benchmark.grid_path(item)))
+    found = _pictures_below(images)
+    return sorted(str(path) for key, path in found.items() if key not in expected)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) as the header says; zeros where it is no picture."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0, 0

@@ -1,0 +1,195 @@
+"""Scoring the pictures of a run: resumable, concurrent, and the same whatever the order.
+
+A record belongs to the hash of its picture. What has one is not looked at again, so a scorer may be
+killed at any moment, and a picture that was drawn anew is scored anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from deepgen.errors import ImageError
+from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item
+from deepgen.eval.report.results import RECORDS, read_records, write_record
+from deepgen.eval.run.folder import Drawn, Manifest, Picture, RunFolder
+from deepgen.eval.run.generation import Shard
+from deepgen.eval.run.judged_by import claim
+from deepgen.eval.run.layout import read_picture
+from deepgen.eval.scorer import Drawing, PictureScorer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scoring:
+    """What is there of the scores of a whole run, all processes together."""
+
+    expected: int
+    """Pictures that belong to the run."""
+    drawn: int
+    """Pictures that are there."""
+    counts: Mapping[str, int]
+    """Pictures with each status; what has no record is missing."""
+    first_failure: str = ""
+    """Path and reason of the first picture that could not be judged, if there is one."""
+
+    @property
+    def done(self) -> bool:
+        """Every picture is there, and was judged or failed to be."""
+        return self.counts["missing"] == 0
+
+
+def score(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    manifest: Manifest,
+    scorer: PictureScorer,
+    *,
+    folder: RunFolder,
+    sources: Path,
+    shard: Shard | None = None,
+    retry_failed: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> Scoring:
+    """Look at every picture of this process's share that has no record yet.
+
+    Args:
+        items: All items of the run, in any order.
+        sources: The folder that items name their pictures in.
+        shard: The share; None is all.
+        retry_failed: Whether failed pictures are looked at again.
+        advance: Called once per picture of the share, scored now or before.
+
+    Raises:
+        BenchmarkError: Another scorer has begun to score this run.
+        ScorerError: Nothing can be scored; what was scored before stays.
+    """
+    shard = shard or Shard()
+    items = sorted(items, key=lambda item: item.number)
+    mine = {item.id: item for item in items[shard.rank :: shard.count]}
+    drawn = folder.finished(benchmark, manifest, items)
+    known = latest_records(folder.path, drawn)
+    todo = []
+    for picture, line in drawn.items():
+        if picture[0] not in mine:
+            continue
+        old = known.get(picture)
+        if old is None or (retry_failed and old.status != "scored"):
+            todo.append(line)
+        else:
+            advance()
+
+    def look(line: Drawn) -> None:
+        record = _look(benchmark, mine[line.item], line, manifest, scorer, folder, sources)
+        # By whoever has it, at once: what other pictures do takes nothing from this one.
+        write_record(folder.path, record, line.sha256)
+
+    if todo:
+        scorer.check()
+    if todo or known:
+        # Also where nothing is left to do: nobody shall take these scores for another judge's.
+        claim(folder, scorer.identity)
+    if todo:
+        for _ in _each(look, todo, scorer.concurrency):
+            advance()
+    return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
+
+
+def latest_records(path: Path, drawn: Mapping[Picture, Drawn]) -> dict[Picture, ImageRecord]:
+    """What was last found on each picture as it is now, in the order of the pictures."""
+    latest = {
+        (record.item, record.copy): record
+        for record, sha256 in read_records(path / RECORDS)
+        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
+    }
+    return {picture: latest[picture] for picture in drawn if picture in latest}
+
+
+def _look(
+    benchmark: Benchmark,
+    item: Item,
+    line: Drawn,
+    manifest: Manifest,
+    scorer: PictureScorer,
+    folder: RunFolder,
+    sources: Path,
+) -> ImageRecord:
+    try:
+        image = read_picture(benchmark, item, line, manifest, folder)
+    except ImageError as fault:
+        # Without the folder's name, so that equal runs have equal reports wherever they lie.
+        reason = str(fault).replace(str(folder.pictures / line.path), line.path)
+        return ImageRecord(item=item.id, copy=line.copy, status="error", reason=reason)
+    record = scorer(
+        Drawing(
+            item=item,
+            copy=line.copy,
+            image=image,
+            path=folder.pictures / line.path,
+            sources=tuple(sources / path for path in item.sources),
+        )
+    )
+    assert (record.item, record.copy) == (item.id, line.copy), "a record of another picture"
+    return record
+
+
+def _each(look: Callable[[Drawn], None], lines: Iterable[Drawn], workers: int) -> Iterator[None]:
+    """Look at each line, as many at once as there are workers; whichever is done comes back."""
+    if workers == 1:
+        for line in lines:
+            look(line)
+            yield
+        return
+    pool = ThreadPoolExecutor(workers)
+    waiting: set[Future[None]] = set()
+    try:
+        for line in lines:
+            waiting.add(pool.submit(look, line))
+            # Twice as many as are in work: nobody idles, and a failure cancels little.
+            while len(waiting) >= 2 * workers:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for each in done:
+                    each.result()
+                    yield
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for each in done:
+                each.result()
+                yield
+    finally:
+        # After an interruption nobody wants to wait for the slowest reply.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _close(
+    folder: RunFolder, drawn: Mapping[Picture, Drawn], expected: int, shard: Shard
+) -> Scoring:
+    """Count what is there, and put the records into the order of the pictures when that is all."""
+    latest = latest_records(folder.path, drawn)
+    counts = Counter(record.status for record in latest.values())
+    counts["missing"] += expected - len(latest)
+    scoring = Scoring(
+        expected=expected,
+        drawn=len(drawn),
+        counts={each: counts[each] for each in STATUSES},
+        first_failure=next(
+            (
+                f"{drawn[picture].path}: {record.reason or record.status}"
+                for picture, record in latest.items()
+                if record.status != "scored"
+            ),
+            "",
+        ),
+    )
+    # A process with a share only might take records away that another is just adding.
+    if scoring.done and shard.count == 1:
+        lines = [
+            json.dumps({**asdict(record), "sha256": drawn[picture].sha256}) + "\n"
+            for picture, record in latest.items()
+        ]
+        folder.write(PurePosixPath(RECORDS), "".join(lines).encode(), below=folder.path)
+        folder.tidy()
+    return scoring

@@ -1,0 +1,134 @@
+"""A picture of the mini's world, read back: background, objects, tints, styles, sizes, words.
+
+Knows nothing of how the generator draws. What it looks for was learned from rendered pictures and
+lies in the package as data: a classifier's weights, pictures of letters, lengths of drawings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from deepgen.mini.reader.letters import Letters, read_word
+from deepgen.mini.reader.objects import (
+    NONE,
+    SHIPPED,
+    WORD,
+    Found,
+    Name,
+    ObjectClassifier,
+    border_color,
+    find_objects,
+    load_reader,
+    read_background,
+)
+
+# In levels of the channel that is furthest off: about the least distance of two backgrounds.
+FARTHEST_BACKGROUND = 38
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenItem:
+    """One object or word, as it was read."""
+
+    label: str
+    """Name of the object, ``word``, or ``none``."""
+    probability: float
+    center: tuple[float, float]
+    """(y, x), in fractions of the picture's height and width."""
+    size: float
+    """Side of the square that such a drawing needs, as a fraction of the shorter side; for words
+    and unknown things the longer side of their box."""
+    tint: str
+    """Meaningful where a tint can be asked for; ``none`` where it has no name."""
+    style: str
+    text: str | None = None
+    """What a word says."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeenScene:
+    """Everything that was read from one picture."""
+
+    background: str
+    """Name of a palette colour, ``none`` where the border is like none of them."""
+    items: tuple[SeenItem, ...]
+    """From left to right."""
+
+    @property
+    def things(self) -> tuple[SeenItem, ...]:
+        """All that is no word; known or not."""
+        return tuple(item for item in self.items if item.text is None)
+
+    @property
+    def words(self) -> tuple[SeenItem, ...]:
+        """The written words."""
+        return tuple(item for item in self.items if item.text is not None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SceneReader:
+    """Everything that reading takes."""
+
+    classifier: ObjectClassifier
+    letters: Letters
+    lengths: Mapping[str, float]
+    """Longer side of each object's drawing, as a share of the square that it is drawn in."""
+    palette: Mapping[str, tuple[int, int, int]]
+    """Backgrounds by name."""
+
+    def read(self, image: Image.Image) -> SeenScene:
+        """What a picture shows."""
+        background, distance = read_background(image, self.palette)
+        pixels = np.asarray(image.convert("RGB"))
+        color = border_color(pixels)
+        return SeenScene(
+            background=background if distance <= FARTHEST_BACKGROUND else NONE,
+            items=tuple(
+                self._seen(found, pixels, color) for found in find_objects(image, self.classifier)
+            ),
+        )
+
+    def _seen(self, found: Found, pixels: np.ndarray, color: np.ndarray) -> SeenItem:
+        box, (height, width) = found.box, pixels.shape[:2]
+        longer = max(box.bottom - box.top, box.right - box.left) / min(height, width)
+        is_word = found.label == WORD
+        return SeenItem(
+            label=found.label,
+            probability=found.probability,
+            center=((box.top + box.bottom) / 2 / height, (box.left + box.right) / 2 / width),
+            size=longer / self.lengths.get(found.label, 1.0),
+            tint=found.tint,
+            style=found.style,
+            text=read_word(pixels[box.inside], color, self.letters) if is_word else None,
+        )
+
+
+def load_scene_reader(
+    palette: Mapping[Name, tuple[int, int, int]], folder: Path = SHIPPED
+) -> SceneReader:
+    """Read a reader's folder; see :func:`save_templates` for what it adds to the classifier's."""
+    facts = json.loads((folder / "templates.json").read_text())
+    strip = np.asarray(Image.open(folder / "letters.png"), dtype=np.float32) / 255
+    alphabet = facts["alphabet"]
+    pictures = np.stack(np.split(strip, len(alphabet), axis=1))
+    return SceneReader(
+        classifier=load_reader(folder),
+        letters=Letters(alphabet, pictures),
+        lengths=facts["lengths"],
+        palette={str(name): color for name, color in palette.items()},
+    )
+
+
+def save_templates(letters: Letters, lengths: Mapping[str, float], folder: Path) -> None:
+    """Write letters, side by side in one picture, and the lengths of drawings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    strip = np.concatenate(list(letters.pictures), axis=1)
+    Image.fromarray((strip * 255).round().astype(np.uint8)).save(folder / "letters.png")
+    facts = {"alphabet": letters.alphabet, "lengths": dict(lengths)}
+    (folder / "templates.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -1,0 +1,115 @@
+"""Stage 0 of the mini's DiT: it learns to draw from labels, before any text.
+
+The large model's DiT could draw before DeepGen began, told by other text encoders, which the bridge
+then replaces. The mini's is told by labels, one context token each ("left fox", "background pink"),
+from a table that is thrown away afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from deepgen.conditioning.encoder import Conditioner
+from deepgen.config.model import BridgeConfig, Padding
+from deepgen.mini.training.dataset import lesson_of
+from deepgen.mini.training.lessons import labels
+from deepgen.mini.world.lettering import ALPHABET
+from deepgen.mini.world.scene import BACKGROUNDS
+from deepgen.mini.world.version0 import OBJECT_NAMES
+from deepgen.stages.batches import FlowBatches
+from deepgen.train.objective import FlowBatch
+from deepgen.types import Condition, Prompt
+
+LONGEST_WORD = 6
+
+
+class LabelConditioner(Conditioner):
+    """Conditions from labels instead of texts.
+
+    A label is the sum of two entries of tables, one for its place and one for what is there; the
+    first context token is the same for all, and alone where nothing is asked for. The pooled vector
+    is a linear map of the mean.
+
+    Args:
+        bridge: Sizes of the conditions that the DiT takes.
+    """
+
+    def __init__(self, bridge: BridgeConfig) -> None:
+        # Without the parts of a conditioner that reads: it has no language model and no bridge.
+        nn.Module.__init__(self)
+        width = bridge.joint_attention_dim
+        spelled = [
+            f"{place} {number}" for place in ("written", "below") for number in range(LONGEST_WORD)
+        ]
+        self._places = _numbered(["one", "left", "right", "above", "background", *spelled])
+        self._values = _numbered([*OBJECT_NAMES, *BACKGROUNDS, *ALPHABET])
+        self.places = nn.Embedding(len(self._places), width)
+        self.values = nn.Embedding(len(self._values), width)
+        self.start = nn.Parameter(torch.zeros(width))
+        self.pooled = nn.Linear(width, bridge.pooled_projection_dim)
+
+    def forget(self) -> None:
+        """Nothing is kept here."""
+
+    def forward(
+        self,
+        positive: Sequence[Prompt],
+        negative: Sequence[Prompt],
+        padding: Padding,
+        guided: bool,
+    ) -> tuple[list[Condition], list[Condition] | None]:
+        """Conditions of prompts whose texts are labels; see ``Conditioner.encode``."""
+        found = [self._condition(each.text) for each in (*positive, *negative)]
+        return found[: len(positive)], found[len(positive) :] if guided else None
+
+    def _condition(self, text: str) -> Condition:
+        pairs = list(_label_pairs(text))
+        tokens = self.start[None]
+        if pairs:
+            places = torch.tensor([self._places[place] for place, _ in pairs])
+            values = torch.tensor([self._values[value] for _, value in pairs])
+            tokens = torch.cat([tokens, self.places(places) + self.values(values)])
+        return Condition(
+            prompt_embeds=tokens, pooled_prompt_embeds=self.pooled(tokens.mean(dim=0)), padding=0
+        )
+
+
+class LabelBatches:
+    """The flow's batches, told by labels: the same pictures, latents and visits as later stages.
+
+    Args:
+        batches: Of the data set of lessons.
+    """
+
+    def __init__(self, batches: FlowBatches) -> None:
+        self.batches = batches
+
+    def __call__(self, step: int) -> list[FlowBatch]:
+        """The micro-batches of an update."""
+        return [
+            replace(
+                each,
+                prompts=[
+                    Prompt(text=labels(lesson_of(visit.sample).target)) for visit in each.visits
+                ],
+            )
+            for each in self.batches(step)
+        ]
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    return {name: number for number, name in enumerate(names)}
+
+
+def _label_pairs(text: str) -> Iterable[tuple[str, str]]:
+    """(place, what is there) of each label; letters have a place each."""
+    for label in text.split("; ") if text else ():
+        place, *values = label.split(" ")
+        if place in ("written", "below"):
+            yield from ((f"{place} {number}", value) for number, value in enumerate(values))
+        else:
+            yield place, values[0]

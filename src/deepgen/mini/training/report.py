@@ -1,0 +1,180 @@
+"""How well a mini draws: what it never saw, what it was trained for, and a sheet to look at.
+
+``python -m deepgen.mini.training.report SHEET.png`` prints a JSON object and writes a contact
+sheet. Needs the extra ``[mini]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+from deepgen.mini.reader.objects import (
+    SHIPPED,
+    ObjectClassifier,
+    find_objects,
+    foreground,
+    mask_iou,
+    read_background,
+)
+from deepgen.mini.reader.scenes import SceneReader, load_scene_reader
+from deepgen.mini.reader.training import measure_reader
+from deepgen.mini.training.lessons import KINDS, Lesson, lesson
+from deepgen.mini.world.drawing import draw
+from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene
+from deepgen.mini.world.version0 import (
+    NAMES,
+    SIDE,
+    Sample,
+    held_out_background_edit,
+    held_out_drawing,
+    held_out_pairs,
+)
+from deepgen.pipeline.pipeline import DeepGenPipeline
+
+SEEDS = 5
+FRESH = 40
+"""Lessons of each kind."""
+
+SHOWN = 2
+"""Of these, on the sheet."""
+
+SHEET_COLUMNS = 10
+CELL_LETTERS = 23
+"""Of a line of text below a picture."""
+
+
+def report(
+    pipe: DeepGenPipeline, reader: ObjectClassifier, *, seeds: int = SEEDS
+) -> tuple[dict[str, Any], list[tuple[Sample, Image.Image]]]:
+    """Draw and edit every held-out pair with every seed, and read the results.
+
+    Returns:
+        Shares of right answers, and the pictures of the first seed.
+    """
+    pairs = held_out_pairs()
+    shown: list[tuple[Sample, Image.Image]] = []
+    hits = {"object": 0, "background": 0, "edit background": 0, "edit kept": 0, "edit": 0}
+    for seed in range(seeds):
+        for pair in pairs:
+            wanted = held_out_drawing(pair, wording=0)
+            picture = pipe(wanted.text, seed=seed).images[0]
+            hits["object"] += _labels(picture, reader) == [pair[0]]
+            hits["background"] += read_background(picture, BACKGROUNDS)[0] == pair[1]
+            edit = held_out_background_edit(pair, wording=0)
+            source = draw(edit.source) if edit.source is not None else picture
+            edited = pipe(edit.text, image=source, seed=seed).images[0]
+            kept, recoloured = _read_edit(source, edited, pair, reader)
+            hits["edit kept"] += kept
+            hits["edit background"] += recoloured
+            hits["edit"] += kept and recoloured
+            if seed == 0:
+                shown += [(wanted, picture), (edit, edited)]
+    total = len(pairs) * seeds
+    return {name: count / total for name, count in hits.items()} | {"pictures": total}, shown
+
+
+def fresh_lessons(
+    pipe: DeepGenPipeline, reader: SceneReader, *, each: int = FRESH
+) -> tuple[dict[str, dict[str, float]], list[tuple[Lesson, Image.Image]]]:
+    """Every kind of lesson, scenes, wordings and languages as in training, drawn anew.
+
+    Returns:
+        For each kind how many there were, and the share whose objects from left to right, words and
+        background all came out; and the first English ones of each, with their pictures.
+    """
+    shares: dict[str, dict[str, float]] = {}
+    shown: list[tuple[Lesson, Image.Image]] = []
+    for kind in KINDS:
+        lessons = [lesson(number, kind=kind, split="report") for number in range(each)]
+        pictures = [
+            pipe(
+                wanted.text,
+                image=None if wanted.source is None else draw(wanted.source),
+                seed=number,
+            ).images[0]
+            for number, wanted in enumerate(lessons)
+        ]
+        both = list(zip(lessons, pictures, strict=True))
+        right = sum(_shows(picture, wanted.target, reader) for wanted, picture in both)
+        shares[kind] = {"count": each, "right": round(right / each, 3)}
+        shown += [found for found in both if found[0].language == "en"][:SHOWN]
+    return shares, shown
+
+
+def _shows(picture: Image.Image, wanted: Scene, reader: SceneReader) -> bool:
+    seen = reader.read(picture)
+    names = [thing.name for thing in sorted(wanted.things, key=lambda thing: thing.center[1])]
+    return (
+        [thing.label for thing in seen.things] == names
+        and [word.text for word in seen.words] == [word.text for word in wanted.words]
+        and seen.background == wanted.background
+    )
+
+
+def _read_edit(
+    source: Image.Image,
+    edited: Image.Image,
+    pair: tuple[str, Background],
+    reader: ObjectClassifier,
+) -> tuple[bool, bool]:
+    """Whether an edit kept the object (class, and mask IoU >= 0.8), and whether it recoloured."""
+    overlap = mask_iou(foreground(source), foreground(edited))
+    kept = _labels(edited, reader) == [pair[0]] and overlap >= 0.8
+    return kept, read_background(edited, BACKGROUNDS)[0] == pair[1]
+
+
+def _labels(picture: Image.Image, reader: ObjectClassifier) -> list[str]:
+    return [found.label for found in find_objects(picture, reader)]
+
+
+def sheet(shown: Sequence[tuple[Sample | Lesson, Image.Image]]) -> Image.Image:
+    """All pictures with what was asked for; edits beside what they were made from."""
+    cell_width, cell_height = 2 * SIDE + 12, SIDE + 37
+    rows = -(-len(shown) // SHEET_COLUMNS)
+    canvas = Image.new("RGB", (SHEET_COLUMNS * cell_width, rows * cell_height), "white")
+    pen = ImageDraw.Draw(canvas)
+    for index, (wanted, picture) in enumerate(shown):
+        left = index % SHEET_COLUMNS * cell_width
+        top = index // SHEET_COLUMNS * cell_height
+        if wanted.source is not None:
+            canvas.paste(draw(wanted.source), (left, top))
+            canvas.paste(picture, (left + SIDE + 4, top))
+        else:
+            canvas.paste(picture, (left + SIDE // 2, top))
+        for line, text in enumerate(textwrap.wrap(wanted.text, CELL_LETTERS)):
+            pen.text((left, top + SIDE + 11 * line), text, fill="black")
+    return canvas
+
+
+def main() -> None:
+    """Measure a model, print the figures, write the sheet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("sheet", type=Path)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--reader", type=Path, default=SHIPPED)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    arguments = parser.parse_args()
+    pipe = DeepGenPipeline.from_pretrained(arguments.model)
+    pipe.set_progress_bar_config(disable=True)
+    reader = load_scene_reader(BACKGROUNDS, arguments.reader)
+    figures, held_out = report(pipe, reader.classifier, seeds=arguments.seeds)
+    shares, fresh = fresh_lessons(pipe, reader)
+    sheet([*held_out, *fresh]).save(arguments.sheet, optimize=True)
+    result = {
+        "held out": figures,
+        "fresh": shares,
+        "reader": measure_reader(reader.classifier, tuple(NAMES)),
+    }
+    sys.stdout.write(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

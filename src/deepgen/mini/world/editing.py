@@ -1,0 +1,374 @@
+"""Instructions over one or two pictures, that say plainly what to change.
+
+An edit changes what its instruction says and nothing else: every other item keeps its place, size
+and colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from deepgen.mini.world.dice import Dice, Draft
+from deepgen.mini.world.knowledge import OBJECTS, TINTS, Phrase, natural_tint
+from deepgen.mini.world.layout import RELATIONS
+from deepgen.mini.world.scene import Background, Item, Scene, Thing, Tint
+from deepgen.mini.world.wording import (
+    COLORS,
+    NUMBERS,
+    SIDES,
+    Forms,
+    an_object,
+    background,
+    counted,
+    fill,
+    several,
+    the_object,
+)
+
+_ADD: Forms = (
+    ("add {a} {side} {b}", "put {a} {side} {b}", "draw {a} {side} {b}", "place {a} {side} {b}"),
+    ("在{b}的{side}加上{a}", "在{b}{side}画{a}", "把{a}放到{b}的{side}"),
+)
+_REMOVE: Forms = (
+    ("remove {a}", "take {a} away", "erase {a}", "delete {a} from the picture"),
+    ("去掉{a}", "把{a}拿走", "擦掉{a}", "删除画中的{a}"),
+)
+_REPLACE: Forms = (
+    ("replace {a} with {b}", "turn {a} into {b}", "swap {a} for {b}", "change {a} to {b}"),
+    ("把{a}换成{b}", "将{a}替换为{b}", "把{a}变成{b}"),
+)
+_RECOLOUR: Forms = (
+    ("make {a} {color}", "paint {a} {color}", "change the colour of {a} to {color}"),
+    ("把{a}变成{color}", "将{a}涂成{color}", "把{a}的颜色改为{color}"),
+)
+_MOVE: Forms = (
+    ("move {a} to {place}", "put {a} in {place}", "shift {a} to {place}"),
+    ("把{a}移到{place}", "将{a}放到{place}", "把{a}挪到{place}"),
+)
+_SWAP: Forms = (
+    (
+        "move {a} {side} {b}",
+        "put {a} {side} {b} instead",
+        "swap {a} and {b}",
+        "let {a} and {b} change places",
+    ),
+    ("把{a}移到{b}的{side}", "让{a}到{b}的{side}去", "交换{a}和{b}的位置", "让{a}和{b}换个位置"),
+)
+_BACKGROUND: Forms = (
+    (
+        "change the background to {color}",
+        "make the background {color}",
+        "put it on {on}",
+        "turn the background {color}",
+        "give it {on}",
+    ),
+    ("把背景换成{color}", "将背景改为{color}", "背景变成{color}"),
+)
+_COUNT: Forms = (
+    ("make it {n}", "there should be {n}", "change the number to {number}", "show {n} instead"),
+    ("变成{n}", "应该有{n}", "把数量改成{number}", "改为{n}"),
+)
+_TO_LINES: Forms = (
+    ("turn it into a line drawing", "keep only the outlines", "make it black line art"),
+    ("变成线稿", "只保留轮廓线", "改成黑色线条画"),
+)
+_TO_COLOUR: Forms = (
+    ("colour it in", "fill the line drawing with its colours", "make it a colour picture"),
+    ("给它上色", "给线稿填上颜色", "变成彩色的画"),
+)
+_ADD_WORD: Forms = (
+    ('write "{word}" below {a}', 'add the word "{word}" under {a}', 'add the caption "{word}"'),
+    ("在{a}下面写上“{word}”", "在{a}下方加上文字“{word}”", "加上文字“{word}”"),
+)
+_CHANGE_WORD: Forms = (
+    ('change the word to "{word}"', 'replace "{old}" with "{word}"', 'make "{old}" read "{word}"'),
+    ("把文字改成“{word}”", "把“{old}”换成“{word}”", "将“{old}”改为“{word}”"),
+)
+_REMOVE_WORD: Forms = (
+    ("remove the word", 'erase "{old}"', "delete the text", 'take the word "{old}" away'),
+    ("去掉文字", "擦掉“{old}”", "删除文字", "把“{old}”去掉"),
+)
+_ONTO: Forms = (
+    (
+        "put {a} from the {one} picture onto the background of the {other} picture",
+        "show {a} of the {one} picture on the {other} picture's background",
+        "take {a} from the {one} picture and the background from the {other}",
+    ),
+    (
+        "把第{one}张图里的{a}放到第{other}张图的背景上",
+        "用第{other}张图的背景，画第{one}张图里的{a}",
+        "取第{one}张图的{a}和第{other}张图的背景",
+    ),
+)
+_TOGETHER: Forms = (
+    (
+        "put {a} from the {one} picture {side} {b} in the {other} picture",
+        "add {a} of the {one} picture to the {other} picture, {side} {b}",
+    ),
+    (
+        "把第{one}张图里的{a}放到第{other}张图中{b}的{side}",
+        "在第{other}张图{b}的{side}加上第{one}张图的{a}",
+    ),
+)
+
+_ORDINALS = (Phrase("first", "一"), Phrase("second", "二"))
+
+# Centres (y, x) of the places that a thing can be moved to.
+_PLACES: dict[Phrase, tuple[float, float]] = {
+    Phrase("the left", "左边"): (0.5, 0.25),
+    Phrase("the right", "右边"): (0.5, 0.75),
+    Phrase("the top", "上方"): (0.25, 0.5),
+    Phrase("the bottom", "下方"): (0.75, 0.5),
+    Phrase("the middle", "中间"): (0.5, 0.5),
+    Phrase("the top left corner", "左上角"): (0.25, 0.25),
+    Phrase("the top right corner", "右上角"): (0.25, 0.75),
+    Phrase("the bottom left corner", "左下角"): (0.75, 0.25),
+    Phrase("the bottom right corner", "右下角"): (0.75, 0.75),
+}
+
+
+def add(dice: Dice) -> Draft:
+    """A second object beside the first."""
+    first, stands, second = dice.related()
+    new, old = dice.pair(first, stands, second)
+    source = dice.scene(dice.background(), old)
+    prompt = fill(
+        _ADD,
+        dice.rng,
+        a=an_object(first, dice.rng),
+        b=the_object(second, dice.rng),
+        side=SIDES[stands],
+    )
+    target = replace(source, items=(*source.items, new))
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def remove(dice: Dice) -> Draft:
+    """One of two objects goes."""
+    kept, background = dice.backdrop()
+    source, (stays, goes) = _beside(dice, kept, dice.name(kept), background)
+    prompt = fill(_REMOVE, dice.rng, a=the_object(goes.name, dice.rng))
+    return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
+
+
+def exchange(dice: Dice) -> Draft:
+    """Another object in place of one of one or two."""
+    new, background = dice.backdrop()
+    old = dice.name(new)
+    if dice.rng.random() < 0.5:
+        source = dice.scene(background, dice.alone(old))
+        goes = source.things[0]
+    else:
+        source, (goes, _) = _beside(dice, old, dice.name(new, old), background)
+    prompt = fill(_REPLACE, dice.rng, a=the_object(old, dice.rng), b=an_object(new, dice.rng))
+    target = with_item(source, goes, replace(goes, name=new))
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def recolour(dice: Dice) -> Draft:
+    """Another colour for one of one or two objects."""
+    name, color = dice.tinted()
+    # What is red by itself is not made red.
+    own = [] if natural_tint(name) == color else [None]
+    before = dice.rng.choice([*own, *(tint for tint in TINTS if tint != color)])
+    if dice.rng.random() < 0.5:
+        thing = dice.alone(name, tint=before)
+        source = dice.scene(dice.background(), thing)
+    else:
+        source, (thing, _) = _beside(dice, name, dice.name(name), dice.background(), before)
+    named = before if dice.rng.random() < 0.5 else None
+    called = the_object(name, dice.rng, named)
+    prompt = fill(_RECOLOUR, dice.rng, a=called, color=COLORS[color])
+    target = with_item(source, thing, replace(thing, tint=color))
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def move(dice: Dice) -> Draft:
+    """One object to another place, or two change places."""
+    return _swap(dice) if dice.rng.random() < 0.5 else _shift(dice)
+
+
+def change_background(dice: Dice) -> Draft:
+    """Another background behind one or two objects."""
+    name, after = dice.backdrop()
+    before = dice.background(after)
+    if dice.rng.random() < 0.6:
+        source = dice.scene(before, dice.alone(name))
+    else:
+        source, _ = _beside(dice, name, dice.name(name), before)
+    prompt = fill(_BACKGROUND, dice.rng, color=COLORS[after], on=background(after))
+    return Draft(prompt=prompt, target=replace(source, background=after), sources=(source,))
+
+
+def change_count(dice: Dice) -> Draft:
+    """More or fewer of a kind."""
+    name, after = dice.counted()
+    before = dice.rng.choice([number for number in range(1, 5) if number != after])
+    source, target = counts(dice, name, before, after)
+    number = Phrase(NUMBERS[after].en, f"{counted(after)}{OBJECTS[name].noun.measure}")
+    prompt = fill(_COUNT, dice.rng, n=several(after, name), number=number)
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def change_style(dice: Dice) -> Draft:
+    """From colours to lines, or back."""
+    name, background = dice.backdrop()
+    colours = dice.alone(name)
+    lines = replace(colours, style="line")
+    to_lines = dice.rng.random() < 0.5
+    before, after = (colours, lines) if to_lines else (lines, colours)
+    return Draft(
+        prompt=fill(_TO_LINES if to_lines else _TO_COLOUR, dice.rng),
+        target=dice.scene(background, after),
+        sources=(dice.scene(background, before),),
+    )
+
+
+def add_word(dice: Dice) -> Draft:
+    """A word below an object."""
+    source = dice.scene(dice.background(), dice.captioned(dice.name()))
+    word = dice.caption(dice.word())
+    prompt = fill(
+        _ADD_WORD,
+        dice.rng,
+        a=the_object(source.things[0].name, dice.rng),
+        word=Phrase(word.text, word.text),
+    )
+    target = replace(source, items=(*source.items, word))
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def change_word(dice: Dice) -> Draft:
+    """Another word in the same place."""
+    after = dice.caption(dice.word())
+    before = after
+    while before.text == after.text:
+        before = dice.caption(dice.any_word())
+    source = dice.scene(dice.background(), dice.captioned(dice.name()), before)
+    prompt = fill(
+        _CHANGE_WORD,
+        dice.rng,
+        old=Phrase(before.text, before.text),
+        word=Phrase(after.text, after.text),
+    )
+    target = with_item(source, before, after)
+    return Draft(prompt=prompt, target=target, sources=(source,))
+
+
+def remove_word(dice: Dice) -> Draft:
+    """The word goes, the object stays."""
+    name, background = dice.backdrop()
+    word = dice.caption(dice.any_word())
+    thing = dice.captioned(name)
+    prompt = fill(_REMOVE_WORD, dice.rng, old=Phrase(word.text, word.text))
+    source = dice.scene(background, thing, word)
+    return Draft(prompt=prompt, target=dice.scene(background, thing), sources=(source,))
+
+
+def onto_background(dice: Dice) -> Draft:
+    """The object of one picture on the background of another."""
+    name, after = dice.backdrop()
+    taken = dice.scene(dice.background(after), dice.alone(name))
+    other = dice.scene(after, dice.alone(dice.name(name)))
+    target = replace(taken, background=after)
+    sources, ordinals = _either_order(dice, taken, other)
+    prompt = fill(_ONTO, dice.rng, a=the_object(name, dice.rng), **ordinals)
+    return Draft(prompt=prompt, target=target, sources=sources)
+
+
+def together(dice: Dice) -> Draft:
+    """The object of one picture beside the object of another."""
+    first, stands, second = dice.related()
+    comes, stays = dice.pair(first, stands, second)
+    taken = dice.scene(dice.background(), dice.alone(first))
+    other = dice.scene(dice.background(), stays)
+    sources, ordinals = _either_order(dice, taken, other)
+    prompt = fill(
+        _TOGETHER,
+        dice.rng,
+        a=the_object(first, dice.rng),
+        b=the_object(second, dice.rng),
+        side=SIDES[stands],
+        **ordinals,
+    )
+    target = replace(other, items=(*other.items, comes))
+    return Draft(prompt=prompt, target=target, sources=sources)
+
+
+def with_item(scene: Scene, old: Item, new: Item) -> Scene:
+    """The scene with one item changed."""
+    return replace(scene, items=tuple(new if item == old else item for item in scene.items))
+
+
+def counts(dice: Dice, name: str, before: int, after: int) -> tuple[Scene, Scene]:
+    """The same group twice, first with one number of members, then with another."""
+    group = dice.group([name] * max(before, after))
+    color = dice.background()
+    return dice.scene(color, *group[:before]), dice.scene(color, *group[:after])
+
+
+def _beside(
+    dice: Dice, first: str, second: str, color: Background, tint: Tint | None = None
+) -> tuple[Scene, tuple[Thing, Thing]]:
+    """Two objects in any relation, the first maybe tinted; and both by themselves."""
+    things = dice.pair(first, dice.rng.choice(RELATIONS), second, tints=(tint, None))
+    return dice.scene(color, *things), things
+
+
+def _either_order(
+    dice: Dice, taken: Scene, other: Scene
+) -> tuple[tuple[Scene, Scene], dict[str, Phrase]]:
+    """The two pictures in either order, and what that makes them called."""
+    if dice.rng.random() < 0.5:
+        return (taken, other), {"one": _ORDINALS[0], "other": _ORDINALS[1]}
+    return (other, taken), {"one": _ORDINALS[1], "other": _ORDINALS[0]}
+
+
+def _swap(dice: Dice) -> Draft:
+    first, stands, second = dice.related()
+    one, other = dice.pair(first, stands, second)
+    before = replace(one, center=other.center), replace(other, center=one.center)
+    background = dice.background()
+    prompt = fill(
+        _SWAP,
+        dice.rng,
+        a=the_object(first, dice.rng),
+        b=the_object(second, dice.rng),
+        side=SIDES[stands],
+    )
+    target = dice.scene(background, one, other)
+    return Draft(prompt=prompt, target=target, sources=(dice.scene(background, *before),))
+
+
+def _shift(dice: Dice) -> Draft:
+    name, background = dice.backdrop()
+    before, after = dice.rng.sample(list(_PLACES), 2)
+    thing = replace(dice.alone(name, 0.34, 0.44), center=_PLACES[before])
+    prompt = fill(_MOVE, dice.rng, a=the_object(name, dice.rng), place=after)
+    return Draft(
+        prompt=prompt,
+        target=dice.scene(background, replace(thing, center=_PLACES[after])),
+        sources=(dice.scene(background, thing),),
+    )
+
+
+GENERAL: dict[str, Callable[[Dice], Draft]] = {
+    "add": add,
+    "remove": remove,
+    "replace": exchange,
+    "recolour": recolour,
+    "move": move,
+    "change background": change_background,
+    "change count": change_count,
+    "change style": change_style,
+}
+TEXT: dict[str, Callable[[Dice], Draft]] = {
+    "add word": add_word,
+    "change word": change_word,
+    "remove word": remove_word,
+}
+REFERENCES: dict[str, Callable[[Dice], Draft]] = {
+    "onto background": onto_background,
+    "together": together,
+}

@@ -1,0 +1,291 @@
+"""The part of the world that the first embedded model draws.
+
+24 objects, eight backgrounds, two layouts (one object; two side by side) and two edits (change the
+background; replace an object), in English and Chinese, at 64 pixels. A sample is a function of its
+split and index alone.
+
+Forty (object, background) pairs are held out: no training sample shows one, as picture, source or
+target. The bench asks for exactly these.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene, Thing
+
+Task = Literal["draw", "background", "replace"]
+Language = Literal["en", "zh"]
+
+BenchRow = Literal[
+    "one object",
+    "two objects",
+    "another background",
+    "another object alone",
+    "another object of two",
+]
+BENCH_ROWS: tuple[BenchRow, ...] = (
+    "one object",
+    "two objects",
+    "another background",
+    "another object alone",
+    "another object of two",
+)
+"""Kinds of requests, apart because they are not equally hard."""
+
+SIDE = 64
+
+# English name with its article, Chinese name, Chinese measure word.
+NAMES: dict[str, tuple[str, str, str]] = {
+    "dog": ("a dog", "狗", "只"),
+    "cat": ("a cat", "猫", "只"),
+    "pig": ("a pig", "猪", "头"),
+    "panda": ("a panda", "熊猫", "只"),
+    "fox": ("a fox", "狐狸", "只"),
+    "frog": ("a frog", "青蛙", "只"),
+    "fish": ("a fish", "鱼", "条"),
+    "octopus": ("an octopus", "章鱼", "只"),
+    "turtle": ("a turtle", "乌龟", "只"),
+    "penguin": ("a penguin", "企鹅", "只"),
+    "apple": ("an apple", "苹果", "个"),
+    "banana": ("a banana", "香蕉", "根"),
+    "grapes": ("grapes", "葡萄", "串"),
+    "strawberry": ("a strawberry", "草莓", "颗"),
+    "carrot": ("a carrot", "胡萝卜", "根"),
+    "mushroom": ("a mushroom", "蘑菇", "个"),
+    "tree": ("a tree", "树", "棵"),
+    "cactus": ("a cactus", "仙人掌", "棵"),
+    "car": ("a car", "汽车", "辆"),
+    "rocket": ("a rocket", "火箭", "枚"),
+    "house": ("a house", "房子", "座"),
+    "umbrella": ("an umbrella", "雨伞", "把"),
+    "star": ("a star", "星星", "颗"),
+    "heart": ("a heart", "爱心", "颗"),
+}
+OBJECT_NAMES = tuple(NAMES)
+
+BACKGROUND_NAMES: dict[Background, tuple[str, str]] = {
+    "white": ("a white", "白色"),
+    "gray": ("a gray", "灰色"),
+    "blue": ("a blue", "蓝色"),
+    "green": ("a green", "绿色"),
+    "yellow": ("a yellow", "黄色"),
+    "orange": ("an orange", "橙色"),
+    "pink": ("a pink", "粉色"),
+    "purple": ("a purple", "紫色"),
+}
+
+# {a}: article and name; {A}: name; {on}: article and colour; {ON}: colour; {m}: with measure word.
+WORDINGS: dict[tuple[str, Language], tuple[str, ...]] = {
+    ("one", "en"): (
+        "{a} on {on} background",
+        "a picture of {a} on {on} background",
+        "{a}, {ON} background",
+        "draw {a} on {on} background",
+        "{A} on {ON}",
+        "{a} in front of {on} background",
+    ),
+    ("one", "zh"): ("{ON}背景上的{m}", "画{m}，{ON}背景", "{m}，背景是{ON}", "{ON}背景，{A}"),
+    ("two", "en"): (
+        "{a} and {b} on {on} background",
+        "{a} to the left of {b} on {on} background",
+        "{b} to the right of {a} on {on} background",
+        "{a} next to {b}, {ON} background",
+        "a picture of {a} and {b} on {on} background",
+        "{A} and {B} on {ON}",
+    ),
+    ("two", "zh"): (
+        "{ON}背景上的{m}和{n}",
+        "{ON}背景，左边是{m}，右边是{n}",
+        "画{m}和{n}，{ON}背景",
+        "{n}在{m}的右边，背景是{ON}",
+    ),
+    ("background", "en"): (
+        "change the background to {ON}",
+        "make the background {ON}",
+        "put it on {on} background",
+        "turn the background {ON}",
+        "give it {on} background",
+    ),
+    ("background", "zh"): ("把背景换成{ON}", "将背景改为{ON}", "背景变成{ON}"),
+    ("replace", "en"): (
+        "replace the {A} with {b}",
+        "turn the {A} into {b}",
+        "change the {A} to {b}",
+        "swap the {A} for {b}",
+        "make the {A} {b}",
+    ),
+    ("replace", "zh"): ("把{A}换成{n}", "将{A}替换为{B}", "把{A}变成{n}"),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """A picture and what was asked for."""
+
+    task: Task
+    text: str
+    """The sentence, or the instruction."""
+    target: Scene
+    source: Scene | None = None
+    """What an instruction starts from; None for a drawing."""
+
+
+def held_out_pairs() -> tuple[tuple[str, Background], ...]:
+    """The 40 (object, background) pairs that training never shows, each background five times."""
+    colors = list(BACKGROUNDS)
+    pairs = []
+    for index, name in enumerate(OBJECT_NAMES):
+        pairs.append((name, colors[3 * index % 8]))
+        if index < 16:
+            pairs.append((name, colors[(3 * index + 1 + index // 8) % 8]))
+    return tuple(pairs)
+
+
+_HELD_OUT = frozenset(held_out_pairs())
+
+
+def sample(index: int, split: str = "train") -> Sample:
+    """Training sample number ``index`` of a split; another split's name gives other samples."""
+    rng = random.Random(f"version 0, {split}, {index}")
+    task: Task = rng.choices(("draw", "background", "replace"), (0.6, 0.2, 0.2))[0]
+    while True:
+        source = _random_scene(rng)
+        target = source if task == "draw" else _edited(source, task, rng)
+        if not _shows_held_out(source) and not _shows_held_out(target):
+            break
+    language: Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
+    if task == "draw":
+        return Sample(task=task, text=_drawing_text(target, language, rng), target=target)
+    text = _instruction(source, target, task, language, rng)
+    return Sample(task=task, text=text, target=target, source=source)
+
+
+def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> Sample:
+    """The sentence for a held-out pair, in one of its English wordings."""
+    name, background = pair
+    scene = _one(name, background, random.Random(f"{name} on {background}"))
+    text = _fill(WORDINGS["one", "en"][wording], scene, scene)
+    return Sample(task="draw", text=text, target=scene)
+
+
+def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> Sample:
+    """Put an object on the background it was never seen on, starting from one it was."""
+    name, background = pair
+    rng = random.Random(f"{name} onto {background}")
+    seen = [color for color in BACKGROUNDS if (name, color) not in _HELD_OUT]
+    source = _one(name, rng.choice(seen), rng)
+    target = replace(source, background=background)
+    text = _fill(WORDINGS["background", "en"][wording], source, target)
+    return Sample(task="background", text=text, target=target, source=source)
+
+
+def bench_sample(row: BenchRow, index: int) -> Sample:
+    """Request number ``index`` of a row, whose result shows a held-out pair and whose source none.
+
+    Both languages and all wordings; of one object, 400 in a row ask for each pair in each wording
+    once.
+    """
+    rng = random.Random(f"version 0, bench, {row}, {index}")
+    if row == "one object":
+        name, background = held_out_pairs()[index % len(_HELD_OUT)]
+        wordings = (*WORDINGS["one", "en"], *WORDINGS["one", "zh"])
+        scene = _one(name, background, rng)
+        wording = wordings[index // len(_HELD_OUT) % len(wordings)]
+        return Sample(task="draw", text=_fill(wording, scene, scene), target=scene)
+    language: Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
+    while True:
+        source = _random_scene(rng)
+        if row == "two objects":
+            if len(source.things) == 2 and _shows_held_out(source):
+                text = _drawing_text(source, language, rng)
+                return Sample(task="draw", text=text, target=source)
+            continue
+        task: Task = "background" if row == "another background" else "replace"
+        target = _edited(source, task, rng)
+        things = {"another object alone": 1, "another object of two": 2}.get(row)
+        if (
+            things in (None, len(source.things))
+            and not _shows_held_out(source)
+            and _shows_held_out(target)
+        ):
+            text = _instruction(source, target, task, language, rng)
+            return Sample(task=task, text=text, target=target, source=source)
+
+
+def _one(name: str, background: Background, rng: random.Random) -> Scene:
+    thing = Thing(
+        name=name,
+        center=(0.5 + rng.uniform(-0.03, 0.03), 0.5 + rng.uniform(-0.03, 0.03)),
+        size=rng.uniform(0.74, 0.82),
+    )
+    return Scene(height=SIDE, width=SIDE, background=background, items=(thing,))
+
+
+def _random_scene(rng: random.Random) -> Scene:
+    background = rng.choice(list(BACKGROUNDS))
+    if rng.random() < 0.6:
+        return _one(rng.choice(OBJECT_NAMES), background, rng)
+    # Two different objects, or an instruction could not say which one it means.
+    things = tuple(
+        Thing(
+            name=name,
+            center=(0.5 + rng.uniform(-0.02, 0.02), x + rng.uniform(-0.01, 0.01)),
+            size=rng.uniform(0.44, 0.48),
+        )
+        for name, x in zip(rng.sample(OBJECT_NAMES, 2), (0.26, 0.74), strict=True)
+    )
+    return Scene(height=SIDE, width=SIDE, background=background, items=things)
+
+
+def _edited(source: Scene, task: Task, rng: random.Random) -> Scene:
+    if task == "background":
+        others = [color for color in BACKGROUNDS if color != source.background]
+        return replace(source, background=rng.choice(others))
+    things = list(source.things)
+    index = rng.randrange(len(things))
+    present = {thing.name for thing in things}
+    other = rng.choice([name for name in OBJECT_NAMES if name not in present])
+    things[index] = replace(things[index], name=other)
+    return replace(source, items=tuple(things))
+
+
+def _shows_held_out(scene: Scene) -> bool:
+    return any((thing.name, scene.background) in _HELD_OUT for thing in scene.things)
+
+
+def _drawing_text(scene: Scene, language: Language, rng: random.Random) -> str:
+    kind = "one" if len(scene.things) == 1 else "two"
+    return _fill(rng.choice(WORDINGS[kind, language]), scene, scene)
+
+
+def _instruction(
+    source: Scene, target: Scene, task: Task, language: Language, rng: random.Random
+) -> str:
+    return _fill(rng.choice(WORDINGS[task, language]), source, target)
+
+
+def _fill(wording: str, source: Scene, target: Scene) -> str:
+    """Put names into a wording: of a drawing's one or two objects, or of an edit's old and new."""
+    names = [thing.name for thing in source.things]
+    changed = [
+        (old.name, new.name)
+        for old, new in zip(source.things, target.things, strict=True)
+        if old.name != new.name
+    ]
+    first, second = changed[0] if changed else (names[0], names[-1])
+    chinese = not wording.isascii()
+    tongue = int(chinese)
+    article, color = BACKGROUND_NAMES[target.background]
+    return wording.format(
+        a=NAMES[first][0],
+        b=NAMES[second][0],
+        A=NAMES[first][1] if chinese else first,
+        B=NAMES[second][1] if chinese else second,
+        m=f"一{NAMES[first][2]}{NAMES[first][1]}",
+        n=f"一{NAMES[second][2]}{NAMES[second][1]}",
+        on=(article, color)[tongue],
+        ON=color if chinese else target.background,
+    )

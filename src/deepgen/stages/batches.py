@@ -1,0 +1,117 @@
+"""From decoded samples to what the flow objective learns from: pictures become latents."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+
+import torch
+
+from deepgen.data.collate import MicroBatch
+from deepgen.data.loader import Loader, Substitution
+from deepgen.train.draws import Visit
+from deepgen.train.monitor.journal import Entry
+from deepgen.train.monitor.speed import Clock
+from deepgen.train.objective import FlowBatch
+from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.types import Pixels, Prompt
+from deepgen.vae import LatentCodec, Posterior
+
+
+class FlowBatches:
+    """The micro-batches of an update, by its number; decoded ahead as long as updates follow on.
+
+    Args:
+        loader: Reads samples.
+        codec: Encodes pictures, on the device it is on.
+        processes: Those that share the micro-batches of an update.
+        clock: Times the encoding, which is no waiting.
+        shortened: Cuts prompts that are too long for the model; nobody is asked in training.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        codec: LatentCodec,
+        processes: Processes = ALONE,
+        clock: Clock | None = None,
+        shortened: Callable[[Prompt], Prompt] = lambda prompt: prompt,
+    ) -> None:
+        self.loader = loader
+        self.codec = codec
+        self.processes = processes
+        self.clock = clock or Clock()
+        self.shortened = shortened
+        self._has_warned = False
+        self._stream: Iterator[list[MicroBatch]] = iter(())
+        self._next: int | None = None
+
+    def __call__(self, step: int) -> list[FlowBatch]:
+        """The micro-batches of an update that are this process's."""
+        if step != self._next:
+            mine = self.processes
+            self._stream = self.loader.stream(step, rank=mine.rank, world_size=mine.world_size)
+        self._next = step + 1
+        batches = next(self._stream)
+        samples = sum(each.samples_per_step for each in self.loader.streams)
+        with self.clock.phase("encode"):
+            return [self._encoded(each, 1 / samples) for each in batches]
+
+    def take_substitutions(self) -> list[Entry]:
+        """Samples that others stood in for since this was last asked."""
+        return [asdict(each) for each in self.loader.take_substitutions()]
+
+    def count_substitutions(self, entries: Sequence[Entry]) -> None:
+        """Judge the data by what all processes had to replace in an update."""
+        self.loader.count_substitutions([Substitution(**each) for each in entries])
+
+    def replay(self, entries: Sequence[Entry]) -> None:
+        """Let the same samples stand in again."""
+        self.loader.replay([Substitution(**each) for each in entries])
+
+    def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
+        prompts = [self.shortened(each) for each in batch.prompts]
+        cut = [
+            name
+            for name, before, after in zip(batch.sample_ids, batch.prompts, prompts, strict=True)
+            if after.text != before.text
+        ]
+        self._warn_of(cut)
+        posteriors = self._posteriors(batch)
+        return FlowBatch(
+            latents=[own[0] for own in posteriors],
+            prompts=prompts,
+            reference_latents=[own[1:] for own in posteriors],
+            visits=[
+                Visit(sample=each.record.sample_id, epoch=each.visit.epoch)
+                for each in batch.examples
+            ],
+            weights=torch.full((len(prompts),), weight),
+            prompts_cut=len(cut),
+        )
+
+    def _warn_of(self, cut: Sequence[str]) -> None:
+        """Name the first prompt that was cut; the rest is counted."""
+        if cut and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"the text of {cut[0]} is too long and was cut; prompts_cut counts such prompts",
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def _posteriors(self, batch: MicroBatch) -> list[list[Posterior]]:
+        """Of each sample: its target's and its references', from the cache where there is one."""
+        device = next(self.codec.parameters()).device
+        pictures: list[Pixels] = []
+        for each in batch.examples:
+            if each.target is not None:
+                pictures += [p.to(device) for p in (each.target, *each.prompt.references)]
+        encoded = iter(self.codec.posteriors(pictures) if pictures else [])
+        return [
+            [next(encoded) for _ in (0, *each.prompt.references)]
+            if each.moments is None
+            else [self.codec.posterior(moments.to(device)) for moments in each.moments]
+            for each in batch.examples
+        ]

@@ -1,0 +1,452 @@
+"""Assembling a stage from its configuration: data, model, objective, optimizer, trainer; and what
+comes out of it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deepgen.checkpoint.files import ModelFolder
+from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
+from deepgen.checkpoint.hub import resolve
+from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
+from deepgen.checkpoint.parts import vae_part
+from deepgen.checkpoint.writing import remove_unfinished
+from deepgen.config.codec import to_values
+from deepgen.config.model import Padding
+from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.data.dataset import DataSet
+from deepgen.data.latents import MomentsCache
+from deepgen.data.loader import Loader, LoaderOptions
+from deepgen.errors import DataError
+from deepgen.flow.schedule import training_sigmas
+from deepgen.model import DeepGen
+from deepgen.nn.compiling import check_compiler
+from deepgen.nn.lora import fold_lora
+from deepgen.stages.batches import FlowBatches
+from deepgen.stages.card import make_card
+from deepgen.stages.inputs import inputs_of
+from deepgen.stages.resume import settle, settle_moments
+from deepgen.stages.run_folder import (
+    ADAPTERS,
+    MODEL,
+    RESULTS,
+    SETTINGS,
+    has_checkpoints,
+    keep_settings,
+)
+from deepgen.stages.samples import Samples
+from deepgen.stages.sharing import shared_tasks
+from deepgen.stages.validation import Validation
+from deepgen.train.checkpoints import Checkpoint
+from deepgen.train.draws import VisitDraws
+from deepgen.train.ema import Ema
+from deepgen.train.monitor.flops import SampleCost
+from deepgen.train.monitor.loggers import open_loggers
+from deepgen.train.monitor.logs import METRICS
+from deepgen.train.monitor.metrics import Observer
+from deepgen.train.monitor.speed import Clock, measure_matrix_rate
+from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.optim import (
+    TABLES,
+    AdamW,
+    MatrixOptimizer,
+    Optimizer,
+    warmup_then_cosine,
+)
+from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.sharding import Shards, chosen_sharding, entire_state, shard
+from deepgen.train.trainable import make_trainable
+from deepgen.train.trainer import Trainer
+from deepgen.vae import LatentCodec
+
+# What a run may change its mind about without becoming another run.
+FREE = (
+    *("output", "data", "model", "log_every", "log_to", "peak_tflops"),
+    *("save_every", "save_minutes", "keep", "keep_every"),
+    *("sample_prompts", "sample_edits", "sample_every", "max_bad_share"),
+    # How the same is computed.
+    *("packing", "prompt_gradients", "checkpoint_activations", "compile", "sharding"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A stage that is ready to run."""
+
+    config: StageConfig
+    model: DeepGen
+    trainer: Trainer[DeepGen, FlowBatch]
+    samples: Samples
+    validation: Validation
+    base: Path
+    """Folder of the model that it begins from."""
+    card: Mapping[str, Any]
+    """Of the model that it makes, see :func:`make_card`."""
+    latents_source: str
+    """Where its latents come from, in a line."""
+
+    def __call__(
+        self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
+    ) -> Path:
+        """Train to the end, from the newest checkpoint if there is one, and export the model.
+
+        Args:
+            observers: Told how it gets on, beside the loggers of the configuration.
+            start: Where to begin without a checkpoint of its own.
+
+        Returns:
+            The model folder, which ``generate`` and the next stage read.
+
+        Raises:
+            CheckpointError: A checkpoint is of another run, or the model cannot be written.
+            StoppedError: A signal asked for it; the same run goes on from there.
+            TrainingError: The run cannot go on; what was saved is whole.
+        """
+        config = self.config
+        processes = self.trainer.processes
+        config.output.mkdir(parents=True, exist_ok=True)
+        # Beside checkpoints only in the end, when they have been taken.
+        if processes.is_first and not has_checkpoints(config.output):
+            keep_settings(config.output / SETTINGS, config)
+        loggers = open_loggers(config.log_to, config.output, to_values(config))
+        self.trainer.run(
+            config.output,
+            save_every=config.save_every,
+            save_seconds=None if config.save_minutes is None else 60 * config.save_minutes,
+            log_every=config.log_every,
+            keep=config.keep,
+            keep_every=config.keep_every,
+            watch=self._look if self.samples.prompts or self.validation.counts else None,
+            watch_every=config.sample_every,
+            observers=[*observers, *loggers],
+            matrix_rate=self._matrix_rate(),
+            start=start,
+        )
+        # Again, since what is free to change may have changed; a refused run never gets here.
+        processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
+        if self.trainer.ema is not None:
+            self.trainer.ema.settle()
+        card = {**self.card, "updates_left_out": self.trainer.skipped}
+        if self.trainer.shards is None:
+            return processes.by_first(lambda: export(self.model, config, card))
+        trained = entire_state(self.trainer.trained, processes)
+        return processes.by_first(
+            lambda: _export_divided(self.base, config, card, self.model.device, trained)
+        )
+
+    def _look(self, model: DeepGen, step: int) -> None:
+        """See how the model does, as it is used."""
+        self.samples(model, step)
+        self.validation(model, step)
+
+    def _matrix_rate(self) -> float:
+        """Of this process's device, in what the products of the model are computed in."""
+        if self.config.peak_tflops is not None:
+            return self.config.peak_tflops * 1e12
+        device = self.model.device
+        mixed = is_mixed(self.config, device)
+        return measure_matrix_rate(device, torch.bfloat16 if mixed else torch.float32)
+
+
+def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
+    """Load the model and open the data of a stage.
+
+    Args:
+        config: The stage.
+        device: This process's.
+        processes: Those that train together. What the configuration leaves to their number is
+            settled by it, unless :func:`settle` has done so before.
+
+    Raises:
+        CheckpointError: The model cannot be loaded.
+        DataError: The data cannot be used.
+        ImageError: A picture of ``sample_edits`` cannot be read.
+        TrainingError: Blocks are to be compiled, and there is no compiler.
+        ValueError: Settings that do not work together.
+    """
+    config = settle(config, processes.world_size)
+    data = open_data(config)
+    tasks = shared_tasks(config, data, processes.world_size)
+    samples = Samples(config)
+    folder = resolve(config.model)
+    model = _prepared_model(config, folder, device)
+    padding = config.padding or model.defaults.padding
+    shards = _shard(config, model, padding, processes)
+    if config.compile:
+        check_compiler(device)
+        model.dit.compile_each_block()
+    # In float32, as its moments are cached: what is rounded here is rounded at every visit.
+    vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
+    model.vae = vae.eval().requires_grad_(False)
+    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    may_cache = config.moments == "auto" and not has_checkpoints(config.output)
+    config, moments = settle_moments(config, data, model.vae, side, processes)
+    share = config.max_bad_share
+    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
+    loader = Loader(data, options, moments=moments)
+    shortened = model.conditioner.tokenize.shortened
+    batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
+    objective = _objective(config, model, padding)
+    trainer = _trainer(
+        config,
+        model,
+        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
+        batches,
+        shards,
+    )
+    return Run(
+        config=config,
+        model=model,
+        trainer=trainer,
+        samples=samples,
+        # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
+        validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
+        base=folder,
+        card=make_card(config, loader, model, folder, settings=trainer.identity),
+        latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
+    )
+
+
+def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
+    """A model of which the right part learns, and which computes as the stage says."""
+    dtype = torch.float32 if config.precision == "float32" else None
+    model = load_folder(folder, dtype=dtype, device=device)
+    lora = None if config.freeze_vlm else config.lora
+    make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    model.checkpoint_activations(config.checkpoint_activations)
+    # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
+    # on a CPU a mask costs nothing.
+    by_row = config.packing and device.type != "cpu" and not config.compile
+    model.pack(config.packing, attention_by_row=by_row)
+    model.conditioner.vlm.detach_prompts = not config.prompt_gradients
+    return model
+
+
+def _objective(
+    config: StageConfig, model: DeepGen, padding: Padding
+) -> Callable[..., FlowObjective]:
+    """What is minimised; who draws the noise, and how often captions are dropped, is left open."""
+    return partial(
+        FlowObjective,
+        training_sigmas(model.schedule),
+        padding=padding,
+        levels=config.levels,
+        weighting=config.weighting,
+        round_sigmas=config.round_sigmas,
+        autocast=torch.bfloat16 if is_mixed(config, model.device) else None,
+        cost=SampleCost(model, config.stage),
+    )
+
+
+def _trainer(
+    config: StageConfig,
+    model: DeepGen,
+    objective: FlowObjective,
+    batches: FlowBatches,
+    shards: Shards | None,
+) -> Trainer[DeepGen, FlowBatch]:
+    """The loop of a stage, which knows by what a checkpoint is of the same run."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
+    knobs = config.optimizer
+    return Trainer(
+        model,
+        objective,
+        batches,
+        _optimizer(knobs, trained),
+        steps=config.steps,
+        schedule=partial(
+            warmup_then_cosine,
+            steps=config.steps,
+            warmup=round(knobs.warmup_share * config.steps),
+        ),
+        seed=config.seed,
+        max_grad_norm=knobs.max_grad_norm,
+        ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
+        identity={**chosen, "data": batches.loader.data.manifest.identity},
+        inputs=inputs_of(
+            model,
+            side=batches.loader.options.side,
+            padding=objective.padding,
+            mixed=is_mixed(config, model.device),
+            edits="edit" in batches.loader.options.tasks,
+        ),
+        # Whether moments were cached is unknown of runs from before there was a choice.
+        defaults={**to_values(StageConfig()), "moments": config.moments},
+        processes=batches.processes,
+        shards=shards,
+        parts={name: _part(name) for name in trained},
+        settings=to_values(config),
+        substituting=batches,
+        clock=batches.clock,
+    )
+
+
+def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -> Validation:
+    """The loss on samples set aside, of the tasks and at the size that are trained."""
+    return Validation(
+        loader.data,
+        config.output / METRICS,
+        objective,
+        tasks=loader.options.tasks,
+        side=loader.options.side,
+        max_bad_share=loader.options.max_bad_share,
+        moments=loader.moments,
+    )
+
+
+def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
+    """The optimizer that was asked for."""
+    if knobs.kind == "muon":
+        return MatrixOptimizer(
+            trained.items(), lr=knobs.lr, adamw_names=TABLES, weight_decay=knobs.weight_decay
+        )
+    return AdamW(
+        trained.items(),
+        lr=knobs.lr,
+        betas=(knobs.beta1, knobs.beta2),
+        weight_decay=knobs.weight_decay,
+    )
+
+
+def open_data(config: StageConfig) -> DataSet:
+    """The data set of a stage.
+
+    Raises:
+        DataError: None is named, or it cannot be used.
+    """
+    if config.data is None:
+        raise DataError("no data to train on; make them with deepgen data import, then add --data")
+    return DataSet.open(config.data)
+
+
+def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
+    """What a run that begins from a checkpoint does otherwise than the one that saved it.
+
+    Settings that make another run of it are not among them: such a checkpoint is refused.
+    """
+    saved, mine = start.values("config"), to_values(config)
+    return [
+        f"{name} is {mine[name]}, was {saved[name]}"
+        for name in FREE
+        if name in saved and saved[name] != mine[name]
+    ]
+
+
+def export(
+    model: DeepGen,
+    config: StageConfig,
+    card: Mapping[str, Any],
+    device: torch.device | None = None,
+) -> Path:
+    """Write what a stage has made: the model, and its adapters for users of peft.
+
+    Args:
+        model: After its training.
+        config: The stage.
+        card: Of the model.
+        device: What it was trained on, where it is not there any more.
+    """
+    adapters = config.output / ADAPTERS
+    for each in RESULTS:
+        remove_unfinished(config.output / each)
+    # What is replaced is of an earlier end of the same run.
+    if config.stage == "lora":
+        save_dit_lora(model.dit, adapters, overwrite=True, card=card)
+        fold_lora(model.dit)
+    elif config.stage == "sft" and not config.freeze_vlm:
+        save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True, card=card)
+        fold_lora(model.conditioner.vlm.language_model)
+    changed = {
+        "pretrain": ["connector"],
+        "sft": ["connector", "transformer", *([] if config.freeze_vlm else ["vlm"])],
+        "lora": ["transformer"],
+    }[config.stage]
+    model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
+    path = config.output / MODEL
+    dtype = compute_dtype(None, device or model.device)
+    save_folder(model, path, dtype=dtype, overwrite=True, card=card)
+    return path
+
+
+def _export_divided(
+    base: Path,
+    config: StageConfig,
+    card: Mapping[str, Any],
+    device: torch.device,
+    trained: Mapping[str, Tensor],
+) -> Path:
+    """Export what was divided: the model of the beginning, with all that was trained."""
+    dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
+    model = load_folder(base, dtype=dtype, device=torch.device("cpu"))
+    lora = None if config.freeze_vlm else config.lora
+    fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    with torch.no_grad():
+        for name, value in fresh.items():
+            value.copy_(trained[name])
+    return export(model, config, card, device)
+
+
+def _shard(
+    config: StageConfig, model: DeepGen, padding: Padding, processes: Processes
+) -> Shards | None:
+    """Divide a model as its stage says.
+
+    Raises:
+        ValueError: It cannot be divided so.
+    """
+    sharding = chosen_sharding(config.sharding, config.stage, model.device, processes.world_size)
+    if sharding != "none" and config.optimizer.kind == "muon":
+        raise ValueError(
+            "muon needs whole matrices; say --sharding none, or --optimizer.kind adamw"
+        )
+    if sharding != "none" and config.compile:
+        raise ValueError(
+            "compiled blocks cannot be divided among processes yet; leave out --compile, or say "
+            "--sharding none"
+        )
+    if sharding == "full" and padding == "batch":
+        raise ValueError(
+            "padding batch reads parts of the language model by themselves, which sharding full "
+            "does not allow; use --padding none, or --sharding optimizer"
+        )
+    return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
+
+
+def _describe_latents(
+    config: StageConfig, side: int, moments: MomentsCache | None, *, may_cache: bool
+) -> str:
+    """Where latents come from, and how to spare encoding where that is still to be chosen."""
+    if moments is not None:
+        return f"moments from {moments.folder}; the VAE encodes nothing"
+    described = "the VAE encodes pictures at every visit"
+    if not may_cache:
+        return described
+    command = ["deepgen", "data", "cache", str(config.data), "--model", config.model]
+    return (
+        f"{described}; to do so once, before a run begins: "
+        f"{shlex.join([*command, '--side', str(side)])}"
+    )
+
+
+def _part(name: str) -> str:
+    """What a trained parameter is reported under."""
+    if name.startswith("dit."):
+        return "dit"
+    if name.startswith("conditioner.vlm."):
+        return "vlm_adapters"
+    return "think_tokens" if name.endswith("meta_queries") else "connector"
+
+
+def is_mixed(config: StageConfig, device: torch.device) -> bool:
+    """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
+    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")

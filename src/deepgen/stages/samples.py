@@ -1,0 +1,47 @@
+"""Pictures of a run on its way: the same sentences and edits, always with the same seeds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from deepgen.config.stage import StageConfig
+from deepgen.images.io import read_image
+from deepgen.model import DeepGen
+from deepgen.pipeline.pipeline import DeepGenPipeline
+
+
+class Samples:
+    """Draws a run's sample pictures into its folder.
+
+    Args:
+        config: The stage.
+
+    Raises:
+        ImageError: A picture to edit cannot be read.
+    """
+
+    def __init__(self, config: StageConfig) -> None:
+        self.folder = config.output / "samples"
+        self.prompts: Sequence[tuple[str, Image.Image | None]] = [
+            *((prompt, None) for prompt in config.sample_prompts),
+            *((edit, read_image(path)) for edit, path in config.sample_edits),
+        ]
+
+    def __call__(self, model: DeepGen, step: int) -> None:
+        """Draw all of them as ``step_STEP_PLACE.png``; a full disc costs pictures, not the run."""
+        pipe = DeepGenPipeline(model)
+        pipe.set_progress_bar_config(disable=True)
+        for seed, (prompt, image) in enumerate(self.prompts):
+            result: Any = pipe(prompt, image, seed=seed)
+            path = self.folder / f"step_{step:08}_{seed}.png"
+            aside = path.with_suffix(".part")
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                result.images[0].save(aside, format="PNG")
+                aside.replace(path)
+            except OSError as cause:
+                warnings.warn(f"{path} cannot be written: {cause.strerror}", stacklevel=2)

@@ -1,0 +1,95 @@
+"""The loss on samples that were set aside: always the same ones, at the same noise."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+
+from deepgen.data.dataset import DataSet
+from deepgen.data.latents import MomentsCache
+from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.records import Task
+from deepgen.errors import DataError
+from deepgen.model import DeepGen
+from deepgen.stages.batches import FlowBatches
+from deepgen.train.monitor.metrics import MetricsLog
+from deepgen.train.objective import FlowBatch
+from deepgen.train.trainer import Objective
+
+SAMPLES_OF_A_TASK = 128
+"""At most. Losses of samples differ by about their mean, mostly by their noise levels, which are
+always the same here; so differences between two moments of a run are far better known."""
+
+
+class Validation:
+    """Writes ``val/loss`` into a run's metrics.
+
+    Nothing about samples that were set aside ends a run: a task none of whose samples the model has
+    room for is left out with a warning.
+
+    Args:
+        data: Where samples were set aside.
+        log: The run's metrics.
+        objective: Loss of a micro-batch.
+        tasks: What is trained.
+        side: Pictures are brought to about ``side * side`` pixels.
+        max_bad_share: Of the samples of a task that may turn out damaged; beyond it there are no
+            more lines.
+        moments: Cached ones, if the run reads them.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        log: Path,
+        objective: Objective[DeepGen, FlowBatch],
+        *,
+        tasks: Collection[Task],
+        side: int,
+        max_bad_share: float,
+        moments: MomentsCache | None,
+    ) -> None:
+        self.log = log
+        self.objective = objective
+        self.counts: dict[Task, int] = {}
+        self._loaders: dict[Task, Loader] = {}
+        # One by one: whatever is beside it, a sample has the same loss.
+        one = TaskPlan(microbatch_size=1, microbatches=1)
+        for task in tasks:
+            count = len(data.rows(task=task, split="val"))
+            if not count:
+                continue
+            options = LoaderOptions(
+                tasks={task: one}, seed=0, side=side, split="val", max_bad_share=max_bad_share
+            )
+            try:
+                self._loaders[task] = Loader(data, options, moments=moments)
+            except DataError as cause:
+                warnings.warn(f"no val/loss/{task}: {cause}", stacklevel=2)
+                continue
+            self.counts[task] = min(count, SAMPLES_OF_A_TASK)
+
+    @torch.no_grad()
+    def __call__(self, model: DeepGen, step: int) -> None:
+        """Compute the losses and append a line; unreadable samples cost the line, not the run."""
+        sums: dict[Task, float] = {}
+        try:
+            for task, loader in self._loaders.items():
+                shortened = model.conditioner.tokenize.shortened
+                batches = FlowBatches(loader, model.vae, shortened=shortened)
+                sums[task] = sum(
+                    float(self.objective(model, batch, torch.Generator()).total)
+                    for place in range(self.counts[task])
+                    for batch in batches(place)
+                )
+        except DataError as cause:
+            warnings.warn(f"no val/loss at step {step}: {cause}", stacklevel=2)
+            return
+        if not sums:
+            return
+        means = {f"val/loss/{task}": each / self.counts[task] for task, each in sums.items()}
+        mean = sum(sums.values()) / sum(self.counts.values())
+        MetricsLog(self.log, 1).note({"step": step, "val/loss": mean, **means})

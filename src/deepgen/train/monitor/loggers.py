@@ -1,0 +1,103 @@
+"""TensorBoard and Weights & Biases as onlookers of a run; both are extras of the package."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepgen.config.stage import Logger
+from deepgen.train.monitor.metrics import Observer
+
+
+def open_loggers(
+    names: Sequence[Logger], folder: Path, settings: Mapping[str, Any]
+) -> list[Observer]:
+    """The loggers of a run.
+
+    Args:
+        names: Which.
+        folder: Of the run; named after it, and their files are in it.
+        settings: All settings of the run.
+    """
+    return [
+        TensorBoard(folder / "tensorboard") if name == "tensorboard" else Wandb(folder, settings)
+        for name in dict.fromkeys(names)
+    ]
+
+
+class TensorBoard:
+    """Event files for TensorBoard.
+
+    Args:
+        folder: Where they are written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: Any = None
+
+    def begin(self, done: int, steps: int) -> None:
+        """Start a file; what others have of later updates is hidden by it."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
+
+    def updated(self, step: int, report: Mapping[str, float]) -> None:
+        """Nothing; lines of means are enough."""
+
+    def logged(self, step: int, line: Mapping[str, float]) -> None:
+        """Write all means of a line."""
+        for name, value in line.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def end(self) -> None:
+        """Close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Wandb:
+    """A run of Weights & Biases; whether it goes to a server is for ``WANDB_MODE`` to say.
+
+    Args:
+        folder: Of the training run; holds the id of the run there, so that it is one run however
+            often it is taken up again.
+        settings: Shown beside it.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = settings
+        self._run: Any = None
+
+    def begin(self, done: int, steps: int) -> None:
+        """Start the run there, or go on with it."""
+        import wandb
+
+        known = self.folder / "wandb-id"
+        # A run that begins anew is another one there, since steps only rise.
+        if done == 0 or not known.exists():
+            known.write_text(secrets.token_hex(4))
+        self._run = wandb.init(
+            project="deepgen",
+            name=self.folder.name,
+            id=known.read_text(),
+            resume="allow",
+            dir=str(self.folder),
+            config=dict(self.settings),
+        )
+
+    def updated(self, step: int, report: Mapping[str, float]) -> None:
+        """Nothing; lines of means are enough."""
+
+    def logged(self, step: int, line: Mapping[str, float]) -> None:
+        """Send all means of a line."""
+        self._run.log(dict(line), step=step)
+
+    def end(self) -> None:
+        """Send what is left."""
+        if self._run is not None:
+            self._run.finish()

@@ -1,0 +1,185 @@
+"""One model divided among several processes, by torch's FSDP2 (``fully_shard``).
+
+Each process keeps its rows of every weight that is trained, in float32, and of its gradient,
+moments and average; what is computed with is gathered from all, and gradients are added up on
+their way back. So a run needs a share of the memory, and makes the same updates to rounding.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from deepgen.config.stage import Sharding, Stage
+from deepgen.dit.model import DiT
+from deepgen.model import DeepGen
+from deepgen.train.parallel.distributed import Processes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shards:
+    """The parts of a model that are gathered together, in a fixed order."""
+
+    parts: Sequence[FSDPModule]
+    dit: DiT
+    regathers: bool
+    """Most are given up after use, and gathered anew for the backward pass."""
+
+    def expect(self, *, last: bool) -> None:
+        """Before a micro-batch: say whether it is the update's last one.
+
+        Gradients go round once per update, with the last one. Where memory is too short to keep
+        weights, it is too short for gradients of the whole model as well.
+        """
+        for part in self.parts:
+            part.set_requires_gradient_sync(last or self.regathers, recurse=False)
+            part.set_reshard_after_backward(last or self.regathers, recurse=False)
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Inside, every process has the whole model, and may use it without the others."""
+        hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in self.modules]
+        passes_of_all, self.dit.passes_of_all = self.dit.passes_of_all, None
+        for part, module in zip(self.parts, self.modules, strict=True):
+            part.unshard()
+            # FSDP would note every use, and expect it of the other processes too.
+            module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
+        try:
+            yield
+        finally:
+            self.dit.passes_of_all = passes_of_all
+            for part, module, own_hooks in zip(self.parts, self.modules, hooks, strict=True):
+                module._forward_pre_hooks, module._forward_hooks = own_hooks
+                part.reshard()
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The parts as what they are beside."""
+        return [part for part in self.parts if isinstance(part, nn.Module)]
+
+
+def shard(
+    model: DeepGen, sharding: Sharding, processes: Processes, *, mixed: bool
+) -> Shards | None:
+    """Divide what is trained of a model, or all of it but VAE and vision tower.
+
+    Blocks of the DiT, layers of the connector and, where it is divided, of the language model are
+    gathered one by one; so are the modulations of a block, which are computed before it is.
+
+    Args:
+        model: Ready for training, adapters included; changed in place.
+        sharding: ``none``, ``optimizer`` or ``full``.
+        processes: Among whom.
+        mixed: Gather weights in bfloat16; gradients are added up in float32 all the same.
+
+    Returns:
+        What the trainer needs to know; None where nothing is divided.
+    """
+    if sharding == "none":
+        return None
+    full = sharding == "full"
+    units, roots = gathered_units(model, with_frozen=full)
+    whole = set(never_divided(model))
+    if not full:
+        whole |= {value for value in model.parameters() if not value.requires_grad}
+    mesh = init_device_mesh(model.device.type, (processes.world_size,))
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if mixed else None,
+        reduce_dtype=torch.float32,
+        # Timesteps up to 1000 would be rounded to bfloat16; autocast casts what should be.
+        cast_forward_inputs=False,
+    )
+    # Views are never written to here.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+    for module in (*units, *roots):
+        fully_shard(
+            module,
+            mesh=mesh,
+            reshard_after_forward=full and module not in roots,
+            mp_policy=policy,
+            ignored_params=whole,
+        )
+    parts = [module for module in (*units, *roots) if isinstance(module, FSDPModule)]
+    for part in parts:
+        # Weights of samples sum to 1 over all processes: gradients are added, not averaged.
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+    model.dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
+    return Shards(parts=parts, dit=model.dit, regathers=full)
+
+
+def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module], list[nn.Module]]:
+    """What is gathered one by one, and what holds the rest and is kept until an update ends.
+
+    A conditioner's output does not tell when its backward pass begins, so it could not be gathered
+    anew; what is in none of the others is little, too.
+    """
+    blocks = list(model.dit.transformer_blocks)
+    conditioner = model.conditioner
+    units: list[nn.Module] = [
+        *(block.get_submodule(name) for block in blocks for name in ("norm1", "norm1_context")),
+        *blocks,
+        *(conditioner.vlm.language_model.layers if with_frozen else ()),
+        *conditioner.bridge.connector.layers,
+    ]
+    return units, [model.dit, conditioner]
+
+
+def never_divided(model: DeepGen) -> list[nn.Parameter]:
+    """Weights of the VAE and of the vision tower, which not every micro-batch needs."""
+    visual = model.conditioner.vlm.visual
+    return [*model.vae.parameters(), *(() if visual is None else visual.parameters())]
+
+
+def chosen_sharding(
+    sharding: Sharding, stage: Stage, device: torch.device, world_size: int
+) -> Sharding:
+    """What a setting means here: ``none``, ``optimizer`` or ``full``."""
+    if world_size == 1:
+        return "none"
+    if sharding != "auto":
+        return sharding
+    return "optimizer" if stage == "sft" and device.type == "cuda" else "none"
+
+
+def own(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor; of one that is not divided, all."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def entire(tensor: Tensor) -> Tensor:
+    """A divided tensor from all processes, which all must ask for it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def divided_like(tensor: Tensor, example: Tensor) -> Tensor:
+    """A tensor that every process has, divided as another one is; nothing is sent."""
+    if not isinstance(example, DTensor):
+        return tensor
+    return distribute_tensor(
+        tensor.to(example.device), example.device_mesh, example.placements, src_data_rank=None
+    )
+
+
+def own_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes that this process holds of some tensors."""
+    return sum(own(each).numel() * each.element_size() for each in tensors)
+
+
+def entire_state(tensors: Mapping[str, Tensor], processes: Processes) -> dict[str, Tensor]:
+    """Divided tensors on the CPU of the first process; empty on all others."""
+    state = {}
+    for name, tensor in tensors.items():
+        value = entire(tensor.detach())
+        if processes.is_first:
+            state[name] = value.cpu()
+    return state

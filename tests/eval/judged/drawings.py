@@ -1,0 +1,81 @@
+"""Drawings of one plain colour, and a judge that remembers what it was asked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
+from deepgen.eval.judged.judging import JudgeScorer
+from deepgen.eval.judged.opening import interview_of
+from deepgen.eval.judged.wording import own_wording
+from deepgen.eval.scorer import Drawing
+from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.questions import Picture, Question
+
+T = TypeVar("T")
+
+COLORS = {"source": (200, 20, 20), "reference": (20, 160, 20), "result": (20, 20, 200)}
+SIZE = (24, 16)
+
+
+def paint(path: Path, what: str, size: tuple[int, int] = SIZE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, COLORS[what]).save(path)
+    return path
+
+
+def draw(folder: Path, item: Item, copy: int = 0, *, size: tuple[int, int] = SIZE) -> Drawing:
+    """A result, and what it was edited from where the prompts' folder would have it."""
+    path = paint(folder / "run" / f"{item.id.replace('/', '-')}-{copy}.png", "result", size)
+    sources = tuple(paint(folder / "data" / source, "source") for source in item.sources)
+    return Drawing(item=item, copy=copy, image=Image.open(path), path=path, sources=sources)
+
+
+def shown_in(question: Question) -> list[str]:
+    """What a question consists of: ``text``, and its pictures by what they show."""
+    return ["text" if isinstance(part, str) else seen_in(part) for part in question.parts]
+
+
+def seen_in(picture: Picture) -> str:
+    color = Image.open(io.BytesIO(picture.data)).convert("RGB").getpixel((0, 0))
+    assert isinstance(color, tuple)
+    distances = {
+        what: sum(abs(a - b) for a, b in zip(color, rgb, strict=True))
+        for what, rgb in COLORS.items()
+    }
+    return min(distances, key=lambda what: distances[what])
+
+
+@dataclass
+class StubJudge:
+    """Answers once, without any retries."""
+
+    reply: Callable[[Question], str | Status]
+    asked: list[Question] = field(default_factory=list)
+    name: str = "stub"
+
+    def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
+        self.asked.append(question)
+        reply = self.reply(question)
+        if isinstance(reply, Status):
+            return Answer(status=reply, reason="as told", model="stub")
+        parsed = parse(reply)
+        if isinstance(parsed, Unreadable):
+            return Answer(status=Status.UNREADABLE, reason=parsed.reason, reply=reply, model="stub")
+        return Answer(status=Status.SCORED, value=parsed, reply=reply, model="stub")
+
+
+def judge_with(
+    benchmark: Benchmark, drawing: Drawing, *replies: str | Status, model: str = "stub"
+) -> tuple[ImageRecord, list[Question]]:
+    """One picture's record, and what was asked; the last reply holds for all further questions."""
+    left = list(replies)
+    judge = StubJudge(lambda _: left.pop(0) if len(left) > 1 else left[0])
+    interview = interview_of(benchmark, own_wording(benchmark), model)
+    return JudgeScorer(benchmark, interview, judge)(drawing), judge.asked

@@ -1,0 +1,162 @@
+"""Stage 0 of the mini, and all stages after one another at toy size."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepgen.cli.main import main
+from deepgen.conditioning.prompts import PromptTokenizer
+from deepgen.config.codec import write_yaml
+from deepgen.config.mini import MiniConfig
+from deepgen.mini.training.caption_pretraining import ReadingObjective, Turn, answers_right, turn
+from deepgen.mini.training.dataset import LessonSource, lesson_of, vocabulary_texts, write_lessons
+from deepgen.mini.training.label_pretraining import LabelConditioner
+from deepgen.mini.training.lessons import labels, lesson
+from deepgen.mini.training.model import BRIDGE, new_reader
+from deepgen.mini.training.run import train_mini
+from deepgen.mini.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
+from deepgen.pipeline.pipeline import DeepGenPipeline
+from deepgen.train.optim import MatrixOptimizer
+from deepgen.train.trainer import Trainer
+from deepgen.types import Prompt
+
+TOY = MiniConfig(
+    lessons=100,
+    autoencoder_steps=1,
+    reading_steps=1,
+    painting_steps=1,
+    pretrain_steps=1,
+    sft_steps=1,
+    update_size=4,
+)
+
+
+def test_lessons_become_a_data_set_of_drawings_and_edits(tmp_path: Path) -> None:
+    data = write_lessons(tmp_path / "lessons", 100)
+    assert len(data) == 100
+    record = data.record(7)
+    own = lesson_of(record.sample_id)
+    assert record.prompts[0].text == own.text
+    assert len(record.references) == (own.source is not None)
+    assert (record.target.height, record.target.width) == (64, 64)
+
+
+def test_the_vocabulary_writes_any_text_and_keeps_special_tokens_apart() -> None:
+    tokenizer = train_tokenizer(vocabulary_texts(200), vocabulary=400)
+    assert len(tokenizer) <= 400
+    for text in ("a cat on a blue background", "把背景换成蓝色", "naïve 🌧️ café"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert len(tokenizer("a cat on a blue background")["input_ids"]) <= 8
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS]
+    assert len(set(ids)) == len(SPECIAL_TOKENS)
+    assert tokenizer("".join(SPECIAL_TOKENS))["input_ids"] == ids
+
+
+def test_another_number_of_lessons_is_another_source() -> None:
+    assert LessonSource(100).revision() == LessonSource(100).revision()
+    assert LessonSource(100).revision() != LessonSource(101).revision()
+
+
+def test_turns_answer_with_the_result_of_what_was_asked() -> None:
+    for number in range(60):
+        asked = turn(number)
+        own = lesson(number)
+        known = {labels(own.target)}
+        if own.source is not None:
+            known.add(labels(own.source))
+        assert any(asked.answer in each for each in known)
+        if asked.prompt.text == own.text:
+            assert asked.answer == labels(own.target)
+            assert len(asked.prompt.references) == (own.source is not None)
+
+
+def test_reading_learns_answers_by_heart() -> None:
+    tokenizer = train_tokenizer(vocabulary_texts(100), vocabulary=600)
+    model = new_reader(tokenizer, seed=0)
+    tokenize = PromptTokenizer(tokenizer)
+    turns: list[Turn] = [each for each in map(turn, range(40)) if not each.prompt.references][:3]
+    trainer = Trainer(
+        model,
+        ReadingObjective(tokenize),
+        lambda step: [turns],
+        MatrixOptimizer(model.named_parameters(), lr=3e-3, adamw_names=("embed_tokens",)),
+        steps=40,
+        schedule=lambda step: 1.0,
+    )
+    assert answers_right(model, tokenize, turns) == 0.0
+    for _ in range(40):
+        trainer.step()
+    assert answers_right(model, tokenize, turns) == 1.0
+
+
+def test_labels_are_told_apart_by_place_and_by_what_is_there() -> None:
+    conditioner = LabelConditioner(BRIDGE)
+    texts = [
+        "one fox; background pink",
+        "left fox; background pink",
+        "written A C; background pink",
+    ]
+    (fox, left, word), _ = conditioner.encode(
+        [Prompt(text=each) for each in texts], [], "none", False
+    )
+    assert [len(each.prompt_embeds) for each in (fox, left, word)] == [3, 3, 4]
+    assert not torch.equal(fox.prompt_embeds[1], left.prompt_embeds[1])
+    assert torch.equal(fox.prompt_embeds[2], left.prompt_embeds[2])
+    nothing, _ = conditioner.encode([Prompt(text="")], [], "none", False)
+    assert len(nothing[0].prompt_embeds) == 1
+
+
+def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
+    config = replace(TOY, output=tmp_path / "run")
+    begun: list[str] = []
+
+    def watch(stage: str) -> tuple[()]:
+        begun.append(stage)
+        return ()
+
+    path = train_mini(config, torch.device("cpu"), watch)
+    assert begun == ["autoencoder", "reading", "painting", "pretrain", "sft"]
+    pipe = DeepGenPipeline.from_pretrained(path)
+    image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
+    assert image.size == (64, 64)
+    provenance = pipe.model.provenance
+    assert provenance["vlm"] == provenance["transformer"] == "sft, 1 updates"
+    told = json.loads((path / "model_card.json").read_text())
+    assert [told["stage"], told["began_from"]["card"]["stage"]] == ["sft", "pretrain"]
+    before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}
+    assert train_mini(config, torch.device("cpu")) == path
+    assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}
+
+
+def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_yaml(tmp_path / "config.yaml", TOY)
+    assert main(["train", "mini", "--output", str(tmp_path), "--lessons", "200"]) == 2
+    assert "lessons 100, this one has 200; give the same lessons" in capsys.readouterr().err
+    assert [each.name for each in tmp_path.iterdir()] == ["config.yaml"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["train", "mini", "--output", str(tmp_path)]) == 2
+    assert "start it without torchrun" in capsys.readouterr().err
+
+
+def test_the_plan_of_the_mini_counts_every_stage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = ["train", "mini", "--output", str(tmp_path / "run"), "--sft-steps", "7", "--dry-run"]
+    assert main([*plan, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["autoencoder", "reading", "painting", "pretrain", "sft"]
+    assert found["sft"] == {"updates": 7, "samples": 7 * 64}
+    assert not (tmp_path / "run").exists()
+    assert main(plan) == 0
+    assert "448 samples" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "value"), [("update_size", 3), ("sft_steps", 0), ("lessons", 9)])
+def test_settings_that_make_no_sense_are_named(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=name):
+        replace(TOY, **{name: value})

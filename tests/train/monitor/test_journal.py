@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import pytest
+
+from deepgen.train.monitor.journal import Journal
+
+ONE = {"step": 1, "sample_id": "a", "message": "a is no picture"}
+OTHER = {"step": 4, "sample_id": "b", "message": "b is no picture"}
+
+
+def test_what_was_noted_is_read_by_the_next_start_and_noted_once(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal.jsonl")
+    assert first.read() == []
+    first.note([ONE])
+    second = Journal(tmp_path / "journal.jsonl")
+    assert second.read() == [ONE]
+    second.note([ONE, OTHER])
+    assert Journal(tmp_path / "journal.jsonl").read() == [ONE, OTHER]
+
+
+def test_a_line_that_was_cut_off_is_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    Journal(path).note([ONE])
+    path.write_text(path.read_text() + '{"step": 4, "sam')
+    journal = Journal(path)
+    assert journal.read() == [ONE]
+    journal.note([OTHER])
+    assert Journal(path).read() == [ONE, OTHER]
+
+
+def test_a_journal_that_cannot_be_written_costs_its_lines_only(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="cannot be written"):
+        Journal(tmp_path / "nowhere" / "journal.jsonl").note([ONE])

@@ -1,0 +1,237 @@
+"""A model that is divided among processes learns what a whole one does."""
+
+import json
+import resource
+import shutil
+import signal
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+
+from deepgen.config.stage import Sharding
+from deepgen.errors import StoppedError
+from deepgen.model import DeepGen
+from deepgen.train.checkpoints import Checkpoints
+from deepgen.train.draws import Visit
+from deepgen.train.objective import FlowBatch
+from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.sharding import entire
+from deepgen.types import Prompt
+from tests.train import killing
+from tests.train.parallel.together import STOPPED, Together
+from tests.train.test_checkpoints import flip
+
+STEPS = 4
+
+WAYS: list[Sharding] = ["optimizer", "full"]
+
+
+def uneven(step: int) -> list[FlowBatch]:
+    """Three micro-batches: an edit and a drawing of two sizes, which are two passes of the DiT."""
+    rng = torch.Generator().manual_seed(100 + step)
+    return [
+        *killing.batches(step),
+        FlowBatch(
+            latents=[torch.randn(16, 4, side, generator=rng) for side in (4, 8, 4)],
+            prompts=[Prompt(text=each) for each in killing.WORDS[:3]],
+            reference_latents=[[], [], []],
+            visits=[Visit(sample=f"third {step} {place}") for place in range(3)],
+            weights=torch.full((3,), 1 / 6),
+        ),
+    ]
+
+
+def train_a_little(
+    processes: Processes, folder: str, mixed: bool, ways: Sequence[Sharding]
+) -> None:
+    """The first updates of a run, divided in one way after another."""
+    for sharding in ways:
+        run = killing.trainer(processes, STEPS, sharding, uneven, mixed=mixed)
+        reports = [run.step() for _ in range(STEPS)]
+        assert run.ema is not None
+        weights = {name: entire(value.detach()) for name, value in run.trained.items()}
+        averages = {name: entire(value) for name, value in run.ema.average.items()}
+        if processes.is_first:
+            torch.save((reports, weights, averages), Path(folder, f"{sharding}.pt"))
+
+
+def outcome(folder: Path, sharding: Sharding) -> Any:
+    return torch.load(folder / f"{sharding}.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train_a_little(ALONE, str(folder), False, ["none"])
+    return folder
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_a_divided_model_learns_what_a_whole_one_does(
+    tmp_path: Path, whole: Path, world_size: int
+) -> None:
+    group = Together(train_a_little, world_size, str(tmp_path), False, WAYS)
+    assert group.exit_codes() == [0] * world_size
+    expected_reports, *expected_tensors = outcome(whole, "none")
+    for sharding in WAYS:
+        reports, *tensors = outcome(tmp_path, sharding)
+        for report, expected in zip(reports, expected_reports, strict=True):
+            assert report == pytest.approx(expected, rel=1e-6)
+        for mine, theirs in zip(tensors, expected_tensors, strict=True):
+            assert mine.keys() == theirs.keys()
+            for name, value in mine.items():
+                torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_divided_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
+    train_a_little(ALONE, str(tmp_path), True, ["none"])
+    assert Together(train_a_little, 2, str(tmp_path), True, WAYS).exit_codes() == [0, 0]
+    expected, *_ = outcome(tmp_path, "none")
+    for sharding in WAYS:
+        reports, *groups = outcome(tmp_path, sharding)
+        for report, other in zip(reports, expected, strict=True):
+            assert report["loss"] == pytest.approx(other["loss"], rel=0.02)
+        assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
+
+
+def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding]) -> None:
+    """Runs in which the first process alone computes the loss of two passes now and then."""
+    for sharding in ways:
+        run = killing.trainer(processes, STEPS, sharding, uneven)
+        seen = []
+
+        def watch(model: DeepGen, step: int, run: Any = run, seen: list[float] = seen) -> None:
+            with torch.no_grad():
+                seen.append(run.objective(model, uneven(99)[-1], torch.Generator()).total.item())
+
+        run.run(Path(folder, sharding), save_every=100, watch=watch, watch_every=2)
+        if processes.is_first:
+            Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
+
+
+def test_one_process_may_look_at_a_divided_model(tmp_path: Path) -> None:
+    look_on_the_way(ALONE, str(tmp_path), ["none"])
+    assert Together(look_on_the_way, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
+    expected, *others = (
+        json.loads((tmp_path / f"{each}.json").read_text()) for each in ("none", *WAYS)
+    )
+    assert len(expected) == STEPS // 2
+    for losses in others:
+        assert losses == pytest.approx(expected, rel=1e-5)
+
+
+def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
+    """Go on to an update and save there, noting which samples were seen."""
+    run = killing.trainer(processes, STEPS, sharding, uneven)
+    mine, step = run.batches, run.step
+
+    def noted(done: int) -> Sequence[FlowBatch]:
+        own = mine(done)
+        names = [visit.sample for each in own for visit in each.visits]
+        with Path(folder, f"seen_{processes.rank}").open("a") as log:
+            log.writelines(f"{name}\n" for name in names)
+        return own
+
+    def stop_in_time() -> dict[str, float]:
+        if run.done == until - 1 and until < STEPS:
+            run.stop()
+        return step()
+
+    run.batches = noted
+    run.step = stop_in_time  # type: ignore[method-assign]
+    run.run(Path(folder), save_every=100, log_every=1)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that went on with other processes, divided otherwise, after every update."""
+    folder = tmp_path_factory.mktemp("changing")
+    ways: list[tuple[int, Sharding]] = [
+        (2, "optimizer"),
+        (1, "none"),
+        (4, "optimizer"),
+        (2, "full"),
+    ]
+    for until, (world_size, sharding) in enumerate(ways, start=1):
+        if world_size == 1:
+            with pytest.raises(StoppedError):
+                train_on(ALONE, str(folder), sharding, until)
+            continue
+        group = Together(train_on, world_size, str(folder), sharding, until)
+        assert group.exit_codes() == [0 if until == STEPS else STOPPED] * world_size
+    return folder
+
+
+def test_a_run_may_be_divided_otherwise_after_every_restart(whole: Path, changing: Path) -> None:
+    lines = [json.loads(line) for line in (changing / "metrics.jsonl").read_text().splitlines()]
+    reports, weights, averages = outcome(whole, "none")
+    assert [line["loss"] for line in lines] == pytest.approx(
+        [each["loss"] for each in reports], rel=1e-6
+    )
+    newest = Checkpoints(changing / "checkpoints").newest()
+    assert newest is not None
+    for name, expected in (("model", weights), ("ema", averages)):
+        for key, value in newest.tensors(name).items():
+            torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
+    seen = [line for each in changing.glob("seen_*") for line in each.read_text().splitlines()]
+    every = [visit for step in range(STEPS) for each in uneven(step) for visit in each.visits]
+    assert sorted(seen) == sorted(visit.sample for visit in every)
+
+
+def test_a_flipped_bit_in_any_file_makes_the_one_before_be_used(
+    changing: Path, tmp_path: Path
+) -> None:
+    newest = changing / "checkpoints" / f"step_{STEPS:08}"
+    names = sorted(each.name for each in newest.iterdir())
+    shards = [f"shard-0000{place}-model-00001-of-00001.safetensors" for place in (1, 2)]
+    assert names == ["config.json", "manifest.json", "random.json", *shards, "trainer.json"]
+    for name in names:
+        for place in (0, 0.5, 1):
+            copy = tmp_path / f"{name} {place}"
+            shutil.copytree(changing / "checkpoints", copy)
+            flip(copy / newest.name / name, place)
+            with pytest.warns(UserWarning, match=f"step_{STEPS:08} is damaged"):
+                found = Checkpoints(copy).newest()
+            assert found is not None
+            assert found.step == STEPS - 1
+            shutil.rmtree(copy)
+
+
+def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None:
+    """The second process may write nothing large at its second save."""
+    write = HuggingFaceStorageWriter.write_data
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    calls: list[None] = []
+
+    def fill(writer: HuggingFaceStorageWriter, *plans: Any) -> Any:
+        calls.append(None)
+        if processes.rank == 1 and len(calls) == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limit[1]))
+        try:
+            return write(writer, *plans)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    setattr(HuggingFaceStorageWriter, "write_data", fill)  # noqa: B010
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        killing.trainer(processes, STEPS, "optimizer", uneven).run(Path(folder), save_every=1)
+    if processes.is_first:
+        messages = [str(each.message) for each in caught]
+        Path(folder, "said.json").write_text(json.dumps(messages))
+
+
+def test_a_disc_that_is_full_for_one_process_costs_one_checkpoint(tmp_path: Path) -> None:
+    assert Together(train_on_a_disc_that_is_full_once, 2, str(tmp_path)).exit_codes() == [0, 0]
+    said = json.loads((tmp_path / "said.json").read_text())
+    failures = [each for each in said if "training goes on and tries again" in each]
+    assert len(failures) == 1
+    assert "step_00000002 cannot be written: " in failures[0]
+    kept = sorted(each.name for each in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step_00000001", "step_00000003", "step_00000004"]
