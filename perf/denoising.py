@@ -21,15 +21,15 @@ GUIDANCE_SCALE = 4.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is drawn: one batch of pictures of one size, guided."""
+    """What is drawn: one batch of images of one size, guided."""
 
-    pictures: int = 1
+    images: int = 1
     height: int = 64
     """Of the latents."""
     width: int = 64
     context_tokens: int = 160
     references: int = 0
-    """How many per picture, each as large as the picture."""
+    """How many per image, each as large as the image."""
     steps: int = 20
 
 
@@ -39,7 +39,7 @@ class Inputs:
 
     noise: Tensor
     references: Tensor
-    """Of one picture; all pictures share them."""
+    """Of one image; all images share them."""
     context: Tensor
     pooled: Tensor
     sigmas: Tensor
@@ -52,9 +52,9 @@ def random_inputs(case: Case, config: DiTConfig, dtype: torch.dtype, device: str
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device)
 
-    rows, size = 2 * case.pictures, (config.in_channels, case.height, case.width)
+    rows, size = 2 * case.images, (config.in_channels, case.height, case.width)
     return Inputs(
-        noise=normal(case.pictures, *size),
+        noise=normal(case.images, *size),
         references=normal(case.references, *size),
         context=normal(rows, case.context_tokens, config.joint_attention_dim).to(dtype),
         pooled=normal(rows, config.pooled_projection_dim).to(dtype),
@@ -68,7 +68,7 @@ def stock_transformer(config: DiTConfig) -> Any:
 
 
 def our_loop(dit: DiT, inputs: Inputs) -> Tensor:
-    """Draw the pictures with ours, what is prepared once per picture included."""
+    """Draw the images with ours, what is prepared once per image included."""
     conditions = [
         Condition(prompt_embeds=context, pooled_prompt_embeds=pooled)
         for context, pooled in zip(inputs.context, inputs.pooled, strict=True)
@@ -87,7 +87,7 @@ def our_loop(dit: DiT, inputs: Inputs) -> Tensor:
 def stock_loop(transformer: Any, inputs: Inputs) -> Tensor:
     """Draw with diffusers' transformer.
 
-    It knows no references. Their tokens stand below the picture's as if it were so much taller,
+    It knows no references. Their tokens stand below the image's as if it were so much taller,
     which costs what a transformer that looks at references without knowing better would cost.
     """
     dtype = inputs.context.dtype

@@ -1,7 +1,7 @@
 """What the harness of benchmarks costs on top of calling the model; on CPU, with the mini.
 
 ``python perf/eval_overhead.py --threads 1``: 200 prompts of MiniBench, in shares that are drawn in
-turns by a bare loop over the pipeline (pictures to edit already open, nothing saved) and by the
+turns by a bare loop over the pipeline (images to edit already open, nothing saved) and by the
 runner of ``eval generate`` (sources read, PNG files, hashes, lines, the final check); the result is
 in ``perf/results/eval_overhead.json``. The target is 5 %.
 """

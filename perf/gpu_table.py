@@ -38,7 +38,7 @@ TOY = DiTConfig(
 
 CASES = {
     "batch_1": Case(steps=50),
-    "batch_8": Case(steps=50, pictures=8),
+    "batch_8": Case(steps=50, images=8),
     "edit_one_reference": Case(steps=50, references=1, context_tokens=448),
 }
 
@@ -57,7 +57,7 @@ def floor_seconds(case: Case, config: DiTConfig) -> float:
     linear = (12 * blocks + 4 * dual) * image + (12 * (blocks - 1) + 3) * context
     attention = 2 * blocks * (image + context) ** 2 + 2 * dual * image**2
     flops = 2 * (linear * width**2 + attention * width)
-    return 2 * case.pictures * case.steps * flops / FLOPS_PER_SECOND
+    return 2 * case.images * case.steps * flops / FLOPS_PER_SECOND
 
 
 def sides(

@@ -4,7 +4,7 @@
 ``kill_soak.py`` this is what a user runs: the command with the embedded model, its data set, logs,
 checkpoints and the export of model and adapters. Kills come at random moments, after 0.3 to 1.1 of
 what an undisturbed run takes; every third waits for the export. A run that was killed is started
-again until it ends. Models, adapters, pictures, settings and metrics are compared byte by
+again until it ends. Models, adapters, images, settings and metrics are compared byte by
 byte, but for what metrics tell of the machine.
 """
 
@@ -26,7 +26,7 @@ from measure import environment, write
 from deepgen.mini.training.lessons import KINDS, lesson
 from deepgen.mini.world.drawing import draw
 
-PICTURES = 8
+IMAGES = 8
 
 
 def main() -> None:
@@ -167,13 +167,13 @@ class Run:
 
 def make_data(root: Path) -> Path:
     """A data set of drawings of the mini's world."""
-    pictures = root / "pictures"
-    pictures.mkdir()
-    for number in range(PICTURES):
+    images = root / "images"
+    images.mkdir()
+    for number in range(IMAGES):
         one = lesson(number, split="soak", kind=KINDS[0])
-        draw(one.target).save(pictures / f"{number}.png")
-        (pictures / f"{number}.txt").write_text(one.text, encoding="utf-8")
-    command = ["data", "import", "folder", str(pictures), str(root / "data"), "--min-side", "32"]
+        draw(one.target).save(images / f"{number}.png")
+        (images / f"{number}.txt").write_text(one.text, encoding="utf-8")
+    command = ["data", "import", "folder", str(images), str(root / "data"), "--min-side", "32"]
     subprocess.run([sys.executable, "-m", "deepgen", *command], check=True, capture_output=True)
     return root / "data"
 

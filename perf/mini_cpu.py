@@ -1,7 +1,7 @@
-"""What a user of the embedded model waits for: imports, loading, a picture, an edit; on CPU.
+"""What a user of the embedded model waits for: imports, loading, an image, an edit; on CPU.
 
 ``python perf/mini_cpu.py``: every run is a process of its own, on two threads; medians of five; the
-result is in ``perf/results/mini_cpu.json``. The targets are 3 s for a picture of 20 steps after
+result is in ``perf/results/mini_cpu.json``. The targets are 3 s for an image of 20 steps after
 imports, loading included, and 1.5 GB.
 """
 
@@ -19,7 +19,7 @@ import time
 from measure import environment, write
 
 RUNS = 5
-TARGETS = {"load_and_picture_seconds": 3.0, "peak_gb": 1.5}
+TARGETS = {"load_and_image_seconds": 3.0, "peak_gb": 1.5}
 
 
 def measure_once() -> dict[str, float]:
@@ -31,15 +31,15 @@ def measure_once() -> dict[str, float]:
     pipe = DeepGenPipeline.from_pretrained("mini")
     pipe.set_progress_bar_config(disable=True)
     loaded = time.perf_counter()
-    picture = pipe("a cat on a blue background", seed=7, num_inference_steps=20).images[0]
+    image = pipe("a cat on a blue background", seed=7, num_inference_steps=20).images[0]
     drawn = time.perf_counter()
-    pipe("change the background to pink", image=picture, seed=7, num_inference_steps=20)
+    pipe("change the background to pink", image=image, seed=7, num_inference_steps=20)
     edited = time.perf_counter()
     return {
         "import_seconds": imported - start,
         "load_seconds": loaded - imported,
-        "picture_seconds": drawn - loaded,
-        "load_and_picture_seconds": drawn - imported,
+        "image_seconds": drawn - loaded,
+        "load_and_image_seconds": drawn - imported,
         "edit_seconds": edited - drawn,
         # Linux counts in KiB.
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,

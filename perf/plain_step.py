@@ -33,7 +33,7 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seen:
-    """A batch: prompts, and pictures or latents of one size."""
+    """A batch: prompts, and images or latents of one size."""
 
     token_ids: Sequence[Sequence[int]]
     pixels: Tensor | None
@@ -149,7 +149,7 @@ class PlainStep:
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor, seen: Seen) -> Tensor:
-        """Latents of pictures, one after the other."""
+        """Latents of images, one after the other."""
         posteriors = [self.vae.encode(each[None]).latent_dist for each in pixels]
         mean = torch.cat([each.mean for each in posteriors])
         std = torch.cat([each.std for each in posteriors])
@@ -184,7 +184,7 @@ class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has 
 def _text_model(ours: Any, layers: int, lora: LoraConfig | None) -> Any:
     """transformers' language model with our weights.
 
-    The last layer and the norm are not among ours. No picture depends on them, so the layer before
+    The last layer and the norm are not among ours. No image depends on them, so the layer before
     lends its weights.
     """
     config = copy.deepcopy(ours.config)

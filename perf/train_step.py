@@ -7,7 +7,7 @@ turns on the same weights and moments, with a learning rate of zero, so that eve
 same model and must find the same loss and gradient. The targets are 1.2 times the speed of the
 plain one for stage 1 and 1.08 times for stage 2, with prompts of one length and given latents. A
 second case is recorded without a target: prompts of those files, padded to the longest, and
-pictures that the plain side encodes at every visit while ours has cached what the autoencoder said.
+images that the plain side encodes at every visit while ours has cached what the autoencoder said.
 
 By count, stage 1 needs 9 GiB and stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines.
 ``--masks`` gives the plain side's DiT the masks that the published training builds for every
@@ -70,7 +70,7 @@ class Sizes:
     """Widths and sides; depths are the same for all."""
 
     side: int = 512
-    """Of the pictures, in pixels."""
+    """Of the images, in pixels."""
     vlm: Mapping[str, int] = field(
         default_factory=lambda: {
             "hidden_size": 2048,
@@ -198,10 +198,10 @@ def measure(
         model: Made ready for the stage.
         stage: Which.
         prompts: One per sample.
-        side: Of the pictures.
+        side: Of the images.
         repeats: Updates of each side.
         masks: The plain side's DiT has masks.
-        encodes: The plain side gets pictures instead of latents.
+        encodes: The plain side gets images instead of latents.
     """
     count = len(prompts)
     generator = torch.Generator().manual_seed(1)

@@ -84,11 +84,11 @@ def test_the_commands_of_the_tutorial_do_what_it_says(
     text = (ROOT / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
     commands = re.findall(r"^deepgen .+$", text, re.M)
     assert len(commands) >= 7
-    pictures = tmp_path / "my-pictures"
-    pictures.mkdir()
+    images = tmp_path / "my-images"
+    images.mkdir()
     for index in range(20):
-        Image.new("RGB", (64, 64), (12 * index, 90, 160)).save(pictures / f"{index}.png")
-        (pictures / f"{index}.txt").write_text(f"colour number {index}")
+        Image.new("RGB", (64, 64), (12 * index, 90, 160)).save(images / f"{index}.png")
+        (images / f"{index}.txt").write_text(f"colour number {index}")
     monkeypatch.chdir(tmp_path)
     for command in commands:
         # A few updates show all that many would.

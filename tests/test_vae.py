@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_autoencoder
-from tests.conditioning.models import golden_picture
+from tests.conditioning.models import golden_image
 from tests.shared import error, golden
 
 TOLERANCE = 2e-5
@@ -27,7 +27,7 @@ def codec() -> LatentCodec:
     return LatentCodec(autoencoder.eval().requires_grad_(False))
 
 
-def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
+def images(*sizes: tuple[int, int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     return [torch.rand(3, *size, generator=generator) * 2 - 1 for size in sizes]
 
@@ -35,20 +35,20 @@ def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
 def test_encoding_gives_the_recorded_posterior_mean(
     codec: LatentCodec, recorded: dict[str, np.ndarray]
 ) -> None:
-    (latents,) = codec.encode([golden_picture("r0")])
+    (latents,) = codec.encode([golden_image("r0")])
     assert error(latents[None], recorded["r0.latents_mode"]) <= TOLERANCE
 
 
 def test_a_posterior_gives_the_recorded_sample_for_the_recorded_noise(
     codec: LatentCodec, recorded: dict[str, np.ndarray]
 ) -> None:
-    (posterior,) = codec.posteriors([golden_picture("r0")])
+    (posterior,) = codec.posteriors([golden_image("r0")])
     latents = posterior.sample(torch.from_numpy(recorded["r0.eps"])[0])
     assert error(latents[None], recorded["r0.latents_sampled"]) <= TOLERANCE
 
 
 def test_the_recorded_moments_come_out(codec: LatentCodec, recorded: dict[str, np.ndarray]) -> None:
-    moments = codec.moments(golden_picture("r0")[None])
+    moments = codec.moments(golden_image("r0")[None])
     mean, logvar = moments.chunk(2, dim=1)
     assert error(mean, recorded["r0.mean"]) <= TOLERANCE
     assert error(logvar, recorded["r0.logvar"]) <= TOLERANCE
@@ -64,27 +64,27 @@ def test_decoding_gives_the_recorded_pixels(
     assert error(torch.stack(both), recorded["rand.decoded"]) <= TOLERANCE
 
 
-def test_pictures_of_different_sizes_go_together_in_any_order() -> None:
+def test_images_of_different_sizes_go_together_in_any_order() -> None:
     tiny = LatentCodec(tiny_autoencoder())
-    mixed = pictures((32, 64), (64, 32), (32, 64), (32, 32))
+    mixed = images((32, 64), (64, 32), (32, 64), (32, 32))
     with torch.no_grad():
         latents = tiny.encode(mixed)
         decoded = tiny.decode(latents)
         assert tiny.encode([]) == tiny.decode([]) == []
-        for picture, own, pixels in zip(mixed, latents, decoded, strict=True):
-            assert own.shape == (16, picture.shape[1] // 8, picture.shape[2] // 8)
-            assert pixels.shape == picture.shape
-            assert error(own, tiny.encode([picture])[0]) <= TOLERANCE
+        for image, own, pixels in zip(mixed, latents, decoded, strict=True):
+            assert own.shape == (16, image.shape[1] // 8, image.shape[2] // 8)
+            assert pixels.shape == image.shape
+            assert error(own, tiny.encode([image])[0]) <= TOLERANCE
             assert error(pixels, tiny.decode([own])[0]) <= TOLERANCE
 
 
 def test_encoding_gives_the_posteriors_mean_and_draws_nothing() -> None:
     tiny = LatentCodec(tiny_autoencoder())
-    (picture,) = pictures((32, 32))
+    (image,) = images((32, 32))
     with torch.no_grad():
         state = torch.get_rng_state()
-        (posterior,) = tiny.posteriors([picture])
-        assert torch.equal(tiny.encode([picture])[0], posterior.mean)
+        (posterior,) = tiny.posteriors([image])
+        assert torch.equal(tiny.encode([image])[0], posterior.mean)
         assert torch.equal(torch.get_rng_state(), state)
         noise = torch.ones_like(posterior.mean)
         assert torch.allclose(posterior.sample(noise), posterior.mean + posterior.std)
@@ -93,10 +93,10 @@ def test_encoding_gives_the_posteriors_mean_and_draws_nothing() -> None:
 def test_latents_are_shifted_and_scaled_by_the_autoencoders_own_values() -> None:
     autoencoder = tiny_autoencoder()
     tiny = LatentCodec(autoencoder)
-    (picture,) = pictures((32, 32))
+    (image,) = images((32, 32))
     with torch.no_grad():
-        mean = autoencoder.encode(picture[None]).latent_dist.mean[0]
-        assert torch.allclose(tiny.encode([picture])[0], (mean - 0.25) * 1.5, atol=1e-6)
+        mean = autoencoder.encode(image[None]).latent_dist.mean[0]
+        assert torch.allclose(tiny.encode([image])[0], (mean - 0.25) * 1.5, atol=1e-6)
         assert torch.allclose(
             tiny.decode([(mean - 0.25) * 1.5])[0],
             autoencoder.decode(mean[None]).sample[0],
@@ -107,13 +107,13 @@ def test_latents_are_shifted_and_scaled_by_the_autoencoders_own_values() -> None
 def test_lower_precisions_still_return_float32() -> None:
     half = LatentCodec(tiny_autoencoder().bfloat16())
     with torch.no_grad():
-        latents = half.encode(pictures((32, 32)))
+        latents = half.encode(images((32, 32)))
         assert latents[0].dtype == torch.float32
         assert half.decode(latents)[0].dtype == torch.float32
 
 
 def test_cached_moments_give_the_posterior(codec: LatentCodec) -> None:
-    (pixels,) = pictures((64, 96))
+    (pixels,) = images((64, 96))
     (posterior,) = codec.posteriors([pixels])
     again = codec.posterior(codec.moments(pixels[None])[0])
     assert torch.allclose(again.mean, posterior.mean, atol=1e-6)

@@ -1,4 +1,4 @@
-"""DeepGen 1.0: pictures and edits from a sentence.
+"""DeepGen 1.0: images and edits from a sentence.
 
 Names are looked up when they are first used, so that ``import deepgen`` costs no import of torch.
 """

@@ -1,7 +1,7 @@
 """The few exceptions that deepgen raises on purpose.
 
 Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the things a caller
-may want to tell apart: a model that cannot be loaded, a data set that cannot be used, a picture
+may want to tell apart: a model that cannot be loaded, a data set that cannot be used, an image
 that cannot be read, a training run that cannot go on, and a judge or another scorer that cannot be
 used at all.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 Unreadable = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged"]
-"""Why a picture cannot be read, in one word, for counting."""
+"""Why an image cannot be read, in one word, for counting."""
 
 
 class DeepGenError(Exception):
@@ -27,7 +27,7 @@ class DataError(DeepGenError, ValueError):
 
 
 class ImageError(DeepGenError, ValueError):
-    """A picture that is missing, damaged, too large or no picture at all."""
+    """An image that is missing, damaged, too large or no image at all."""
 
     def __init__(self, message: str, *, reason: Unreadable = "damaged") -> None:
         super().__init__(message)

@@ -72,6 +72,6 @@ class DeepGen(nn.Module):
 
     @property
     def max_side(self) -> int:
-        """Longest side of a picture in pixels that the DiT has positions for."""
+        """Longest side of an image in pixels that the DiT has positions for."""
         config = self.dit.config
         return LATENT_SCALE * config.patch_size * config.pos_embed_max_size

@@ -1,7 +1,7 @@
-"""The data flow on one page: prompt -> condition -> latents -> picture.
+"""The data flow on one page: prompt -> condition -> latents -> image.
 
 Shapes are written with jaxtyping; the tests check them at every call. An axis whose name begins
-with an underscore may differ between the pictures of one call.
+with an underscore may differ between the images of one call.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 Pixels = Float[Tensor, "3 _height _width"]
-"""One picture, channels first, in [-1, 1]; both sides multiples of 32."""
+"""One image, channels first, in [-1, 1]; both sides multiples of 32."""
 
 Latents = Float[Tensor, "latent_channels _height _width"]
-"""One picture's VAE latents after shift and scale: 16 channels, an eighth of the sides."""
+"""One image's VAE latents after shift and scale: 16 channels, an eighth of the sides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """What the VLM reads for one row: a text and the reference pictures it speaks of."""
+    """What the VLM reads for one row: a text and the reference images it speaks of."""
 
     text: str
     references: tuple[Pixels, ...] = ()

@@ -16,7 +16,7 @@ from deepgen.types import Latents, Pixels
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the autoencoder holds possible for one picture, after shift and scale."""
+    """What the autoencoder holds possible for one image, after shift and scale."""
 
     mean: Latents
     std: Latents
@@ -27,10 +27,10 @@ class Posterior:
 
 
 class LatentCodec(nn.Module):
-    """Encodes pictures into latents of roughly unit variance, and decodes them.
+    """Encodes images into latents of roughly unit variance, and decodes them.
 
     ``latents = (z - shift) * scale`` with the autoencoder's own ``shift_factor`` and
-    ``scaling_factor``. Pictures of one size are computed together; nothing crosses samples.
+    ``scaling_factor``. Images of one size are computed together; nothing crosses samples.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -45,7 +45,7 @@ class LatentCodec(nn.Module):
         return cast(torch.dtype, self.autoencoder.dtype)
 
     def encode(self, pixels: Sequence[Pixels]) -> list[Latents]:
-        """Latents of pictures in [-1, 1], in float32.
+        """Latents of images in [-1, 1], in float32.
 
         The mean of the posterior, so that an edit depends on nothing but its seed (the public
         implementation draws a sample, from torch's global generator).
@@ -53,7 +53,7 @@ class LatentCodec(nn.Module):
         return [each.mean for each in self.posteriors(pixels)]
 
     def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
-        """What latents pictures in [-1, 1] may have, in float32; training draws from it."""
+        """What latents images in [-1, 1] may have, in float32; training draws from it."""
         return [self.posterior(each) for each in _by_size(pixels, self.moments)]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
@@ -73,7 +73,7 @@ class LatentCodec(nn.Module):
         return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
     def posterior(self, moments: Float[Tensor, "moment_channels _height _width"]) -> Posterior:
-        """What latents a picture with these moments may have, in float32."""
+        """What latents an image with these moments may have, in float32."""
         mean, logvar = moments.float().chunk(2)
         return Posterior((mean - self.shift) * self.scale, (logvar / 2).exp() * self.scale)
 

@@ -19,7 +19,7 @@ from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.errors import CheckpointError
 from deepgen.types import Prompt
 from tests.checkpoint.models import edit_json, edit_weights, same, state, tiny_model
-from tests.conditioning.models import picture, random_vlm
+from tests.conditioning.models import image, random_vlm
 from tests.shared import golden
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -40,7 +40,7 @@ def test_a_saved_model_loads_as_it_was(saved: Path) -> None:
 
 
 def test_a_loaded_model_says_what_the_saved_one_did(saved: Path) -> None:
-    prompts = [Prompt(text="a red cat", references=(picture(0),)), Prompt(text="é")]
+    prompts = [Prompt(text="a red cat", references=(image(0),)), Prompt(text="é")]
     with torch.no_grad():
         ours, loaded = (
             model.conditioner.encode(prompts, [], "none", guided=False)[0]
@@ -189,7 +189,7 @@ def test_the_vision_tower_is_loaded_by_the_first_reference(saved: Path) -> None:
         model.conditioner.encode([Prompt(text="a")], [], "none", guided=False)
         assert model.conditioner.vlm.visual is None
         model.conditioner.encode(
-            [Prompt(text="a", references=(picture(0),))], [], "none", guided=False
+            [Prompt(text="a", references=(image(0),))], [], "none", guided=False
         )
     tower = model.conditioner.vlm.visual
     assert tower is not None

@@ -16,7 +16,7 @@ from deepgen.config.model import GenerationDefaults
 
 
 class StubPipeline:
-    """Its pictures have one colour, made from the seed."""
+    """Its images have one colour, made from the seed."""
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
@@ -29,8 +29,8 @@ class StubPipeline:
         if self.failure is not None:
             raise self.failure
         size = (arguments["width"] or 64, arguments["height"] or 64)
-        picture = Image.new("RGB", size, (arguments["seed"] % 256, 100, 200))
-        return SimpleNamespace(images=[picture])
+        drawn = Image.new("RGB", size, (arguments["seed"] % 256, 100, 200))
+        return SimpleNamespace(images=[drawn])
 
 
 def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:

@@ -55,7 +55,7 @@ CASES = [
     ("beyond the positions", ["generate", "a", "--width", "2048"], "at most 1024"),
     ("no steps", ["generate", "a", "--steps", "0"], "--steps"),
     ("endless steps", ["generate", "a", "--steps", "3000000000"], "--steps"),
-    ("endless pictures", ["generate", "a", "--num-images", "20000000"], "--num-images"),
+    ("endless images", ["generate", "a", "--num-images", "20000000"], "--num-images"),
     ("output name too long", ["generate", "a", "--output", "y" * 300 + ".png"], "too long"),
     ("model name too long", ["generate", "a", "--model", "x" * 300], "too long"),
     (
@@ -65,7 +65,7 @@ CASES = [
     ),
     ("NaN guidance", ["generate", "a", "--guidance", "nan"], "got nan"),
     ("infinite guidance", ["generate", "a", "--guidance", "inf"], "got inf"),
-    ("no pictures wanted", ["generate", "a", "--num-images", "0"], "--num-images"),
+    ("no images wanted", ["generate", "a", "--num-images", "0"], "--num-images"),
     ("negative seed", ["generate", "a", "--seed", "-1"], "--seed"),
     ("huge seed", ["generate", "a", "--seed", str(2**64)], "--seed"),
     ("unknown device", ["generate", "a", "--device", "abacus"], "abacus"),
@@ -79,16 +79,16 @@ CASES = [
     ("output folder missing", ["generate", "a", "--output", "absent/a.png"], "no folder"),
     ("output is a folder", ["generate", "a", "--output", "folder.png"], "is a folder"),
     ("adapter missing", ["generate", "a", "--lora", "absent:0.5"], "no adapter at absent"),
-    ("no picture", ["edit", "a"], "needs a picture"),
-    ("picture missing", ["edit", "a", "absent.png"], "no picture at absent.png"),
-    ("second picture missing", ["edit", "a", "own.png", "absent.png"], "absent.png"),
-    ("picture empty", ["edit", "a", "empty.png"], "empty.png is empty"),
-    ("picture truncated", ["edit", "a", "truncated.png"], "truncated.png is damaged"),
-    ("picture enormous", ["edit", "a", "bomb.png"], "too large"),
-    ("picture a drawing", ["edit", "a", "drawing.png"], "drawing.png is no picture"),
-    ("picture a text", ["edit", "a", "text.png"], "text.png is no picture"),
-    ("picture a folder", ["edit", "a", "folder.png"], "is a folder"),
-    ("picture too slim", ["edit", "a", "slim.png"], "at most 1024"),
+    ("no image", ["edit", "a"], "needs an image"),
+    ("image missing", ["edit", "a", "absent.png"], "no image at absent.png"),
+    ("second image missing", ["edit", "a", "own.png", "absent.png"], "absent.png"),
+    ("image empty", ["edit", "a", "empty.png"], "empty.png is empty"),
+    ("image truncated", ["edit", "a", "truncated.png"], "truncated.png is damaged"),
+    ("image enormous", ["edit", "a", "bomb.png"], "too large"),
+    ("image a drawing", ["edit", "a", "drawing.png"], "drawing.png is no image"),
+    ("image a text", ["edit", "a", "text.png"], "text.png is no image"),
+    ("image a folder", ["edit", "a", "folder.png"], "is a folder"),
+    ("image too slim", ["edit", "a", "slim.png"], "at most 1024"),
     ("model missing", ["generate", "a", "--model", "./absent"], "./absent"),
     ("model a file", ["info", "own.png"], "own.png"),
     ("model unknown to the hub", ["info", "nobody/nothing"], "nobody/nothing"),
@@ -123,7 +123,7 @@ class Outcome:
     torch_was_imported: bool
 
 
-def make_pictures(folder: Path) -> None:
+def make_images(folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "own.png")
     whole = (folder / "own.png").read_bytes()
@@ -161,7 +161,7 @@ def make_models(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad-input")
-    make_pictures(folder)
+    make_images(folder)
     make_models(folder)
     return folder
 

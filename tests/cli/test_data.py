@@ -14,11 +14,11 @@ from tests.data.sets import captioned_folder, edits, fill_the_disk
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with pictures, one of them bad, and edits."""
+    """A working directory with images, one of them bad, and edits."""
     monkeypatch.chdir(tmp_path)
-    captioned_folder(tmp_path / "pictures", 4)
-    (tmp_path / "pictures" / "page.png").write_text("<html>")
-    (tmp_path / "pictures" / "page.txt").write_text("a page")
+    captioned_folder(tmp_path / "images", 4)
+    (tmp_path / "images" / "page.png").write_text("<html>")
+    (tmp_path / "images" / "page.txt").write_text("a page")
     edits(tmp_path / "edits", 2)
     return tmp_path
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_is_imported_checked_counted_and_shown(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "import", "folder", "pictures", "data", "--json"]) == 0
+    assert main(["data", "import", "folder", "images", "data", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "path": "data",
         "rows": 5,
@@ -51,8 +51,8 @@ def test_of_several_captions_the_one_that_was_named_is_imported(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"image": "000.png", "caption": "short", "re_caption": "long"}
-    (folder / "pictures" / "rows.jsonl").write_text(json.dumps(row))
-    command = ["data", "import", "table", "pictures/rows.jsonl", "data"]
+    (folder / "images" / "rows.jsonl").write_text(json.dumps(row))
+    command = ["data", "import", "table", "images/rows.jsonl", "data"]
     assert main(command) == 2
     shown = capsys.readouterr()
     assert shown.err == (
@@ -67,7 +67,7 @@ def test_of_several_captions_the_one_that_was_named_is_imported(
 def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["data", "import", "folder", "pictures", "data"]
+    command = ["data", "import", "folder", "images", "data"]
     assert main(command) == 0
     first = capsys.readouterr()
     assert "already imported" not in first.err
@@ -75,7 +75,7 @@ def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
     again = capsys.readouterr()
     assert again.out == first.out
     assert "already imported, nothing changed\n" in again.err
-    (folder / "pictures" / "000.txt").write_text("corrected")
+    (folder / "images" / "000.txt").write_text("corrected")
     assert main(command) == 2
     assert "another content of the source; import into a new folder" in capsys.readouterr().err
 
@@ -83,7 +83,7 @@ def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
 def test_people_read_columns_and_where_the_reasons_are(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    assert main(["data", "import", "folder", "images", "data"]) == 0
     shown = capsys.readouterr()
     assert "  not_an_image  1\n" in shown.out
     assert str(Path("data", "quarantine.jsonl")) in shown.err
@@ -94,7 +94,7 @@ def test_people_read_columns_and_where_the_reasons_are(
 def test_moments_are_cached_with_the_autoencoder_of_a_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    assert main(["data", "import", "folder", "images", "data"]) == 0
     capsys.readouterr()
     assert main(["data", "cache", "data", "--side", "64", "--device", "cpu"]) == 0
     first = capsys.readouterr().out
@@ -119,15 +119,15 @@ def test_a_table_of_edits_is_imported_under_a_name(
 def test_damage_is_listed_and_ends_with_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "import", "folder", "pictures", "data"]) == 0
+    assert main(["data", "import", "folder", "images", "data"]) == 0
     capsys.readouterr()
-    shard = folder / "data" / "pictures-000000.tar"
+    shard = folder / "data" / "images-000000.tar"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
     assert main(["data", "check", "data", "--json"]) == 2
     shown = capsys.readouterr()
-    assert json.loads(shown.out)["sample_id"] == "pictures/000.png"
+    assert json.loads(shown.out)["sample_id"] == "images/000.png"
     assert shown.err.startswith("error: problems in data: 1; ")
     assert "or train on: damaged samples are replaced" in shown.err
     shard.unlink()
@@ -140,7 +140,7 @@ def one_line(error: str) -> bool:
 
 
 def test_a_full_disk_is_named_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["data", "import", "folder", "pictures", "data"]
+    command = ["data", "import", "folder", "images", "data"]
     with pytest.MonkeyPatch.context() as patch:
         fill_the_disk(patch, ".tar.part")
         assert main(command) == 2
@@ -159,7 +159,7 @@ def test_a_full_disk_is_named_in_one_line(folder: Path, capsys: pytest.CaptureFi
 def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (folder / "pictures" / "private").mkdir()
+    (folder / "images" / "private").mkdir()
     scandir = os.scandir
 
     def guarded(path: str | Path) -> object:
@@ -168,10 +168,10 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         return scandir(path)
 
     monkeypatch.setattr("deepgen.data.importers.folder.os.scandir", guarded)
-    assert main(["data", "import", "folder", "pictures", "data"]) == 2
+    assert main(["data", "import", "folder", "images", "data"]) == 2
     error = capsys.readouterr().err
     assert one_line(error)
-    assert f"{Path('pictures', 'private')}: Permission denied; " in error
+    assert f"{Path('images', 'private')}: Permission denied; " in error
     assert not (folder / "data").exists()
 
 
@@ -180,18 +180,18 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
     [
         (["import", "folder", "absent", "data"], "there is no folder absent"),
         (["import", "table", "absent.csv", "data"], "no table at absent.csv"),
-        (["import", "table", "pictures", "data"], "no table at pictures"),
-        (["import", "folder", "pictures", "pictures/data"], "lies inside of pictures"),
-        (["import", "folder", "pictures", "edits"], "not empty and no data set"),
-        (["import", "folder", "pictures", "pictures/000.txt"], "lies inside"),
+        (["import", "table", "images", "data"], "no table at images"),
+        (["import", "folder", "images", "images/data"], "lies inside of images"),
+        (["import", "folder", "images", "edits"], "not empty and no data set"),
+        (["import", "folder", "images", "images/000.txt"], "lies inside"),
         (["import", "folder", "empty", "data"], "the source has no rows"),
-        (["import", "folder", "pictures", "data", "--name", "a/b"], "letters, digits"),
-        (["import", "folder", "pictures", "data", "--val-share", "1"], "val_share"),
-        (["import", "folder", "pictures", "data", "--val-share", "nan"], "val_share"),
-        (["import", "folder", "pictures", "data", "--min-side", "500"], "none of 5 rows"),
-        (["import", "folder", "pictures", "data", "--pictures", "edits"], "--pictures"),
-        (["import", "archive", "pictures", "data"], "archive"),
-        (["check", "pictures"], "is no data set"),
+        (["import", "folder", "images", "data", "--name", "a/b"], "letters, digits"),
+        (["import", "folder", "images", "data", "--val-share", "1"], "val_share"),
+        (["import", "folder", "images", "data", "--val-share", "nan"], "val_share"),
+        (["import", "folder", "images", "data", "--min-side", "500"], "none of 5 rows"),
+        (["import", "folder", "images", "data", "--images", "edits"], "--images"),
+        (["import", "archive", "images", "data"], "archive"),
+        (["check", "images"], "is no data set"),
         (["stats", "absent"], "is no data set"),
         (["stats", "absent", "--side", "0"], "--side"),
         (["cache", "absent"], "is no data set"),
@@ -199,7 +199,7 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         (["preview", "absent", "sheet.png"], "is no data set"),
         (["preview", "absent", "sheet.bmp"], ".webp"),
         (["preview", "absent", "sheet.png", "--count", "0"], "--count"),
-        (["preview", "absent", "pictures/000.png"], "--overwrite"),
+        (["preview", "absent", "images/000.png"], "--overwrite"),
         ([], "import"),
     ],
 )

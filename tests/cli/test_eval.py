@@ -21,8 +21,8 @@ def test_list_shows_what_there_is_and_what_is_here(
     assert main(["eval", "list", "--data", str(data), "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     by_name = {row["name"]: row for row in rows}
-    assert by_name["geneval"]["pictures"] == 2212
-    assert by_name["corebench/reasoning"]["pictures"] == 2880
+    assert by_name["geneval"]["images"] == 2212
+    assert by_name["corebench/reasoning"]["images"] == 2880
     states = {name: row["prompts"] for name, row in by_name.items()}
     assert states["geneval"] == "here"
     assert states["corebench"] == "partial"
@@ -118,7 +118,7 @@ def test_what_cannot_be_used_is_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
     Path("good.txt").write_text("a prompt\n")
-    Path("bad.jsonl").write_text('{"picture": 1}\n')
+    Path("bad.jsonl").write_text('{"image": 1}\n')
     Path("empty").mkdir()
     Path("altered/geneval").mkdir(parents=True)
     Path("altered/geneval/evaluation_metadata.jsonl").write_text("{}\n")

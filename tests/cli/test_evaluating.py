@@ -55,9 +55,9 @@ def test_a_subset_is_drawn_in_two_shares_and_then_done(
     start = ("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu")
     assert command(*start, "--shard", "1/2") == 0
     shown = capsys.readouterr()
-    assert "4 of 8 pictures are there, not done" in shown.err
+    assert "4 of 8 images are there, not done" in shown.err
     assert command(*start, "--shard", "2/2") == 0
-    assert "8 of 8 pictures are there, done" in capsys.readouterr().err
+    assert "8 of 8 images are there, done" in capsys.readouterr().err
     assert [call["num_inference_steps"] for call in pipe.calls] == [3] * 8
 
     def no_model(model: FoundModel, device: str) -> None:
@@ -111,7 +111,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
     assert command("report", "run", "--json") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["state"] == "not done"
-    assert "run is not done: 4 of 4 pictures are drawn, 0 judged" in shown.err
+    assert "run is not done: 4 of 4 images are drawn, 0 judged" in shown.err
     assert "These are no results" in Path("run/report.md").read_text()
 
 
@@ -125,7 +125,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
         (["generate", "geneval", "--output", "model"], "not empty and has no run.json"),
         (["generate", "geneval", "--output", "run", "--limit", "2"], "over 1 prompts, not 2"),
         (["generate", "geneval", "--output", "run", "--limit", "1", "--seed", "5"], "base_seed"),
-        (["generate", "gedit", "--output", "new"], "pictures to edit are missing"),
+        (["generate", "gedit", "--output", "new"], "images to edit are missing"),
         (["report", "new"], "new is no run"),
         (["report", "run", "run", "run"], "one run or two"),
     ],

@@ -23,7 +23,7 @@ def pipe(
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
+def image(tmp_path: Path) -> Path:
     path = tmp_path / "own.png"
     Image.new("RGB", (48, 80), (1, 2, 3)).save(path)
     return path
@@ -69,7 +69,7 @@ def test_a_drawn_seed_is_reported_and_makes_the_same_file(
 
 
 def test_without_a_name_the_seed_names_the_file(
-    pipe: StubPipeline, tmp_path: Path, picture: Path
+    pipe: StubPipeline, tmp_path: Path, image: Path
 ) -> None:
     assert main(["generate", "a cat", "--seed", "5"]) == 0
     assert main(["edit", "greener", "own.png", "--seed", "5"]) == 0
@@ -86,7 +86,7 @@ def test_options_reach_the_pipeline(pipe: StubPipeline) -> None:
     assert (call["negative_prompt"], call["padding"], call["seed"]) == ("", "none", 3)
 
 
-def test_several_pictures_count_seeds_and_names_up(
+def test_several_images_count_seeds_and_names_up(
     pipe: StubPipeline, capsys: Captured, tmp_path: Path
 ) -> None:
     assert main(["generate", "a", "--num-images", "3", "--seed", "9", "--output", "x.webp"]) == 0
@@ -110,13 +110,13 @@ def test_a_dash_reads_standard_input(pipe: StubPipeline, monkeypatch: pytest.Mon
 
 
 def test_references_arrive_upright_and_in_order(
-    pipe: StubPipeline, picture: Path, tmp_path: Path
+    pipe: StubPipeline, image: Path, tmp_path: Path
 ) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
     assert main(["edit", "merge", "own.png", "turned.jpg"]) == 0
-    assert [image.size for image in pipe.calls[0]["image"]] == [(48, 80), (20, 30)]
+    assert [each.size for each in pipe.calls[0]["image"]] == [(48, 80), (20, 30)]
 
 
 def test_a_warning_is_one_line_on_standard_error(
@@ -160,7 +160,7 @@ def test_debug_shows_where(pipe: StubPipeline, capsys: Captured) -> None:
     assert error.endswith("\nerror: RuntimeError: no luck\n")
 
 
-def test_finished_pictures_survive_an_interruption(pipe: StubPipeline, tmp_path: Path) -> None:
+def test_finished_images_survive_an_interruption(pipe: StubPipeline, tmp_path: Path) -> None:
     def interrupt_the_second(*_: object) -> None:
         pipe.failure = KeyboardInterrupt() if len(pipe.calls) == 1 else None
 
@@ -178,9 +178,9 @@ def test_finished_pictures_survive_an_interruption(pipe: StubPipeline, tmp_path:
 
 
 def test_an_adapter_is_loaded_with_its_scale(tmp_path: Path) -> None:
-    from deepgen.cli.options import PictureOptions
+    from deepgen.cli.options import ImageOptions
 
     (tmp_path / "a:0.5").mkdir()
     whole, scaled = str(tmp_path / "a:0.5"), f"{tmp_path}/a:0.5:0.25"
-    adapters = PictureOptions(lora=(whole, scaled)).adapters()
+    adapters = ImageOptions(lora=(whole, scaled)).adapters()
     assert [(each.path.name, each.scale) for each in adapters] == [("a:0.5", 1.0), ("a:0.5", 0.25)]

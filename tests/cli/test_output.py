@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deepgen.cli.output import ASCII_COMMENT, plan_outputs, write_picture
+from deepgen.cli.output import ASCII_COMMENT, plan_outputs, write_image
 
 RECORD = {"prompt": "一只猫", "seed": 7}
-PICTURE = Image.new("RGB", (32, 64), (200, 30, 40))
+IMAGE = Image.new("RGB", (32, 64), (200, 30, 40))
 
 
 def names(folder: Path) -> list[str]:
@@ -18,15 +18,15 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_png_carries_its_record(tmp_path: Path) -> None:
-    write_picture(PICTURE, tmp_path / "a.png", RECORD, overwrite=False)
+    write_image(IMAGE, tmp_path / "a.png", RECORD, overwrite=False)
     with Image.open(tmp_path / "a.png") as image:
         assert json.loads(image.info["deepgen"]) == RECORD
-        assert image.tobytes() == PICTURE.tobytes()
+        assert image.tobytes() == IMAGE.tobytes()
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.webp"])
 def test_a_jpeg_and_a_webp_carry_their_record_as_exif_comment(tmp_path: Path, name: str) -> None:
-    write_picture(PICTURE, tmp_path / name, RECORD, overwrite=False)
+    write_image(IMAGE, tmp_path / name, RECORD, overwrite=False)
     with Image.open(tmp_path / name) as image:
         comment = image.getexif().get_ifd(0x8769)[0x9286]
     assert comment.startswith(ASCII_COMMENT)
@@ -34,9 +34,9 @@ def test_a_jpeg_and_a_webp_carry_their_record_as_exif_comment(tmp_path: Path, na
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
-def test_equal_pictures_are_equal_files(tmp_path: Path, suffix: str) -> None:
+def test_equal_images_are_equal_files(tmp_path: Path, suffix: str) -> None:
     for name in ("a", "b"):
-        write_picture(PICTURE, tmp_path / f"{name}.{suffix}", RECORD, overwrite=False)
+        write_image(IMAGE, tmp_path / f"{name}.{suffix}", RECORD, overwrite=False)
     first, second = (tmp_path / f"{name}.{suffix}" for name in ("a", "b"))
     assert first.read_bytes() == second.read_bytes()
 
@@ -46,7 +46,7 @@ def test_a_file_that_came_in_between_is_not_overwritten(tmp_path: Path) -> None:
     assert plan_outputs(path, 1, overwrite=False) == [path]
     path.write_text("precious")
     with pytest.raises(ValueError, match="choose another"):
-        write_picture(PICTURE, path, RECORD, overwrite=False)
+        write_image(IMAGE, path, RECORD, overwrite=False)
     assert path.read_text() == "precious"
     assert names(tmp_path) == ["a.png"]
 
@@ -57,7 +57,7 @@ def test_overwriting_has_to_be_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--overwrite"):
         plan_outputs(path, 1, overwrite=False)
     assert plan_outputs(path, 1, overwrite=True) == [path]
-    write_picture(PICTURE, path, RECORD, overwrite=True)
+    write_image(IMAGE, path, RECORD, overwrite=True)
     assert Image.open(path).size == (32, 64)
 
 
@@ -68,9 +68,9 @@ def test_no_file_appears_where_no_hard_links_are(
         raise OSError("no hard links here")
 
     monkeypatch.setattr(os, "link", refuse)
-    write_picture(PICTURE, tmp_path / "a.png", RECORD, overwrite=False)
+    write_image(IMAGE, tmp_path / "a.png", RECORD, overwrite=False)
     with pytest.raises(ValueError, match="choose another"):
-        write_picture(PICTURE, tmp_path / "a.png", RECORD, overwrite=False)
+        write_image(IMAGE, tmp_path / "a.png", RECORD, overwrite=False)
     assert names(tmp_path) == ["a.png"]
 
 
@@ -81,7 +81,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path: Path) -> None:
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_picture(Unwritable(), tmp_path / "a.png", RECORD, overwrite=False)
+        write_image(Unwritable(), tmp_path / "a.png", RECORD, overwrite=False)
     assert names(tmp_path) == []
 
 

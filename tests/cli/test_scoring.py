@@ -23,7 +23,7 @@ from tests.eval.records import prompt_folder
 
 
 class RednessScorer:
-    """A picture is right if it is more red than not."""
+    """An image is right if it is more red than not."""
 
     concurrency = 2
 
@@ -118,7 +118,7 @@ def test_two_equal_runs_have_equal_reports_but_for_the_time(scorer: RednessScore
     assert reports[0] == reports[1]
 
 
-def test_pictures_that_others_drew_are_scored_reported_and_compared(
+def test_images_that_others_drew_are_scored_reported_and_compared(
     scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(*RUN, "--output", "ours") == 0
@@ -131,7 +131,7 @@ def test_pictures_that_others_drew_are_scored_reported_and_compared(
     shown = capsys.readouterr()
     (run,) = shown.out.splitlines()
     assert Path(run).name == "theirs-geneval"
-    assert "24 of 24 pictures are there: 24 scored; done" in shown.err
+    assert "24 of 24 images are there: 24 scored; done" in shown.err
     assert not list(Path(run).rglob("*.png"))
     assert command("report", run, "ours", "--json") == 0
     pair = json.loads(capsys.readouterr().out)
@@ -156,7 +156,7 @@ def test_a_half_filled_folder_is_scored_and_never_done(
     missing = sorted(Path("theirs").rglob("00002.png"))[0]
     missing.unlink()
     broken = sorted(Path("theirs").rglob("00003.png"))[0]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     Image.new("RGB", (8, 8)).save("theirs/holiday.png")
     capsys.readouterr()
     start = ("score", "geneval", "--images", "theirs", "--output", "run", "--limit", "6")
@@ -165,7 +165,7 @@ def test_a_half_filled_folder_is_scored_and_never_done(
     summary = json.loads(shown.out)
     assert (summary["state"], summary["headline"]) == ("not done", None)
     assert (summary["counts"]["missing"], summary["counts"]["error"]) == (1, 1)
-    warnings = [line for line in shown.err.splitlines() if line.startswith("warning: pictures")]
+    warnings = [line for line in shown.err.splitlines() if line.startswith("warning: images")]
     # Missing, damaged, none of the benchmark's; and the first that was not scored, with its reason.
     assert len(warnings) == 4
     assert any("holiday.png" in line for line in warnings)
@@ -186,13 +186,13 @@ def test_runs_of_two_judges_are_compared_with_a_warning(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["geneval"], "name the run with --output, or a folder of pictures --images"),
+        (["geneval"], "name the run with --output, or a folder of images --images"),
         (["geneval", "--output", "nowhere"], "nowhere is no run"),
         (["wise", "--output", "run"], "run is a run of geneval, not of wise/verified"),
         (["geneval", "--output", "run", "--limit", "2"], "--limit goes with --images"),
         (["geneval", "--output", "run", "--model-name", "a"], "--model-name goes with --images"),
         (["geneval", "--images", "nowhere"], "there is no folder"),
-        (["geneval", "--images", "model"], "holds no picture of geneval"),
+        (["geneval", "--images", "model"], "holds no image of geneval"),
         (["geneval", "--images", "run/images", "--output", "run"], "is a run with"),
         (["geneval", "--output", "run", "--shard", "2/1"], "--shard 2/1: expected R/N"),
         (["geneval", "--output", "half"], "half is no run: it has no run.json"),
@@ -250,14 +250,14 @@ def test_the_embedded_model_runs_minibench_out_of_the_box(
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
     assert main(["eval", "run", "minibench", "--limit", "4", "--device", "cpu"]) == 0
     shown = capsys.readouterr()
-    assert "4 of 4 pictures are there: 4 scored; done" in shown.err
+    assert "4 of 4 images are there: 4 scored; done" in shown.err
     report = json.loads(Path("runs/minibench-mini-4/report.json").read_text())
     assert report["made"]["rule"]["height"] == 64
     assert "own accuracy at 64 px" in report["judged_by"]
     assert "never saw a request for counting" in Path("runs/minibench-mini-4/report.md").read_text()
     for name in shown.out.splitlines():
         assert Path(name).is_file()
-    # Whoever gets the pictures alone comes to the same scores.
+    # Whoever gets the images alone comes to the same scores.
     images = "runs/minibench-mini-4/images"
     start = ("score", "minibench", "--images", images, "--limit", "4", "--output", "again")
     assert main(["eval", *start, "--json", "--device", "cpu"]) == 0

@@ -53,7 +53,7 @@ def test_a_seed_makes_the_same_file_alone_and_among_others(
     assert (tmp_path / "a-0.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
-def test_an_edit_has_the_size_of_the_picture(model: str, capsys: Captured, tmp_path: Path) -> None:
+def test_an_edit_has_the_size_of_the_image(model: str, capsys: Captured, tmp_path: Path) -> None:
     Image.effect_noise((64, 32), 50).convert("RGB").resize((61, 35)).save(tmp_path / "own.png")
     # Of odd size, so it would be seen at the model's own 512 pixels; a smaller model is quicker.
     small = tmp_path / "small"

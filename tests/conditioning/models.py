@@ -141,7 +141,7 @@ def tiny_conditioner(bridge: BridgeConfig = TINY_BRIDGE) -> Conditioner:
     return Conditioner(vlm, random_bridge(bridge), tiny_tokenizer()).eval()
 
 
-def picture(seed: int, height: int = 32, width: int = 64) -> Tensor:
+def image(seed: int, height: int = 32, width: int = 64) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(3, height, width, generator=generator) * 2 - 1
 
@@ -151,14 +151,14 @@ def golden_json(path: str) -> Any:
 
 
 @cache
-def golden_picture(name: str) -> Tensor:
+def golden_image(name: str) -> Tensor:
     (file,) = Path(golden("inputs")).glob(f"{name}_h*.png")
     values = torch.from_numpy(np.array(Image.open(file))).float()
     return (2 * (values / 255) - 1).permute(2, 0, 1)
 
 
 def golden_prompt(text: str, references: list[str] | None = None) -> Prompt:
-    return Prompt(text=text, references=tuple(golden_picture(name) for name in references or []))
+    return Prompt(text=text, references=tuple(golden_image(name) for name in references or []))
 
 
 def golden_tokenizer(*, compat: bool = False) -> PromptTokenizer:

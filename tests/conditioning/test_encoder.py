@@ -14,7 +14,7 @@ from tests.conditioning.models import (
     golden_conditioner,
     golden_json,
     golden_prompt,
-    picture,
+    image,
     random_bridge,
     random_vlm,
     take_over,
@@ -270,8 +270,8 @@ def test_known_prompts_are_not_computed_again(conditioner):
     assert same(third[:1], first[0], tolerance=0)
 
 
-def test_an_edited_picture_is_a_new_prompt(conditioner):
-    pixels = picture(0)
+def test_an_edited_image_is_a_new_prompt(conditioner):
+    pixels = image(0)
     prompt = Prompt(text="redder", references=(pixels,))
     before, _ = conditioner.encode([prompt], [], "none", False)
     pixels[0, 3, 3] += 0.5
@@ -328,8 +328,8 @@ def test_only_the_last_few_conditions_are_kept(conditioner):
         assert len(calls) == 1
 
 
-def test_a_picture_goes_through_the_vision_tower_once(conditioner):
-    first, second = picture(0), picture(1, 64, 64)
+def test_an_image_goes_through_the_vision_tower_once(conditioner):
+    first, second = image(0), image(1, 64, 64)
     positive = [
         Prompt(text="redder", references=(first,)),
         Prompt(text="put one into the other", references=(second, first.clone())),

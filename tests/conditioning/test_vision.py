@@ -13,9 +13,9 @@ from deepgen.conditioning.vision import (
     to_patches,
 )
 from tests.conditioning.models import (
-    golden_picture,
+    golden_image,
     golden_vlm,
-    picture,
+    image,
     random_vlm,
     take_over,
     tiny_config,
@@ -27,28 +27,28 @@ TOLERANCE = 2e-5
 
 def test_golden_preprocessing():
     arrays = np.load(golden("vision/vision.npz"))
-    pixels = golden_picture("r0")
+    pixels = golden_image("r0")
     assert error(pixels, arrays["r0.pixels"]) == 0
     assert error(shrink(pixels), arrays["r0.resized"]) <= TOLERANCE
     assert error(to_patches(shrink(pixels)), arrays["r0.patches"]) <= TOLERANCE
-    assert tuple(shrink(golden_picture("big")).shape[1:]) == tuple(arrays["big.resized"][2:])
+    assert tuple(shrink(golden_image("big")).shape[1:]) == tuple(arrays["big.resized"][2:])
 
 
-def test_golden_image_tokens_of_pictures_read_together():
+def test_golden_image_tokens_of_images_read_together():
     arrays = np.load(golden("vision/vision.npz"))
     names = ("r0", "big")
-    features = golden_vlm().encode_references([golden_picture(name) for name in names])
+    features = golden_vlm().encode_references([golden_image(name) for name in names])
     for name, each in zip(names, features, strict=True):
         assert error(each, arrays[f"{name}.image_embeds"]) <= TOLERANCE
-        height, width = shrink(golden_picture(name)).shape[1:]
+        height, width = shrink(golden_image(name)).shape[1:]
         assert arrays[f"{name}.grid_thw"].tolist() == [[1, height // PATCH, width // PATCH]]
 
 
-def test_pictures_read_together_do_not_notice_each_other():
+def test_images_read_together_do_not_notice_each_other():
     vlm = take_over(random_vlm())
-    pictures = [picture(0, 64, 96), picture(1, 160, 32), picture(2, 64, 96)]
-    together = vlm.encode_references(pictures)
-    for pixels, features in zip(pictures, together, strict=True):
+    images = [image(0, 64, 96), image(1, 160, 32), image(2, 64, 96)]
+    together = vlm.encode_references(images)
+    for pixels, features in zip(images, together, strict=True):
         (alone,) = vlm.encode_references([pixels])
         assert error(features, alone) <= 1e-6
 
@@ -58,8 +58,8 @@ def test_shrinking_gives_28_pixels_for_every_32(side):
     assert shrink(torch.zeros(3, side, 32)).shape == (3, side // 32 * 28, 28)
 
 
-def test_bfloat16_pictures_are_normalised_with_bfloat16_statistics():
-    pixels = picture(0, 28, 28).bfloat16()
+def test_bfloat16_images_are_normalised_with_bfloat16_statistics():
+    pixels = image(0, 28, 28).bfloat16()
     mean, std = (torch.tensor(each).bfloat16()[:, None, None] for each in (MEAN, STD))
     expected = to_patches(pixels.float())
     ours = to_patches(pixels)
@@ -70,13 +70,13 @@ def test_bfloat16_pictures_are_normalised_with_bfloat16_statistics():
 
 
 def test_both_frames_of_a_patch_are_the_same():
-    patches = to_patches(picture(0, 56, 84)).view(24, 3, 2, 14, 14)
+    patches = to_patches(image(0, 56, 84)).view(24, 3, 2, 14, 14)
     assert torch.equal(patches[:, :, 0], patches[:, :, 1])
 
 
 def test_the_vision_tower_is_never_trained():
     vlm = take_over(random_vlm())
-    (features,) = vlm.encode_references([picture(0)])
+    (features,) = vlm.encode_references([image(0)])
     assert not features.requires_grad
 
 
@@ -103,7 +103,7 @@ def test_bfloat16_angles_are_rounded_at_every_step():
 
 
 def test_the_precision_of_angles_changes_image_tokens():
-    model, pixels = random_vlm(), picture(0, 96, 96)
+    model, pixels = random_vlm(), image(0, 96, 96)
     fp32, bf16 = (
         take_over(model, rope_precision=precision).encode_references([pixels])[0]
         for precision in ("fp32", "bf16")
@@ -113,12 +113,12 @@ def test_the_precision_of_angles_changes_image_tokens():
 
 def test_casting_the_tower_leaves_its_angles_alone():
     vlm = take_over(random_vlm())
-    (before,) = vlm.encode_references([picture(0)])
+    (before,) = vlm.encode_references([image(0)])
     # Weights that bfloat16 can hold, so that only the angles could change.
     for weight in vlm.parameters():
         weight.data = weight.data.bfloat16().float()
-    (rounded,) = vlm.encode_references([picture(0)])
-    (after,) = vlm.to(torch.bfloat16).to(torch.float32).encode_references([picture(0)])
+    (rounded,) = vlm.encode_references([image(0)])
+    (after,) = vlm.to(torch.bfloat16).to(torch.float32).encode_references([image(0)])
     assert torch.equal(after, rounded)
     assert not torch.equal(after, before)
 
@@ -132,5 +132,5 @@ def test_a_tower_with_other_patches_is_refused():
 
 def test_a_tower_can_be_used_by_itself():
     tower = build_vision_tower(tiny_config())
-    (features,) = encode_references(tower, [picture(0, 64, 96)])
+    (features,) = encode_references(tower, [image(0, 64, 96)])
     assert features.shape == (6, 32)

@@ -17,7 +17,7 @@ from tests.conditioning.models import (
     TINY_LAST_BRIDGE,
     golden_bridge_config,
     golden_json,
-    picture,
+    image,
     random_bridge,
     random_vlm,
     take_over,
@@ -159,7 +159,7 @@ def test_eager_attention_over_padding_would_give_something_else(vlm, tokenize):
 
 
 def test_image_features_take_the_places_of_the_image_tokens(stock, vlm, tokenize):
-    prompt = Prompt(text="redder", references=(picture(0, 64, 32), picture(1, 32, 96)))
+    prompt = Prompt(text="redder", references=(image(0, 64, 32), image(1, 32, 96)))
     row = tokenize(prompt)
     with torch.no_grad():
         images = vlm.encode_references(prompt.references)
@@ -178,11 +178,11 @@ def test_image_features_take_the_places_of_the_image_tokens(stock, vlm, tokenize
 
 
 def test_positions_are_those_of_the_stock_model(stock, tokenize):
-    references = (picture(0, 64, 32), picture(1, 32, 96), picture(2, 128, 128))
+    references = (image(0, 64, 32), image(1, 32, 96), image(2, 128, 128))
     row = tokenize(Prompt(text="redder", references=references))
     ids = torch.tensor([row.token_ids])
     stock.config.image_token_id = tokenize.image_id
-    grids = torch.tensor([[1, image.rows * 2, image.columns * 2] for image in row.images])
+    grids = torch.tensor([[1, each.rows * 2, each.columns * 2] for each in row.images])
     positions, _ = stock.model.get_rope_index(
         ids, mm_token_type_ids=(ids == tokenize.image_id).int(), image_grid_thw=grids
     )
@@ -294,15 +294,15 @@ def test_the_vision_tower_is_loaded_at_the_first_reference(stock, vlm):
         return tower
 
     late.load_vision = load
-    ours = [late.encode_references([picture(0)])[0] for _ in range(2)]
+    ours = [late.encode_references([image(0)])[0] for _ in range(2)]
     assert len(calls) == 1
-    assert torch.equal(ours[0], vlm.encode_references([picture(0)])[0])
+    assert torch.equal(ours[0], vlm.encode_references([image(0)])[0])
 
 
 def test_a_late_vision_tower_follows_the_model(stock):
     late = VisionLanguageModel(stock.config, TINY_BRIDGE, with_vision=False).to(torch.bfloat16)
     late.load_vision = lambda: build_vision_tower(late.config)
-    assert late.encode_references([picture(0)])[0].dtype == torch.bfloat16
+    assert late.encode_references([image(0)])[0].dtype == torch.bfloat16
 
 
 def test_the_released_size_has_the_published_parameters():
@@ -330,7 +330,7 @@ def test_the_released_size_has_the_published_parameters():
 def test_a_model_without_vision_says_so():
     vlm = VisionLanguageModel(tiny_config(), TINY_BRIDGE, with_vision=False)
     with pytest.raises(RuntimeError, match="without its vision tower"):
-        vlm.encode_references([picture(0)])
+        vlm.encode_references([image(0)])
 
 
 def test_swapping_two_taps_changes_the_condition(vlm, tokenize):

@@ -9,7 +9,7 @@ from deepgen.recipes.sft import sft
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     config = updated(
-        sft(), {"data": "pictures", "sample_prompts": ["a", "b"], "lora": {"rank": 2}}, name="here"
+        sft(), {"data": "images", "sample_prompts": ["a", "b"], "lora": {"rank": 2}}, name="here"
     )
     write_yaml(tmp_path / "config.yaml", config)
     assert read_yaml(tmp_path / "config.yaml", StageConfig()) == config

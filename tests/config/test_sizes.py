@@ -53,7 +53,7 @@ def test_both_forms_of_fix_pixels_agree_where_no_side_is_an_exact_multiple() -> 
     assert differing == []
 
 
-def test_fix_pixels_is_the_smallest_pair_of_multiples_that_covers_the_scaled_picture() -> None:
+def test_fix_pixels_is_the_smallest_pair_of_multiples_that_covers_the_scaled_image() -> None:
     for height, width in SHAPES:
         tall, wide = fix_pixels(height, width, 512)
         assert tall % 32 == wide % 32 == 0
@@ -93,6 +93,6 @@ def test_a_side_without_positions_is_refused() -> None:
         check_side("width", 1056, max_side=1024)
 
 
-def test_an_empty_picture_has_no_size() -> None:
+def test_an_empty_image_has_no_size() -> None:
     with pytest.raises(ValueError, match="positive"):
         fix_pixels(0, 10, 512)

@@ -20,8 +20,8 @@ from deepgen.data.importing import ImportOptions, import_source
 SIZES = ((96, 96), (128, 96), (96, 160))
 
 
-def picture(path: Path, number: int, size: tuple[int, int] = (96, 96)) -> None:
-    """A picture of noise, another for every number."""
+def image(path: Path, number: int, size: tuple[int, int] = (96, 96)) -> None:
+    """An image of noise, another for every number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(number)
     width, height = size
@@ -29,11 +29,11 @@ def picture(path: Path, number: int, size: tuple[int, int] = (96, 96)) -> None:
 
 
 def captioned_folder(root: Path, count: int, sizes: Sequence[tuple[int, int]] = SIZES) -> Path:
-    """``count`` pictures of different sizes with captions beside them."""
+    """``count`` images of different sizes with captions beside them."""
     for number in range(count):
         path = root / f"{number:03d}.png"
-        picture(path, number, sizes[number % len(sizes)])
-        path.with_suffix(".txt").write_text(f"picture number {number}")
+        image(path, number, sizes[number % len(sizes)])
+        path.with_suffix(".txt").write_text(f"image number {number}")
     return root
 
 
@@ -49,9 +49,9 @@ def edits(root: Path, count: int) -> Path:
     rows = []
     for number in range(count):
         names = [f"source{number}.png", f"target{number}.png", f"second{number}.png"]
-        picture(root / names[0], 3 * number, (96, 96))
-        picture(root / names[1], 3 * number + 1, (96, 96))
-        picture(root / names[2], 3 * number + 2, (128, 96))
+        image(root / names[0], 3 * number, (96, 96))
+        image(root / names[1], 3 * number + 1, (96, 96))
+        image(root / names[2], 3 * number + 2, (128, 96))
         references = [names[0], names[2]] if number % 3 == 0 else [names[0]]
         rows.append(
             {"input_image": references, "output_image": names[1], "instruction": f"do {number}"}

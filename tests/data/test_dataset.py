@@ -37,10 +37,10 @@ def test_a_fresh_data_set_has_no_problems(data: DataSet) -> None:
 @pytest.mark.parametrize("place", ["target", "second reference"])
 def test_one_flipped_byte_is_found_and_its_sample_named(data: DataSet, place: str) -> None:
     record = data.record(3)
-    picture = record.target if place == "target" else record.references[1]
-    path = data.folder / picture.shard
+    image = record.target if place == "target" else record.references[1]
+    path = data.folder / image.shard
     content = bytearray(path.read_bytes())
-    content[picture.offset + picture.length - 20] ^= 1
+    content[image.offset + image.length - 20] ^= 1
     path.write_bytes(content)
     assert reasons(data) == [(record.sample_id, "hash_mismatch")]
 
@@ -130,7 +130,7 @@ def test_a_record_never_points_out_of_its_folder(data: DataSet, shard: str) -> N
 
 def test_counts_are_of_what_is_there(data: DataSet) -> None:
     stats = stats_of(data, side=64)
-    assert (stats.samples, stats.pictures) == (6, 14)
+    assert (stats.samples, stats.images) == (6, 14)
     assert (stats.tasks, stats.references) == ({"edit": 6}, {1: 4, 2: 2})
     assert stats.prompt_kinds == {"instruction": 6}
     assert stats.buckets == {"64x64 <- 64x64": 4, "64x64 <- 64x64 + 64x96": 2}
@@ -150,7 +150,7 @@ def test_a_contact_sheet_shows_references_before_the_target(data: DataSet) -> No
     first = np.asarray(Image.open(data.folder.parent / "source" / "source0.png"))
     target = np.asarray(Image.open(data.folder.parent / "source" / "target0.png"))
     shown = np.asarray(sheet)
-    # Without the frame of one pixel that is drawn over each picture.
+    # Without the frame of one pixel that is drawn over each image.
     assert np.array_equal(shown[9:103, 9:103], first[1:-1, 1:-1])
     left = 8 + 2 * (96 + 8)
     assert np.array_equal(shown[9:103, left + 1 : left + 95], target[1:-1, 1:-1])

@@ -15,7 +15,7 @@ from deepgen.data.importers.folder import FolderSource, open_folder
 from deepgen.data.importers.source import BadRow, RawSample, read_row
 from deepgen.data.importers.table import TableSource
 from deepgen.errors import DataError
-from tests.data.sets import imported, picture
+from tests.data.sets import image, imported
 
 ROWS = [
     {"image_path": "a.png", "txt": "one,\ntwo"},
@@ -114,7 +114,7 @@ def test_several_captions_in_a_row_are_refused_until_one_is_chosen(tmp_path: Pat
     assert (absent.reason, absent.message) == ("empty_prompt", "no prompt under txt")
 
 
-def test_a_chosen_caption_is_read_from_tables_and_from_files_beside_pictures(
+def test_a_chosen_caption_is_read_from_tables_and_from_files_beside_images(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "a.png").touch()
@@ -197,7 +197,7 @@ def test_a_table_that_cannot_be_read_on_is_named(
         list(TableSource(tmp_path / name).rows())
 
 
-def test_an_annotation_file_beside_the_picture_is_read(tmp_path: Path) -> None:
+def test_an_annotation_file_beside_the_image_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"caption": "from the annotation"}')
     rows = [
         {"image": "a.png", "annotation": "a.json"},
@@ -223,7 +223,7 @@ def test_a_folder_is_walked_in_the_order_of_its_paths(tmp_path: Path) -> None:
     assert found[1].prompts[0].text == "text of b/1.webp"
 
 
-def test_a_json_beside_a_picture_may_say_more_but_names_no_other_picture(tmp_path: Path) -> None:
+def test_a_json_beside_an_image_may_say_more_but_names_no_other_image(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
     row = {"caption": "short", "render_text": ["Open"], "image": "/etc/passwd", "id": "x"}
     (tmp_path / "a.json").write_text(json.dumps(row))
@@ -233,8 +233,8 @@ def test_a_json_beside_a_picture_may_say_more_but_names_no_other_picture(tmp_pat
 
 
 def test_a_metadata_table_in_a_folder_describes_it(tmp_path: Path) -> None:
-    picture(tmp_path / "source" / "a.png", 1)
-    picture(tmp_path / "source" / "b.png", 2)
+    image(tmp_path / "source" / "a.png", 1)
+    image(tmp_path / "source" / "b.png", 2)
     (tmp_path / "source" / "metadata.jsonl").write_text(
         '{"file_name": "a.png", "text": "described"}\n'
     )
@@ -244,8 +244,8 @@ def test_a_metadata_table_in_a_folder_describes_it(tmp_path: Path) -> None:
     assert len(data) == 1
 
 
-def test_pictures_inside_of_a_parquet_table_are_taken_from_it(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png", 1)
+def test_images_inside_of_a_parquet_table_are_taken_from_it(tmp_path: Path) -> None:
+    image(tmp_path / "a.png", 1)
     content = (tmp_path / "a.png").read_bytes()
     rows = [{"image": {"bytes": content, "path": "a.png"}, "text": "inside"}]
     (tmp_path / "tables").mkdir()
@@ -254,7 +254,7 @@ def test_pictures_inside_of_a_parquet_table_are_taken_from_it(tmp_path: Path) ->
     assert data.read(data.record(0).target) == content
 
 
-def test_a_table_may_name_pictures_that_lie_elsewhere(tmp_path: Path) -> None:
+def test_a_table_may_name_images_that_lie_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps(ROWS[0]))
     assert TableSource(path, tmp_path / "elsewhere").root == tmp_path / "elsewhere"

@@ -26,20 +26,20 @@ from tests.data.sets import (
     content,
     edits,
     fill_the_disk,
+    image,
     imported,
-    picture,
     quarantine,
     table,
 )
 from tests.images.test_io import png_header
 
-# Of one picture of noise and its tar headers: a shard closes after the first.
-ONE_PICTURE = 10_000
+# Of one image of noise and its tar headers: a shard closes after the first.
+ONE_IMAGE = 10_000
 
 
-def test_a_picture_is_read_back_to_the_byte_by_one_seek(tmp_path: Path) -> None:
+def test_an_image_is_read_back_to_the_byte_by_one_seek(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 7)
-    data = imported(source, tmp_path / "data", shard_bytes=3 * ONE_PICTURE)
+    data = imported(source, tmp_path / "data", shard_bytes=3 * ONE_IMAGE)
     assert len(data) == 7
     for row in range(7):
         record = data.record(row)
@@ -47,7 +47,7 @@ def test_a_picture_is_read_back_to_the_byte_by_one_seek(tmp_path: Path) -> None:
         assert record.sample_id == f"mine/{row:03d}.png"
         assert data.read(record.target) == original.read_bytes()
         assert (record.target.width, record.target.height) == Image.open(original).size
-        assert record.prompts[0].text == f"picture number {row}"
+        assert record.prompts[0].text == f"image number {row}"
 
 
 def test_a_shard_is_a_tar_whose_members_share_keys(tmp_path: Path) -> None:
@@ -84,14 +84,14 @@ def test_bad_samples_are_set_aside_with_a_reason_each(tmp_path: Path) -> None:
     (source / "empty.png").write_bytes(b"")
     (source / "page.jpg").write_text("<html>not found</html>")
     (source / "bomb.png").write_bytes(png_header(50_000, 50_000))
-    picture(source / "small.png", 1, (80, 200))
-    picture(source / "strip.png", 1, (1000, 100))
-    picture(source / "silent.png", 1)
-    picture(source / "blank.png", 1)
+    image(source / "small.png", 1, (80, 200))
+    image(source / "strip.png", 1, (1000, 100))
+    image(source / "silent.png", 1)
+    image(source / "blank.png", 1)
     for name in ("cut", "empty", "page", "bomb", "small", "strip"):
         (source / f"{name}.txt").write_text("a caption")
     (source / "blank.txt").write_text("  \n")
-    picture(source / "broken.png", 1)
+    image(source / "broken.png", 1)
     (source / "broken.json").write_text("{")
     data = imported(source, tmp_path / "data")
     assert len(data) == 2
@@ -111,7 +111,7 @@ def test_bad_samples_are_set_aside_with_a_reason_each(tmp_path: Path) -> None:
 def test_edits_that_cannot_be_used_are_set_aside(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for number in range(6):
-        picture(source / f"{number}.png", number)
+        image(source / f"{number}.png", number)
     edit = {"instruction": "do it", "output_image": "0.png"}
     rows: list[dict[str, Any]] = [
         {**edit, "input_image": "1.png"},
@@ -159,8 +159,8 @@ def test_the_size_of_a_rotated_photograph_is_its_upright_one(tmp_path: Path) -> 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 12)
-    (source / "005.png").write_bytes(b"no picture")
-    options = ImportOptions(name="mine", shard_bytes=3 * ONE_PICTURE)
+    (source / "005.png").write_bytes(b"no image")
+    options = ImportOptions(name="mine", shard_bytes=3 * ONE_IMAGE)
     for workers in (1, 4):
         folder = tmp_path / str(workers)
         import_source(open_folder(source), folder, options, workers=workers)
@@ -172,8 +172,8 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
 ) -> None:
     source = captioned_folder(tmp_path / "source", 7)
     for number in (0, 3, 6):
-        (source / f"{number:03d}.png").write_bytes(b"no picture")
-    options = ImportOptions(name="mine", shard_bytes=2 * ONE_PICTURE)
+        (source / f"{number:03d}.png").write_bytes(b"no image")
+    options = ImportOptions(name="mine", shard_bytes=2 * ONE_IMAGE)
     import_source(open_folder(source), tmp_path / "whole", options, workers=1)
 
     class CutError(Exception):
@@ -232,26 +232,26 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_import_goes_on(
     tmp_path: Path, name: str
 ) -> None:
     source = captioned_folder(tmp_path / "source", 5)
-    (source / "000.png").write_bytes(b"no picture")
-    whole = imported(source, tmp_path / "whole", shard_bytes=2 * ONE_PICTURE).folder
+    (source / "000.png").write_bytes(b"no image")
+    whole = imported(source, tmp_path / "whole", shard_bytes=2 * ONE_IMAGE).folder
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
         fill_the_disk(patch, name)
         if name == "index.arrow":
             full = OSError(28, "No space left on device")
             patch.setattr("pyarrow.ipc.new_file", lambda *_: (_ for _ in ()).throw(full))
-        imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+        imported(source, tmp_path / "data", shard_bytes=2 * ONE_IMAGE)
     assert not list((tmp_path / "data").glob("*.part"))
     finished = content(tmp_path / "data")
     kept = name not in ("quarantine.jsonl", "dataset.json.part")
     assert ("mine-000000.tar" in finished) == kept
     assert all(finished[each] == content(whole)[each] for each in finished if "mine" in each)
-    imported(source, tmp_path / "data", shard_bytes=2 * ONE_PICTURE)
+    imported(source, tmp_path / "data", shard_bytes=2 * ONE_IMAGE)
     assert content(tmp_path / "data") == content(whole)
 
 
 def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 60)
-    (source / "030.png").write_bytes(b"no picture")
+    (source / "030.png").write_bytes(b"no image")
     options = "name='mine', shard_bytes=20_000"
     code = (
         "import sys; from pathlib import Path\n"
@@ -308,13 +308,13 @@ def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path: 
 
 def test_a_source_without_a_usable_row_is_refused_by_its_first_reason(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    picture(source / "a.png", 0)
+    image(source / "a.png", 0)
     with pytest.raises(DataError, match=r"none of 1 rows .* no caption; expected a.txt or a.json"):
         imported(source, tmp_path / "data")
     with pytest.raises(DataError, match="none of 1 rows"):
         imported(source, tmp_path / "data", min_side=32)
     # Mended, it goes into the same folder.
-    (source / "a.txt").write_text("a picture")
+    (source / "a.txt").write_text("an image")
     assert len(imported(source, tmp_path / "data", min_side=32)) == 1
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no rows"):
@@ -368,16 +368,16 @@ def test_a_corrected_caption_is_another_source_even_of_the_same_length(tmp_path:
     data = tmp_path / "data"
     imported(source, data)
     before = (source / "001.txt").stat()
-    (source / "001.txt").write_text("picture nimble 1")
+    (source / "001.txt").write_text("image nimble 1")
     os.utime(source / "001.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
     with pytest.raises(DataError, match="another content of the source"):
         imported(source, data)
-    (source / "001.txt").write_text("picture number 1")
+    (source / "001.txt").write_text("image number 1")
     (source / "notes.md").write_text("of no concern to a data set")
     imported(source, data)
 
 
-def test_a_picture_that_was_replaced_is_another_source_even_of_the_same_size(
+def test_an_image_that_was_replaced_is_another_source_even_of_the_same_size(
     tmp_path: Path,
 ) -> None:
     source = captioned_folder(tmp_path / "source", 3)
@@ -394,7 +394,7 @@ def test_what_is_imported_from_a_copy_is_the_same_data(tmp_path: Path) -> None:
     for path in copy.iterdir():
         later(path)
     assert imported(copy, tmp_path / "second").manifest.identity == first.manifest.identity
-    (copy / "001.txt").write_text("picture nimble 1")
+    (copy / "001.txt").write_text("image nimble 1")
     assert imported(copy, tmp_path / "third").manifest.identity != first.manifest.identity
 
 

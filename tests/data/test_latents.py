@@ -78,7 +78,7 @@ def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
 
     cache = build_cache(data, counted, vae_hash=weights_hash(codec), side=SIDE, batch_size=2)
     assert content(cache.folder) == whole
-    assert 0 < sum(calls) < sum(len(data.record(row).pictures) for row in range(len(data)))
+    assert 0 < sum(calls) < sum(len(data.record(row).images) for row in range(len(data)))
 
 
 def test_a_full_disk_leaves_finished_files_of_moments_and_no_others(
@@ -116,7 +116,7 @@ def test_moments_of_other_data_are_never_used(data: DataSet, codec: LatentCodec)
         moved.moments(0, 0)
 
 
-def test_pictures_that_could_not_be_encoded_are_replaced_in_training(
+def test_images_that_could_not_be_encoded_are_replaced_in_training(
     data: DataSet, codec: LatentCodec
 ) -> None:
     lost = damage(data, 1)

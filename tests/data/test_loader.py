@@ -19,7 +19,7 @@ from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError
 from deepgen.images.tensors import to_pixels
-from tests.data.sets import captioned_folder, edits, imported, picture, table
+from tests.data.sets import captioned_folder, edits, image, imported, table
 
 BOTH = {
     "t2i": TaskPlan(microbatch_size=2, microbatches=3),
@@ -64,7 +64,7 @@ def same(first: list[MicroBatch], second: list[MicroBatch]) -> bool:
     )
 
 
-def test_a_target_is_the_picture_resized_whole_to_its_bucket(drawings: DataSet) -> None:
+def test_a_target_is_the_image_resized_whole_to_its_bucket(drawings: DataSet) -> None:
     loader = Loader(drawings, options())
     for batch in loader.batches(0):
         for example in batch.examples:
@@ -204,7 +204,7 @@ def test_a_sample_alone_of_its_size_is_replaced_by_one_of_another(tmp_path: Path
 
 def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    picture(source / "a.png", 0)
+    image(source / "a.png", 0)
     (source / "a.txt").write_text("alone")
     data = imported(source, tmp_path / "data")
     damage(data, 0)
@@ -235,7 +235,7 @@ def test_edits_none_of_which_leaves_room_for_words_are_refused(
         Loader(both, options(tasks=BOTH))
 
 
-def test_a_damaged_picture_among_twenty_does_not_stop_a_run(drawings: DataSet) -> None:
+def test_a_damaged_image_among_twenty_does_not_stop_a_run(drawings: DataSet) -> None:
     lost = {damage(drawings, row) for row in (3, 7)}
     loader = Loader(drawings, options())
     # Twenty epochs, and 40 visits to the two.
@@ -324,12 +324,12 @@ def test_buckets_are_the_exact_sizes_of_target_and_references(tmp_path: Path) ->
     keys, numbers = data.bucket_keys(64)
     for row in range(len(data)):
         record = data.record(row)
-        sizes = [fix_pixels(each.height, each.width, 64) for each in record.pictures]
+        sizes = [fix_pixels(each.height, each.width, 64) for each in record.images]
         assert keys[numbers[row]] == (sizes[0], tuple(sizes[1:]))
     assert len(set(keys)) == len(keys)
 
 
-def test_a_picture_already_of_its_size_is_untouched() -> None:
+def test_an_image_already_of_its_size_is_untouched() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8)
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")

@@ -1,6 +1,6 @@
 """A model that draws noise from what it is told, and a process that draws a whole run with it.
 
-As a program: folder, rank, number of processes, order of the items, seconds a picture takes.
+As a program: folder, rank, number of processes, order of the items, seconds an image takes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def make_manifest(items: Sequence[Item], **changes: object) -> Manifest:
 def noise_of(seconds: float = 0.0) -> Draw:
     def draw(
         prompt: str,
-        pictures: Sequence[Image.Image],
+        images: Sequence[Image.Image],
         height: int | None,
         width: int | None,
         seed: int,
@@ -62,7 +62,7 @@ def noise_of(seconds: float = 0.0) -> Draw:
         guidance_scale: float | None,
     ) -> Image.Image:
         time.sleep(seconds)
-        shown = [image.tobytes() for image in pictures]
+        shown = [image.tobytes() for image in images]
         told = repr((prompt, seed, steps, guidance_scale, shown)).encode()
         size = (width or 16, height or 16)
         pixels = hashlib.shake_128(told).digest(3 * size[0] * size[1])

@@ -1,6 +1,6 @@
-"""A scorer that sees a number in every picture, and a process that scores a whole run with it.
+"""A scorer that sees a number in every image, and a process that scores a whole run with it.
 
-As a program: folder, rank, number of processes, order of the items, seconds a picture takes, items.
+As a program: folder, rank, number of processes, order of the items, seconds an image takes, items.
 """
 
 from __future__ import annotations

@@ -22,11 +22,11 @@ def score(
     found: Sequence[tuple[Item, Sequence[Values]]],
     rule: Rule = "strict",
 ) -> Scores:
-    """Scores of items with the given values, one set a picture."""
+    """Scores of items with the given values, one set an image."""
     records = [
         ImageRecord(item=item.id, copy=copy, values=values)
-        for item, pictures in found
-        for copy, values in enumerate(pictures)
+        for item, images in found
+        for copy, values in enumerate(images)
     ]
     return aggregate(benchmark, [item for item, _ in found], records, rule)
 

@@ -1,4 +1,4 @@
-"""Runs as a report reads them, with pictures on the disc and records made up."""
+"""Runs as a report reads them, with images on the disc and records made up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def geneval_items(*prompts: str, per_tag: int = 2) -> tuple[Item, ...]:
 
 
 def half_right(item: Item, copy: int) -> ImageRecord:
-    """One to three pictures of four are correct, half of all."""
+    """One to three images of four are correct, half of all."""
     right = copy < 1 + item.number % 3
     reason = "" if right else "expected cup>=1, found 0"
     return ImageRecord(item=item.id, copy=copy, values={"correct": right}, reason=reason)
@@ -49,10 +49,10 @@ def make_run(
     copies: int = COPIES,
     limit: int | None = None,
     model: str = "noise",
-    picture: Callable[[Item, int], Image.Image] | None = None,
+    image: Callable[[Item, int], Image.Image] | None = None,
     judged_by: Mapping[str, str] = OFFICIAL_DETECTOR,
 ) -> StoredRun:
-    """A run whose pictures are all drawn."""
+    """A run whose images are all drawn."""
     manifest = make_manifest(
         items,
         benchmark=benchmark.name,
@@ -68,14 +68,14 @@ def make_run(
             path = folder / "images" / benchmark.image_path(item, copy)
             path.parent.mkdir(parents=True, exist_ok=True)
             colour = (40 * item.number % 256, 60 * copy, 120)
-            image = picture(item, copy) if picture else Image.new("RGB", (32, 32), colour)
-            image.save(path)
+            drawn = image(item, copy) if image else Image.new("RGB", (32, 32), colour)
+            drawn.save(path)
             lines[item.id, copy] = Drawn(
                 item=item.id,
                 copy=copy,
                 seed=None,
-                height=image.height,
-                width=image.width,
+                height=drawn.height,
+                width=drawn.width,
                 steps=None,
                 guidance_scale=None,
                 path=str(benchmark.image_path(item, copy)),
@@ -89,7 +89,7 @@ def make_run(
         manifest=manifest,
         items=tuple(items),
         folder=RunFolder(folder),
-        pictures=lines,
+        images=lines,
         records=tuple(records),
         sources=folder / "prompts",
         judged_by=judged_by,

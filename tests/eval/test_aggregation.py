@@ -52,7 +52,7 @@ def test_neither_order_nor_repetition_of_records_matters(run: Run) -> None:
     assert expected.headline is not None
 
 
-def test_of_two_records_for_a_picture_the_later_counts() -> None:
+def test_of_two_records_for_an_image_the_later_counts() -> None:
     benchmark, items, records = wise_run()
     again = [ImageRecord(item=each.item, values={"score": 1}) for each in records]
     failed = [ImageRecord(item=each.item, status="error") for each in records]
@@ -84,12 +84,12 @@ def test_a_failure_is_never_a_zero_unless_asked_for() -> None:
     assert aggregate(benchmark, items, right, "official").headline is None
 
 
-def test_a_record_of_no_expected_picture_is_refused() -> None:
+def test_a_record_of_no_expected_image_is_refused() -> None:
     benchmark, items, records = wise_run()
     stranger = ImageRecord(item="1001", values={"score": 1})
-    with pytest.raises(BenchmarkError, match="wise/verified expects no picture 0 of item 1001"):
+    with pytest.raises(BenchmarkError, match="wise/verified expects no image 0 of item 1001"):
         aggregate(benchmark, items, [*records, stranger])
-    with pytest.raises(BenchmarkError, match="expects no picture 1 of item Cultural-0"):
+    with pytest.raises(BenchmarkError, match="expects no image 1 of item Cultural-0"):
         aggregate(benchmark, items, [ImageRecord(item="Cultural-0", copy=1)])
 
 

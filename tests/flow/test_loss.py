@@ -14,7 +14,7 @@ def test_weights_are_those_of_the_equations() -> None:
     assert cosmap.tolist() == pytest.approx([4 / math.pi, 3.2 / math.pi, 2 / math.pi])
 
 
-def test_a_large_picture_counts_no_more_than_a_small_one() -> None:
+def test_a_large_image_counts_no_more_than_a_small_one() -> None:
     small, large = torch.zeros(16, 2, 2), torch.zeros(16, 8, 12)
     errors = velocity_errors([small + 1, large + 3], [small, large], torch.tensor([1.0, 2.0]))
     assert errors.tolist() == [1, 18]

@@ -32,17 +32,17 @@ def test_one_euler_step_along_the_true_velocity_recovers_the_latents() -> None:
         torch.testing.assert_close(estimate, latents[index], rtol=0, atol=1e-5)
 
 
-def test_pictures_of_different_sizes_go_together_and_the_noise_is_left_alone() -> None:
+def test_images_of_different_sizes_go_together_and_the_noise_is_left_alone() -> None:
     noise = [torch.randn(16, 4, 4), torch.randn(16, 8, 2)]
-    before = [picture.clone() for picture in noise]
+    before = [image.clone() for image in noise]
 
     def velocity(latents: Sequence[Latents], step: int) -> list[Latents]:
-        return [0.5 * picture for picture in latents]
+        return [0.5 * image for image in latents]
 
     together = last(velocity, noise)
-    alone = [last(velocity, [picture])[0] for picture in noise]
-    for picture, same in zip(together, alone, strict=True):
-        assert torch.equal(picture, same)
+    alone = [last(velocity, [image])[0] for image in noise]
+    for image, same in zip(together, alone, strict=True):
+        assert torch.equal(image, same)
     assert all(torch.equal(a, b) for a, b in zip(noise, before, strict=True))
 
 

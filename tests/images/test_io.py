@@ -17,9 +17,9 @@ RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 
 
 def half_red_half_green() -> Image.Image:
-    picture = Image.new("RGB", (40, 20), RED)
-    picture.paste(GREEN, (20, 0, 40, 20))
-    return picture
+    image = Image.new("RGB", (40, 20), RED)
+    image.paste(GREEN, (20, 0, 40, 20))
+    return image
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -35,12 +35,12 @@ def png_header(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", ["png", "webp", "bmp", "tiff", "gif", "ppm"])
-def test_a_plain_picture_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"picture.{suffix}"
+def test_a_plain_image_is_read_as_it_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
     half_red_half_green().save(path, **({"lossless": True} if suffix == "webp" else {}))
-    picture = read_image(path)
-    assert picture.mode == "RGB"
-    assert np.array_equal(np.asarray(picture), np.asarray(half_red_half_green()))
+    image = read_image(path)
+    assert image.mode == "RGB"
+    assert np.array_equal(np.asarray(image), np.asarray(half_red_half_green()))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -49,8 +49,8 @@ def test_a_rotated_photograph_stands_upright(tmp_path: Path, orientation: int) -
     exif[0x0112] = orientation
     path = tmp_path / "photograph.png"
     half_red_half_green().save(path, exif=exif)
-    picture = read_image(path)
-    width, height = picture.size
+    image = read_image(path)
+    width, height = image.size
     assert (width, height) == ((40, 20) if orientation <= 4 else (20, 40))
     # Where the red half ends up, by the meaning of the eight orientations.
     edges = {
@@ -60,51 +60,51 @@ def test_a_rotated_photograph_stands_upright(tmp_path: Path, orientation: int) -
         "bottom": (width // 2, height - 1),
     }
     red = {1: "left", 2: "right", 3: "right", 4: "left", 5: "top", 6: "top", 7: "bottom"}
-    assert picture.getpixel(edges[red.get(orientation, "bottom")]) == RED
+    assert image.getpixel(edges[red.get(orientation, "bottom")]) == RED
 
 
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
-    picture = half_red_half_green().convert("RGBA")
-    picture.putpixel((0, 0), (9, 9, 9, 0))
-    picture.putpixel((1, 0), (0, 0, 0, 51))
-    picture.save(path)
+    path = tmp_path / "image.png"
+    image = half_red_half_green().convert("RGBA")
+    image.putpixel((0, 0), (9, 9, 9, 0))
+    image.putpixel((1, 0), (0, 0, 0, 51))
+    image.save(path)
     assert read_image(path).getpixel((0, 0)) == WHITE
     assert read_image(path).getpixel((1, 0)) == (204, 204, 204)
     assert read_image(path).getpixel((2, 0)) == RED
 
 
 def test_a_transparent_palette_entry_becomes_white(tmp_path: Path) -> None:
-    path = tmp_path / "picture.gif"
-    picture = half_red_half_green().quantize(2)
-    hidden = picture.getpixel((0, 0))
-    picture.save(path, transparency=hidden)
+    path = tmp_path / "image.gif"
+    image = half_red_half_green().quantize(2)
+    hidden = image.getpixel((0, 0))
+    image.save(path, transparency=hidden)
     assert read_image(path).getpixel((0, 0)) == WHITE
     assert read_image(path).getpixel((39, 0)) == GREEN
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+    path = tmp_path / "image.png"
     Image.fromarray(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16)).save(path)
     assert np.asarray(read_image(path))[0, :, 0].tolist() == [0, 1, 128, 255]
 
 
-def test_a_dark_picture_of_sixteen_bits_stays_dark(tmp_path: Path) -> None:
-    path = tmp_path / "picture.png"
+def test_a_dark_image_of_sixteen_bits_stays_dark(tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
     Image.fromarray(np.full((2, 2), 200, dtype=np.uint16)).save(path)
     assert read_image(path).getpixel((0, 0)) == (1, 1, 1)
 
 
 def test_inks_are_read_without_a_profile(tmp_path: Path) -> None:
-    path = tmp_path / "picture.tiff"
+    path = tmp_path / "image.tiff"
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path)
     assert read_image(path).getpixel((0, 0)) == RED
 
 
-def test_the_profile_of_an_ink_picture_is_asked(
+def test_the_profile_of_an_ink_image_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "picture.tiff"
+    path = tmp_path / "image.tiff"
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path, icc_profile=profile)
     # No profile of inks is free to ship, so what is checked is that it would be used.
@@ -117,7 +117,7 @@ def test_the_profile_of_an_ink_picture_is_asked(
 
 
 def test_an_unusable_profile_is_ignored_with_a_warning(tmp_path: Path) -> None:
-    path = tmp_path / "picture.tiff"
+    path = tmp_path / "image.tiff"
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path, icc_profile=b"no profile")
     with pytest.warns(UserWarning, match="profile"):
         assert read_image(path).getpixel((0, 0)) == RED
@@ -133,7 +133,7 @@ def test_an_animation_gives_its_first_frame_with_a_warning(tmp_path: Path, suffi
         assert read_image(path).getpixel((0, 0)) == RED
 
 
-def test_the_second_picture_behind_a_photograph_is_no_animation(
+def test_the_second_image_behind_a_photograph_is_no_animation(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     path = tmp_path / "photograph.jpg"
@@ -144,14 +144,14 @@ def test_the_second_picture_behind_a_photograph_is_no_animation(
     assert not recwarn.list
 
 
-def test_a_picture_of_enormous_size_is_refused_from_its_header(tmp_path: Path) -> None:
+def test_an_image_of_enormous_size_is_refused_from_its_header(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(png_header(50_000, 50_000))
     with pytest.raises(ImageError, match="too large: at most 180,000,000"):
         read_image(path)
 
 
-def test_an_open_picture_of_enormous_size_is_refused_before_decoding(
+def test_an_open_image_of_enormous_size_is_refused_before_decoding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(deepgen.images.io, "MAX_PIXELS", 100)
@@ -161,8 +161,8 @@ def test_an_open_picture_of_enormous_size_is_refused_before_decoding(
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif", "tiff"])
 @pytest.mark.parametrize("part", [0.3, 0.9])
-def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, part: float) -> None:
-    path = tmp_path / f"picture.{suffix}"
+def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, part: float) -> None:
+    path = tmp_path / f"image.{suffix}"
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path)
     whole = path.read_bytes()
@@ -183,16 +183,16 @@ def test_a_truncated_picture_is_refused(tmp_path: Path, suffix: str, part: float
         b"GIF89a",
     ],
 )
-def test_what_is_no_picture_is_refused_whatever_its_name(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "picture.png"
+def test_what_is_no_image_is_refused_whatever_its_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "image.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"picture\.png is (no picture|damaged)") as refusal:
+    with pytest.raises(ImageError, match=r"image\.png is (no image|damaged)") as refusal:
         read_image(path)
     assert "\n" not in str(refusal.value)
 
 
 def test_what_is_not_there_or_empty_or_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no picture at"):
+    with pytest.raises(ImageError, match="no image at"):
         read_image(tmp_path / "absent.png")
     with pytest.raises(ImageError, match="is a folder"):
         read_image(tmp_path)
@@ -208,11 +208,11 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
         read_image(tmp_path / "pipe.png")
 
 
-def test_floating_point_pictures_are_refused() -> None:
+def test_floating_point_images_are_refused() -> None:
     with pytest.raises(ImageError, match="expected 8 or 16 bits"):
         to_rgb(Image.fromarray(np.ones((2, 2), dtype=np.float32)))
 
 
-def test_a_picture_without_pixels_is_refused() -> None:
+def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="at least one pixel"):
         to_rgb(Image.new("RGB", (0, 5)))

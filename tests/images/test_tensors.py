@@ -11,8 +11,8 @@ LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 
 def test_every_level_survives_the_way_to_pixels_and_back() -> None:
-    picture = Image.fromarray(np.stack([LEVELS, LEVELS.T, 255 - LEVELS], axis=-1))
-    assert np.array_equal(np.asarray(to_image(to_pixels(picture))), np.asarray(picture))
+    image = Image.fromarray(np.stack([LEVELS, LEVELS.T, 255 - LEVELS], axis=-1))
+    assert np.array_equal(np.asarray(to_image(to_pixels(image))), np.asarray(image))
 
 
 def test_pixels_run_from_minus_one_to_one_channels_first() -> None:
@@ -34,7 +34,7 @@ def test_the_eight_bit_conversion_happens_in_float32() -> None:
     assert to_image(pixels).tobytes() == to_image(pixels.float()).tobytes()
 
 
-def test_the_reference_pixels_give_the_reference_pictures() -> None:
+def test_the_reference_pixels_give_the_reference_images() -> None:
     cases = [path.stem for path in sorted(golden("sampling").glob("*.npz"))]
     assert cases
     for case in cases:

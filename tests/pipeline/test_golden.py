@@ -42,7 +42,7 @@ def pipeline() -> DeepGenPipeline:
     return pipe
 
 
-def picture(name: str) -> Image.Image:
+def image(name: str) -> Image.Image:
     (path,) = golden("inputs").glob(f"{name}_h*.png")
     return Image.open(path)
 
@@ -50,7 +50,7 @@ def picture(name: str) -> Image.Image:
 def run(name: str, **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
     case = json.loads(golden("cases.json").read_text())["sampling"][name]
     recorded = dict(np.load(golden(f"sampling/{name}.npz")))
-    references = case["refs"] and [[picture(each) for each in own] for own in case["refs"]]
+    references = case["refs"] and [[image(each) for each in own] for own in case["refs"]]
     images = pipeline()(
         case["prompts"],
         image=references,
@@ -91,9 +91,9 @@ def test_float_pixels_are_the_recorded_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_pictures_are_the_recorded_ones_within_one_level(name: str) -> None:
-    pictures, _ = run(name)
-    mine = np.concatenate([np.asarray(each) for each in pictures], axis=1).astype(int)
+def test_images_are_the_recorded_ones_within_one_level(name: str) -> None:
+    images, _ = run(name)
+    mine = np.concatenate([np.asarray(each) for each in images], axis=1).astype(int)
     true = np.asarray(Image.open(golden(f"sampling/{name}.png")).convert("RGB")).astype(int)
     assert np.abs(mine - true).max() <= 1
 
@@ -105,7 +105,7 @@ def test_reference_latents_are_the_recorded_ones(name: str) -> None:
     left = {key for key in recorded if key.startswith("cond_latents.")}
     for row, own in enumerate(case["refs"]):
         with torch.no_grad():
-            latents = pipeline().model.vae.encode([to_pixels(picture(each)) for each in own])
+            latents = pipeline().model.vae.encode([to_pixels(image(each)) for each in own])
         for place, mine in enumerate(latents):
             key = f"cond_latents.{row}.{place}"
             if key in left:
@@ -118,7 +118,7 @@ def test_reference_latents_are_the_recorded_ones(name: str) -> None:
 def test_conditions_of_unpadded_runs_are_the_recorded_ones(name: str) -> None:
     case = json.loads(golden("cases.json").read_text())["sampling"][name]
     recorded = np.load(golden(f"sampling/{name}.npz"))
-    references = tuple(to_pixels(picture(each)) for own in case["refs"] or [] for each in own)
+    references = tuple(to_pixels(image(each)) for own in case["refs"] or [] for each in own)
     texts = (*case["prompts"], *case["negative_prompts"])
     (positive, negative) = (Prompt(text=text, references=references) for text in texts)
     with torch.no_grad():

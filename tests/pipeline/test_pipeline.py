@@ -8,14 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.pipeline.test_golden import picture, pipeline
+from tests.pipeline.test_golden import image, pipeline
 
 FAST = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "pt"}
 TOLERANCE = 2e-5
 
 
 @pytest.mark.parametrize("padding", ["pair", "none"])
-def test_a_picture_does_not_depend_on_its_batch_mates(padding: str) -> None:
+def test_an_image_does_not_depend_on_its_batch_mates(padding: str) -> None:
     prompts = ["a cat", "two dogs under a very old tree", ""]
     together = pipeline()(prompts, seed=7, padding=padding, **FAST).images
     for index, prompt in enumerate(prompts):
@@ -26,7 +26,7 @@ def test_a_picture_does_not_depend_on_its_batch_mates(padding: str) -> None:
 
 def test_edits_of_different_sizes_and_numbers_of_references_go_together() -> None:
     prompts = ["make it red", "a cat", "put the first into the second"]
-    references = [[picture("r0")], [], [picture("r1"), picture("r2")]]
+    references = [[image("r0")], [], [image("r1"), image("r2")]]
     options = {"num_inference_steps": 2, "seed": 1, "output_type": "pt"}
     options |= {"negative_prompt": "low quality"}
     sizes = {"height": 64, "width": 64}
@@ -39,7 +39,7 @@ def test_edits_of_different_sizes_and_numbers_of_references_go_together() -> Non
         assert (together[index] - alone).abs().max() <= TOLERANCE
 
 
-def test_pair_is_batch_for_a_single_picture() -> None:
+def test_pair_is_batch_for_a_single_image() -> None:
     pair = pipeline()("a cat", seed=0, padding="pair", **FAST).images
     pipeline().model.conditioner.forget()
     batch = pipeline()("a cat", seed=0, padding="batch", **FAST).images
@@ -71,8 +71,8 @@ def test_equal_prompts_on_both_sides_make_the_scale_irrelevant() -> None:
     assert (first - second).abs().max() <= TOLERANCE
 
 
-def test_a_seed_is_a_picture_and_edits_need_nothing_else() -> None:
-    options = {"image": picture("r0"), "num_inference_steps": 2, "output_type": "np"}
+def test_a_seed_is_an_image_and_edits_need_nothing_else() -> None:
+    options = {"image": image("r0"), "num_inference_steps": 2, "output_type": "np"}
     first = pipeline()("make it red", seed=5, **options).images
     torch.manual_seed(123)
     again = pipeline()("make it red", seed=5, **options).images
@@ -91,10 +91,10 @@ def test_seeds_are_reported_and_follow_each_other() -> None:
     assert same.seeds == [None] * 4
 
 
-def test_an_edit_of_an_odd_picture_comes_back_in_its_size() -> None:
-    odd = picture("r0").resize((75, 41))
-    pictures = pipeline()("make it red", image=odd, num_inference_steps=1, seed=0).images
-    assert pictures[0].size == (75, 41)
+def test_an_edit_of_an_odd_image_comes_back_in_its_size() -> None:
+    odd = image("r0").resize((75, 41))
+    images = pipeline()("make it red", image=odd, num_inference_steps=1, seed=0).images
+    assert images[0].size == (75, 41)
     arrays = pipeline()("x", image=odd, num_inference_steps=1, seed=0, output_type="np").images
     assert arrays.shape[1] % 32 == 0
     assert arrays.shape[2] % 32 == 0
@@ -140,7 +140,7 @@ def test_a_callback_gets_a_preview_and_may_cancel() -> None:
     assert previews[0].size == (64, 64)
 
 
-def test_an_interrupted_call_returns_the_picture_so_far() -> None:
+def test_an_interrupted_call_returns_the_image_so_far() -> None:
     seen = []
 
     def stop(pipe: Any, step: int, timestep: float, tensors: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ def test_an_interrupted_call_returns_the_picture_so_far() -> None:
         ({"output_type": "jpg"}, "output_type"),
         ({"num_images_per_prompt": 0}, "at least 1"),
         ({"callback_on_step_end_tensor_inputs": ("noise",)}, "noise"),
-        ({"latents": torch.zeros(2, 16, 8, 8)}, "1 pictures need as many latents, got 2"),
+        ({"latents": torch.zeros(2, 16, 8, 8)}, "1 images need as many latents, got 2"),
         ({"height": 2048}, "at most 1024"),
         ({"seed": 1, "generator": torch.Generator()}, "not both"),
     ],
@@ -193,7 +193,7 @@ def test_repeated_prompts_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None
     assert sum(rows) == 2
 
 
-def test_a_picture_does_not_depend_on_earlier_calls() -> None:
+def test_an_image_does_not_depend_on_earlier_calls() -> None:
     conditioner = pipeline().model.conditioner
     conditioner.forget()
     fresh = pipeline()("two dogs under a tree", seed=3, **FAST).images
@@ -242,7 +242,7 @@ def test_latents_of_another_shape_from_the_callback_are_refused() -> None:
         pipeline()("a cat", seed=0, callback_on_step_end=shrink, **FAST)
 
 
-def test_a_result_that_is_not_finite_is_no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_is_not_finite_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline().model.vae, "scale", 0.0)
-    with pytest.raises(FloatingPointError, match="no finite picture"):
+    with pytest.raises(FloatingPointError, match="no finite image"):
         pipeline()("a cat", seed=0, **FAST)

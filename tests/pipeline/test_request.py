@@ -94,7 +94,7 @@ def test_bad_arguments_are_named(options: dict[str, object], message: str) -> No
         parse("a cat", **options)
 
 
-def test_pictures_that_do_not_match_the_prompts_are_refused() -> None:
+def test_images_that_do_not_match_the_prompts_are_refused() -> None:
     with pytest.raises(ValueError, match="2 prompts need a list of 2 lists"):
         parse(["a", "b"], [SQUARE])
     with pytest.raises(ValueError, match="must be a PIL image"):
@@ -131,7 +131,7 @@ def test_bad_sampling_is_named(steps, guidance, padding, message: str) -> None: 
         parse_sampling(steps, guidance, padding, DEFAULTS)
 
 
-def test_picture_i_of_a_call_uses_seed_plus_i() -> None:
+def test_image_i_of_a_call_uses_seed_plus_i() -> None:
     generators, seeds = noise_generators(3, 40, None)
     assert seeds == [40, 41, 42]
     assert [each.initial_seed() for each in generators] == [40, 41, 42]
@@ -165,7 +165,7 @@ def test_what_is_no_generator_is_refused(generator: object) -> None:
 def test_seed_and_generator_together_are_refused() -> None:
     with pytest.raises(ValueError, match="not both"):
         noise_generators(1, 1, torch.Generator())
-    with pytest.raises(ValueError, match="2 pictures need 2 generators, got 1"):
+    with pytest.raises(ValueError, match="2 images need 2 generators, got 1"):
         noise_generators(2, None, [torch.Generator()])
     with pytest.raises(ValueError, match="seed must be a whole number"):
         noise_generators(1, -1, None)

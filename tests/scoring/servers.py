@@ -103,7 +103,7 @@ def completion(text: str | None, *, model: str = "stub-1", finish: str = "stop")
 
 
 def text_of(heard: Heard) -> str:
-    """What a request says, without its pictures."""
+    """What a request says, without its images."""
     parts = [message["content"] for message in heard.body["messages"]]
     flat = [part for content in parts if isinstance(content, list) for part in content]
     return " ".join(part["text"] for part in flat if part["type"] == "text")

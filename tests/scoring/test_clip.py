@@ -27,15 +27,15 @@ def clip(folder: Path) -> Clip:
     return load_clip(folder)
 
 
-def picture(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
+def image(seed: int, width: int = SIDE, height: int = SIDE) -> Image.Image:
     generator = torch.Generator().manual_seed(seed)
     levels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
     return Image.fromarray(levels.numpy())
 
 
 def test_a_score_is_two_and_a_half_cosines_of_what_the_model_says(clip: Clip) -> None:
-    images, texts = [picture(1), picture(2)], ["a red cat", "dogs"]
-    pixels = torch.stack([clip.preprocessing(image) for image in images])
+    images, texts = [image(1), image(2)], ["a red cat", "dogs"]
+    pixels = torch.stack([clip.preprocessing(each) for each in images])
     tokens = clip.tokenizer(
         [f"A photo depicts {text}" for text in texts], padding=True, return_tensors="pt"
     )
@@ -56,7 +56,7 @@ def test_embeddings_are_unit_vectors_whatever_else_is_in_the_batch(clip: Clip) -
     both = clip.embed_texts(texts)
     torch.testing.assert_close(both.norm(dim=-1), torch.ones(2))
     torch.testing.assert_close(both[:1], clip.embed_texts(texts[:1]))
-    images = [picture(1), picture(2, 40, 24)]
+    images = [image(1), image(2, 40, 24)]
     torch.testing.assert_close(clip.embed_images(images)[1:], clip.embed_images(images[1:]))
 
 
@@ -68,13 +68,13 @@ def test_a_text_is_cut_where_the_model_stops_reading(clip: Clip) -> None:
 
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (40, 40), (64, 32), (24, 48), (10, 10)])
-def test_pictures_are_prepared_as_transformers_does_it(width: int, height: int) -> None:
+def test_images_are_prepared_as_transformers_does_it(width: int, height: int) -> None:
     processor = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
-    expected = processor(**STATED)(picture(5, width, height), return_tensors="pt")["pixel_values"]
+    expected = processor(**STATED)(image(5, width, height), return_tensors="pt")["pixel_values"]
     preprocessing = Preprocessing(
         side=SIDE, mean=tuple(STATED["image_mean"]), std=tuple(STATED["image_std"])
     )
-    actual = preprocessing(picture(5, width, height))
+    actual = preprocessing(image(5, width, height))
     torch.testing.assert_close(actual, torch.as_tensor(expected)[0], atol=1e-5, rtol=0)
 
 
@@ -84,13 +84,13 @@ def test_sizes_may_be_plain_numbers(tmp_path: Path) -> None:
     assert Preprocessing.from_folder(tmp_path).side == SIDE
     stated["crop_size"] = 8
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
-    with pytest.raises(ScorerError, match=r"cuts \[8\] pixels from pictures resized to 16"):
+    with pytest.raises(ScorerError, match=r"cuts \[8\] pixels from images resized to 16"):
         Preprocessing.from_folder(tmp_path)
 
 
-def test_each_picture_needs_its_text(clip: Clip) -> None:
-    with pytest.raises(ValueError, match="2 pictures and 1 texts"):
-        clip.score([picture(1), picture(2)], ["cat"])
+def test_each_image_needs_its_text(clip: Clip) -> None:
+    with pytest.raises(ValueError, match="2 images and 1 texts"):
+        clip.score([image(1), image(2)], ["cat"])
 
 
 def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def yolos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def picture(width: int = 60, height: int = 40) -> Image.Image:
+def image(width: int = 60, height: int = 40) -> Image.Image:
     generator = torch.Generator().manual_seed(1)
     levels = torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator)
     return Image.fromarray(levels.numpy())
@@ -89,8 +89,8 @@ def test_a_sure_query_is_an_object_with_its_mask_and_box() -> None:
     assert found.mask.sum() == found.mask[top:bottom, left:right].sum()
 
 
-def test_padding_is_no_part_of_the_picture() -> None:
-    # The picture takes the left half of the input, and is itself twice as large as there.
+def test_padding_is_no_part_of_the_image() -> None:
+    # The image takes the left half of the input, and is itself twice as large as there.
     classes, masks = logits((0, (4, 0, 16, 8)))
     (found,) = read_instances(
         classes, masks, LABELS, padded=(32, 64), shown=(32, 32), size=(64, 64)
@@ -111,10 +111,10 @@ def test_an_unsure_mask_lowers_the_confidence() -> None:
 def test_a_transformers_mask2former_finds_objects(mask2former: Path) -> None:
     detector = TransformersDetector(str(mask2former))
     assert detector.labels == LABELS
-    image = picture()
-    answer = detector.find(image)
+    shown = image()
+    answer = detector.find(shown)
     assert answer.status is Status.SCORED
-    again = detector.find(image)
+    again = detector.find(shown)
     assert answer.value is not None
     assert again.value is not None
     assert [each.box for each in answer.value] == [each.box for each in again.value]
@@ -139,7 +139,7 @@ def test_other_weights_are_another_detector(mask2former: Path, tmp_path: Path) -
 
 
 def test_a_detector_without_masks_finds_boxes(yolos: Path) -> None:
-    answer = TransformersDetector(str(yolos)).find(picture())
+    answer = TransformersDetector(str(yolos)).find(image())
     assert answer.status is Status.SCORED
     assert answer.value
     for each in answer.value:
@@ -150,7 +150,7 @@ def test_a_detector_without_masks_finds_boxes(yolos: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["YolosFeatureExtractor", "YolosImageProcessorFast"])
-def test_pictures_are_prepared_without_torchvision_whatever_a_folder_says(
+def test_images_are_prepared_without_torchvision_whatever_a_folder_says(
     yolos: Path, tmp_path: Path, named: str
 ) -> None:
     shutil.copytree(yolos, tmp_path, dirs_exist_ok=True)
@@ -159,7 +159,7 @@ def test_pictures_are_prepared_without_torchvision_whatever_a_folder_says(
     del stated["image_processor_type"]
     key = "feature_extractor_type" if "Feature" in named else "image_processor_type"
     path.write_text(json.dumps({**stated, key: named}))
-    assert TransformersDetector(str(tmp_path)).find(picture()).status is Status.SCORED
+    assert TransformersDetector(str(tmp_path)).find(image()).status is Status.SCORED
     path.write_text(json.dumps({**stated, key: "OtherImageProcessor"}))
     with pytest.raises(ScorerError, match="prepared by a OtherImageProcessor, which needs"):
         TransformersDetector(str(tmp_path))
@@ -187,7 +187,7 @@ def test_a_worker_is_a_detector() -> None:
     with serve(answer) as server:
         detector = RemoteDetector(Worker(WorkerConfig(base_url=server.url)))
         assert detector.name == "mmdet2 (weights abc)"
-        found = detector.find(picture(3, 2)).value
+        found = detector.find(image(3, 2)).value
     assert found is not None
     dog, cat = found
     assert (dog.label, dog.box, dog.confidence) == ("dog", (0, 0, 1, 1), 0.9)

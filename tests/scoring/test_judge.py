@@ -19,11 +19,11 @@ from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.judge import AHEAD, HttpJudge, JudgeConfig, ask_all
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
-from deepgen.scoring.questions import Picture, Question, jpeg_picture, png_picture
+from deepgen.scoring.questions import EncodedImage, Question, jpeg_image, png_image
 from deepgen.scoring.reply_cache import ReplyCache
 from tests.scoring.servers import Heard, Said, Server, completion, serve, text_of, unused_url
 
-RED = png_picture(Image.new("RGB", (8, 8), "red"))
+RED = png_image(Image.new("RGB", (8, 8), "red"))
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +42,8 @@ def judge(server: Server | str, folder: Path, **changes: Any) -> HttpJudge:
     return HttpJudge(JudgeConfig(**settings), ReplyCache(folder / "replies.sqlite"))
 
 
-def question(text: str = "Is it red?", picture: Picture = RED) -> Question:
-    return Question(system="You judge.", parts=(picture, text))
+def question(text: str = "Is it red?", image: EncodedImage = RED) -> Question:
+    return Question(system="You judge.", parts=(image, text))
 
 
 def rise(reply: str) -> Any:
@@ -80,7 +80,7 @@ class Faulty:
         if fault == "error":
             return Said({"error": {"message": "overloaded"}}, status=500, drop=drop)
         if fault == "prose":
-            return completion("What a lovely picture; I would rather not put a number to it.")
+            return completion("What a lovely image; I would rather not put a number to it.")
         good = completion(f"It follows the instruction.\n\nFinal Score: {score}")
         good.hang_seconds = 30.0 if fault == "hang" else 0.0
         return good
@@ -147,20 +147,20 @@ def test_another_parser_asks_nobody_and_another_question_does(tmp_path: Path) ->
         assert judge(server, tmp_path).ask(question(), rise).value == 4
         assert len(server.heard) == 1
         judge(server, tmp_path).ask(question("Is it blue?"), rise)
-        encoded = jpeg_picture(Image.new("RGB", (8, 8), "red"))
-        judge(server, tmp_path).ask(question(picture=encoded), rise)
+        encoded = jpeg_image(Image.new("RGB", (8, 8), "red"))
+        judge(server, tmp_path).ask(question(image=encoded), rise)
         judge(server, tmp_path, parameters={"temperature": 1}).ask(question(), rise)
         judge(server, tmp_path, model="other").ask(question(), rise)
         assert len(server.heard) == 5
     assert len(set(stored(tmp_path, "key"))) == 5
 
 
-def test_the_request_is_a_chat_completion_with_the_picture_as_it_is(tmp_path: Path) -> None:
+def test_the_request_is_a_chat_completion_with_the_image_as_it_is(tmp_path: Path) -> None:
     settings = {"temperature": 0, "response_format": {"type": "json_object"}}
     with serve(lambda heard: completion("yes")) as server:
-        picture = Picture(data=RED.data, media_type="image/png", detail="high")
+        image = EncodedImage(data=RED.data, media_type="image/png", detail="high")
         judge(server, tmp_path, parameters=settings, max_tokens=(512,)).ask(
-            question(picture=picture), parse_yes_no
+            question(image=image), parse_yes_no
         )
     heard = server.heard[0]
     assert heard.path == "/v1/chat/completions"
@@ -288,11 +288,11 @@ def test_the_wait_that_a_busy_server_asks_for_is_kept(
 
 
 def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
-    with serve(lambda heard: Said({"error": "picture too large"}, status=413)) as server:
+    with serve(lambda heard: Said({"error": "image too large"}, status=413)) as server:
         answer = judge(server, tmp_path).ask(question(), parse_yes_no)
     assert len(server.heard) == 1
     assert answer.status is Status.ERROR
-    assert "picture too large" in answer.reason
+    assert "image too large" in answer.reason
 
 
 @pytest.mark.parametrize(
@@ -355,8 +355,8 @@ def name_the_color(heard: Heard) -> Said:
     shown = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     if not shown:
         return completion("none")
-    picture = Image.open(io.BytesIO(base64.b64decode(shown[0].partition(",")[2]))).convert("RGB")
-    pixel = picture.getpixel((0, 0))
+    image = Image.open(io.BytesIO(base64.b64decode(shown[0].partition(",")[2]))).convert("RGB")
+    pixel = image.getpixel((0, 0))
     assert isinstance(pixel, tuple)
     return completion(("red", "green", "blue")[pixel.index(max(pixel))].title() + ".")
 
@@ -370,7 +370,7 @@ def text_only(heard: Heard) -> Said:
 def test_a_judge_that_refuses_everything_stops_the_run(tmp_path: Path) -> None:
     asked = [(each, parse_yes_no) for each in questions_with_numbers(300)]
     with serve(text_only) as server:
-        with pytest.raises(ScorerError, match="takes text but no pictures"):
+        with pytest.raises(ScorerError, match="takes text but no images"):
             list_all(judge(server, tmp_path), asked, concurrency=2)
         assert len(server.heard) < GIVE_UP_AFTER + 20
 
@@ -394,9 +394,9 @@ def test_the_check_passes_a_judge_that_sees(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (text_only, "takes text but no pictures .*At most 0 image.*choose a model with image"),
-        (lambda heard: completion("Red."), "does not see pictures: shown plain green, it said"),
-        (lambda heard: completion("red, green or blue"), "does not see pictures: shown plain red"),
+        (text_only, "takes text but no images .*At most 0 image.*choose a model with image"),
+        (lambda heard: completion("Red."), "does not see images: shown plain green, it said"),
+        (lambda heard: completion("red, green or blue"), "does not see images: shown plain red"),
         (lambda heard: Said({}, status=404), "does not know stub .*check the model's name"),
         (lambda heard: Said({}, status=401), "DEEPGEN_JUDGE_KEY, and it is not set"),
         (lambda heard: Said({}, status=500), "no judge answers at .*HTTP 500"),

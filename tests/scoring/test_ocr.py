@@ -69,7 +69,7 @@ def test_the_closest_word_is_chosen_by_difflib_and_not_by_edits() -> None:
     assert mean_similarity([score], best=True) == pytest.approx(edit_similarity("abcd", "axcz"))
 
 
-def test_pictures_count_by_their_words() -> None:
+def test_images_count_by_their_words() -> None:
     right = score_words(["a", "b", "c"], ["a", "b", "c"])
     wrong = score_words(["d"], ["e"])
     assert word_accuracy([right, wrong]) == 0.75
@@ -105,7 +105,7 @@ def test_rapidocr_reads_a_sign() -> None:
     assert reader.read(Image.new("RGB", (256, 256), "white")).value == []
 
 
-def test_a_picture_on_which_rapidocr_fails_is_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_on_which_rapidocr_fails_is_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Engine:
         def __init__(self, **_: object) -> None: ...
 

@@ -29,7 +29,7 @@ READABLE_BY_NOBODY = [
     "",
     "   \n",
     "I'm sorry, but I can't assist with that request.",
-    "A fine picture; the light is warm and the cat looks pleased.",
+    "A fine image; the light is warm and the cat looks pleased.",
     "<think>The cat is there, so the answer is yes. Final Score: 5. Score: 1",
 ]
 
@@ -258,7 +258,7 @@ def test_corebench_takes_whole_words(reply: str, score: Any, lower_case_only: An
         ("The shadow moved.\n\n**Final Score:** 5", 5, 5),
         ("**Final Score**:\n\n**3**\n", 3, 3),
         ("final score 2. Good.", 2, 2),
-        ("Final Score: 5\nOf 10 pictures the best.", 5, 5),
+        ("Final Score: 5\nOf 10 images the best.", 5, 5),
         ("Final Score: 4\nFinal Score: 2", 4, 4),
         ("The Final Score weighs all.\nFinal Score: 4", 4, 4),
         ("Final Score: 4, 5", NOTHING, 4),

@@ -10,10 +10,10 @@ from PIL import Image
 from deepgen.errors import ImageError
 from deepgen.scoring.questions import (
     Question,
-    jpeg_picture,
-    png_picture,
+    jpeg_image,
+    png_image,
     sha256_of_json,
-    stored_picture,
+    stored_image,
 )
 
 
@@ -25,43 +25,43 @@ def noise(width: int, height: int) -> Image.Image:
     ("name", "media_type"),
     [("a.png", "image/png"), ("a.jpg", "image/jpeg"), ("a.webp", "image/webp")],
 )
-def test_a_stored_picture_is_sent_byte_for_byte(tmp_path: Path, name: str, media_type: str) -> None:
+def test_a_stored_image_is_sent_byte_for_byte(tmp_path: Path, name: str, media_type: str) -> None:
     noise(8, 8).save(tmp_path / name)
-    picture = stored_picture(tmp_path / name)
-    assert picture.data == (tmp_path / name).read_bytes()
-    assert picture.url().startswith(f"data:{media_type};base64,")
+    image = stored_image(tmp_path / name)
+    assert image.data == (tmp_path / name).read_bytes()
+    assert image.url().startswith(f"data:{media_type};base64,")
 
 
-def test_a_photograph_with_a_second_picture_behind_it_is_a_jpeg(tmp_path: Path) -> None:
+def test_a_photograph_with_a_second_image_behind_it_is_a_jpeg(tmp_path: Path) -> None:
     noise(8, 8).save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[noise(4, 4)])
-    assert stored_picture(tmp_path / "a.jpg").media_type == "image/jpeg"
+    assert stored_image(tmp_path / "a.jpg").media_type == "image/jpeg"
 
 
-def test_what_is_no_whole_picture_is_not_sent(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="no picture at"):
-        stored_picture(tmp_path / "absent.png")
+def test_what_is_no_whole_image_is_not_sent(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="no image at"):
+        stored_image(tmp_path / "absent.png")
     noise(8, 8).save(tmp_path / "a.bmp")
     with pytest.raises(ImageError, match="cannot be shown to a judge; expected one of PNG"):
-        stored_picture(tmp_path / "a.bmp")
+        stored_image(tmp_path / "a.bmp")
     noise(64, 64).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"a\.png is damaged"):
-        stored_picture(tmp_path / "a.png")
+        stored_image(tmp_path / "a.png")
 
 
 def test_png_loses_nothing_and_jpeg_may_shrink() -> None:
     image = noise(90, 30)
-    with Image.open(io.BytesIO(png_picture(image).data)) as opened:
+    with Image.open(io.BytesIO(png_image(image).data)) as opened:
         assert opened.tobytes() == image.tobytes()
-    with Image.open(io.BytesIO(jpeg_picture(image, longest_side=60).data)) as opened:
+    with Image.open(io.BytesIO(jpeg_image(image, longest_side=60).data)) as opened:
         assert (opened.format, opened.size) == ("JPEG", (60, 20))
-    with Image.open(io.BytesIO(jpeg_picture(image, longest_side=900).data)) as opened:
+    with Image.open(io.BytesIO(jpeg_image(image, longest_side=900).data)) as opened:
         assert opened.size == (90, 30)
     assert image.size == (90, 30)
 
 
-def test_a_question_is_known_by_its_words_its_pictures_and_their_order() -> None:
-    first, second = png_picture(noise(8, 8)), png_picture(noise(9, 9))
+def test_a_question_is_known_by_its_words_its_images_and_their_order() -> None:
+    first, second = png_image(noise(8, 8)), png_image(noise(9, 9))
     questions = [
         Question(parts=(first, second, "Which?")),
         Question(parts=(second, first, "Which?")),

@@ -12,7 +12,7 @@ from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Status, Unreadable
 from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.ocr import TextReader
-from deepgen.scoring.questions import png_picture
+from deepgen.scoring.questions import png_image
 from deepgen.scoring.remote import (
     Probe,
     RemoteTextReader,
@@ -58,8 +58,8 @@ def worker(server: Server | str, **changes: Any) -> Worker:
 
 
 def item(level: int) -> WorkItem:
-    picture = png_picture(Image.new("RGB", (8, 8), (level, level, level)))
-    return WorkItem(id=f"picture-{level}", image=picture, prompt="grey", target_texts=("a", "b"))
+    image = png_image(Image.new("RGB", (8, 8), (level, level, level)))
+    return WorkItem(id=f"image-{level}", image=image, prompt="grey", target_texts=("a", "b"))
 
 
 ITEMS = [item(level) for level in range(0, 70, 10)]
@@ -100,7 +100,7 @@ def test_one_failed_item_leaves_the_others() -> None:
         lambda items: [{**row, "id": f"{row['id']}0"} for row in truly(items)],
         lambda items: [*truly(items), {"id": "another", "value": 1}],
         lambda items: [*truly(items), *truly(items)[:1]],
-        lambda items: {"picture-0": 0},
+        lambda items: {"image-0": 0},
         lambda items: Said({"detail": "bad request"}, status=422),
         lambda items: Said(b"\x80\x04pickle"),
     ],
@@ -122,7 +122,7 @@ def test_a_worker_that_stumbles_is_asked_again() -> None:
 
 def test_a_worker_that_hangs_costs_its_batch_and_no_more() -> None:
     def respond(items: list[dict[str, Any]]) -> Any:
-        hangs = 30.0 if items[0]["id"] == "picture-0" else 0.0
+        hangs = 30.0 if items[0]["id"] == "image-0" else 0.0
         return Said({"scores": truly(items)}, hang_seconds=hangs)
 
     with serve(worker_that(respond)) as server:
@@ -148,8 +148,8 @@ def test_the_check_gives_the_version_of_a_worker_that_works() -> None:
 @pytest.mark.parametrize(
     ("answer", "version", "message"),
     [
-        (lambda items: [{"id": "picture-200", "value": 3}], VERSION, r"'picture-200' \(it gave 3"),
-        (lambda items: [{"id": "picture-200", "error": "no GPU"}], VERSION, r"\(no GPU\)"),
+        (lambda items: [{"id": "image-200", "value": 3}], VERSION, r"'image-200' \(it gave 3"),
+        (lambda items: [{"id": "image-200", "error": "no GPU"}], VERSION, r"\(no GPU\)"),
         (truly, {"weights": "x"}, "does not say its name"),
         (truly, ["brightness"], r"gives no answers \(the answer is no JSON object"),
     ],

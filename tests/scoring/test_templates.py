@@ -23,7 +23,7 @@ MODULE = '''
 from pathlib import Path
 
 Path(__file__).with_name("ran").touch()
-PLAIN = "Judge {this} picture."
+PLAIN = "Judge {this} image."
 LONG = ("Judge "
         "it well.")
 SUM = "Judge " + f"{LONG} now"
@@ -62,7 +62,7 @@ def source(
 @pytest.mark.parametrize(
     ("symbol", "values", "filled"),
     [
-        ("PLAIN", {}, "Judge {this} picture."),
+        ("PLAIN", {}, "Judge {this} image."),
         ("LONG", {}, "Judge it well."),
         ("SUM", {"LONG": "it"}, "Judge it now"),
         ("BY_KIND/remove", {}, "Is it gone?"),
@@ -160,7 +160,7 @@ def test_a_file_that_nobody_has_verified_passes_in_any_version(tmp_path: Path) -
     asked = source(tmp_path, MODULE, "PLAIN")
     unknown = replace(asked, file=replace(asked.file, sha256=None))
     (tmp_path / "eval" / "ask.py").write_text(MODULE + "\n", encoding="utf-8")
-    assert load_template(tmp_path, unknown).fill({}) == "Judge {this} picture."
+    assert load_template(tmp_path, unknown).fill({}) == "Judge {this} image."
 
 
 def test_a_dictionary_of_texts_is_read_whatever_its_keys(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_what_answers_no_questions_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(info.value)
 
 
-def test_a_worker_answers_each_question_as_the_prompt_of_the_picture() -> None:
+def test_a_worker_answers_each_question_as_the_prompt_of_the_image() -> None:
     def answer(heard: Heard) -> Said:
         if heard.path == "/version":
             return Said({"name": "mplug", "weights": "abc"})
@@ -89,4 +89,4 @@ def test_a_judge_is_asked_each_question_in_our_words() -> None:
     asked = JudgeAnswers(judge, parse_template("{question} Yes or no?"))
     assert [each.value for each in asked.ask(IMAGE, ["Is it red?", "Is it blue?"])] == [True, False]
     answers = asked.ask(IMAGE, ["Is it tall?", "Is it red?"])
-    assert [each.status for each in answers] == [Status.UNREADABLE], "the picture has failed"
+    assert [each.status for each in answers] == [Status.UNREADABLE], "the image has failed"

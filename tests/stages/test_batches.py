@@ -41,7 +41,7 @@ def test_cached_moments_give_the_loss_and_gradients_of_encoding(tmp_path: Path) 
     assert worst(mine, true) <= 1e-5
 
 
-def test_each_visit_of_a_cached_picture_draws_its_own_latents(tmp_path: Path) -> None:
+def test_each_visit_of_a_cached_image_draws_its_own_latents(tmp_path: Path) -> None:
     data = imported(edits(tmp_path / "source", 1), tmp_path / "data")
     model = ready("sft")
     build_cache(data, model.vae.moments, vae_hash=weights_hash(model.vae), side=SIDE)

@@ -53,7 +53,7 @@ def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) 
     frozen = sum(value.numel() for value in model.parameters() if not value.requires_grad)
     autoencoder = sum(value.numel() for value in model.vae.parameters())
     positions = model.dit.state_dict()["pos_embed.pos_embed"].numel()
-    # The VAE is in float32 while its pictures are learned from.
+    # The VAE is in float32 while its images are learned from.
     assert memory.static == 20 * trained + 2 * frozen + 2 * autoencoder + 2 * positions
     # What autocast makes of float32 weights, where it does.
     assert memory.passing == 2 * trained

@@ -1,4 +1,4 @@
-"""The stages as a user runs them: by the command line, on a folder of pictures, with the mini."""
+"""The stages as a user runs them: by the command line, on a folder of images, with the mini."""
 
 import json
 import os
@@ -44,11 +44,11 @@ COLORS = ("red", "green", "blue", "orange", "purple", "black")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six drawings and three edits, as a data set."""
     folder = tmp_path_factory.mktemp("data")
-    pictures = folder / "pictures"
-    pictures.mkdir()
+    images = folder / "images"
+    images.mkdir()
     rows: list[dict[str, object]] = []
     for index, color in enumerate(COLORS):
-        Image.new("RGB", (64, 64), color).save(pictures / f"{color}.png")
+        Image.new("RGB", (64, 64), color).save(images / f"{color}.png")
         rows.append({"txt": f"a {color} square", "image_path": f"{color}.png"})
         if index % 2:
             before = COLORS[index - 1]
@@ -59,9 +59,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "instruction": f"make it {color}",
                 }
             )
-    (pictures / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (images / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     imported = folder / "imported"
-    arguments = ["data", "import", "table", str(pictures / "rows.jsonl"), str(imported)]
+    arguments = ["data", "import", "table", str(images / "rows.jsonl"), str(imported)]
     assert main([*arguments, "--min-side", "32"]) == 0
     return imported
 
@@ -88,7 +88,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     }
 
 
-def test_a_run_leaves_a_model_its_adapters_pictures_and_its_settings(trained: Path) -> None:
+def test_a_run_leaves_a_model_its_adapters_images_and_its_settings(trained: Path) -> None:
     modes = {each.stat().st_mode & 0o777 for each in trained.rglob("*") if each.is_file()}
     assert modes == {(trained / "config.yaml").stat().st_mode & 0o777}
     adapters = json.loads((trained / "lora" / "adapter_config.json").read_text())
@@ -149,10 +149,10 @@ def test_what_is_told_of_a_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_model_of_a_run_draws(trained: Path, tmp_path: Path) -> None:
-    picture = tmp_path / "picture.png"
+    image = tmp_path / "image.png"
     command = ["generate", "a red square", "--model", str(trained / "model"), "--seed", "1"]
-    assert main([*command, "--steps", "2", "--output", str(picture)]) == 0
-    assert Image.open(picture).size == (64, 64)
+    assert main([*command, "--steps", "2", "--output", str(image)]) == 0
+    assert Image.open(image).size == (64, 64)
 
 
 def test_a_run_that_lost_its_last_updates_ends_with_the_same_weights(
@@ -376,7 +376,7 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
     encoding, cached = tmp_path / "encoding", tmp_path / "cached"
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
-    assert "the VAE encodes pictures at every visit" in said
+    assert "the VAE encodes images at every visit" in said
     command = re.search(r"deepgen (data cache .+)", said)
     assert command is not None and main(shlex.split(command[1])) == 0
     assert main(arguments_for(own, cached)) == 0
@@ -386,7 +386,7 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
     # To which a cache could change nothing any more.
-    assert "the VAE encodes pictures at every visit" in said and "data cache" not in said
+    assert "the VAE encodes images at every visit" in said and "data cache" not in said
     assert main(arguments_for(own, encoding, "--moments", "always")) == 2
     assert "of a run with moments never, this one has always" in capsys.readouterr().err
     shutil.rmtree(own / "latents")
@@ -440,17 +440,17 @@ def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("deepgen.conditioning.prompts.MAX_PROMPT_TOKENS", 64)
-    pictures = tmp_path / "pictures"
-    pictures.mkdir()
-    Image.new("RGB", (64, 64), "red").save(pictures / "a.png")
-    (pictures / "a.txt").write_text("a red square " * 40)
+    images = tmp_path / "images"
+    images.mkdir()
+    Image.new("RGB", (64, 64), "red").save(images / "a.png")
+    (images / "a.txt").write_text("a red square " * 40)
     imported = tmp_path / "imported"
-    assert main(["data", "import", "folder", str(pictures), str(imported), "--min-side", "32"]) == 0
+    assert main(["data", "import", "folder", str(images), str(imported), "--min-side", "32"]) == 0
     assert main(arguments_for(imported, tmp_path / "run", "--steps", "1")) == 0
     shown = capsys.readouterr().err
-    assert "warning: the text of pictures/a.png is too long and was cut" in shown
+    assert "warning: the text of images/a.png is too long and was cut" in shown
     (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    # One picture, in each of the micro-batches of drawings.
+    # One image, in each of the micro-batches of drawings.
     assert json.loads(line)["prompts_cut"] == smoke().drawing_microbatches
     command = ["generate", "a red square " * 40, "--output", str(tmp_path / "a.png")]
     assert main(command) == 2
@@ -458,7 +458,7 @@ def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
 
 
 def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "pictures"
+    alone = tmp_path / "images"
     alone.mkdir()
     Image.new("RGB", (64, 64), "red").save(alone / "a.png")
     (alone / "a.txt").write_text("a red square")

@@ -23,17 +23,17 @@ COLORS = ("red", "green", "blue", "orange", "purple", "black")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six drawings and three edits, as a data set."""
-    pictures = tmp_path_factory.mktemp("pictures")
+    images = tmp_path_factory.mktemp("images")
     rows: list[dict[str, Any]] = []
     for index, color in enumerate(COLORS):
-        Image.new("RGB", (64, 64), color).save(pictures / f"{color}.png")
+        Image.new("RGB", (64, 64), color).save(images / f"{color}.png")
         rows.append({"txt": f"a {color} square", "image_path": f"{color}.png"})
         if index % 2:
             edit = {"output_image": f"{color}.png", "instruction": f"make it {color}"}
             rows.append({"input_image": [f"{COLORS[index - 1]}.png"], **edit})
-    (pictures / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (images / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     imported = tmp_path_factory.mktemp("data") / "imported"
-    arguments = ["data", "import", "table", str(pictures / "rows.jsonl"), str(imported)]
+    arguments = ["data", "import", "table", str(images / "rows.jsonl"), str(imported)]
     assert main([*arguments, "--min-side", "32"]) == 0
     return imported
 
@@ -93,12 +93,12 @@ def test_a_line_tells_of_tasks_noise_parts_and_speed(watched: Path) -> None:
 
 
 def test_the_share_of_time_of_saving_and_drawing_is_told(watched: Path) -> None:
-    # Of what came before the line of step 4: the checkpoint of step 2, the pictures of step 3.
+    # Of what came before the line of step 4: the checkpoint of step 2, the images of step 3.
     assert lines(watched)[2]["speed"]["time"]["save"] > 0
-    assert lines(watched)[3]["speed"]["time"]["pictures"] > 0
+    assert lines(watched)[3]["speed"]["time"]["images"] > 0
 
 
-def test_pictures_and_edits_come_every_so_often_and_at_the_end(watched: Path) -> None:
+def test_images_and_edits_come_every_so_often_and_at_the_end(watched: Path) -> None:
     names = {each.name for each in (watched / "samples").iterdir()}
     steps = ("step_00000003", "step_00000004")
     assert names == {f"{step}_{place}.png" for step in steps for place in (0, 1)}
@@ -108,7 +108,7 @@ def test_pictures_and_edits_come_every_so_often_and_at_the_end(watched: Path) ->
 def test_samples_that_were_set_aside_are_watched_and_never_trained_on(
     data: Path, tmp_path: Path
 ) -> None:
-    table = next(iter(data.parent.parent.glob("pictures*/rows.jsonl")))
+    table = next(iter(data.parent.parent.glob("images*/rows.jsonl")))
     own = tmp_path / "data"
     arguments = ["data", "import", "table", str(table), str(own), "--min-side", "32"]
     assert main([*arguments, "--val-share", "0.4"]) == 0
@@ -222,16 +222,16 @@ def damaged(data: Path, copy: Path) -> Path:
     """The data set, with one drawing that is no longer what was imported."""
     shutil.copytree(data, copy)
     found = DataSet.open(copy)
-    picture = found.record(int(found.rows(task="t2i")[2])).target
-    shard = copy / picture.shard
+    image = found.record(int(found.rows(task="t2i")[2])).target
+    shard = copy / image.shard
     content = bytearray(shard.read_bytes())
-    middle = picture.offset + picture.length // 2
+    middle = image.offset + image.length // 2
     content[middle] ^= 0xFF
     shard.write_bytes(content)
     return copy
 
 
-def test_a_picture_that_broke_is_replaced_counted_and_listed(
+def test_an_image_that_broke_is_replaced_counted_and_listed(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = damaged(data, tmp_path / "broken")

@@ -73,7 +73,7 @@ def arrays(case: str) -> dict[str, np.ndarray]:
     return dict(np.load(golden(f"train/{case}.npz")))
 
 
-def picture(name: str) -> Tensor:
+def image(name: str) -> Tensor:
     (path,) = Path(golden("inputs")).glob(f"{name}_h*.png")
     return to_pixels(Image.open(path).convert("RGB"))
 
@@ -82,11 +82,11 @@ def recorded_batch(model: DeepGen, case: str) -> FlowBatch:
     described = json.loads(golden("cases.json").read_text())["train"][case]
     texts = described["texts"]
     recorded = arrays(case)
-    sources = [[picture(name) for name in own] for own in described.get("src", [[]] * len(texts))]
+    sources = [[image(name) for name in own] for own in described.get("src", [[]] * len(texts))]
     with torch.no_grad():
         targets = described.get("images") or described.get("target")
         return FlowBatch(
-            latents=model.vae.posteriors([picture(name) for name in targets])
+            latents=model.vae.posteriors([image(name) for name in targets])
             if targets
             else [torch.from_numpy(recorded[f"sample{i}.latents"]) for i in range(len(texts))],
             prompts=[

@@ -23,7 +23,7 @@ from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
 from tests.conditioning.models import (
     TINY_LAST_BRIDGE,
-    picture,
+    image,
     random_bridge,
     random_vlm,
     take_over,
@@ -46,7 +46,7 @@ def ready(stage: Stage) -> DeepGen:
 def ragged_batch(*, edits: bool = False) -> FlowBatch:
     """Prompts of three lengths; of edits, targets and numbers of references differ too."""
     torch.manual_seed(0)
-    references = [[], [picture(1)], [picture(2), picture(3)]] if edits else [[], [], []]
+    references = [[], [image(1)], [image(2), image(3)]] if edits else [[], [], []]
     return FlowBatch(
         latents=[torch.randn(16, 4, 6 if edits and index else 4) for index in range(3)],
         prompts=[

@@ -164,7 +164,7 @@ def batch(names: list[str], weights: list[float] | None = None) -> FlowBatch:
     count = len(names)
     return FlowBatch(
         latents=[torch.randn(16, 4, 4 + 2 * index) for index in range(count)],
-        prompts=[Prompt(text=f"picture {name}") for name in names],
+        prompts=[Prompt(text=f"image {name}") for name in names],
         reference_latents=[[] for _ in names],
         visits=[Visit(sample=name) for name in names],
         weights=torch.tensor(weights or [1 / count] * count),

@@ -128,7 +128,7 @@ class Substitutes:
     def __call__(self, step: int) -> list[Tensor]:
         known = [each for each in self.known if each["step"] == step]
         if step in self.bad and not known:
-            known = [{"step": step, "sample_id": f"s{step}", "message": f"s{step} is no picture"}]
+            known = [{"step": step, "sample_id": f"s{step}", "message": f"s{step} is no image"}]
         self.recent += known
         return [each + len(known) for each in batches(step)]
 
@@ -154,7 +154,7 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
         made.run(tmp_path / folder, log_every=2, save_every=3)
         return made
 
-    with pytest.warns(UserWarning, match="s1 is no picture; another sample stands") as seen:
+    with pytest.warns(UserWarning, match="s1 is no image; another sample stands") as seen:
         unbroken = run("unbroken", [1, 4, 7])
     assert len(seen) == 1
     assert [line["replaced"] for line in lines(tmp_path / "unbroken")] == [1, 1, 2, 3, 3, 3]
@@ -171,7 +171,7 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
     assert journals[0] == journals[1] and journals[0].count("\n") == 3
 
 
-@pytest.mark.filterwarnings("ignore:s[12] is no picture")
+@pytest.mark.filterwarnings("ignore:s[12] is no image")
 def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: Path) -> None:
     def run(folder: str, bad: int, stop_at: int) -> None:
         stream = Substitutes([bad])
@@ -242,7 +242,7 @@ def test_a_checkpoint_to_begin_from_can_be_refused_before_anything_changes(tmp_p
         assert torch.equal(value, before[name])
 
 
-def test_pictures_come_as_often_as_asked_for_and_at_the_end(tmp_path: Path) -> None:
+def test_images_come_as_often_as_asked_for_and_at_the_end(tmp_path: Path) -> None:
     seen: list[int] = []
     trainer().run(
         tmp_path, save_every=4, watch=lambda model, step: seen.append(step), watch_every=5

@@ -132,7 +132,7 @@ def save_folder(
     """Write a model folder; it appears whole or not at all.
 
     Stock diffusers loads ``transformer/``, ``vae/`` and ``scheduler/``. Of the VLM only what
-    conditions pictures is ever loaded, and that is what is written: ``vlm/`` loads again here, and
+    conditions images is ever loaded, and that is what is written: ``vlm/`` loads again here, and
     stock transformers makes up the language head and (for the stacked bridge) the last layer and
     the final norm, which nothing here reads.
 

@@ -1,4 +1,4 @@
-"""``deepgen data``: importing pictures with their texts, and looking after what was imported."""
+"""``deepgen data``: importing images with their texts, and looking after what was imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.making import pick_device
 from deepgen.cli.models import find_model
 from deepgen.cli.options import DeviceChoice
-from deepgen.cli.output import plan_outputs, write_picture
+from deepgen.cli.output import plan_outputs, write_image
 from deepgen.config.sizes import check_side
 from deepgen.errors import DataError
 
@@ -43,7 +43,7 @@ SHOWN_BUCKETS = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Import:
-    """Import pictures with captions, or edits; a rerun goes on where it was cut off."""
+    """Import images with captions, or edits; a rerun goes on where it was cut off."""
 
     kind: Positional[Annotated[SourceKind, arg(metavar="{folder,table}")]]
     """folder: x.jpg with x.txt or x.json, or a metadata.jsonl that names them; table: JSON Lines,
@@ -54,18 +54,18 @@ class Import:
     """A new folder for the data set, or that of an import to go on with."""
     name: Text = None
     """First part of every sample's id (default: the name of SRC)."""
-    pictures: Folder = None
+    images: Folder = None
     """Where a table's paths start from (default: the table's own folder)."""
     caption_key: Text = None
     """Where tables and JSON files hold the text (default: the only usual name that is filled)."""
     licence: str = "unknown"
     """Noted with every sample."""
     redistributable: bool = False
-    """Note that the pictures may be passed on."""
+    """Note that the images may be passed on."""
     val_share: float = 0.0
     """Share of samples that are not trained on: a run writes their loss, val/loss, now and then."""
     min_side: int = 81
-    """Pictures with a shorter side go to quarantine."""
+    """Images with a shorter side go to quarantine."""
     max_references: int = 4
     """Edits with more references go to quarantine."""
     shard_mib: int = 256
@@ -112,14 +112,14 @@ class Import:
         from deepgen.data.importers.table import TableSource
 
         if self.kind == "table":
-            if self.pictures is not None and not self.pictures.is_dir():
-                raise DataError(f"there is no folder {self.pictures} of pictures; check the path")
-            return TableSource(self.source, self.pictures, caption_key=self.caption_key)
-        if self.pictures is not None:
-            raise ValueError("--pictures belongs to a table; a folder's pictures lie in it")
+            if self.images is not None and not self.images.is_dir():
+                raise DataError(f"there is no folder {self.images} of images; check the path")
+            return TableSource(self.source, self.images, caption_key=self.caption_key)
+        if self.images is not None:
+            raise ValueError("--images belongs to a table; a folder's images lie in it")
         if self.folder.resolve().is_relative_to(self.source.resolve()):
             raise ValueError(
-                f"{self.folder} lies inside of {self.source}, where pictures are looked for; "
+                f"{self.folder} lies inside of {self.source}, where images are looked for; "
                 "choose a folder outside"
             )
         return open_folder(self.source, self.caption_key)
@@ -127,7 +127,7 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """Read every byte, decode every picture, and compare with what was imported."""
+    """Read every byte, decode every image, and compare with what was imported."""
 
     folder: DataFolder
     """A data set."""
@@ -177,7 +177,7 @@ class Preview:
     folder: DataFolder
     """A data set."""
     output: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Picture file: .png, .jpg or .webp."""
+    """Image file: .png, .jpg or .webp."""
     count: int = 24
     """Samples shown."""
     seed: int = 0
@@ -199,22 +199,22 @@ class Preview:
         (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite)
         sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
         record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
-        write_picture(sheet, path, record, overwrite=self.overwrite)
+        write_image(sheet, path, record, overwrite=self.overwrite)
         print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """Encode all pictures once, so that training need not; a rerun goes on where it was cut off."""
+    """Encode all images once, so that training need not; a rerun goes on where it was cut off."""
 
     folder: DataFolder
     """A data set."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """Whose autoencoder: the embedded model (mini), a model folder, or a hub id."""
     side: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
-    """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    """Images are brought to about SIDE * SIDE pixels (default: the model's own)."""
     batch_size: int = 8
-    """Pictures encoded together."""
+    """Images encoded together."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     json: bool = False
@@ -305,7 +305,7 @@ Action = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Import pictures to train on, check them and look at them."""
+    """Import images to train on, check them and look at them."""
 
     action: OmitSubcommandPrefixes[Action]
     """What to do."""

@@ -1,4 +1,4 @@
-"""``deepgen edit``: pictures changed by instructions."""
+"""``deepgen edit``: images changed by instructions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from deepgen.cli.making import make_pictures
-from deepgen.cli.options import PictureOptions, read_prompts
+from deepgen.cli.making import make_images
+from deepgen.cli.options import ImageOptions, read_prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Edit(PictureOptions):
-    """Change a picture by an instruction."""
+class Edit(ImageOptions):
+    """Change an image by an instruction."""
 
     instruction: Positional[Annotated[str, arg(metavar="INSTRUCTION")]]
     """What to change; - reads standard input and @FILE a file, one instruction a line."""
@@ -24,15 +24,15 @@ class Edit(PictureOptions):
             tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)")
         ]
     ]
-    """The picture to change; more are further references, in order."""
+    """The image to change; more are further references, in order."""
 
     def run(self) -> None:
         """Edit, write the files and print their paths."""
         if not self.images:
-            raise ValueError("an edit needs a picture, found none; give it after the instruction")
+            raise ValueError("an edit needs an image, found none; give it after the instruction")
         instructions = read_prompts(self.instruction)
         if not all(text.strip() for text in instructions):
             raise ValueError(
                 "the instruction is empty, expected a sentence that says what to change"
             )
-        make_pictures(self, instructions, image_paths=self.images, stem="edited")
+        make_images(self, instructions, image_paths=self.images, stem="edited")

@@ -1,4 +1,4 @@
-"""``deepgen eval``: the benchmarks, their prompts and pictures, and training lists' share."""
+"""``deepgen eval``: the benchmarks, their prompts and images, and training lists' share."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class List:
         if self.json:
             _write(*(json.dumps(row) for row in rows))
             return
-        shown = ("name", "task", "items", "pictures", "scorer", "licence", "prompts")
+        shown = ("name", "task", "items", "images", "scorer", "licence", "prompts")
         cells = [[str(row[column]) for column in shown] for row in rows]
         _write(*_columns([list(shown), *cells]))
 
@@ -140,7 +140,7 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eval:
-    """The benchmarks: prompts, pictures, scores, reports, and what training lists have of them."""
+    """The benchmarks: prompts, images, scores, reports, and what training lists have of them."""
 
     command: OmitSubcommandPrefixes[
         Annotated[List, subcommand("list")]
@@ -169,7 +169,7 @@ def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
         "title": benchmark.title,
         "task": benchmark.task,
         "items": benchmark.expected_items,
-        "pictures": benchmark.expected_items * benchmark.generation["paper"].images_per_item,
+        "images": benchmark.expected_items * benchmark.generation["paper"].images_per_item,
         "scorer": benchmark.scorer,
         "judge": benchmark.judge,
         "licence": benchmark.source.licence,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate:
-    """Draw the pictures of a benchmark; a run that was interrupted goes on."""
+    """Draw the images of a benchmark; a run that was interrupted goes on."""
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
@@ -48,7 +48,7 @@ class Generate:
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
     """Draw the R-th of N shares, from 1/N to N/N (default: as torchrun says, else all)."""
     seed: int = 0
-    """Picture i of prompt p uses SEED + 1000 p + i."""
+    """Image i of prompt p uses SEED + 1000 p + i."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     debug: bool = False
@@ -95,12 +95,12 @@ class Generate:
                 advance=advance,
             )
         state = "done" if progress.done else "not done: other processes have to draw the rest"
-        print_line(f"{progress.finished} of {progress.expected} pictures are there, {state}")
+        print_line(f"{progress.finished} of {progress.expected} images are there, {state}")
 
     def _prepare(
         self, benchmark: Benchmark, items: Sequence[Item], rule: GenerationRule, model: FoundModel
     ) -> tuple[Any, Any]:
-        """The model as a callable, and what the pictures depend on."""
+        """The model as a callable, and what the images depend on."""
         import torch
 
         from deepgen import __version__
@@ -120,7 +120,7 @@ class Generate:
         )
         # Refuse another run's folder before the weights are loaded.
         RunFolder(self.output).begin(manifest)
-        # Loaded with the first picture: a run that has all of them needs no model.
+        # Loaded with the first image: a run that has all of them needs no model.
         pipe = cache(partial(load_pipeline, model, device))
         return lambda *arguments: draw_one(pipe(), *arguments), manifest
 
@@ -139,7 +139,7 @@ class Report:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Write JSON, Markdown, a page with pictures and, of one run, CSV."""
+        """Write JSON, Markdown, a page with images and, of one run, CSV."""
         from deepgen.eval.report.results import to_json
 
         report, paths = self.write()
@@ -172,7 +172,7 @@ class Report:
         for path, run in zip(self.runs, stored, strict=True):
             if not run.done:
                 print_line(
-                    f"warning: {path} is not done: {run.drawn} of {run.expected} pictures are "
+                    f"warning: {path} is not done: {run.drawn} of {run.expected} images are "
                     f"drawn, {len(run.records)} judged"
                 )
         return report, paths
@@ -202,17 +202,17 @@ def load_pipeline(model: FoundModel, device: str) -> Any:
 def draw_one(
     pipe: Any,
     prompt: str,
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
     height: int | None,
     width: int | None,
     seed: int,
     steps: int | None,
     guidance_scale: float | None,
 ) -> Image.Image:
-    """One picture, by a call of its own: its seed alone makes it again."""
+    """One image, by a call of its own: its seed alone makes it again."""
     image: Image.Image = pipe(
         prompt,
-        list(pictures) or None,
+        list(images) or None,
         height=height,
         width=width,
         num_inference_steps=steps,
@@ -225,7 +225,7 @@ def draw_one(
 def _resolved(benchmark: Benchmark, preset: Preset, model: FoundModel) -> GenerationRule:
     """The rule with the model's own steps and guidance, so that the run says which they were.
 
-    Its own size too, where pictures to edit are drawn for it.
+    Its own size too, where images to edit are drawn for it.
     """
     rule, own = benchmark.generation[preset], model.defaults
     if benchmark.draw_sources is not None and rule.height is None:

@@ -1,4 +1,4 @@
-"""``deepgen generate``: pictures from sentences."""
+"""``deepgen generate``: images from sentences."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from deepgen.cli.making import make_pictures
-from deepgen.cli.options import PictureOptions, read_prompts
+from deepgen.cli.making import make_images
+from deepgen.cli.options import ImageOptions, read_prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Generate(PictureOptions):
-    """Draw a picture from a sentence."""
+class Generate(ImageOptions):
+    """Draw an image from a sentence."""
 
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
     """What to draw; - reads standard input and @FILE a file, one prompt a line."""
@@ -23,4 +23,4 @@ class Generate(PictureOptions):
         prompts = read_prompts(self.prompt)
         if not all(prompt.strip() for prompt in prompts):
             raise ValueError("the prompt is empty, expected a sentence that says what to draw")
-        make_pictures(self, prompts, image_paths=(), stem="generated")
+        make_images(self, prompts, image_paths=(), stem="generated")

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report("interrupted", INTERRUPTED, debug=False)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        # Libraries announce their own changes to programmers, not to people with a picture in mind.
+        # Libraries announce their own changes to programmers, not to people with an image in mind.
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         try:
@@ -94,7 +94,7 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | T
             return tyro.cli(
                 Command,
                 prog="deepgen",
-                description="Pictures and edits from a sentence.",
+                description="Images and edits from a sentence.",
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )

@@ -1,6 +1,6 @@
-"""What ``generate`` and ``edit`` do: check everything, load the model, make picture by picture.
+"""What ``generate`` and ``edit`` do: check everything, load the model, make image by image.
 
-A picture is a call of its own. So its seed alone makes the same file again, finished pictures
+An image is a call of its own. So its seed alone makes the same file again, finished images
 survive an interruption, and any number of them fits into memory.
 """
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.models import FoundModel, find_model
-from deepgen.cli.options import MAX_SEED, PictureOptions
-from deepgen.cli.output import plan_outputs, write_picture
+from deepgen.cli.options import MAX_SEED, ImageOptions
+from deepgen.cli.output import plan_outputs, write_image
 from deepgen.images.io import read_image
 
 if TYPE_CHECKING:
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
-def make_pictures(
-    options: PictureOptions, prompts: Sequence[str], *, image_paths: Sequence[Path], stem: str
+def make_images(
+    options: ImageOptions, prompts: Sequence[str], *, image_paths: Sequence[Path], stem: str
 ) -> None:
-    """Make, write and report every picture.
+    """Make, write and report every image.
 
     Args:
         options: What the user said.
-        prompts: One or more; each gets ``options.num_images`` pictures.
-        image_paths: Pictures to edit, the same for every prompt; none to draw.
+        prompts: One or more; each gets ``options.num_images`` images.
+        image_paths: Images to edit, the same for every prompt; none to draw.
         stem: Name of files that the user has not named.
 
     Raises:
         ValueError: Something the user said cannot be used; nothing was computed.
         CheckpointError: The model cannot be used.
-        ImageError: A picture cannot be used.
+        ImageError: An image cannot be used.
     """
     options.check()
     count = len(prompts) * options.num_images
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     if seed + count > MAX_SEED:
-        raise ValueError(f"--seed {seed} leaves no seeds for {count} pictures; take a smaller one")
+        raise ValueError(f"--seed {seed} leaves no seeds for {count} images; take a smaller one")
     paths = plan_outputs(
         options.output or Path(f"{stem}-{seed}.png"), count, overwrite=options.overwrite
     )
@@ -66,19 +66,19 @@ def make_pictures(
             images=images,
             seed=seed + index,
             path=path,
-            label=f"picture {index + 1} of {count}",
+            label=f"image {index + 1} of {count}",
         )
         _show(record, options)
 
 
-def _show(record: dict[str, Any], options: PictureOptions) -> None:
+def _show(record: dict[str, Any], options: ImageOptions) -> None:
     """A result on standard output, and what made it unrepeatable otherwise on standard error."""
     print_result(json.dumps(record) if options.json else record["path"])
     if options.seed is None and not options.json:
         print_line(f"{record['path']}: --seed {record['seed']}")
 
 
-def _load(model: FoundModel, options: PictureOptions) -> DeepGenPipeline:
+def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
     device = pick_device(options.device)
     from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -119,7 +119,7 @@ def pick_device(name: str) -> str:
 def _make_one(
     pipe: DeepGenPipeline,
     model: FoundModel,
-    options: PictureOptions,
+    options: ImageOptions,
     *,
     prompt: str,
     images: Sequence[Image.Image],
@@ -127,7 +127,7 @@ def _make_one(
     path: Path,
     label: str,
 ) -> dict[str, Any]:
-    """Make and write one picture, and return how."""
+    """Make and write one image, and return how."""
     defaults = model.defaults
     steps = options.steps if options.steps is not None else defaults.num_inference_steps
     guidance = options.guidance if options.guidance is not None else defaults.guidance_scale
@@ -160,6 +160,6 @@ def _make_one(
         "guidance": guidance,
         "model": options.model,
     }
-    write_picture(image, path, record, overwrite=options.overwrite)
+    write_image(image, path, record, overwrite=options.overwrite)
     seconds = round(time.perf_counter() - start, 3)
     return {"path": str(path), **record, "seconds": seconds}

@@ -21,7 +21,7 @@ class FoundModel:
     folder: ModelFolder
     defaults: GenerationDefaults
     max_side: int
-    """Longest side of a picture in pixels that the model has positions for."""
+    """Longest side of an image in pixels that the model has positions for."""
 
     @property
     def path(self) -> Path:

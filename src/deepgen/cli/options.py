@@ -46,17 +46,17 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PictureOptions:
-    """Options of every command that makes pictures."""
+class ImageOptions:
+    """Options of every command that makes images."""
 
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
     output: File = None
-    """Picture file: .png, .jpg or .webp; {i} is the picture's number (default: by the seed)."""
+    """Image file: .png, .jpg or .webp; {i} is the image's number (default: by the seed)."""
     negative_prompt: Text = None
     """What to steer away from (default: the model's own text for the task)."""
     width: Side = None
-    """A multiple of 32 (default: the model's own; for edits that of the first picture)."""
+    """A multiple of 32 (default: the model's own; for edits that of the first image)."""
     height: Side = None
     """As width."""
     steps: Whole = None
@@ -64,9 +64,9 @@ class PictureOptions:
     guidance: Number = None
     """How closely to follow the prompt; up to 1 without negatives (default: the model's own)."""
     seed: Whole = None
-    """Picture i uses SEED + i (default: drawn and reported)."""
+    """Image i uses SEED + i (default: drawn and reported)."""
     num_images: Annotated[int, arg(metavar="INT")] = 1
-    """Pictures per prompt."""
+    """Images per prompt."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -80,7 +80,7 @@ class PictureOptions:
     overwrite: bool = False
     """Replace existing output files."""
     json: bool = False
-    """Print one JSON object per picture instead of its path."""
+    """Print one JSON object per image instead of its path."""
     debug: bool = False
     """Show where an error comes from."""
 

@@ -1,4 +1,4 @@
-"""Picture files: where they go, what is written into them, and that they appear only whole."""
+"""Image files: where they go, what is written into them, and that they appear only whole."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ JPEG_QUALITY = 95
 
 
 def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
-    """One path per picture, all known to be writable.
+    """One path per image, all known to be writable.
 
-    Of several pictures the first is number 0; the number replaces ``{i}`` in the name, or is added
+    Of several images the first is number 0; the number replaces ``{i}`` in the name, or is added
     to it.
 
     Raises:
@@ -45,20 +45,20 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
         paths = [output]
     for path in paths:
         if path.is_dir():
-            raise ValueError(f"{path} is a folder, expected the name of a picture file")
+            raise ValueError(f"{path} is a folder, expected the name of an image file")
         if os.path.lexists(path) and not overwrite:
             raise ValueError(f"{path} exists; choose another --output or add --overwrite")
     _check_writable(output.parent)
     return paths
 
 
-def write_picture(
+def write_image(
     image: Image.Image, path: Path, record: Mapping[str, Any], *, overwrite: bool
 ) -> None:
-    """Write a picture with a record of how it was made.
+    """Write an image with a record of how it was made.
 
     The record is the PNG text chunk ``deepgen``, or the EXIF user comment of JPEG and WebP: JSON
-    in ASCII, so equal pictures are equal files.
+    in ASCII, so equal images are equal files.
 
     Raises:
         ValueError: Someone else was faster with a file of this name.

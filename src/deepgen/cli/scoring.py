@@ -1,4 +1,4 @@
-"""``deepgen eval score`` and ``run``: judging the pictures of a benchmark, whoever drew them."""
+"""``deepgen eval score`` and ``run``: judging the images of a benchmark, whoever drew them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deepgen.eval.run.folder import Manifest, RunFolder
-    from deepgen.eval.scorer import PictureScorer
+    from deepgen.eval.scorer import Imagescorer
 
 UNKNOWN = "unknown"
 
@@ -61,12 +61,12 @@ class Who:
     """GenEval and CVTG-2K: folder or hub id of a CLIP (default: OpenAI's of the hub); for CVTG-2K
     none leaves CLIPScore out."""
     vqa: Text = None
-    """DPG-Bench: folder or hub id of a model that answers questions about pictures (default: a
+    """DPG-Bench: folder or hub id of a model that answers questions about images (default: a
     BLIP of the hub)."""
     ocr: Text = None
     """CVTG-2K: engine that reads words (default: rapidocr, the only one)."""
 
-    def open(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> PictureScorer:
+    def open(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> Imagescorer:
         """The benchmark's scorer."""
         if benchmark.scorer == "scenes":
             from deepgen.eval.benchmarks.minibench.scorer import MiniBenchScorer
@@ -110,14 +110,14 @@ def _object(text: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """Judge the pictures of a run, or of any folder; what was interrupted goes on."""
+    """Judge the images of a run, or of any folder; what was interrupted goes on."""
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
     output: Folder = None
     """Folder of the run (default, with --images: beside them)."""
     images: Folder = None
-    """Pictures that something else drew, in the layout of the official scorer; they stay there."""
+    """Images that something else drew, in the layout of the official scorer; they stay there."""
     model_name: Annotated[str, arg(metavar="NAME")] = UNKNOWN
     """Who drew them."""
     limit: Whole = None
@@ -127,7 +127,7 @@ class Score:
     who: Who = field(default_factory=Who)
     """Who judges."""
     retry_failed: bool = False
-    """Judge pictures again that could not be judged."""
+    """Judge images again that could not be judged."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
     """Judge the R-th of N shares, from 1/N to N/N (default: as torchrun says, else all)."""
     device: DeviceChoice = "auto"
@@ -147,16 +147,16 @@ class Score:
         """Folder of the run.
 
         Raises:
-            BenchmarkError: It was not named, and neither were pictures.
+            BenchmarkError: It was not named, and neither were images.
         """
         if self.output is not None:
             return self.output
         if self.images is None:
-            raise BenchmarkError("name the run with --output, or a folder of pictures --images")
+            raise BenchmarkError("name the run with --output, or a folder of images --images")
         images = self.images.resolve()
         return images.with_name(f"{images.name}-{self.benchmark.replace('/', '-')}")
 
-    def judge(self, scorer: PictureScorer | None = None) -> None:
+    def judge(self, scorer: Imagescorer | None = None) -> None:
         """Judge what was not judged yet, and tell what is there.
 
         Args:
@@ -202,15 +202,15 @@ class Score:
         state = "done" if scoring.done else "not done"
         if scoring.first_failure:
             print_line(
-                f"warning: pictures that could not be judged, the first {scoring.first_failure}; "
+                f"warning: images that could not be judged, the first {scoring.first_failure}; "
                 "scores.jsonl has every reason, and --retry-failed judges them again"
             )
-        print_line(f"{scoring.drawn} of {scoring.expected} pictures are there: {counts}; {state}")
+        print_line(f"{scoring.drawn} of {scoring.expected} images are there: {counts}; {state}")
 
     def _manifest(
         self, benchmark: Benchmark, complete: Sequence[Item], folder: RunFolder
     ) -> Manifest:
-        """What the run is, begun here if the pictures are someone else's."""
+        """What the run is, begun here if the images are someone else's."""
         from deepgen import __version__
         from deepgen.eval.run.folder import Manifest, hash_items
         from deepgen.eval.run.generation import select_items
@@ -258,11 +258,11 @@ class Run:
     limit: Whole = None
     """So many prompts only, equally many of each category (default: all)."""
     seed: int = 0
-    """Picture i of prompt p uses SEED + 1000 p + i."""
+    """Image i of prompt p uses SEED + 1000 p + i."""
     who: Who = field(default_factory=Who)
     """Who judges."""
     retry_failed: bool = False
-    """Judge pictures again that could not be judged."""
+    """Judge images again that could not be judged."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     json: bool = False

@@ -18,7 +18,7 @@ from deepgen.types import Condition
 class Bridge(nn.Module):
     """Think tokens, and the way from VLM features to the DiT's context (DeepGen paper).
 
-    Six hidden states stand side by side on the channel axis, at every position: prompt, pictures,
+    Six hidden states stand side by side on the channel axis, at every position: prompt, images,
     think tokens and padding alike::
 
         tokens  = connector(projector_1(features))

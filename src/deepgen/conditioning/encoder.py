@@ -1,4 +1,4 @@
-"""The conditioner: prompts and reference pictures in, what the DiT is told out."""
+"""The conditioner: prompts and reference images in, what the DiT is told out."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Conditioner(nn.Module):
 
         def run(compute: Callable[[list[Key]], Sequence[T]], keys: Iterable[Key]) -> dict[Key, T]:
             """Each key once. What is kept is computed alone: in a batch it would be rounded as its
-            mates have it, and a picture would depend on what was asked for before.
+            mates have it, and an image would depend on what was asked for before.
             """
             distinct = list(dict.fromkeys(keys))
             batches = [[key] for key in distinct] if caching else [distinct] if distinct else []
@@ -278,7 +278,7 @@ def padding_counts(lengths: Sequence[int], samples: int, padding: Padding) -> li
 
 
 def _digest(pixels: Pixels, known: dict[int, bytes]) -> bytes:
-    """Identity of a picture by its values; ``known`` spares objects already seen in this call."""
+    """Identity of an image by its values; ``known`` spares objects already seen in this call."""
     if id(pixels) not in known:
         values = pixels.detach().cpu().contiguous()
         digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16)

@@ -31,7 +31,7 @@ class PromptTemplate:
     """What a text-to-image prompt says; edits go without."""
     image_start: str = "<|vision_start|>"
     image_context: str = "<|image_pad|>"
-    """Stands for one cell of a reference picture; its embedding is never looked up."""
+    """Stands for one cell of a reference image; its embedding is never looked up."""
     image_end: str = "<|vision_end|>"
     padding: str = "<|endoftext|>"
 
@@ -121,7 +121,7 @@ class PromptTokenizer:
     """Puts prompts into the template's words and those into token ids.
 
     Users may write anything: in their text the names of special tokens are plain characters, so
-    no prompt can end its own turn or pass for a picture. (The public implementation reads them as
+    no prompt can end its own turn or pass for an image. (The public implementation reads them as
     special tokens; ``compat`` does too.) Braces in the text mean nothing.
 
     Args:
@@ -172,9 +172,9 @@ class PromptTokenizer:
         if len(ids) > MAX_PROMPT_TOKENS:
             cells = sum(rows * columns for rows, columns in grids)
             raise ValueError(
-                f"the prompt has {len(ids)} tokens, {cells} of them for pictures, but "
+                f"the prompt has {len(ids)} tokens, {cells} of them for images, but "
                 f"{MAX_PROMPT_TOKENS} is the limit; shorten it"
-                + (" or give fewer or smaller pictures" if grids else "")
+                + (" or give fewer or smaller images" if grids else "")
             )
         return TokenRow(tuple(ids), self._locate(ids, grids))
 
@@ -260,7 +260,7 @@ class PromptTokenizer:
         cells = sum(rows * columns for rows, columns in grids)
         if len(places) != cells:
             raise ValueError(
-                f"the prompt's pictures have {cells} tokens, but it has {len(places)} of "
+                f"the prompt's images have {cells} tokens, but it has {len(places)} of "
                 f"{self.template.image_context}; take that out of the text"
             )
         spans: list[ImageSpan] = []

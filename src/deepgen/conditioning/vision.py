@@ -1,4 +1,4 @@
-"""Reference pictures on their way into the VLM's vision tower."""
+"""Reference images on their way into the VLM's vision tower."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PATCH = 14
 MERGE = 2
 """Patches per side that the tower merges into one token."""
 FRAMES = 2
-"""Frames per patch: the tower reads video, where a picture is a frame seen twice."""
+"""Frames per patch: the tower reads video, where an image is a frame seen twice."""
 # A token of 2 x 2 patches of 14 pixels is to stand for 32 pixels, so that the VLM and the DiT
-# (VAE by 8, patch 2) cut the picture along the same lines.
+# (VAE by 8, patch 2) cut the image along the same lines.
 SHRINK = MERGE * PATCH / SIZE_UNIT
 
-# Statistics of CLIP's training pictures (Radford et al. 2021), which Qwen2.5-VL was trained with.
+# Statistics of CLIP's training images (Radford et al. 2021), which Qwen2.5-VL was trained with.
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -38,14 +38,14 @@ Patches = Float[Tensor, "patches 1176"]
 
 
 def shrink(pixels: Pixels) -> Pixels:
-    """Scale a picture by 28/32: bilinear, without antialiasing, as DeepGen was trained."""
+    """Scale an image by 28/32: bilinear, without antialiasing, as DeepGen was trained."""
     return F.interpolate(
         pixels[None], scale_factor=SHRINK, mode="bilinear", align_corners=False, antialias=False
     )[0]
 
 
 def to_patches(pixels: Pixels) -> Patches:
-    """Normalise a shrunk picture and cut it into patches, the four of a token side by side.
+    """Normalise a shrunk image and cut it into patches, the four of a token side by side.
 
     All in the dtype of the pixels, the constants too: bfloat16 models were trained on statistics
     rounded to bfloat16.
@@ -106,7 +106,7 @@ def encode_references(
 ) -> list[Float[Tensor, "_ channels"]]:
     """Image tokens of each reference, in raster order, by one pass over all of them.
 
-    Attention never crosses pictures, so they do not notice each other.
+    Attention never crosses images, so they do not notice each other.
     """
     weight: Tensor = tower.patch_embed.proj.weight
     shrunk = [shrink(pixels.to(weight.device, weight.dtype)) for pixels in references]

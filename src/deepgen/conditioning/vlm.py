@@ -46,12 +46,12 @@ def tapped_states(layers: int, taps: int) -> tuple[int, ...]:
 
 
 def live_layers(layers: int, kind: BridgeKind, taps: int) -> int:
-    """How many decoder layers influence the picture; what follows them is never run."""
+    """How many decoder layers influence the image; what follows them is never run."""
     return layers if kind == "last" else tapped_states(layers, taps)[0]
 
 
 def dead_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
-    """Tell which tensors of a stored Qwen2.5-VL never influence a picture.
+    """Tell which tensors of a stored Qwen2.5-VL never influence an image.
 
     Args:
         layers: Decoder layers of the stored model.
@@ -121,10 +121,10 @@ class TextRotary(nn.Module):
 
 
 class VisionLanguageModel(nn.Module):
-    """What is left of Qwen2.5-VL where it only conditions pictures.
+    """What is left of Qwen2.5-VL where it only conditions images.
 
     Built from transformers' modules, whose weights it keeps under their names
-    (``language_model.*``, ``visual.*``), without what no picture depends on: the language head,
+    (``language_model.*``, ``visual.*``), without what no image depends on: the language head,
     and for the stacked bridge the last decoder layer and the final norm. Built on torch's current
     default device, the meta device included.
 

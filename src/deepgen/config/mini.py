@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 AUTOENCODER_BATCH = 8
-"""Pictures of an update of the autoencoder."""
+"""Images of an update of the autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +18,7 @@ class MiniConfig:
     lessons: int = 40_000
     """Different lessons; each is drawn and encoded once, and visited several times."""
     autoencoder_steps: int = 6_700
-    """Updates of eight pictures each."""
+    """Updates of eight images each."""
     reading_steps: int = 3_000
     """Stage 0 of the language model: updates, of UPDATE_SIZE turns."""
     painting_steps: int = 1_700
@@ -44,7 +44,7 @@ class MiniConfig:
 
 
 def plan_mini(config: MiniConfig) -> dict[str, dict[str, int]]:
-    """Updates of every stage, and how many pictures, turns or lessons it sees, the same ones too.
+    """Updates of every stage, and how many images, turns or lessons it sees, the same ones too.
 
     >>> plan_mini(MiniConfig(sft_steps=10, update_size=64))["sft"]
     {'updates': 10, 'samples': 640}

@@ -16,7 +16,7 @@ PADDINGS: tuple[Padding, ...] = get_args(Padding)
 ROPE_PRECISIONS: tuple[RopePrecision, ...] = get_args(RopePrecision)
 
 SIZE_UNIT = 32
-"""Picture sides are multiples of this: 8 (VAE) x 2 (patch) x 2 (merge of the vision tower)."""
+"""Image sides are multiples of this: 8 (VAE) x 2 (patch) x 2 (merge of the vision tower)."""
 
 MAX_PROMPT_TOKENS = 4096
 

@@ -1,4 +1,4 @@
-"""Which size a picture takes on its way into the model; integers only, no torch."""
+"""Which size an image takes on its way into the model; integers only, no torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Size = tuple[int, int]
 
 
 def fix_pixels(height: int, width: int, side: int) -> Size:
-    """About ``side * side`` pixels in the picture's own shape, never fewer.
+    """About ``side * side`` pixels in the image's own shape, never fewer.
 
     Both sides are the smallest multiples of 32 that hold ``side / sqrt(height * width)`` times the
-    picture. In whole numbers: in floating point some exact multiples come out one step too large.
+    image. In whole numbers: in floating point some exact multiples come out one step too large.
     """
     _check(height, width, side)
     return _covering(side, height, width), _covering(side, width, height)
@@ -62,7 +62,7 @@ def reference_size(height: int, width: int, default_side: int, *, max_side: int)
     seen = (height, width) if fits and whole else fix_pixels(height, width, default_side)
     if max(seen) > max_side:
         raise ValueError(
-            f"a picture of {width} x {height} would be seen at {seen[1]} x {seen[0]}, but sides "
+            f"an image of {width} x {height} would be seen at {seen[1]} x {seen[0]}, but sides "
             f"may be at most {max_side} for this model; crop it"
         )
     return seen

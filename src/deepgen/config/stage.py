@@ -25,7 +25,7 @@ Logger = Literal["tensorboard", "wandb"]
 
 PASSES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
 """Forward passes of drawings and of edits per update where nothing else is said: of pretrain and
-sft on every process, as published; of lora in all, since more would leave few pictures few updates.
+sft on every process, as published; of lora in all, since more would leave few images few updates.
 """
 
 
@@ -85,7 +85,7 @@ class StageConfig:
     data: Path | None = None
     """Folder made by deepgen data import."""
     output: Path = Path("runs/stage")
-    """Folder of the run: checkpoints, metrics, sample pictures, and in the end the model."""
+    """Folder of the run: checkpoints, metrics, sample images, and in the end the model."""
     steps: int = 1000
     """Updates."""
     microbatch_size: int = 4
@@ -97,9 +97,9 @@ class StageConfig:
     edit_microbatches: int | None = None
     """Forward passes of edits per update, likewise."""
     side: int | None = None
-    """Pictures are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    """Images are brought to about SIDE * SIDE pixels (default: the model's own)."""
     moments: Moments = "auto"
-    """Whether pictures are encoded beforehand: always wants what deepgen data cache has made for
+    """Whether images are encoded beforehand: always wants what deepgen data cache has made for
     this VAE and side, never has the VAE encode at every visit, auto takes the cache if there is one
     when the run begins."""
     caption_drop: float = 0.1
@@ -159,9 +159,9 @@ class StageConfig:
     sample_prompts: tuple[str, ...] = ()
     """Drawn into OUTPUT/samples every so often and at the end, with fixed seeds."""
     sample_edits: tuple[tuple[str, Path], ...] = ()
-    """Instructions, each with a picture to edit; as the sample prompts."""
+    """Instructions, each with an image to edit; as the sample prompts."""
     sample_every: int | None = None
-    """Updates between sample pictures, and between losses of samples that the import set aside
+    """Updates between sample images, and between losses of samples that the import set aside
     (default: as save_every)."""
     peak_tflops: float | None = None
     """Rate of the device's matrix products, which MFU is a share of (default: measured when a run

@@ -35,7 +35,7 @@ class Problem:
 def problems_of(
     data: DataSet, *, workers: int | None = None, watch: Callable[[], None] = lambda: None
 ) -> Iterator[Problem]:
-    """Read every byte and decode every picture; yields what is wrong, in the order of the rows.
+    """Read every byte and decode every image; yields what is wrong, in the order of the rows.
 
     Args:
         data: The data set.
@@ -80,16 +80,16 @@ def _of_row(data: DataSet, row: int) -> list[Problem]:
         return [Problem(sample_id="", reason="row", message=str(error))]
     return [
         Problem(sample_id=record.sample_id, reason=reason, message=message)
-        for picture in record.pictures
-        for reason, message in _of_picture(data, picture)
+        for image in record.images
+        for reason, message in _of_image(data, image)
     ]
 
 
-def _of_picture(data: DataSet, picture: ImageRef) -> Iterator[tuple[str, str]]:
-    name = f"the picture at byte {picture.offset} of {picture.shard}"
+def _of_image(data: DataSet, image: ImageRef) -> Iterator[tuple[str, str]]:
+    name = f"the image at byte {image.offset} of {image.shard}"
     try:
-        content = data.read(picture)
-        if content_hash(content) != picture.hash:
+        content = data.read(image)
+        if content_hash(content) != image.hash:
             yield "hash_mismatch", f"{name} has changed since its import"
             return
         width, height = decode_image(content, name=name).size
@@ -97,8 +97,8 @@ def _of_picture(data: DataSet, picture: ImageRef) -> Iterator[tuple[str, str]]:
         yield error.reason, str(error)
         return
     except OSError as error:
-        yield "io", f"{picture.shard} cannot be read ({error.strerror})"
+        yield "io", f"{image.shard} cannot be read ({error.strerror})"
         return
-    if (width, height) != (picture.width, picture.height):
-        found, wanted = f"{width} x {height}", f"{picture.width} x {picture.height}"
+    if (width, height) != (image.width, image.height):
+        found, wanted = f"{width} x {height}", f"{image.width} x {image.height}"
         yield "size", f"{name} is {found}, its row says {wanted}"

@@ -1,4 +1,4 @@
-"""A folder of shards, opened: rows by number, pictures by one seek, sizes without decoding.
+"""A folder of shards, opened: rows by number, images by one seek, sizes without decoding.
 
 ``dataset.json`` says what the folder is and whether its import is complete. ``index.arrow`` holds
 the rows of all Parquet indexes in the form that can be mapped into memory, so that many processes
@@ -47,7 +47,7 @@ class Manifest:
 
     name: str
     revision: str
-    """Hash of what was imported, with the times at which its pictures changed."""
+    """Hash of what was imported, with the times at which its images changed."""
     options: dict[str, Any] = field(default_factory=dict)
     """What the import accepted."""
     complete: bool = False
@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def identity_of(folder: Path) -> str:
-    """Hash of the Parquet indexes, which hold the hashes of all pictures."""
+    """Hash of the Parquet indexes, which hold the hashes of all images."""
     digest = blake2b(digest_size=16)
     for index in committed_indexes(folder):
         digest.update(content_hash(index.read_bytes()).encode())
@@ -176,20 +176,20 @@ class DataSet:
                 chosen &= pc.equal(self.table[column], value).to_numpy()
         return np.flatnonzero(chosen)
 
-    def read(self, picture: ImageRef) -> bytes:
-        """The bytes of a picture, as the user's file had them.
+    def read(self, image: ImageRef) -> bytes:
+        """The bytes of an image, as the user's file had them.
 
         Raises:
             ImageError: The shard ends too early.
             OSError: The shard cannot be read.
         """
-        return read_bytes(self.folder, picture)
+        return read_bytes(self.folder, image)
 
     def bucket_keys(self, side: int) -> tuple[list[BucketKey], npt.NDArray[np.int32]]:
         """Which samples may share a batch without padding: those of equal sizes throughout.
 
         Args:
-            side: Pictures are brought to about ``side * side`` pixels.
+            side: Images are brought to about ``side * side`` pixels.
 
         Returns:
             The keys, and for each row the number of its key.
@@ -221,10 +221,10 @@ class _Sizes:
         # Few sizes make up most data sets, and the rule is plain Python.
         self._fitted = cache(self._fit)
 
-    def codes(self, pictures: pa.StructArray) -> npt.NDArray[np.int64]:
-        """One number per picture; equal numbers are equal sizes."""
-        heights = pc.struct_field(pictures, "height").to_numpy().astype(np.int64)
-        widths = pc.struct_field(pictures, "width").to_numpy().astype(np.int64)
+    def codes(self, images: pa.StructArray) -> npt.NDArray[np.int64]:
+        """One number per image; equal numbers are equal sizes."""
+        heights = pc.struct_field(images, "height").to_numpy().astype(np.int64)
+        widths = pc.struct_field(images, "width").to_numpy().astype(np.int64)
         distinct, inverse = np.unique(heights << 32 | widths, return_inverse=True)
         codes = np.array([self._fitted(each) for each in distinct.tolist()], dtype=np.int64)
         return codes[inverse.reshape(-1)]

@@ -1,4 +1,4 @@
-"""Importing: every picture is decoded once, what cannot be used is set aside with its reason.
+"""Importing: every image is decoded once, what cannot be used is set aside with its reason.
 
 An import may be killed at any moment. Finished shards stay, and a rerun goes on behind the last one
 and ends with the same bytes as if nothing had happened.
@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from deepgen.data.dataset import MANIFEST, DataSet, Manifest, build_index, read_manifest
-from deepgen.data.importers.source import BadRow, BadSampleError, Picture, RawSample, Source
+from deepgen.data.importers.source import BadRow, BadSampleError, ImageSource, RawSample, Source
 from deepgen.data.records import Record, content_hash, sid_of, split_of
 from deepgen.data.shards import (
     Progress,
     ShardWriter,
-    StoredPicture,
+    StoredImage,
     committed_indexes,
     read_progress,
 )
@@ -35,7 +35,7 @@ QUARANTINE = "quarantine.jsonl"
 """One line per row that could not be used: sample_id, reason, message."""
 
 MAX_FILE_BYTES = 1 << 30
-"""Of one picture file. The largest that could be read, 180 million pixels raw, take 720 MB."""
+"""Of one image file. The largest that could be read, 180 million pixels raw, take 720 MB."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -53,7 +53,7 @@ class ImportOptions:
     min_side: int = 81
     """Pixels; what the public implementation accepts. Thumbnails teach blur."""
     max_aspect: int = 10
-    """Longer side over shorter side, exclusive; beyond it buckets no longer resemble pictures."""
+    """Longer side over shorter side, exclusive; beyond it buckets no longer resemble images."""
     max_references: int = 4
     shard_bytes: int = 256 << 20
     """A shard is closed when it reaches this; also what a killed import repeats at most."""
@@ -84,11 +84,11 @@ class ImportReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Looked:
-    """A sample whose pictures have been decoded."""
+    """A sample whose images have been decoded."""
 
     sample: RawSample
-    target: StoredPicture
-    references: list[StoredPicture] = field(default_factory=list)
+    target: StoredImage
+    references: list[StoredImage] = field(default_factory=list)
 
 
 def import_source(
@@ -209,7 +209,7 @@ class _Import:
             raise DataError(_nothing_usable(self.quarantine, self.rows))
 
     def _look(self, row: RawSample | BadRow) -> _Looked | BadRow:
-        """Decode the pictures of a row; runs in a worker thread."""
+        """Decode the images of a row; runs in a worker thread."""
         if isinstance(row, BadRow):
             return row
         try:
@@ -218,9 +218,9 @@ class _Import:
                 raise BadSampleError(
                     "references", f"{count} references, at most {limit} are accepted"
                 )
-            target = self._picture(row.target, "the target")
+            target = self._image(row.target, "the target")
             references = [
-                self._picture(each, f"reference {number}")
+                self._image(each, f"reference {number}")
                 for number, each in enumerate(row.references, 1)
             ]
             if target.hash in {each.hash for each in references}:
@@ -229,16 +229,16 @@ class _Import:
             return BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
         return _Looked(sample=row, target=target, references=references)
 
-    def _picture(self, picture: Picture, role: str) -> StoredPicture:
-        """Read a picture whole and decode it.
+    def _image(self, source: ImageSource, role: str) -> StoredImage:
+        """Read an image whole and decode it.
 
         Raises:
             BadSampleError: It cannot be read, or is not what the options accept.
         """
-        if isinstance(picture, bytes):
-            data, name = picture, role
+        if isinstance(source, bytes):
+            data, name = source, role
         else:
-            data, name = _file_bytes(self.source.root / picture, picture), picture
+            data, name = _file_bytes(self.source.root / source, source), source
         try:
             with open_image(data, name=name) as image:
                 mode, kind = image.mode, image.format or "unknown"
@@ -256,7 +256,7 @@ class _Import:
         if long >= self.options.max_aspect * short:
             limit = self.options.max_aspect
             raise BadSampleError("aspect", f"{name} is {size}, expected less than {limit} to 1")
-        return StoredPicture(
+        return StoredImage(
             data=data,
             format=kind,
             width=upright.width,
@@ -296,9 +296,9 @@ class _Import:
             self.writer = ShardWriter(self.folder, f"{self.options.name}-{self.shards:06d}")
         writer, sample = self.writer, looked.sample
         key = f"{self.samples:09d}"
-        target = writer.add_picture(key, looked.target)
+        target = writer.add_image(key, looked.target)
         references = [
-            writer.add_picture(key, each, role=f"reference{number}")
+            writer.add_image(key, each, role=f"reference{number}")
             for number, each in enumerate(looked.references)
         ]
         record = Record(
@@ -340,14 +340,14 @@ class _Import:
 
 
 def _file_bytes(path: Path, name: str) -> bytes:
-    """The content of a file that may be a picture.
+    """The content of a file that may be an image.
 
     Raises:
         BadSampleError: It is missing, no file, too large, or cannot be read.
     """
     try:
         if not path.exists():
-            raise BadSampleError("missing", f"no picture at {name}")
+            raise BadSampleError("missing", f"no image at {name}")
         if not path.is_file():
             raise BadSampleError("not_an_image", f"{name} is no ordinary file")
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -373,7 +373,7 @@ def _in_order(
         try:
             for row in rows:
                 waiting.append(pool.submit(look, row))
-                # Enough that a slow picture holds nobody up, few enough to be held in memory.
+                # Enough that a slow image holds nobody up, few enough to be held in memory.
                 if len(waiting) >= 4 * workers:
                     yield waiting.popleft().result()
         except DataError as error:
@@ -392,7 +392,7 @@ def _quarantined(path: Path) -> Iterator[dict[str, str]]:
 
 def _nothing_usable(quarantine: Path, rows: int) -> str:
     if rows == 0:
-        return "the source has no rows; expected pictures with captions, or a table of them"
+        return "the source has no rows; expected images with captions, or a table of them"
     first = next(_quarantined(quarantine))
     return (
         f"none of {rows} rows can be used; the first, {first['sample_id']}: {first['message']}; "

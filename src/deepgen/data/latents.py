@@ -1,4 +1,4 @@
-"""Posterior moments of all pictures, computed once, since they never change between visits.
+"""Posterior moments of all images, computed once, since they never change between visits.
 
 Mean and log-variance are kept, not a sample: sampling at every visit then draws from exactly what
 the autoencoder would have said. Each entry is 2 x 16 channels at an eighth of the sides in float16.
@@ -29,7 +29,7 @@ from deepgen.errors import DataError, ImageError
 from deepgen.types import Pixels
 
 Moments = Float[Tensor, "moment_channels _height _width"]
-"""Mean and log-variance of one picture's latents, stacked; before shift and scale."""
+"""Mean and log-variance of one image's latents, stacked; before shift and scale."""
 
 Encode = Callable[
     [Float[Tensor, "batch 3 height width"]],
@@ -66,7 +66,7 @@ class MomentsCache:
         Args:
             data: The data set.
             vae_hash: Hash of the autoencoder's weights.
-            side: Pictures are brought to about ``side * side`` pixels.
+            side: Images are brought to about ``side * side`` pixels.
 
         Raises:
             DataError: There is none for this autoencoder and side, or it is unfinished.
@@ -84,24 +84,24 @@ class MomentsCache:
         """The file of a block of rows."""
         return self.folder / f"{number:06d}.safetensors"
 
-    def moments(self, row: int, picture: int) -> Moments:
-        """Of one picture, in float32.
+    def moments(self, row: int, image: int) -> Moments:
+        """Of one image, in float32.
 
         Args:
             row: Of the data set.
-            picture: 0 for the target, 1 for the first reference, and so on.
+            image: 0 for the target, 1 for the first reference, and so on.
 
         Raises:
             DataError: The file belongs to other data or another autoencoder, or is damaged.
-            ImageError: The picture could not be decoded when the cache was made.
+            ImageError: The image could not be decoded when the cache was made.
         """
         path = self.path(row // ROWS_PER_FILE)
         with self._lock:
             file = self._opened(row // ROWS_PER_FILE)
         try:
-            stored: Tensor = file.get_tensor(f"{row}.{picture}")
+            stored: Tensor = file.get_tensor(f"{row}.{image}")
         except SafetensorError:
-            raise ImageError(f"{path} has no moments of picture {picture} of row {row}") from None
+            raise ImageError(f"{path} has no moments of image {image} of row {row}") from None
         return stored.float()
 
     def _open_file(self, number: int) -> Any:
@@ -125,17 +125,17 @@ def build_cache(
     batch_size: int = 8,
     watch: Callable[[], None] = lambda: None,
 ) -> MomentsCache:
-    """Encode all pictures of a data set, or go on where that was cut off.
+    """Encode all images of a data set, or go on where that was cut off.
 
-    Pictures that cannot be decoded are left out; the loader finds a substitute for them, as it
+    Images that cannot be decoded are left out; the loader finds a substitute for them, as it
     does without a cache.
 
     Args:
         data: The data set.
         encode: The autoencoder's encoder: pixels to mean and log-variance.
         vae_hash: Hash of its weights.
-        side: Pictures are brought to about ``side * side`` pixels.
-        batch_size: Pictures of one size that are encoded together.
+        side: Images are brought to about ``side * side`` pixels.
+        batch_size: Images of one size that are encoded together.
         watch: Called after each block of rows.
 
     Raises:
@@ -167,18 +167,18 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def read_pixels(data: DataSet, record: Record, picture: ImageRef, side: int) -> Pixels:
-    """A picture as the model sees it, if it still is what it was at the import.
+def read_pixels(data: DataSet, record: Record, image: ImageRef, side: int) -> Pixels:
+    """An image as the model sees it, if it still is what it was at the import.
 
     Raises:
         ImageError: It is not, or cannot be decoded.
         OSError: The shard cannot be read.
     """
-    name = f"a picture of {record.sample_id}"
-    content = data.read(picture)
-    if content_hash(content) != picture.hash:
+    name = f"an image of {record.sample_id}"
+    content = data.read(image)
+    if content_hash(content) != image.hash:
         raise ImageError(f"{name} has changed since its import")
-    return decode_at(content, fix_pixels(picture.height, picture.width, side), name=name)
+    return decode_at(content, fix_pixels(image.height, image.width, side), name=name)
 
 
 def _encoded(
@@ -188,16 +188,16 @@ def _encoded(
     groups: dict[Size, list[tuple[str, Record, ImageRef]]] = {}
     for row in rows:
         record = data.record(row)
-        for number, picture in enumerate(record.pictures):
-            size = fix_pixels(picture.height, picture.width, side)
-            groups.setdefault(size, []).append((f"{row}.{number}", record, picture))
+        for number, image in enumerate(record.images):
+            size = fix_pixels(image.height, image.width, side)
+            groups.setdefault(size, []).append((f"{row}.{number}", record, image))
     tensors: dict[str, Tensor] = {}
     for group in groups.values():
         for first in range(0, len(group), batch_size):
             names, pixels = [], []
-            for name, record, picture in group[first : first + batch_size]:
+            for name, record, image in group[first : first + batch_size]:
                 try:
-                    pixels.append(read_pixels(data, record, picture, side))
+                    pixels.append(read_pixels(data, record, image, side))
                 except ImageError:
                     continue
                 names.append(name)

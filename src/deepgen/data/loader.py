@@ -33,7 +33,7 @@ FIRST_PAUSE_SECONDS = 0.2
 """Before the second try; each further pause is four times as long."""
 
 TOLERATED = 2
-"""Samples that may be bad in any data set: of twenty pictures a single one is 5 % already."""
+"""Samples that may be bad in any data set: of twenty images a single one is 5 % already."""
 
 NAMED = 5
 """Samples that a message names; the rest is counted."""
@@ -68,7 +68,7 @@ class LoaderOptions:
     tasks: dict[Task, TaskPlan]
     seed: int
     side: int = 512
-    """Pictures are brought to about ``side * side`` pixels in their own shape."""
+    """Images are brought to about ``side * side`` pixels in their own shape."""
     split: Split = "train"
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Threads."""
@@ -323,7 +323,7 @@ class Loader:
         """Read and decode a sample.
 
         Raises:
-            ImageError: One of its pictures is not what it was at the import.
+            ImageError: One of its images is not what it was at the import.
         """
         record = self.data.record(visit.row)
         options = self.options
@@ -337,11 +337,11 @@ class Loader:
             target=self._pixels(record, record.target) if cache is None else None,
             moments=None
             if cache is None
-            else tuple(cache.moments(visit.row, each) for each in range(len(record.pictures))),
+            else tuple(cache.moments(visit.row, each) for each in range(len(record.images))),
         )
 
-    def _pixels(self, record: Record, picture: ImageRef) -> Pixels:
-        return _patiently(lambda: read_pixels(self.data, record, picture, self.options.side))
+    def _pixels(self, record: Record, image: ImageRef) -> Pixels:
+        return _patiently(lambda: read_pixels(self.data, record, image, self.options.side))
 
 
 def _reference_tokens(key: BucketKey) -> int:

@@ -32,20 +32,20 @@ def contact_sheet(
         data: The data set.
         count: Samples shown, spread over all of it; fewer if there are fewer.
         columns: Samples side by side.
-        cell: Pixels that a picture is fitted into.
+        cell: Pixels that an image is fitted into.
         seed: Chooses the samples.
 
     Raises:
-        ImageError: A picture is damaged.
+        ImageError: An image is damaged.
     """
     count = min(count, len(data))
     rows = np.sort(permuted(np.arange(count), len(data), key_of(seed, "preview")))
     records = [data.record(int(row)) for row in rows]
-    # Every place is as wide as the sample with the most pictures, so that columns line up.
-    pictures = max(len(record.pictures) for record in records)
-    width = pictures * (cell + GAP)
+    # Every place is as wide as the sample with the most images, so that columns line up.
+    images = max(len(record.images) for record in records)
+    width = images * (cell + GAP)
     height = cell + (TEXT_LINES + 1) * LINE_HEIGHT + 2 * GAP
-    columns = max(1, min(columns * 2 // (pictures + 1), count))
+    columns = max(1, min(columns * 2 // (images + 1), count))
     lines = -(-count // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) + GAP, lines * (height + GAP) + GAP), PAPER)
     for number, record in enumerate(records):
@@ -68,8 +68,8 @@ def _draw_sample(
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(FONT_SIZE)
     shown: list[ImageRef] = [*record.references, record.target]
-    for number, picture in enumerate(shown):
-        image = decode_image(data.read(picture), name=f"a picture of {record.sample_id}")
+    for number, each in enumerate(shown):
+        image = decode_image(data.read(each), name=f"an image of {record.sample_id}")
         image = ImageOps.contain(image, (cell, cell))
         x = left + number * (cell + GAP)
         sheet.paste(image, (x, top))

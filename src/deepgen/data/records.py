@@ -1,6 +1,6 @@
 """One training target and all that is known about it: the row of every data set.
 
-A row holds no pictures. It says where they lie: in which shard, from which byte on, how many.
+A row holds no images. It says where they lie: in which shard, from which byte on, how many.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["t2i", "edit"]
-"""Drawing from a text alone, or from a text and at least one reference picture."""
+"""Drawing from a text alone, or from a text and at least one reference image."""
 
 TASKS: tuple[Task, ...] = ("edit", "t2i")
 """In the order in which every update goes through them, on all processes."""
@@ -52,7 +52,7 @@ class PromptVariant(Row):
 
 
 class ImageRef(Row):
-    """Where the bytes of a picture lie, and what they decode to.
+    """Where the bytes of an image lie, and what they decode to.
 
     The bytes are those of the user's file, untouched.
     """
@@ -64,7 +64,7 @@ class ImageRef(Row):
     format: str
     """As Pillow calls it."""
     width: Annotated[int, Field(gt=0)]
-    """Upright, after the EXIF orientation; no bucket ever needs to decode a picture."""
+    """Upright, after the EXIF orientation; no bucket ever needs to decode an image."""
     height: Annotated[int, Field(gt=0)]
     exif_orientation: Annotated[int, Field(ge=1, le=8)]
     mode: str
@@ -72,7 +72,7 @@ class ImageRef(Row):
     hash: str
     """BLAKE2b of the bytes, 128 bits, hexadecimal."""
     url: str | None = None
-    """Where the picture came from."""
+    """Where the image came from."""
 
 
 class Record(Row):
@@ -84,7 +84,7 @@ class Record(Row):
     """64-bit hash of ``sample_id``, the key of all randomness that belongs to the sample."""
     source: str
     source_rev: str
-    """Hash of what was imported: all texts, and names and sizes of all pictures."""
+    """Hash of what was imported: all texts, and names and sizes of all images."""
     task: Task
     skills: list[str]
     """For mixing and reports only."""
@@ -111,8 +111,8 @@ class Record(Row):
         return self
 
     @property
-    def pictures(self) -> list[ImageRef]:
-        """All pictures that training looks at."""
+    def images(self) -> list[ImageRef]:
+        """All images that training looks at."""
         return [self.target, *self.references]
 
 
@@ -129,7 +129,7 @@ def split_of(sid: int, val_share: float) -> Split:
 
 
 def content_hash(data: bytes) -> str:
-    """The hash that pictures are recognised by."""
+    """The hash that images are recognised by."""
     return blake2b(data, digest_size=16).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """Shards: uncompressed tars that any WebDataset reader understands, and the index beside each.
 
-An index row knows the byte range of each of its pictures, so nothing ever scans a tar.
+An index row knows the byte range of each of its images, so nothing ever scans a tar.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredPicture:
-    """A picture to be put into a shard, looked at already."""
+class StoredImage:
+    """An image to be put into a shard, looked at already."""
 
     data: bytes
     format: str
@@ -49,7 +49,7 @@ class StoredPicture:
     hash: str
 
     def placed(self, shard: str, offset: int) -> ImageRef:
-        """The same picture, known by its place."""
+        """The same image, known by its place."""
         return ImageRef(
             shard=shard,
             offset=offset,
@@ -80,14 +80,14 @@ class ShardWriter:
         self._index_part = self._index.with_name(f"{self._index.name}.part")
         self._file = self._part.open("wb")
 
-    def add_picture(self, key: str, picture: StoredPicture, *, role: str = "") -> ImageRef:
-        """Append a picture and say where it lies."""
-        suffix = "jpg" if picture.format in ("JPEG", "MPO") else picture.format.lower()
+    def add_image(self, key: str, image: StoredImage, *, role: str = "") -> ImageRef:
+        """Append an image and say where it lies."""
+        suffix = "jpg" if image.format in ("JPEG", "MPO") else image.format.lower()
         member = ".".join(part for part in (key, role, suffix) if part)
-        return picture.placed(self.name, self._append(member, picture.data))
+        return image.placed(self.name, self._append(member, image.data))
 
     def add_record(self, key: str, record: Record) -> None:
-        """Append the texts of a sample whose pictures are in, and remember its row."""
+        """Append the texts of a sample whose images are in, and remember its row."""
         self._append(f"{key}.txt", record.prompts[0].text.encode())
         texts = record.model_dump(include={"sample_id", "task", "prompts", "reasoning"})
         self._append(f"{key}.json", json.dumps(texts, ensure_ascii=False).encode())
@@ -153,25 +153,25 @@ def read_progress(index: Path) -> Progress:
         ) from None
 
 
-def read_bytes(folder: Path, picture: ImageRef) -> bytes:
-    """The bytes of a picture: one seek, one read.
+def read_bytes(folder: Path, image: ImageRef) -> bytes:
+    """The bytes of an image: one seek, one read.
 
     Raises:
-        ImageError: The shard ends before the picture does.
+        ImageError: The shard ends before the image does.
         OSError: The shard cannot be read.
     """
-    with (folder / picture.shard).open("rb", buffering=0) as file:
-        file.seek(picture.offset)
-        data = file.read(picture.length)
+    with (folder / image.shard).open("rb", buffering=0) as file:
+        file.seek(image.offset)
+        data = file.read(image.length)
         # A raw read may give less than asked for, for no reason but the kernel's.
-        while 0 < len(data) < picture.length:
-            more = file.read(picture.length - len(data))
+        while 0 < len(data) < image.length:
+            more = file.read(image.length - len(data))
             if not more:
                 break
             data += more
-    if len(data) != picture.length:
+    if len(data) != image.length:
         raise ImageError(
-            f"{folder / picture.shard} ends before the picture at byte {picture.offset} does; "
+            f"{folder / image.shard} ends before the image at byte {image.offset} does; "
             "copy it again, or import again"
         )
     return data

@@ -19,7 +19,7 @@ class Stats:
     """Counts and spreads; every mapping is in the order in which it is to be shown."""
 
     samples: int
-    pictures: int
+    images: int
     bytes: int
     tasks: dict[str, int]
     splits: dict[str, int]
@@ -37,7 +37,7 @@ class Stats:
 
 
 def stats_of(data: DataSet, *, side: int) -> Stats:
-    """Go through all rows once; no picture is opened.
+    """Go through all rows once; no image is opened.
 
     Args:
         data: The data set.
@@ -55,7 +55,7 @@ def stats_of(data: DataSet, *, side: int) -> Stats:
     by_count = sorted(zip(keys, counts, strict=True), key=lambda each: (-each[1], each[0]))
     return Stats(
         samples=len(data),
-        pictures=len(target) + len(references),
+        images=len(target) + len(references),
         bytes=sum(pc.sum(each).as_py() or 0 for each in lengths),
         tasks=_counts(table["task"]),
         splits=_counts(table["split"]),

@@ -1,4 +1,4 @@
-"""From the bytes of a picture to what the model sees: upright RGB at its bucket's size."""
+"""From the bytes of an image to what the model sees: upright RGB at its bucket's size."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from deepgen.images.tensors import resize, to_pixels
 from deepgen.types import Pixels
 
 
-def decode_at(data: bytes, size: Size, *, name: str = "the picture") -> Pixels:
-    """Decode a picture and bring it to a size, as a whole: nothing is cropped.
+def decode_at(data: bytes, size: Size, *, name: str = "the image") -> Pixels:
+    """Decode an image and bring it to a size, as a whole: nothing is cropped.
 
     Aspect ratios change by what rounding to the size requires.
 
     Args:
-        data: Content of a picture file.
+        data: Content of an image file.
         size: (height, width) of the bucket.
         name: For errors.
 
     Raises:
-        ImageError: The bytes are no picture or damaged.
+        ImageError: The bytes are no image or damaged.
     """
     height, width = size
     image = decode_image(data, name=name)

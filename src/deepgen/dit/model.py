@@ -1,6 +1,6 @@
 """The diffusion transformer: noisy latents in, velocity out.
 
-An SD3.5-Medium-type MMDiT-X (SD3, arXiv 2403.03206) that also looks at reference pictures: their
+An SD3.5-Medium-type MMDiT-X (SD3, arXiv 2403.03206) that also looks at reference images: their
 clean latents are embedded like the target's and stand behind it in the image stream (DeepGen
 paper, arXiv 2602.12205, section 3.2). Weights, names and folder are those of diffusers'
 ``SD3Transformer2DModel``.
@@ -8,7 +8,7 @@ paper, arXiv 2602.12205, section 3.2). Weights, names and folder are those of di
 Rows are computed in groups of equal shape. Sampling on an accelerator therefore never needs an
 attention mask, which keeps attention on its fastest kernels; on CPU a bias costs nothing, so
 contexts of different length go together there, and padding stays a counted token. Whatever no step
-changes is computed once per picture, in :meth:`DiT.prepare`.
+changes is computed once per image, in :meth:`DiT.prepare`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from deepgen.types import Condition, Latents
 TIME_CHANNELS = 256
 
 # Modulations of 128 (step, row) pairs are 128 MB in bfloat16 at full size: 64 steps of one guided
-# picture, or fewer of a larger batch. The matrices are read once per so many.
+# image, or fewer of a larger batch. The matrices are read once per so many.
 MODULATION_ROWS = 128
 
 # On CPU a row or a few at a time keep activations in the cache, and the widest of them under the

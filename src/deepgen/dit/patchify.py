@@ -1,4 +1,4 @@
-"""Latents as tokens and back: patches of 2 x 2 cells, each with its place in the picture."""
+"""Latents as tokens and back: patches of 2 x 2 cells, each with its place in the image."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tokens = Float[Tensor, "batch tokens channels"]
 class PatchEmbed(nn.Module):
     """Linear patch embedding plus a fixed table of positions, cropped around its centre.
 
-    Every picture, target or reference, is centred in the table by its own size: what tells them
+    Every image, target or reference, is centred in the table by its own size: what tells them
     apart is content alone. The table of a checkpoint is authoritative; the one computed here is
     where training from scratch begins.
     """
@@ -32,7 +32,7 @@ class PatchEmbed(nn.Module):
         self.register_buffer("pos_embed", table[None])
 
     def forward(self, latents: BatchLatents) -> Tokens:
-        """Tokens of equally large pictures, row by row."""
+        """Tokens of equally large images, row by row."""
         # A product with the flattened kernel is the convolution, without its CPU kernel's set-up.
         size = self.patch_size
         patches = latents.unfold(2, size, size).unfold(3, size, size)

@@ -1,6 +1,6 @@
 """From stored records to scores: pure arithmetic, the same for every benchmark.
 
-Every metric is a ratio of sums. An item's row holds what its pictures add to each column, a column
+Every metric is a ratio of sums. An item's row holds what its images add to each column, a column
 being a category of a metric; so the whole result is a function of column sums, which also makes
 resampling of items a matrix product (``statistics.py``).
 """
@@ -54,9 +54,9 @@ class Scores:
     categories: Mapping[str, Mapping[str, float]]
     """Per metric."""
     counts: Mapping[str, int]
-    """Pictures: ``expected``, and one entry per status."""
+    """Images: ``expected``, and one entry per status."""
     coverage: float
-    """Share of the expected pictures that were scored."""
+    """Share of the expected images that were scored."""
     coverage_by_category: Mapping[str, float]
     """The same within each category of items."""
     subset: bool
@@ -64,7 +64,7 @@ class Scores:
 
     @property
     def incomplete(self) -> bool:
-        """Whether more than 1 % of the pictures failed."""
+        """Whether more than 1 % of the images failed."""
         return self.coverage < COMPLETE_COVERAGE
 
 
@@ -78,13 +78,13 @@ def aggregate(
 
     Args:
         items: All that was to be drawn; what has no record counts as missing.
-        records: In any order; of several for one picture the last counts.
+        records: In any order; of several for one image the last counts.
 
     Raises:
-        BenchmarkError: A record of no expected picture, or values that the benchmark cannot have.
+        BenchmarkError: A record of no expected image, or values that the benchmark cannot have.
     """
-    pictures = _by_picture(benchmark, items, records)
-    table = contributions(benchmark, items, pictures.values(), rule)
+    images = _by_image(benchmark, items, records)
+    table = contributions(benchmark, items, images.values(), rule)
     amounts = table.amounts.sum(axis=0, keepdims=True)
     weights = table.weights.sum(axis=0, keepdims=True)
     metrics: dict[str, float | None] = {}
@@ -97,7 +97,7 @@ def aggregate(
         categories[metric.name] = {
             name: float(score[0]) for name, score in parts.items() if not np.isnan(score[0])
         }
-    statuses = [record.status for record in pictures.values()]
+    statuses = [record.status for record in images.values()]
     counts = {"expected": len(statuses)} | {each: statuses.count(each) for each in STATUSES}
     coverage = counts["scored"] / counts["expected"] if statuses else 0.0
     forbidden = {
@@ -113,7 +113,7 @@ def aggregate(
         categories=categories,
         counts=counts,
         coverage=coverage,
-        coverage_by_category=_coverage_by_category(items, pictures),
+        coverage_by_category=_coverage_by_category(items, images),
         subset=len(items) < benchmark.expected_items,
     )
 
@@ -124,12 +124,12 @@ def contributions(
     records: Iterable[ImageRecord],
     rule: Rule = "strict",
 ) -> Contributions:
-    """What each item adds to each category of each metric, failed pictures as the rule says."""
-    pictures = _by_picture(benchmark, items, records)
+    """What each item adds to each category of each metric, failed images as the rule says."""
+    images = _by_image(benchmark, items, records)
     rows: list[dict[Column, tuple[float, float]]] = []
     copies = range(benchmark.generation["paper"].images_per_item)
     for item in items:
-        counted = [_counted(benchmark, item, pictures[item.id, copy], rule) for copy in copies]
+        counted = [_counted(benchmark, item, images[item.id, copy], rule) for copy in copies]
         values = [each for each in counted if each is not None]
         row: dict[Column, tuple[float, float]] = {}
         for share in benchmark.contribute(item, values) if values else ():
@@ -196,28 +196,28 @@ def _ratio(amounts: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArra
     return result
 
 
-def _by_picture(
+def _by_image(
     benchmark: Benchmark, items: Sequence[Item], records: Iterable[ImageRecord]
 ) -> dict[tuple[str, int], ImageRecord]:
-    """The record of every expected picture, in the order of the items."""
+    """The record of every expected image, in the order of the items."""
     copies = range(benchmark.generation["paper"].images_per_item)
-    pictures = {
+    images = {
         (item.id, copy): ImageRecord(item=item.id, copy=copy, status="missing")
         for item in items
         for copy in copies
     }
     for record in records:
-        if (record.item, record.copy) not in pictures:
+        if (record.item, record.copy) not in images:
             raise BenchmarkError(
-                f"{benchmark.name} expects no picture {record.copy} of item {record.item}; "
-                f"it has {len(items)} items with {len(copies)} pictures each, numbered from 0"
+                f"{benchmark.name} expects no image {record.copy} of item {record.item}; "
+                f"it has {len(items)} items with {len(copies)} images each, numbered from 0"
             )
-        pictures[record.item, record.copy] = record
-    return pictures
+        images[record.item, record.copy] = record
+    return images
 
 
 def _counted(benchmark: Benchmark, item: Item, record: ImageRecord, rule: Rule) -> Values | None:
-    """The values a picture counts with; None leaves it out."""
+    """The values an image counts with; None leaves it out."""
     if record.status == "scored":
         return record.values
     if rule == "pessimistic":
@@ -226,10 +226,10 @@ def _counted(benchmark: Benchmark, item: Item, record: ImageRecord, rule: Rule) 
 
 
 def _coverage_by_category(
-    items: Sequence[Item], pictures: Mapping[tuple[str, int], ImageRecord]
+    items: Sequence[Item], images: Mapping[tuple[str, int], ImageRecord]
 ) -> dict[str, float]:
     category = {item.id: item.category for item in items}
     statuses: dict[str, list[Status]] = {}
-    for (item_id, _), record in pictures.items():
+    for (item_id, _), record in images.items():
         statuses.setdefault(category[item_id], []).append(record.status)
     return {name: each.count("scored") / len(each) for name, each in statuses.items()}

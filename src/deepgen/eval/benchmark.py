@@ -1,6 +1,6 @@
-"""What a benchmark is, on one page: items -> pictures -> records -> scores.
+"""What a benchmark is, on one page: items -> images -> records -> scores.
 
-A benchmark declares its prompts, how pictures are drawn and laid out, what kind of scorer looks at
+A benchmark declares its prompts, how images are drawn and laid out, what kind of scorer looks at
 them, and what one item adds to each metric. Everything after the records is arithmetic, which
 ``aggregation.py`` does for all benchmarks alike.
 """
@@ -16,7 +16,7 @@ Json: TypeAlias = Any
 """What ``json.loads`` returns."""
 
 Values: TypeAlias = Mapping[str, Json]
-"""What a scorer found on one picture; each benchmark's file says which keys."""
+"""What a scorer found on one image; each benchmark's file says which keys."""
 
 Number: TypeAlias = int | float
 
@@ -26,7 +26,7 @@ Status = Literal["scored", "missing", "refused", "unreadable", "error"]
 STATUSES: tuple[Status, ...] = ("scored", "missing", "refused", "unreadable", "error")
 
 Rule = Literal["strict", "official", "pessimistic"]
-"""What failed pictures do to a score. ``strict``: they lower the coverage, and below 99 % there is
+"""What failed images do to a score. ``strict``: they lower the coverage, and below 99 % there is
 no headline; ``official``: what the benchmark's own code does; ``pessimistic``: the lowest score."""
 
 Task = Literal["text-to-image", "editing", "both"]
@@ -35,10 +35,10 @@ ScorerKind = Literal["detector", "vqa", "judge", "ocr", "scenes"]
 Preset = Literal["paper", "default"]
 
 COMPLETE_COVERAGE = 0.99
-"""A score over fewer of its pictures is incomplete."""
+"""A score over fewer of its images is incomplete."""
 
 PROMPT_STRIDE = 1000
-"""Seeds of neighbouring prompts lie this far apart, so that no two pictures share one."""
+"""Seeds of neighbouring prompts lie this far apart, so that no two images share one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,13 +48,13 @@ class Item:
     id: str
     """Unique inside the benchmark."""
     number: int
-    """Position in the complete list, from 0; enters the seed, so subsets draw the same picture."""
+    """Position in the complete list, from 0; enters the seed, so subsets draw the same image."""
     prompt: str
     """What the model reads."""
     category: str
     """The group inside which prompts are resampled for intervals."""
     sources: tuple[PurePosixPath, ...] = ()
-    """Pictures to edit, relative to the folder of the prompts."""
+    """Images to edit, relative to the folder of the prompts."""
     fields: Mapping[str, Json] = field(default_factory=dict)
     """What the scorer and the aggregate need besides."""
 
@@ -102,7 +102,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRule:
-    """How the pictures of a benchmark are drawn; None means the model's own default."""
+    """How the images of a benchmark are drawn; None means the model's own default."""
 
     images_per_item: int
     height: int | None
@@ -137,13 +137,13 @@ def generation_presets(
 
 
 def image_seed(base_seed: int, item: Item, copy: int) -> int:
-    """Seed of one picture; neither batch size, order nor number of processes changes it."""
+    """Seed of one image; neither batch size, order nor number of processes changes it."""
     return base_seed + PROMPT_STRIDE * item.number + copy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
-    """What is known about one picture after scoring."""
+    """What is known about one image after scoring."""
 
     item: str
     copy: int = 0
@@ -184,7 +184,7 @@ def equal_weights(categories: Iterable[str]) -> Mapping[str, Number]:
 
 
 def leave_out(item: Item, record: ImageRecord) -> Values | None:
-    """The official rule of most benchmarks: a failed picture is in no denominator."""
+    """The official rule of most benchmarks: a failed image is in no denominator."""
     return None
 
 
@@ -213,19 +213,19 @@ class Benchmark:
     other_path: Callable[[Item, int], PurePosixPath] | None = None
     """Where code other than the official one puts a copy, which is read there too."""
     contribute: Callable[[Item, Sequence[Values]], Iterable[Share]]
-    """What the scored pictures of one item add; called only with at least one."""
+    """What the scored images of one item add; called only with at least one."""
     lowest: Callable[[Item], Values]
-    """The worst values a picture can get."""
+    """The worst values an image can get."""
     official_failure: Callable[[Item, ImageRecord], Values | None] = leave_out
-    """What the official code counts for a failed picture; None leaves it out."""
+    """What the official code counts for a failed image; None leaves it out."""
     official_refusal: frozenset[Status] = frozenset()
     """Failures after which the official code prints no overall."""
     companions: Callable[[Item], Mapping[PurePosixPath, str | PurePosixPath]] = lambda item: {}
-    """Files the official scorer wants beside the pictures: a text, or a source to copy."""
+    """Files the official scorer wants beside the images: a text, or a source to copy."""
     grid_path: Callable[[Item], PurePosixPath] | None = None
     """Where the official scorer wants all copies of an item as one grid of two columns."""
     draw_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
-    """Makes the pictures to edit, in a folder and at the size of a run, where a benchmark is
+    """Makes the images to edit, in a folder and at the size of a run, where a benchmark is
     computed and not published; such a benchmark has no files of its own."""
     notes: tuple[str, ...] = ()
     """What a reader of any report has to know besides."""

@@ -1,4 +1,4 @@
-"""What looks at the pictures of a benchmark: one drawing in, one record out.
+"""What looks at the images of a benchmark: one drawing in, one record out.
 
 Who looks, a judge behind HTTP, a detector or a reader of words, is a matter of ``scorers/``; what
 the records add up to is a matter of the benchmark.
@@ -18,7 +18,7 @@ from deepgen.eval.benchmark import ImageRecord, Item
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """A picture to be scored."""
+    """An image to be scored."""
 
     item: Item
     copy: int
@@ -27,12 +27,12 @@ class Drawing:
     path: Path
     """The file it was read from."""
     sources: tuple[Path, ...] = ()
-    """The pictures it was edited from, in the order of the item."""
+    """The images it was edited from, in the order of the item."""
 
 
 @runtime_checkable
-class PictureScorer(Protocol):
-    """Who scores the pictures of one benchmark; ready to be used by many threads."""
+class Imagescorer(Protocol):
+    """Who scores the images of one benchmark; ready to be used by many threads."""
 
     @property
     def identity(self) -> Mapping[str, str]:
@@ -44,25 +44,25 @@ class PictureScorer(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """How many pictures are worth looking at at once: 1 for what computes here, more for what
+        """How many images are worth looking at at once: 1 for what computes here, more for what
         waits for a server."""
         ...
 
     def check(self) -> None:
-        """See, before the first picture, that scoring can work.
+        """See, before the first image, that scoring can work.
 
         Raises:
-            ScorerError: Weights are missing, a judge is unreachable or sees no pictures.
+            ScorerError: Weights are missing, a judge is unreachable or sees no images.
         """
         ...
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Look at one picture.
+        """Look at one image.
 
-        What goes wrong with this picture alone is the record's status and reason.
+        What goes wrong with this image alone is the record's status and reason.
 
         Raises:
-            ScorerError: No picture can be scored any more, such as after a judge has gone.
+            ScorerError: No image can be scored any more, such as after a judge has gone.
         """
         ...
 
@@ -98,7 +98,7 @@ class ScoringOptions:
     clip: str | None = None
     """A model folder or hub id for colours and CLIPScore."""
     vqa: str | None = None
-    """A model folder or hub id that answers questions about pictures."""
+    """A model folder or hub id that answers questions about images."""
     ocr: str | None = None
     """The engine that reads words, where there are several."""
     device: str = "cpu"

@@ -30,7 +30,7 @@ def velocity_errors(
 ) -> Float[Tensor, " batch"]:
     """Weighted mean squared error of each sample, in float32.
 
-    Every sample is averaged by itself, so that a large picture counts no more than a small one.
+    Every sample is averaged by itself, so that a large image counts no more than a small one.
     """
     errors = [
         (mine.float() - other.float()).square().mean()

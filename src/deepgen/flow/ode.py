@@ -1,4 +1,4 @@
-"""From noise to picture: Euler's method on the flow's differential equation."""
+"""From noise to image: Euler's method on the flow's differential equation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
     latents: list[Latents]
     """Latents after the step. Replacing an entry changes what the next step starts from."""
     clean_latents: list[Latents]
-    """Where this step's velocity says the pictures are; the last step's latents equal these."""
+    """Where this step's velocity says the images are; the last step's latents equal these."""
 
 
 def euler(
@@ -42,22 +42,22 @@ def euler(
     Whoever iterates sees every step, may replace the latents, and ends the run by leaving it.
 
     Args:
-        velocity: Called once per step, with all pictures at once.
-        noise: Start of each picture; their sizes may differ. Not modified.
+        velocity: Called once per step, with all images at once.
+        noise: Start of each image; their sizes may differ. Not modified.
         sigmas: Falling noise levels with the final 0. They are read on the host once, so the loop
             itself never waits for the device.
     """
-    latents = [picture.to(torch.float32, copy=True) for picture in noise]
+    latents = [image.to(torch.float32, copy=True) for image in noise]
     levels = sigmas.tolist()
     for index in range(len(levels) - 1):
         sigma, following = levels[index], levels[index + 1]
         slopes = [slope.to(torch.float32) for slope in velocity(latents, index)]
         clean = [
-            clean_estimate(picture, slope, sigma)
-            for picture, slope in zip(latents, slopes, strict=True)
+            clean_estimate(image, slope, sigma)
+            for image, slope in zip(latents, slopes, strict=True)
         ]
         latents = [
-            picture.add(slope, alpha=following - sigma)
-            for picture, slope in zip(latents, slopes, strict=True)
+            image.add(slope, alpha=following - sigma)
+            for image, slope in zip(latents, slopes, strict=True)
         ]
         yield Step(index=index, sigma=sigma, latents=latents, clean_latents=clean)

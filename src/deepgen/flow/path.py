@@ -1,4 +1,4 @@
-"""The straight path between a picture and noise (rectified flow).
+"""The straight path between an image and noise (rectified flow).
 
 Source: Liu et al., "Flow Straight and Fast" (arXiv 2209.03003); SD3, section 2 (arXiv 2403.03206).
 """
@@ -31,5 +31,5 @@ def interpolate(
 
 
 def clean_estimate(noisy: Tensor, velocity: Tensor, sigma: float) -> Tensor:
-    """Where the current velocity says the picture is: ``noisy - sigma * velocity``."""
+    """Where the current velocity says the image is: ``noisy - sigma * velocity``."""
     return noisy - sigma * velocity

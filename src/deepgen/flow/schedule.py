@@ -1,4 +1,4 @@
-"""Which noise levels a picture passes on its way, read from ``scheduler_config.json``.
+"""Which noise levels an image passes on its way, read from ``scheduler_config.json``.
 
 The rule is that of diffusers' ``FlowMatchEulerDiscreteScheduler``, which the model was trained and
 measured with. Its end points come from a table of the training noise levels that is already
@@ -24,7 +24,7 @@ def shift_sigmas(sigmas: np.ndarray, shift: float) -> np.ndarray:
 
 
 def shift_by_length(sigmas: np.ndarray, tokens: int, config: ScheduleConfig) -> np.ndarray:
-    """Move noise levels by an amount that grows with the picture.
+    """Move noise levels by an amount that grows with the image.
 
     ``e^mu / (e^mu + 1/u - 1)`` with ``mu`` linear in the number of image tokens, through
     (``base_image_seq_len``, ``base_shift``) and (``max_image_seq_len``, ``max_shift``).

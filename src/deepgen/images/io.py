@@ -1,6 +1,6 @@
-"""Reading the pictures that people have: any mode, any orientation, nothing that bites.
+"""Reading the images that people have: any mode, any orientation, nothing that bites.
 
-No torch in here, so that a bad picture is refused before anything slow is imported.
+No torch in here, so that a bad image is refused before anything slow is imported.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ MAX_PIXELS = 180_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 
 START_BYTES = 12
-"""Enough of a file to show what it is instead of a picture."""
+"""Enough of a file to show what it is instead of an image."""
 
 # What Pillow's decoders raise on bytes that are not what their header says.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
 def read_image(path: Path) -> Image.Image:
-    """Read a picture file as upright RGB.
+    """Read an image file as upright RGB.
 
     Animations give their first frame, with a warning. Transparent parts become white, 16-bit
-    pictures are scaled to 8, CMYK goes through its embedded profile.
+    images are scaled to 8, CMYK goes through its embedded profile.
 
     Raises:
-        ImageError: There is no picture, it is damaged, or larger than ``MAX_PIXELS``.
+        ImageError: There is no image, it is damaged, or larger than ``MAX_PIXELS``.
     """
     start = _start_of_file(path)
     with _opened(path, start, name=str(path)) as image:
         return to_rgb(image, name=str(path))
 
 
-def decode_image(data: bytes, *, name: str = "the picture") -> Image.Image:
+def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
     """As :func:`read_image`, of a file's content.
 
     Raises:
@@ -56,24 +56,24 @@ def decode_image(data: bytes, *, name: str = "the picture") -> Image.Image:
 
 
 @contextmanager
-def open_image(data: bytes, *, name: str = "the picture") -> Iterator[Image.Image]:
+def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]:
     """Open a file's content without decoding it, to ask for its format or hand it to ``to_rgb``.
 
     Raises:
-        ImageError: It is no picture, or its header is damaged or promises too much.
+        ImageError: It is no image, or its header is damaged or promises too much.
     """
     if not data:
-        raise ImageError(f"{name} is empty, expected a picture", reason="empty")
+        raise ImageError(f"{name} is empty, expected an image", reason="empty")
     with _opened(BytesIO(data), data[:START_BYTES], name=name) as image:
         yield image
 
 
 @contextmanager
 def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Image.Image]:
-    """An open picture, and our words for what its decoder complains about."""
+    """An open image, and our words for what its decoder complains about."""
     try:
         with warnings.catch_warnings():
-            # Of a large picture, below our own threshold, and of damage, which an error tells.
+            # Of a large image, below our own threshold, and of damage, which an error tells.
             warnings.filterwarnings("ignore", module="PIL")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source, formats=_known_formats()) as image:
@@ -82,7 +82,7 @@ def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Imag
         raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name} is no picture, or a damaged one: it starts with {start!r}, and cannot be read "
+            f"{name} is no image, or a damaged one: it starts with {start!r}, and cannot be read "
             f"as any of {', '.join(FORMATS)}; convert it to one of these",
             reason="not_an_image",
         ) from None
@@ -92,8 +92,8 @@ def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Imag
         raise _damaged(name, error) from None
 
 
-def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
-    """Bring an open picture into upright RGB; see :func:`read_image`.
+def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
+    """Bring an open image into upright RGB; see :func:`read_image`.
 
     Raises:
         ImageError: Empty, too large, or its data are damaged.
@@ -106,7 +106,7 @@ def to_rgb(image: Image.Image, *, name: str = "the picture") -> Image.Image:
         size = f"{image.width} x {image.height}"
         raise ImageError(f"{name} is {size}, expected at least one pixel", reason="empty")
     try:
-        # Telephones store a second picture (depth, gain map) behind a photograph; that is no
+        # Telephones store a second image (depth, gain map) behind a photograph; that is no
         # animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
@@ -124,12 +124,12 @@ def _known_formats() -> list[str]:
 
 
 def _start_of_file(path: Path) -> bytes:
-    """The first bytes of a file that may be a picture."""
+    """The first bytes of a file that may be an image."""
     if not path.exists():
-        raise ImageError(f"no picture at {path}; check the path", reason="missing")
+        raise ImageError(f"no image at {path}; check the path", reason="missing")
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise ImageError(f"{path} is {kind}, expected a picture file", reason="not_an_image")
+        raise ImageError(f"{path} is {kind}, expected an image file", reason="not_an_image")
     try:
         with path.open("rb") as file:
             start = file.read(START_BYTES)
@@ -138,7 +138,7 @@ def _start_of_file(path: Path) -> bytes:
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror})", reason="io") from None
     if not start:
-        raise ImageError(f"{path} is empty, expected a picture", reason="empty")
+        raise ImageError(f"{path} is empty, expected an image", reason="empty")
     return start
 
 

@@ -1,4 +1,4 @@
-"""PIL pictures and tensors in [-1, 1], both ways."""
+"""PIL images and tensors in [-1, 1], both ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from deepgen.types import Pixels
 
 
 def to_pixels(image: Image.Image) -> Pixels:
-    """An RGB picture as ``2 * (x / 255) - 1``, channels first, float32."""
+    """An RGB image as ``2 * (x / 255) - 1``, channels first, float32."""
     array = np.array(image.convert("RGB"), dtype=np.uint8)
     return 2 * (torch.from_numpy(array).permute(2, 0, 1).float() / 255) - 1
 
@@ -27,7 +27,7 @@ def to_image(pixels: Float[Tensor, "3 _height _width"]) -> Image.Image:
 
 
 def resize(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The whole picture at another size, by Pillow's own default, as the model was trained.
+    """The whole image at another size, by Pillow's own default, as the model was trained.
 
     Bicubic, with its support widened for shrinking, so that nothing is skipped.
     """

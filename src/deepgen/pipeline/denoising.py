@@ -24,14 +24,14 @@ def guided_velocity(
     sigmas: Float[Tensor, " steps_and_end"],
     guidance_scale: float,
 ) -> Velocity:
-    """Prepare everything that no step changes, and return the velocity of all pictures.
+    """Prepare everything that no step changes, and return the velocity of all images.
 
     Args:
         dit: The denoiser.
-        sizes: (height, width) of each picture's latents.
-        positive: What each picture should show.
+        sizes: (height, width) of each image's latents.
+        positive: What each image should show.
         negative: What it should not; empty runs no negative branch at all.
-        references: Clean latents that each picture is made from.
+        references: Clean latents that each image is made from.
         sigmas: The noise levels that will be asked for, by index.
         guidance_scale: See :func:`deepgen.flow.guidance.guide`.
     """
@@ -59,13 +59,13 @@ def guided_velocity(
 def schedules(
     noise: Sequence[Latents], steps: int, config: ScheduleConfig, patch_size: int
 ) -> Iterator[tuple[list[int], Float[Tensor, " steps_and_end"]]]:
-    """Split pictures by schedule: (their indices, the sigmas they share).
+    """Split images by schedule: (their indices, the sigmas they share).
 
     A static schedule is one for all. A dynamic one depends on the number of image tokens.
     """
     groups: dict[int, list[int]] = {}
-    for index, picture in enumerate(noise):
-        tokens = picture.shape[1] * picture.shape[2] // patch_size**2
+    for index, image in enumerate(noise):
+        tokens = image.shape[1] * image.shape[2] // patch_size**2
         groups.setdefault(tokens if config.use_dynamic_shifting else 0, []).append(index)
     for tokens, members in groups.items():
         yield members, sampling_sigmas(steps, config, tokens=tokens)

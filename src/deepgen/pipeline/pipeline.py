@@ -1,4 +1,4 @@
-"""From a sentence, and pictures to edit, to pictures: text-to-image and editing are one path."""
+"""From a sentence, and images to edit, to images: text-to-image and editing are one path."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
     """What a call returns."""
 
     images: Any
-    """A list of PIL pictures, or by ``output_type`` an array or tensor; of these a list too where
-    the pictures of a call differ in size."""
+    """A list of PIL images, or by ``output_type`` an array or tensor; of these a list too where
+    the images of a call differ in size."""
     seeds: list[int | None]
-    """The seed that makes each picture again; None where a generator was given."""
+    """The seed that makes each image again; None where a generator was given."""
 
 
 class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Draws pictures from sentences and changes pictures by instructions.
+    """Draws images from sentences and changes images by instructions.
 
     A diffusers pipeline in its manners (``to``, ``save_pretrained``, progress bar, callbacks,
     offloading), with one component, the whole model. Loading reads safetensors and JSON only; no
@@ -186,7 +186,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 part.to("cpu")
 
     def interrupt(self) -> None:
-        """End the running call after its current step; it returns the pictures so far."""
+        """End the running call after its current step; it returns the images so far."""
         self._interrupt = True
 
     # -- generation ------------------------------------------------------------------------------
@@ -214,33 +214,33 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
     ) -> DeepGenPipelineOutput | Any:
-        """Make pictures.
+        """Make images.
 
         Args:
             prompt: What to draw, or what to change; one text or a list of them.
-            image: None to draw; a picture or a list of pictures to edit. For a list of prompts, a
+            image: None to draw; an image or a list of images to edit. For a list of prompts, a
                 list of lists.
             negative_prompt: What to steer away from; None is the model's default for the task.
             height: Of the result, a multiple of 32; None is the model's own, or that of the first
-                picture to edit.
+                image to edit.
             width: As ``height``.
             num_inference_steps: Euler steps; None is the model's default.
             guidance_scale: How hard to follow the prompt; at 1 or below the negative prompt costs
                 and does nothing.
-            num_images_per_prompt: Pictures per prompt; they follow each other in the result.
-            seed: Picture *i* of the call uses ``seed + i``.
-            generator: Instead of a seed: one generator, or one per picture. Noise is drawn where
-                the generator lives; CPU generators give the same picture on every device.
+            num_images_per_prompt: Images per prompt; they follow each other in the result.
+            seed: Image *i* of the call uses ``seed + i``.
+            generator: Instead of a seed: one generator, or one per image. Noise is drawn where
+                the generator lives; CPU generators give the same image on every device.
             latents: Initial noise ``[batch, 16, height / 8, width / 8]``, used as given.
             output_type: ``pil``; ``np`` ([0, 1], channels last); ``pt`` ([0, 1], channels first);
                 ``latent`` (scaled latents, undecoded).
-            padding: How the two prompts of a picture pad each other; None is the model's default.
+            padding: How the two prompts of an image pad each other; None is the model's default.
             callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after every
                 step; a returned ``{"latents": ...}`` replaces them; raising cancels the call. Where
-                the schedule depends on the size, pictures of each size have steps of their own,
+                the schedule depends on the size, images of each size have steps of their own,
                 one size after another.
             callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (where the
-                latents are heading) and ``preview`` (those decoded, as PIL pictures) the callback
+                latents are heading) and ``preview`` (those decoded, as PIL images) the callback
                 gets.
             return_dict: False returns the tuple ``(images,)``, as older diffusers scripts ask.
 
@@ -277,18 +277,18 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
-            raise ValueError(f"{count} pictures need as many latents, got {latents.shape[0]}")
+            raise ValueError(f"{count} images need as many latents, got {latents.shape[0]}")
         generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
         self._interrupt = False
 
         pixels = [self._reference_pixels(request) for request in requests]
         positive, negative = self._conditions(requests, pixels, sampling)
         references = self._encode(pixels)
-        pictures = _repeat(requests, per_prompt)
+        repeated = _repeat(requests, per_prompt)
         noise = (
             list(latents.to(self.device, torch.float32))
             if latents is not None
-            else self._noise(pictures, generators)
+            else self._noise(repeated, generators)
         )
         final = self._denoise(
             noise,
@@ -299,7 +299,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
-        images = self._finish(final, pictures, output_type)
+        images = self._finish(final, repeated, output_type)
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
 
@@ -335,7 +335,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             latents = iter(self.model.vae.encode([each for own in pixels for each in own]))
         return [[next(latents) for _ in own] for own in pixels]
 
-    def _noise(self, pictures: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
+    def _noise(self, images: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
         channels = self.model.dit.config.in_channels
         return [
             torch.randn(
@@ -344,7 +344,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 device=generator.device,
                 dtype=torch.float32,
             ).to(self.device)
-            for each, generator in zip(pictures, generators, strict=True)
+            for each, generator in zip(images, generators, strict=True)
         ]
 
     def _denoise(
@@ -407,7 +407,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return True
 
     def _finish(
-        self, latents: list[Latents], pictures: Sequence[Request], output_type: str
+        self, latents: list[Latents], images: Sequence[Request], output_type: str
     ) -> list[Image.Image] | np.ndarray | Tensor | list[Any]:
         """Decode, and bring into the asked form."""
         if output_type == "latent":
@@ -416,13 +416,13 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             decoded = self.model.vae.decode(latents)
         if not all(each.isfinite().all() for each in decoded):
             raise FloatingPointError(
-                f"the model computed no finite picture in {self.dtype}; try dtype float32, and "
+                f"the model computed no finite image in {self.dtype}; try dtype float32, and "
                 "leave out adapters"
             )
         if output_type == "pil":
             return [
                 _shown(to_image(each), request)
-                for each, request in zip(decoded, pictures, strict=True)
+                for each, request in zip(decoded, images, strict=True)
             ]
         unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
         if output_type == "pt":
@@ -432,15 +432,15 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
 
 
 def _shown(image: Image.Image, request: Request) -> Image.Image:
-    """An edit in the size of the picture it was made from."""
+    """An edit in the size of the image it was made from."""
     if request.shown_size is None:
         return image
     return resize(image, *request.shown_size)
 
 
-def _stack(pictures: list[Tensor]) -> Tensor | list[Tensor]:
-    """One tensor where all pictures have one size, else the list."""
-    return torch.stack(pictures) if len({each.shape for each in pictures}) == 1 else pictures
+def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:
+    """One tensor where all images have one size, else the list."""
+    return torch.stack(images) if len({each.shape for each in images}) == 1 else images
 
 
 def _repeat(items: Sequence[T], count: int) -> list[T]:

@@ -22,7 +22,7 @@ Generators = Generator | Sequence[Generator] | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """One reference picture and the size the model sees it in."""
+    """One reference image and the size the model sees it in."""
 
     image: Image.Image
     """RGB, upright, at the user's size."""
@@ -32,13 +32,13 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One prompt with everything needed to make its pictures."""
+    """One prompt with everything needed to make its images."""
 
     prompt: str
     negative_prompt: str
     references: tuple[Reference, ...]
     height: int
-    """Of the generated picture, before an edit is resized back."""
+    """Of the generated image, before an edit is resized back."""
     width: int
     shown_size: tuple[int, int] | None
     """(height, width) that a finished edit is resized back to; None leaves it."""
@@ -46,7 +46,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How all pictures of a call are made."""
+    """How all images of a call are made."""
 
     steps: int
     guidance_scale: float
@@ -68,7 +68,7 @@ def parse_requests(
     """Check and complete what the user said, one request per prompt.
 
     An edit without ``height`` and ``width`` is generated at the size its first reference is seen
-    in, and shown at the size of the user's picture; given ``latents`` fix the size.
+    in, and shown at the size of the user's image; given ``latents`` fix the size.
 
     Args:
         latents: Initial noise ``[batch, channels, height / 8, width / 8]``, or None.
@@ -79,14 +79,14 @@ def parse_requests(
         ValueError: What was found, what was expected.
     """
     prompts = _texts("prompt", prompt)
-    pictures = _per_prompt(image, prompts, single=isinstance(prompt, str))
-    negatives = _negatives(negative_prompt, pictures, defaults)
+    images = _per_prompt(image, prompts, single=isinstance(prompt, str))
+    negatives = _negatives(negative_prompt, images, defaults)
     if latents is not None:
         height, width = _size_of_latents(latents, channels, height, width)
     default_side = round(math.sqrt(defaults.height * defaults.width))
     requests = []
-    for text, negative, own in zip(prompts, negatives, pictures, strict=True):
-        references = tuple(_reference(picture, default_side, max_side) for picture in own)
+    for text, negative, own in zip(prompts, negatives, images, strict=True):
+        references = tuple(_reference(each, default_side, max_side) for each in own)
         seen = (references[0].height, references[0].width) if references else None
         free = height is None and width is None and bool(references)
         fallback = seen or (defaults.height, defaults.width)
@@ -114,7 +114,7 @@ def parse_sampling(
     padding: str | None,
     defaults: GenerationDefaults,
 ) -> Sampling:
-    """Check and complete the settings that all pictures of a call share."""
+    """Check and complete the settings that all images of a call share."""
     steps = defaults.num_inference_steps if steps is None else steps
     steps = parse_count("num_inference_steps", steps)
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
@@ -141,18 +141,18 @@ def parse_count(name: str, value: object) -> int:
 def noise_generators(
     count: int, seed: object, generator: object, *, drawn: bool = True
 ) -> tuple[list[Generator], list[int | None]]:
-    """One generator per picture, and the seed each picture can be made again with.
+    """One generator per image, and the seed each image can be made again with.
 
-    Picture *i* of a call uses ``seed + i``. Without a seed and a generator one is drawn from
+    Image *i* of a call uses ``seed + i``. Without a seed and a generator one is drawn from
     torch's global generator, so ``torch.manual_seed`` is enough for a repeatable script. Where no
-    noise is ``drawn``, because latents are given, no seed makes the picture again.
+    noise is ``drawn``, because latents are given, no seed makes the image again.
     """
     if generator is not None:
         if seed is not None:
             raise ValueError("give either seed or generator, not both")
         given = list(generator) if isinstance(generator, Sequence) else [generator] * count
         if len(given) != count:
-            raise ValueError(f"{count} pictures need {count} generators, got {len(given)}")
+            raise ValueError(f"{count} images need {count} generators, got {len(given)}")
         generators = [each for each in given if isinstance(each, Generator)]
         if len(generators) != count:
             raise ValueError(f"generator must be torch.Generator or a list, got {generator!r}")
@@ -183,38 +183,38 @@ def _per_prompt(
     if image is None:
         return [()] * len(prompts)
     if single:
-        return [_pictures(image)]
+        return [_images(image)]
     if not isinstance(image, Sequence) or len(image) != len(prompts):
         raise ValueError(
-            f"{len(prompts)} prompts need a list of {len(prompts)} lists of pictures as image"
+            f"{len(prompts)} prompts need a list of {len(prompts)} lists of images as image"
         )
-    return [_pictures(own or ()) for own in image]
+    return [_images(own or ()) for own in image]
 
 
-def _pictures(value: object) -> tuple[Image.Image, ...]:
-    """One picture or several, as a tuple."""
+def _images(value: object) -> tuple[Image.Image, ...]:
+    """One image or several, as a tuple."""
     if isinstance(value, Image.Image):
         return (value,)
-    pictures = tuple(value) if isinstance(value, list | tuple) else (value,)
-    for each in pictures:
+    images = tuple(value) if isinstance(value, list | tuple) else (value,)
+    for each in images:
         if not isinstance(each, Image.Image):
             kind = type(each).__name__
             raise ValueError(f"image must be a PIL image or a list of them, got a {kind}")
-    return pictures
+    return images
 
 
 def _negatives(
     negative_prompt: object,
-    pictures: list[tuple[Image.Image, ...]],
+    images: list[tuple[Image.Image, ...]],
     defaults: GenerationDefaults,
 ) -> list[str]:
     if negative_prompt is None:
-        return [defaults.edit_negative_prompt if own else "" for own in pictures]
+        return [defaults.edit_negative_prompt if own else "" for own in images]
     if isinstance(negative_prompt, str):
-        return [negative_prompt] * len(pictures)
+        return [negative_prompt] * len(images)
     negatives = _texts("negative_prompt", negative_prompt)
-    if len(negatives) != len(pictures):
-        raise ValueError(f"{len(pictures)} prompts need as many negatives, got {len(negatives)}")
+    if len(negatives) != len(images):
+        raise ValueError(f"{len(images)} prompts need as many negatives, got {len(negatives)}")
     return negatives
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning by adapters on the DiT, for one consumer GPU and a few pictures; not in the paper."""
+"""Fine-tuning by adapters on the DiT, for one consumer GPU and a few images; not in the paper."""
 
 from __future__ import annotations
 

@@ -49,6 +49,6 @@ class Answer(Generic[T]):
     model: str = ""
     """The judge as the server named it."""
     prompt_hash: str = ""
-    """SHA-256 of the question's text; pictures do not enter."""
+    """SHA-256 of the question's text; images do not enter."""
     replies: int = 0
     """How many were read, cached ones included."""

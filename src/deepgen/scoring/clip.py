@@ -1,4 +1,4 @@
-"""How well a picture fits a text, by CLIP."""
+"""How well an image fits a text, by CLIP."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Embeddings = Float[Tensor, "rows channels"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """How a checkpoint wants its pictures."""
+    """How a checkpoint wants its images."""
 
     side: int
     """The shorter side is brought to it, and a square of it cut from the middle."""
@@ -52,7 +52,7 @@ class Preprocessing:
         crops = {crop["height"], crop["width"]} if isinstance(crop, dict) else {crop}
         if crops != {side}:
             raise ScorerError(
-                f"{folder} cuts {sorted(crops)} pixels from pictures resized to {side}; expected a "
+                f"{folder} cuts {sorted(crops)} pixels from images resized to {side}; expected a "
                 "CLIP that sees the whole shorter side"
             )
         return cls(side=side, mean=tuple(stated["image_mean"]), std=tuple(stated["image_std"]))
@@ -72,12 +72,12 @@ class Preprocessing:
 
 
 class Clip:
-    """Pictures and texts as points on one sphere.
+    """Images and texts as points on one sphere.
 
     Args:
         model: A transformers ``CLIPModel``.
         tokenizer: Its ``CLIPTokenizer``.
-        preprocessing: How it wants its pictures.
+        preprocessing: How it wants its images.
     """
 
     def __init__(self, model: Any, tokenizer: Any, preprocessing: Preprocessing) -> None:
@@ -87,7 +87,7 @@ class Clip:
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Embeddings:
-        """Unit vectors of pictures, computed in one batch."""
+        """Unit vectors of images, computed in one batch."""
         pixels = torch.stack([self.preprocessing(image) for image in images])
         pooled = self.model.vision_model(pixel_values=pixels.to(self.model.device)).pooler_output
         return normalize(self.model.visual_projection(pooled).float(), dim=-1)
@@ -108,16 +108,16 @@ class Clip:
         return normalize(self.model.text_projection(pooled).float(), dim=-1)
 
     def score(self, images: Sequence[Image.Image], texts: Sequence[str]) -> list[float]:
-        """CLIPScore of each picture with its text.
+        """CLIPScore of each image with its text.
 
         The words "A photo depicts" are put before each text, as Hessel et al.
         (arXiv 2104.08718) define it.
 
         Raises:
-            ValueError: There are not as many texts as pictures.
+            ValueError: There are not as many texts as images.
         """
         if len(images) != len(texts):
-            raise ValueError(f"{len(images)} pictures and {len(texts)} texts, expected as many")
+            raise ValueError(f"{len(images)} images and {len(texts)} texts, expected as many")
         shown = self.embed_images(images)
         said = self.embed_texts([f"{DEPICTS} {text}" for text in texts])
         scores: list[float] = clip_scores(shown, said).tolist()

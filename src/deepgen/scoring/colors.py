@@ -27,7 +27,7 @@ class ClipColors:
     """Chooses among named colours for objects of a class, without having learned them.
 
     Every colour is the mean direction of three texts, and an object has the colour whose direction
-    is nearest to that of its picture.
+    is nearest to that of its image.
     """
 
     def __init__(self, clip: Clip, colors: Sequence[str]) -> None:
@@ -68,5 +68,5 @@ def cut_out(
         grey = Image.new("RGB", image.size, GREY)
         image = Image.composite(image, grey, Image.fromarray(mask))
     left, top, right, bottom = (round(edge) for edge in box)
-    # A box thinner than half a pixel would be no picture.
+    # A box thinner than half a pixel would be no image.
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status, Unreadable
-from deepgen.scoring.questions import png_picture
+from deepgen.scoring.questions import png_image
 from deepgen.scoring.remote import Worker, WorkItem, describe_worker
 from deepgen.scoring.weights import find_weights
 
@@ -29,7 +29,7 @@ CHECKPOINT = "facebook/mask2former-swin-small-coco-instance"
 LEAST_CONFIDENCE = 0.05
 
 MOST_OBJECTS = 100
-"""Of one picture, most confident first, as COCO's own evaluation counts them."""
+"""Of one image, most confident first, as COCO's own evaluation counts them."""
 
 PATTERNS = ("*.json", "*.safetensors")
 
@@ -38,7 +38,7 @@ Mask = Bool[np.ndarray, "height width"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DetectedObject:
-    """One object in a picture."""
+    """One object in an image."""
 
     label: str
     """As the detector calls its class."""
@@ -150,7 +150,7 @@ class TransformersDetector:
 
 
 def _load_processor(folder: Path) -> Any:
-    """What prepares pictures for a model, in its kind without torchvision.
+    """What prepares images for a model, in its kind without torchvision.
 
     ``AutoImageProcessor`` asks for torchvision in some versions of transformers.
     """
@@ -163,7 +163,7 @@ def _load_processor(folder: Path) -> Any:
     name = name.removesuffix("Pil")
     kind = getattr(transformers, f"{name}Pil", None)
     if kind is None:
-        raise ValueError(f"its pictures are prepared by a {name}, which needs torchvision")
+        raise ValueError(f"its images are prepared by a {name}, which needs torchvision")
     return kind.from_pretrained(folder)
 
 
@@ -184,8 +184,8 @@ def read_instances(
     Args:
         class_logits: The last class means no object.
         padded: Height and width of the model's input.
-        shown: Height and width of the picture in it, from the top left.
-        size: Height and width of the picture itself.
+        shown: Height and width of the image in it, from the top left.
+        size: Height and width of the image itself.
     """
     likely = class_logits.softmax(dim=-1)[:, :-1]
     best = likely.flatten().topk(min(MOST_OBJECTS, likely.numel()))
@@ -232,7 +232,7 @@ def _box(mask: Mask) -> tuple[float, float, float, float]:
 
 
 def _shown_size(inputs: Any) -> tuple[int, int]:
-    """How much of the model's input is picture; the rest is padding."""
+    """How much of the model's input is image; the rest is padding."""
     if "pixel_mask" not in inputs:
         height, width = inputs["pixel_values"].shape[-2:]
         return int(height), int(width)
@@ -241,7 +241,7 @@ def _shown_size(inputs: Any) -> tuple[int, int]:
 
 
 def _within(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box without what lies outside of the picture."""
+    """A box without what lies outside of the image."""
     left, top, right, bottom = box
     width, height = size
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
@@ -268,12 +268,12 @@ class RemoteDetector:
 
     def find(self, image: Image.Image) -> Answer[list[DetectedObject]]:
         """Its objects, most confident first."""
-        item = WorkItem(id="0", image=png_picture(image))
+        item = WorkItem(id="0", image=png_image(image))
         return self.worker.score([item], reader_of(image.size))[0]
 
 
 def reader_of(size: tuple[int, int]) -> Callable[[Any], list[DetectedObject] | Unreadable]:
-    """What a worker sends for a picture of a size (width, height), as objects."""
+    """What a worker sends for an image of a size (width, height), as objects."""
 
     def read(value: Any) -> list[DetectedObject] | Unreadable:
         if not isinstance(value, list):
@@ -304,12 +304,12 @@ def mask_of_runs(runs: Sequence[int], size: tuple[int, int]) -> Mask:
     """Runs of pixels outside and inside by turns, row by row, as a mask of a size (width, height).
 
     Raises:
-        ValueError: They do not add up to the picture.
+        ValueError: They do not add up to the image.
     """
     width, height = size
     inside = np.arange(len(runs)) % 2 == 1
     flat = np.repeat(inside, np.asarray(runs, dtype=np.int64)) if len(runs) else inside
     if flat.size != width * height:
-        raise ValueError(f"a mask has {flat.size} pixels, the picture {width * height}")
+        raise ValueError(f"a mask has {flat.size} pixels, the image {width * height}")
     mask: Mask = flat.reshape(height, width)
     return mask

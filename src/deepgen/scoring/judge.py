@@ -25,7 +25,7 @@ from deepgen.scoring.http import (
     with_retries,
 )
 from deepgen.scoring.parsing import after_thinking
-from deepgen.scoring.questions import Question, png_picture, sha256_of_json
+from deepgen.scoring.questions import Question, png_image, sha256_of_json
 from deepgen.scoring.reply_cache import Ending, Reply, ReplyCache
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ AHEAD = 4
 """Questions drawn for each one in flight: one that is slow does not leave the others idle."""
 
 PROBE = (
-    "Which colour fills this picture? Answer with one word: red, green or blue. "
-    "If you see no picture, answer: none."
+    "Which colour fills this image? Answer with one word: red, green or blue. "
+    "If you see no image, answer: none."
 )
 PROBE_COLORS = {"red": (230, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 220)}
 
@@ -112,7 +112,7 @@ class JudgeConfig:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Who answers questions about pictures."""
+    """Who answers questions about images."""
 
     @property
     def name(self) -> str:
@@ -177,35 +177,35 @@ class HttpJudge:
         return _answer(question, reply, status, reason, count=self.config.reply_attempts)
 
     def check(self) -> None:
-        """See, in at most four requests, whether the judge answers and sees pictures.
+        """See, in at most four requests, whether the judge answers and sees images.
 
         Raises:
             ScorerError: It does not; one line says what to mend.
         """
         for color, rgb in PROBE_COLORS.items():
-            picture = png_picture(Image.new("RGB", (64, 64), rgb))
+            image = png_image(Image.new("RGB", (64, 64), rgb))
             try:
-                body = self._post(Question(parts=(picture, PROBE)), self._longest)
+                body = self._post(Question(parts=(image, PROBE)), self._longest)
             except HttpError as failure:
                 raise self._check_failed(failure) from None
             text = after_thinking(_reply_text(body))
             named = [each for each in PROBE_COLORS if each in text.lower()]
             if named != [color]:
                 raise ScorerError(
-                    f"the judge {self.config.model} does not see pictures: shown plain {color}, it "
+                    f"the judge {self.config.model} does not see images: shown plain {color}, it "
                     f"said {text.strip()[:60]!r}; choose a model with image input"
                 )
 
     def _check_failed(self, failure: HttpError) -> ScorerError:
         if failure.status is not None:
-            # Servers word this refusal in many ways, so the same question without a picture tells.
+            # Servers word this refusal in many ways, so the same question without an image tells.
             try:
                 self._post(Question(parts=(PROBE,)), self._longest)
             except HttpError:
                 pass
             else:
                 return ScorerError(
-                    f"the judge {self.config.model} takes text but no pictures "
+                    f"the judge {self.config.model} takes text but no images "
                     f"({said(failure)}); choose a model with image input"
                 )
         return self._gone(failure)
@@ -341,7 +341,7 @@ def ask_all(
 ) -> Iterator[Answer[T]]:
     """Put many questions at once; answers come in the order of the questions.
 
-    Questions are drawn as they are needed, so that not all their pictures lie in memory.
+    Questions are drawn as they are needed, so that not all their images lie in memory.
 
     Raises:
         ScorerError: As of :meth:`HttpJudge.ask`; what waits is not asked any more.

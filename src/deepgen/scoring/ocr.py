@@ -1,4 +1,4 @@
-"""Whether a picture shows the words it was asked for, by the rules of CVTG-2K.
+"""Whether an image shows the words it was asked for, by the rules of CVTG-2K.
 
 The rules are pure functions over recognised text. What recognises it is an optional part, and so
 belongs to the name of a score: engines differ by several points.
@@ -24,7 +24,7 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordScore:
-    """How well one picture's target words were recognised; sums, so that pictures can be pooled."""
+    """How well one image's target words were recognised; sums, so that images can be pooled."""
 
     targets: int
     found: int
@@ -50,7 +50,7 @@ def recognized_words(lines: Sequence[str]) -> list[str]:
 
 
 def score_words(targets: Sequence[str], recognized: Sequence[str]) -> WordScore:
-    """Compare one picture's target words with its recognised ones.
+    """Compare one image's target words with its recognised ones.
 
     A target counts as found if it is anywhere among the recognised words, so one word recognised
     once serves all its repetitions.
@@ -71,7 +71,7 @@ def score_words(targets: Sequence[str], recognized: Sequence[str]) -> WordScore:
 
 
 def word_accuracy(scores: Sequence[WordScore]) -> float:
-    """Share of target words that were found, over all pictures together.
+    """Share of target words that were found, over all images together.
 
     Raises:
         ValueError: There are no target words.
@@ -80,7 +80,7 @@ def word_accuracy(scores: Sequence[WordScore]) -> float:
 
 
 def mean_similarity(scores: Sequence[WordScore], *, best: bool = False) -> float:
-    """NED: the mean over all target words of all pictures, 1 where every word is right.
+    """NED: the mean over all target words of all images, 1 where every word is right.
 
     Args:
         best: Against the word closest in edits; the official score is against difflib's choice.
@@ -112,7 +112,7 @@ def edit_distance(first: str, second: str) -> int:
 
 @runtime_checkable
 class TextReader(Protocol):
-    """Recognises text in pictures."""
+    """Recognises text in images."""
 
     @property
     def name(self) -> str:
@@ -122,7 +122,7 @@ class TextReader(Protocol):
     def read(self, image: Image.Image) -> Answer[list[str]]:
         """The lines that it sees, in its own order; an empty list where there is no text.
 
-        Never raises for one picture's sake: that is an answer with the status ``error``.
+        Never raises for one image's sake: that is an answer with the status ``error``.
         """
         ...
 
@@ -144,7 +144,7 @@ class RapidOcrReader:
             ) from None
         from importlib.metadata import version
 
-        # It reports every picture without text as a warning otherwise.
+        # It reports every image without text as a warning otherwise.
         self._engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error"})
         self._name = f"rapidocr-{version('rapidocr')}"
 

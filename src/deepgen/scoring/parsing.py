@@ -41,7 +41,7 @@ def after_thinking(reply: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckPoints:
-    """UniGenBench: what one picture got, in the order of its prompt's test points."""
+    """UniGenBench: what one image got, in the order of its prompt's test points."""
 
     analysis: tuple[str, ...]
     scores: tuple[int, ...]

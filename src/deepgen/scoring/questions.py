@@ -1,4 +1,4 @@
-"""What a judge is asked: text and pictures in the order in which it sees them."""
+"""What a judge is asked: text and images in the order in which it sees them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Detail = Literal["", "low", "high", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """One picture as the bytes that go to the judge."""
+class EncodedImage:
+    """One image as the bytes that go to the judge."""
 
     data: bytes
     media_type: str
@@ -33,16 +33,16 @@ class Picture:
 
     @property
     def sha256(self) -> str:
-        """Of the bytes that are sent, so another encoding is another picture."""
+        """Of the bytes that are sent, so another encoding is another image."""
         return hashlib.sha256(self.data).hexdigest()
 
     def url(self) -> str:
-        """The picture as a data URL."""
+        """The image as a data URL."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 
-def stored_picture(path: Path, *, detail: Detail = "") -> Picture:
-    """A picture file, byte for byte.
+def stored_image(path: Path, *, detail: Detail = "") -> EncodedImage:
+    """An image file, byte for byte.
 
     Raises:
         ImageError: There is no such file, it is damaged, or in no format that judges take.
@@ -51,10 +51,10 @@ def stored_picture(path: Path, *, detail: Detail = "") -> Picture:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
             image.load()
-            # A JPEG with a second picture behind it, as telephones take them, calls itself MPO.
+            # A JPEG with a second image behind it, as telephones take them, calls itself MPO.
             media_type = MEDIA_TYPES.get(str(image.format), MEDIA_TYPES["JPEG"])
     except FileNotFoundError:
-        raise ImageError(f"no picture at {path}; check the path") from None
+        raise ImageError(f"no image at {path}; check the path") from None
     except UnidentifiedImageError:
         raise ImageError(
             f"{path} cannot be shown to a judge; expected one of {', '.join(MEDIA_TYPES)}"
@@ -62,59 +62,59 @@ def stored_picture(path: Path, *, detail: Detail = "") -> Picture:
     except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path} is damaged ({reason}); generate it again") from None
-    return Picture(data=data, media_type=media_type, detail=detail)
+    return EncodedImage(data=data, media_type=media_type, detail=detail)
 
 
-def png_picture(image: Image.Image, *, detail: Detail = "") -> Picture:
-    """A picture without loss."""
-    return Picture(data=_encoded(image, "PNG"), media_type="image/png", detail=detail)
+def png_image(image: Image.Image, *, detail: Detail = "") -> EncodedImage:
+    """An image without loss."""
+    return EncodedImage(data=_encoded(image, "PNG"), media_type="image/png", detail=detail)
 
 
-def jpeg_picture(
+def jpeg_image(
     image: Image.Image, *, quality: int = 95, longest_side: int | None = None, detail: Detail = ""
-) -> Picture:
-    """A picture as JPEG, shrunk first where its longer side passes ``longest_side``."""
+) -> EncodedImage:
+    """An image as JPEG, shrunk first where its longer side passes ``longest_side``."""
     image = image.convert("RGB")
     if longest_side is not None:
         image.thumbnail((longest_side, longest_side))
     data = _encoded(image, "JPEG", quality=quality)
-    return Picture(data=data, media_type="image/jpeg", detail=detail)
+    return EncodedImage(data=data, media_type="image/jpeg", detail=detail)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Question:
     """One request to a judge."""
 
-    parts: tuple[str | Picture, ...]
+    parts: tuple[str | EncodedImage, ...]
     """Of the one user message."""
     system: str = ""
     """The system message; none if empty."""
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise ValueError("a question needs at least one part, text or picture")
+            raise ValueError("a question needs at least one part, text or image")
 
     @property
     def text(self) -> str:
-        """All it says, without the pictures."""
+        """All it says, without the images."""
         said = [part for part in self.parts if isinstance(part, str)]
         return "\n".join([self.system, *said] if self.system else said)
 
     @property
     def prompt_hash(self) -> str:
-        """SHA-256 of its texts and of where the pictures stand between them."""
+        """SHA-256 of its texts and of where the images stand between them."""
         shown = [part if isinstance(part, str) else None for part in self.parts]
         return sha256_of_json([self.system, shown])
 
     def messages(self) -> list[dict[str, Any]]:
         """As chat-completions servers take them."""
-        return self._messages(Picture.url)
+        return self._messages(EncodedImage.url)
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """The messages with a hash in place of each picture: what the cache knows them by."""
-        return self._messages(lambda picture: picture.sha256)
+        """The messages with a hash in place of each image: what the cache knows them by."""
+        return self._messages(lambda image: image.sha256)
 
-    def _messages(self, address: Callable[[Picture], str]) -> list[dict[str, Any]]:
+    def _messages(self, address: Callable[[EncodedImage], str]) -> list[dict[str, Any]]:
         content: list[dict[str, Any]] = []
         for part in self.parts:
             if isinstance(part, str):

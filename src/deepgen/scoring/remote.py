@@ -6,7 +6,7 @@ A worker is any server with two addresses::
     POST /score    {"items": [{"id", "prompt", "target_texts", "image"}, ...]}
                    ->  {"scores": [{"id", "value", "error"}, ...]}
 
-Pictures are base64 of PNG or JPEG files. A value is any JSON: a number for a reward, boxes for a
+Images are base64 of PNG or JPEG files. A value is any JSON: a number for a reward, boxes for a
 detector, a word for a question, lines for recognised text; null stands for a failure that ``error``
 names. JSON only: a pickle would let either side run code on the other.
 """
@@ -32,27 +32,27 @@ from deepgen.scoring.http import (
     said,
     with_retries,
 )
-from deepgen.scoring.questions import Picture, png_picture
+from deepgen.scoring.questions import EncodedImage, png_image
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkItem:
-    """One picture to score."""
+    """One image to score."""
 
     id: str
     """Unique within one call; answers are matched by it."""
-    image: Picture
+    image: EncodedImage
     prompt: str = ""
-    """The prompt of the picture, or the question about it."""
+    """The prompt of the image, or the question about it."""
     target_texts: tuple[str, ...] = ()
     """What is to be read in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """A picture whose score is known, for the check at the start."""
+    """An image whose score is known, for the check at the start."""
 
     item: WorkItem
     is_right: Callable[[Any], bool]
@@ -66,7 +66,7 @@ class WorkerConfig:
     base_url: str
     """Up to and without ``/score``."""
     batch_size: int = 8
-    """Pictures per request."""
+    """Images per request."""
     concurrency: int = 1
     """Requests in flight; as many as the worker has processes."""
     timeout_seconds: float = 60.0
@@ -110,10 +110,10 @@ class Worker:
         return answer
 
     def check(self, probes: Sequence[Probe]) -> dict[str, Any]:
-        """Its version, once it has scored pictures with known scores as it should.
+        """Its version, once it has scored images with known scores as it should.
 
         A detector with weights of another version runs without any error and finds next to
-        nothing; only a picture with known contents shows that.
+        nothing; only an image with known contents shows that.
 
         Raises:
             ScorerError: Nobody answers, or an answer is wrong.
@@ -133,7 +133,7 @@ class Worker:
     def score(
         self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
     ) -> list[Answer[T]]:
-        """Score pictures, in batches; answers come in the order of the items.
+        """Score images, in batches; answers come in the order of the items.
 
         Args:
             items: With different ids.
@@ -209,7 +209,7 @@ class RemoteTextReader:
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
         """The recognised lines."""
-        item = WorkItem(id="0", image=png_picture(image))
+        item = WorkItem(id="0", image=png_image(image))
         return self.worker.score([item], read_lines)[0]
 
 

@@ -1,6 +1,6 @@
 """Every reply that a judge ever gave, on disk, found again by what was asked.
 
-A new prompt, picture encoding, judge or sampling parameter makes another key. A new parser or
+A new prompt, image encoding, judge or sampling parameter makes another key. A new parser or
 aggregation does not, so that scoring again after such a change asks nobody.
 """
 

@@ -1,4 +1,4 @@
-"""Questions about pictures, answered by a small model: the kind of scorer that DPG-Bench has."""
+"""Questions about images, answered by a small model: the kind of scorer that DPG-Bench has."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
 from deepgen.scoring.judge import Judge
 from deepgen.scoring.parsing import parse_yes_no
-from deepgen.scoring.questions import Question, png_picture
+from deepgen.scoring.questions import Question, png_image
 from deepgen.scoring.remote import Worker, WorkItem, describe_worker
 from deepgen.scoring.templates import Template
 from deepgen.scoring.weights import find_weights
@@ -26,13 +26,13 @@ PATTERNS = ("*.json", "*.txt", "*.safetensors")
 # Answers to questions of yes or no; the longest that VQA models were trained on have ten words.
 MOST_TOKENS = 10
 
-# Of one picture at a time: prompts have up to some fifty.
+# Of one image at a time: prompts have up to some fifty.
 QUESTIONS_AT_ONCE = 16
 
 
 @runtime_checkable
 class AnswersQuestions(Protocol):
-    """Answers yes-or-no questions about pictures; may be used by many threads."""
+    """Answers yes-or-no questions about images; may be used by many threads."""
 
     @property
     def name(self) -> str:
@@ -116,7 +116,7 @@ class BlipAnswers:
 class RemoteAnswers:
     """A model behind a worker, such as the official mPLUG in its old environment.
 
-    Each question comes as the prompt of a picture, and its value is the answer as a text.
+    Each question comes as the prompt of an image, and its value is the answer as a text.
 
     Raises:
         ScorerError: The worker does not answer.
@@ -133,9 +133,9 @@ class RemoteAnswers:
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
         """Yes only where the worker says exactly that."""
-        picture = png_picture(image)
+        encoded = png_image(image)
         items = [
-            WorkItem(id=str(number), image=picture, prompt=question)
+            WorkItem(id=str(number), image=encoded, prompt=question)
             for number, question in enumerate(questions)
         ]
         return self.worker.score(items, read_exact_yes)
@@ -165,11 +165,11 @@ class JudgeAnswers:
         return self.judge.name
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
-        """In turn, until one has no answer: then the picture has no score anyway."""
-        picture, answers = png_picture(image), []
+        """In turn, until one has no answer: then the image has no score anyway."""
+        encoded, answers = png_image(image), []
         parse: Parse[bool] = _parse_yes
         for question in questions:
-            asked = Question(parts=(picture, self.wording.fill({"question": question})))
+            asked = Question(parts=(encoded, self.wording.fill({"question": question})))
             answers.append(self.judge.ask(asked, parse))
             if answers[-1].status is not Status.SCORED:
                 break

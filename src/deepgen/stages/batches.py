@@ -1,4 +1,4 @@
-"""From decoded samples to what the flow objective learns from: pictures become latents."""
+"""From decoded samples to what the flow objective learns from: images become latents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FlowBatches:
 
     Args:
         loader: Reads samples.
-        codec: Encodes pictures, on the device it is on.
+        codec: Encodes images, on the device it is on.
         processes: Those that share the micro-batches of an update.
         clock: Times the encoding, which is no waiting.
         shortened: Cuts prompts that are too long for the model; nobody is asked in training.
@@ -104,11 +104,11 @@ class FlowBatches:
     def _posteriors(self, batch: MicroBatch) -> list[list[Posterior]]:
         """Of each sample: its target's and its references', from the cache where there is one."""
         device = next(self.codec.parameters()).device
-        pictures: list[Pixels] = []
+        images: list[Pixels] = []
         for each in batch.examples:
             if each.target is not None:
-                pictures += [p.to(device) for p in (each.target, *each.prompt.references)]
-        encoded = iter(self.codec.posteriors(pictures) if pictures else [])
+                images += [p.to(device) for p in (each.target, *each.prompt.references)]
+        encoded = iter(self.codec.posteriors(images) if images else [])
         return [
             [next(encoded) for _ in (0, *each.prompt.references)]
             if each.moments is None

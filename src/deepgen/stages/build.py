@@ -169,7 +169,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     Raises:
         CheckpointError: The model cannot be loaded.
         DataError: The data cannot be used.
-        ImageError: A picture of ``sample_edits`` cannot be read.
+        ImageError: An image of ``sample_edits`` cannot be read.
         TrainingError: Blocks are to be compiled, and there is no compiler.
         ValueError: Settings that do not work together.
     """
@@ -428,7 +428,7 @@ def _describe_latents(
     """Where latents come from, and how to spare encoding where that is still to be chosen."""
     if moments is not None:
         return f"moments from {moments.folder}; the VAE encodes nothing"
-    described = "the VAE encodes pictures at every visit"
+    described = "the VAE encodes images at every visit"
     if not may_cache:
         return described
     command = ["deepgen", "data", "cache", str(config.data), "--model", config.model]

@@ -36,7 +36,7 @@ def inputs_of(
 
     Args:
         model: With everything that its folder says.
-        side: Pictures are brought to about ``side * side`` pixels.
+        side: Images are brought to about ``side * side`` pixels.
         padding: How prompts of a micro-batch pad each other.
         mixed: Whether products are computed in bfloat16.
         edits: Whether references are read, so that the vision tower decides too.

@@ -51,7 +51,7 @@ def settle(
 def settle_moments(
     config: StageConfig, data: DataSet, codec: LatentCodec, side: int, processes: Processes
 ) -> tuple[StageConfig, MomentsCache | None]:
-    """Decide whether pictures are encoded at every visit, or were beforehand.
+    """Decide whether images are encoded at every visit, or were beforehand.
 
     The run keeps to that, since moments are rounded when they are cached.
 
@@ -59,7 +59,7 @@ def settle_moments(
         config: The stage.
         data: What is trained on.
         codec: Its VAE.
-        side: Pictures are brought to about ``side * side`` pixels.
+        side: Images are brought to about ``side * side`` pixels.
         processes: Those that train together.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures of a run on its way: the same sentences and edits, always with the same seeds."""
+"""Images of a run on its way: the same sentences and edits, always with the same seeds."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
 class Samples:
-    """Draws a run's sample pictures into its folder.
+    """Draws a run's sample images into its folder.
 
     Args:
         config: The stage.
 
     Raises:
-        ImageError: A picture to edit cannot be read.
+        ImageError: An image to edit cannot be read.
     """
 
     def __init__(self, config: StageConfig) -> None:
@@ -32,7 +32,7 @@ class Samples:
         ]
 
     def __call__(self, model: DeepGen, step: int) -> None:
-        """Draw all of them as ``step_STEP_PLACE.png``; a full disc costs pictures, not the run."""
+        """Draw all of them as ``step_STEP_PLACE.png``; a full disc costs images, not the run."""
         pipe = DeepGenPipeline(model)
         pipe.set_progress_bar_config(disable=True)
         for seed, (prompt, image) in enumerate(self.prompts):

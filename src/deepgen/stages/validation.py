@@ -35,7 +35,7 @@ class Validation:
         log: The run's metrics.
         objective: Loss of a micro-batch.
         tasks: What is trained.
-        side: Pictures are brought to about ``side * side`` pixels.
+        side: Images are brought to about ``side * side`` pixels.
         max_bad_share: Of the samples of a task that may turn out damaged; beyond it there are no
             more lines.
         moments: Cached ones, if the run reads them.

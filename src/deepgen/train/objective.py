@@ -21,7 +21,7 @@ from deepgen.train.monitor.flops import Tokens
 from deepgen.types import Condition, Latents, Prompt
 from deepgen.vae import Posterior
 
-Pictures = Float[Tensor, "batch 3 height width"]
+Images = Float[Tensor, "batch 3 height width"]
 
 PATCH_CELLS = 4
 """Latents of a token of the DiT: 2 x 2."""
@@ -50,7 +50,7 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowBatch:
-    """Pictures to learn, what was said about them and what they were made from."""
+    """Images to learn, what was said about them and what they were made from."""
 
     latents: Sequence[Latents | Posterior]
     """Targets; what the autoencoder is not sure about is drawn anew at every visit."""
@@ -157,7 +157,7 @@ class FlowObjective:
         prompts: Sequence[Prompt],
         conditions: Sequence[Condition],
     ) -> dict[str, float]:
-        """Pictures, tokens of the DiT and operations of a micro-batch; padding does not count."""
+        """Images, tokens of the DiT and operations of a micro-batch; padding does not count."""
         samples = [
             Tokens(
                 image=sum(each.shape[1] * each.shape[2] // PATCH_CELLS for each in (own, *others)),
@@ -230,7 +230,7 @@ class AutoencoderObjective:
         self.edges = edges
         self.divergence = divergence
 
-    def __call__(self, model: Any, batch: Pictures, generator: torch.Generator) -> Loss:
+    def __call__(self, model: Any, batch: Images, generator: torch.Generator) -> Loss:
         """``L1 + MSE + edges * L1 of differences + divergence * KL per latent value``."""
         posterior = model.encode(batch).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator)

@@ -2,7 +2,7 @@
 
 AdamW (Loshchilov and Hutter, arXiv 1711.05101) is what DeepGen was trained with. Muon (Jordan et
 al., 2024) orthogonalises each matrix's momentum before the step; on the mini's autoencoder it
-reached in 3,200 pictures an edge error that AdamW had not reached in 22,000.
+reached in 3,200 images an edge error that AdamW had not reached in 22,000.
 """
 
 from __future__ import annotations

@@ -278,7 +278,7 @@ class Trainer(Generic[Model, Batch]):
                         # The one before, which was written during the last updates.
                         self._heed(self._saving.finish)
                     if last or (self.done % (watch_every or save_every) == 0 and not leaves):
-                        # A start from its checkpoint will not; a signal waits for no picture.
+                        # A start from its checkpoint will not; a signal waits for no image.
                         self._show(watch)
                     if due:
                         self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
@@ -499,7 +499,7 @@ class Trainer(Generic[Model, Batch]):
             return
         training = self.model.training
         self.model.eval()
-        with self.clock.phase("pictures"), ExitStack() as stack:
+        with self.clock.phase("images"), ExitStack() as stack:
             if self.ema is not None:
                 stack.enter_context(self.ema.applied())
             if self.shards is not None:

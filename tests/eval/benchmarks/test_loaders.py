@@ -337,7 +337,7 @@ def test_names_without_variant_mean_the_usual_one() -> None:
         find_benchmark("wisdom")
 
 
-def test_no_two_pictures_share_a_seed() -> None:
+def test_no_two_images_share_a_seed() -> None:
     items = COREBENCH.load(prompt_folder("t2i_corebench")).items
     seeds = {image_seed(42, item, copy) for item in items for copy in range(4)}
     assert len(seeds) == 4 * len(items)

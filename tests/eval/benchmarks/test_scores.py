@@ -65,7 +65,7 @@ def test_dpg_failures_cascade(given: tuple[int, ...], expected: float) -> None:
         assert score(benchmark, [(item, [answers(*given)] * 4)]).headline == pytest.approx(expected)
 
 
-def test_dpg_averages_pictures_then_prompts() -> None:
+def test_dpg_averages_images_then_prompts() -> None:
     first, second = (make_item(name, "plain", questions=QUESTIONS) for name in "ab")
     tiles = [answers(1, 1, 1, 1), answers(0, 1, 1, 1), answers(1, 0, 1, 1), answers(0, 0, 0, 0)]
     # (1 + .25 + .5 + 0) / 4 = .4375, and a perfect prompt beside it.
@@ -73,7 +73,7 @@ def test_dpg_averages_pictures_then_prompts() -> None:
     assert scores.headline == pytest.approx(100 * (0.4375 + 1) / 2)
 
 
-def test_dpg_category_scores_officially_come_from_the_last_picture() -> None:
+def test_dpg_category_scores_officially_come_from_the_last_image() -> None:
     item = make_item("a", "plain", questions=QUESTIONS)
     tiles = [answers(0, 0, 1, 0)] * 3 + [answers(1, 1, 0, 0)]
     official = score(DPG_OFFICIAL, [(item, tiles)]).categories
@@ -150,14 +150,14 @@ def test_unigenbench_macro_and_micro_differ() -> None:
         score(UNIGENBENCH["en"], [(item, [{"scores": [1, 1, 1]}] * 4)])
 
 
-def test_gedit_is_the_mean_over_groups_of_the_pictures_geometric_means() -> None:
+def test_gedit_is_the_mean_over_groups_of_the_images_geometric_means() -> None:
     first = {"semantics": [8, 9], "quality": [7, 9]}
     second = {"semantics": [5, 10], "quality": [8, 8]}
     group = [make_item("a", "ps_human", intersection=True), make_item("b", "ps_human")]
     found = [(group[0], [first]), (group[1], [second])]
     scores = score(GEDIT_ENGLISH, found)
     assert scores.categories["overall"]["ps_human"] == pytest.approx(6.904, abs=5e-4)
-    # Every other group holds one picture of 8: ten eights and the group above.
+    # Every other group holds one image of 8: ten eights and the group above.
     others = [
         (make_item(name, name), [{"semantics": [8, 8], "quality": [8, 9]}])
         for name in GROUPS
@@ -453,7 +453,7 @@ def test_cvtg_counts_words_and_their_closest_reading() -> None:
     assert metrics["extra words"] == 1
 
 
-def test_cvtg_pools_words_over_pictures() -> None:
+def test_cvtg_pools_words_over_images() -> None:
     first = make_item("a", "CVTG/2", words=["one"])
     second = make_item("b", "CVTG/5", words=["a", "b", "c"])
     found = [

@@ -16,7 +16,7 @@ from deepgen.eval.judged.opening import interview_of
 from deepgen.eval.judged.wording import own_wording
 from deepgen.eval.scorer import Drawing
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
-from deepgen.scoring.questions import Picture, Question
+from deepgen.scoring.questions import EncodedImage, Question
 
 T = TypeVar("T")
 
@@ -38,12 +38,12 @@ def draw(folder: Path, item: Item, copy: int = 0, *, size: tuple[int, int] = SIZ
 
 
 def shown_in(question: Question) -> list[str]:
-    """What a question consists of: ``text``, and its pictures by what they show."""
+    """What a question consists of: ``text``, and its images by what they show."""
     return ["text" if isinstance(part, str) else seen_in(part) for part in question.parts]
 
 
-def seen_in(picture: Picture) -> str:
-    color = Image.open(io.BytesIO(picture.data)).convert("RGB").getpixel((0, 0))
+def seen_in(image: EncodedImage) -> str:
+    color = Image.open(io.BytesIO(image.data)).convert("RGB").getpixel((0, 0))
     assert isinstance(color, tuple)
     distances = {
         what: sum(abs(a - b) for a, b in zip(color, rgb, strict=True))
@@ -74,7 +74,7 @@ class StubJudge:
 def judge_with(
     benchmark: Benchmark, drawing: Drawing, *replies: str | Status, model: str = "stub"
 ) -> tuple[ImageRecord, list[Question]]:
-    """One picture's record, and what was asked; the last reply holds for all further questions."""
+    """One image's record, and what was asked; the last reply holds for all further questions."""
     left = list(replies)
     judge = StubJudge(lambda _: left.pop(0) if len(left) > 1 else left[0])
     interview = interview_of(benchmark, own_wording(benchmark), model)

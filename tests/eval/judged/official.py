@@ -43,7 +43,7 @@ LANG_CONFIGS = {
 
 GEDIT = '''
 _context_no_delimit = """Answer in JSON: {"score": [...]}"""
-_prompts_0shot_two_image_edit_rule = "Two pictures."
+_prompts_0shot_two_image_edit_rule = "Two images."
 _prompts_0shot_tie_rule_SC = "Was it done: <instruction>"
 _prompts_0shot_rule_PQ = "How does it look?"
 '''

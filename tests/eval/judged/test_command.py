@@ -1,4 +1,4 @@
-"""``deepgen eval score`` with scorers as they are, from pictures to reports."""
+"""``deepgen eval score`` with scorers as they are, from images to reports."""
 
 from __future__ import annotations
 
@@ -73,8 +73,8 @@ def color_seen(body: dict[str, Any]) -> str:
         for part in body["messages"][-1]["content"]
         if part["type"] == "image_url"
     )
-    picture = base64.b64decode(url.partition(",")[2])
-    pixel = Image.open(io.BytesIO(picture)).getpixel((0, 0))
+    image = base64.b64decode(url.partition(",")[2])
+    pixel = Image.open(io.BytesIO(image)).getpixel((0, 0))
     return next(name for name, rgb in PROBE_COLORS.items() if rgb == pixel)
 
 
@@ -85,7 +85,7 @@ def badly() -> Callable[[Heard], Said]:
     def answer(heard: Heard) -> Said:
         told = faulty(heard)
         if PROBE not in text_of(heard) and told.status == 200:
-            if "fine picture" in json.dumps(told.body):
+            if "fine image" in json.dumps(told.body):
                 return told
             return replace(well(heard), hang_seconds=told.hang_seconds)
         return told if told.status != 200 else well(heard)

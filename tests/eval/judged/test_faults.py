@@ -71,14 +71,14 @@ class Faulty:
         if kind == "error":
             return Said({"error": "overloaded"}, status=503)
         if kind == "prose":
-            return completion("A fine picture, I would say.")
+            return completion("A fine image, I would say.")
         said = good(heard)
         said.hang_seconds = 30.0 if kind == "hang" else 0.0
         return said
 
 
 def marked(drawing: Drawing, place: int) -> Drawing:
-    """No two pictures are alike, as JPEG neither, so that no question is asked twice."""
+    """No two images are alike, as JPEG neither, so that no question is asked twice."""
     image = drawing.image.convert("RGB")
     image.paste((place % 7 * 40, place // 7 * 36, 0), (8, 0, 24, 16))
     return replace(drawing, image=image)
@@ -116,7 +116,7 @@ def test_a_judge_with_faults_gives_the_same_records(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "with" / "replies.sqlite") as database:
         kept = [text for (text,) in database.execute("SELECT text FROM replies")]
     # On a busy machine a reply may come too late to be kept, and is asked for again.
-    assert 2 <= sum("fine picture" in text for text in kept) <= faulty.faults["prose"]
+    assert 2 <= sum("fine image" in text for text in kept) <= faulty.faults["prose"]
     assert sum("score" in text for text in kept) == 2 * ITEMS
 
     # What is kept answers again, and nobody is asked.
@@ -154,7 +154,7 @@ def test_a_judge_that_is_not_there_is_one_line(
     assert "\n" not in str(info.value)
 
 
-def test_a_judge_that_takes_no_pictures_is_one_line(tmp_path: Path) -> None:
+def test_a_judge_that_takes_no_images_is_one_line(tmp_path: Path) -> None:
     def text_only(heard: Heard) -> Said:
         if "image_url" in str(heard.body):
             return Said({"error": {"message": "image input is not supported"}}, status=400)
@@ -162,6 +162,6 @@ def test_a_judge_that_takes_no_pictures_is_one_line(tmp_path: Path) -> None:
 
     with serve(text_only) as server:
         scorer = open_scorer(GEDIT_ENGLISH, options(tmp_path, server.url))
-        with pytest.raises(ScorerError, match="takes text but no pictures") as info:
+        with pytest.raises(ScorerError, match="takes text but no images") as info:
             scorer.check()
     assert "\n" not in str(info.value)

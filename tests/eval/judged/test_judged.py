@@ -20,7 +20,7 @@ from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
 from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import find_benchmark
 from deepgen.scoring.answers import Status
-from deepgen.scoring.questions import Picture, Question
+from deepgen.scoring.questions import EncodedImage, Question
 from tests.eval.judged.drawings import SIZE, draw, judge_with, paint, shown_in
 from tests.eval.records import prompt_folder
 
@@ -32,8 +32,8 @@ POINTS: Mapping[str, Any] = {
 }
 
 
-def pictures_of(question: Question) -> list[Picture]:
-    return [part for part in question.parts if isinstance(part, Picture)]
+def images_of(question: Question) -> list[EncodedImage]:
+    return [part for part in question.parts if isinstance(part, EncodedImage)]
 
 
 def first_item(name: str, category: str | None = None) -> Item:
@@ -52,7 +52,7 @@ def rise_item(category: str, **fields: Any) -> Item:
         number=0,
         prompt="let it ripen",
         category=category,
-        sources=(PurePosixPath("pictures/1.png"),),
+        sources=(PurePosixPath("images/1.png"),),
         fields={"consistency_free": False, "reasoning_wo_ins": False, **fields},
     )
 
@@ -72,7 +72,7 @@ def uniredit_item() -> Item:
     )
 
 
-def test_wise_verified_is_one_verdict_on_the_stored_picture(tmp_path: Path) -> None:
+def test_wise_verified_is_one_verdict_on_the_stored_image(tmp_path: Path) -> None:
     item = first_item("wise/verified")
     drawing = draw(tmp_path, item)
     record, (question,) = judge_with(WISE_VERIFIED, drawing, "<think>0 or 1?</think>\nScore: 1")
@@ -82,8 +82,8 @@ def test_wise_verified_is_one_verdict_on_the_stored_picture(tmp_path: Path) -> N
     assert shown_in(question) == ["text", "result"]
     assert item.prompt in question.text
     assert item.fields["Explanation"] in question.text
-    (picture,) = pictures_of(question)
-    assert picture.data == drawing.path.read_bytes()
+    (image,) = images_of(question)
+    assert image.data == drawing.path.read_bytes()
 
 
 def test_wise_legacy_is_three_scores(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_wise_legacy_is_three_scores(tmp_path: Path) -> None:
     assert question.system
 
 
-def test_corebench_is_one_question_a_call_picture_first(tmp_path: Path) -> None:
+def test_corebench_is_one_question_a_call_image_first(tmp_path: Path) -> None:
     item = first_item("corebench", "R-LR")
     count = len(item.fields["questions"])
     record, asked = judge_with(COREBENCH, draw(tmp_path, item), "yes", "No.", "yes")
@@ -139,7 +139,7 @@ def test_unigenbench_is_all_test_points_in_one_reply(tmp_path: Path) -> None:
     record, (question,) = judge_with(benchmark, draw(tmp_path, point_item(), 2), CHECK_POINTS)
     assert (record.copy, record.values["scores"]) == (2, [1, 0])
     assert shown_in(question) == ["text", "result"]
-    assert pictures_of(question)[0].media_type == "image/png"
+    assert images_of(question)[0].media_type == "image/png"
     assert "['Style', 'Attribute - Color']" in question.text
     assert "\nAttribute - Color: the sky is green\n" in question.text
 
@@ -149,7 +149,7 @@ def test_the_authors_own_evaluator_sees_a_jpeg_before_the_text(tmp_path: Path) -
     drawing = draw(tmp_path, point_item())
     _, (question,) = judge_with(UNIGENBENCH["en"], drawing, CHECK_POINTS, model=model)
     assert shown_in(question) == ["result", "text"]
-    assert pictures_of(question)[0].media_type == "image/jpeg"
+    assert images_of(question)[0].media_type == "image/jpeg"
 
 
 def test_gedit_asks_about_the_edit_and_then_about_the_look(tmp_path: Path) -> None:
@@ -160,9 +160,9 @@ def test_gedit_asks_about_the_edit_and_then_about_the_look(tmp_path: Path) -> No
     assert [shown_in(each) for each in asked] == [["text", "source", "result"], ["text", "result"]]
     assert item.prompt in asked[0].text
     assert item.prompt not in asked[1].text
-    sizes = {Image.open(io.BytesIO(each.data)).size for q in asked for each in pictures_of(q)}
+    sizes = {Image.open(io.BytesIO(each.data)).size for q in asked for each in images_of(q)}
     assert sizes == {SIZE}, "the result has the size of its source"
-    assert {each.media_type for q in asked for each in pictures_of(q)} == {"image/jpeg"}
+    assert {each.media_type for q in asked for each in images_of(q)} == {"image/jpeg"}
 
 
 def test_gedit_asks_again_for_whole_numbers(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_imgedit_asks_by_the_rubric_of_the_type(tmp_path: Path, kind: str) -> No
     record, (question,) = judge_with(IMGEDIT, drawing, reply)
     assert record.values["scores"] == [5, 4, 3]
     assert shown_in(question) == ["text", "source", "result"]
-    before, after = pictures_of(question)
+    before, after = images_of(question)
     assert before.data == drawing.sources[0].read_bytes()
     assert after.data == drawing.path.read_bytes()
 
@@ -199,7 +199,7 @@ FINAL = ("**Final Score:** **4**", "Final Score: 5", "Final Score: 3")
         ),
         (
             "spatial_reasoning",
-            {"reference_img": "pictures/1_ref.png"},
+            {"reference_img": "images/1_ref.png"},
             [["reference", "result"], ["reference", "result"]],
         ),
         ("spatial_reasoning", {"reference": "turned"}, [["source", "result"], ["result"]]),
@@ -208,12 +208,12 @@ FINAL = ("**Final Score:** **4**", "Final Score: 5", "Final Score: 3")
 def test_rise_asks_for_consistency_reasoning_and_plausibility(
     tmp_path: Path, category: str, fields: dict[str, Any], shown: list[list[str]]
 ) -> None:
-    paint(tmp_path / "data" / "pictures" / "1_ref.png", "reference")
+    paint(tmp_path / "data" / "images" / "1_ref.png", "reference")
     drawing = draw(tmp_path, rise_item(category, **fields), size=(1000, 500))
     record, asked = judge_with(RISE_2026, drawing, *FINAL)
     assert record.values == {"consistency": 4, "reasoning": 5, "plausibility": 3, "judge": "stub"}
     assert [shown_in(each)[1:] for each in asked] == [*shown, ["result"]]
-    result = pictures_of(asked[2])[0]
+    result = images_of(asked[2])[0]
     assert (result.media_type, result.detail) == ("image/jpeg", "high")
     assert Image.open(io.BytesIO(result.data)).size == (768, 384)
     if "reference" in fields:
@@ -225,7 +225,7 @@ def test_rise_asks_for_consistency_reasoning_and_plausibility(
     [
         ({"reference_txt": "it is 2"}, [["source", "result"], ["result"]]),
         (
-            {"reference_img": "pictures/1_ref.png"},
+            {"reference_img": "images/1_ref.png"},
             [["reference", "result"], ["reference", "result"]],
         ),
     ],
@@ -233,7 +233,7 @@ def test_rise_asks_for_consistency_reasoning_and_plausibility(
 def test_rise_logic_is_right_or_wrong_and_need_not_look_real(
     tmp_path: Path, fields: dict[str, Any], shown: list[list[str]]
 ) -> None:
-    paint(tmp_path / "data" / "pictures" / "1_ref.png", "reference")
+    paint(tmp_path / "data" / "images" / "1_ref.png", "reference")
     drawing = draw(tmp_path, rise_item("logical_reasoning", **fields))
     record, asked = judge_with(RISE_2026, drawing, "Final Score: 1", "Final Score: 0")
     assert record.values == {"consistency": 1, "reasoning": 0, "judge": "stub"}
@@ -243,8 +243,8 @@ def test_rise_logic_is_right_or_wrong_and_need_not_look_real(
 
 
 def test_rise_keeps_the_instruction_from_the_judge_where_the_item_says_so(tmp_path: Path) -> None:
-    paint(tmp_path / "data" / "pictures" / "1_ref.png", "reference")
-    item = rise_item("logical_reasoning", reference_img="pictures/1_ref.png", reasoning_wo_ins=True)
+    paint(tmp_path / "data" / "images" / "1_ref.png", "reference")
+    item = rise_item("logical_reasoning", reference_img="images/1_ref.png", reasoning_wo_ins=True)
     _, asked = judge_with(RISE_2026, draw(tmp_path, item), "Final Score: 1")
     assert item.prompt in asked[0].text
     assert item.prompt not in asked[1].text
@@ -268,7 +268,7 @@ def test_rise_of_2025_never_showed_the_source_with_the_reasoning(tmp_path: Path)
 def test_an_edit_of_which_nobody_says_what_is_right_is_an_error(tmp_path: Path) -> None:
     record, asked = judge_with(RISE_2026, draw(tmp_path, rise_item("logical_reasoning")), "")
     assert (record.status, asked) == ("error", [])
-    assert "says neither in words nor in a picture" in record.reason
+    assert "says neither in words nor in an image" in record.reason
 
 
 def test_uniredit_shows_the_right_result_between_source_and_result(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_uniredit_shows_the_right_result_between_source_and_result(tmp_path: Pat
     assert "a red line to the exit" in asked[1].text
 
 
-def test_a_missing_source_or_reference_is_an_error_of_that_picture(tmp_path: Path) -> None:
+def test_a_missing_source_or_reference_is_an_error_of_that_image(tmp_path: Path) -> None:
     drawing = draw(tmp_path, uniredit_item())
     record, _ = judge_with(UNIREDIT, drawing, *FINAL)
     assert record.status == "error"
@@ -307,9 +307,9 @@ def test_what_cannot_be_read_or_is_refused_fails_and_is_no_zero(
     tmp_path: Path, benchmark: Benchmark, item: Item, good: str
 ) -> None:
     drawing = draw(tmp_path, item)
-    prose, asked = judge_with(benchmark, drawing, "What a lovely picture!")
+    prose, asked = judge_with(benchmark, drawing, "What a lovely image!")
     assert (prose.status, prose.values, len(asked)) == ("unreadable", {}, 1)
-    assert "What a lovely picture!" in prose.reason
+    assert "What a lovely image!" in prose.reason
     refused, _ = judge_with(benchmark, drawing, good, Status.REFUSED)
     if len(judge_with(benchmark, drawing, good)[1]) > 1:
         assert (refused.status, refused.values) == ("refused", {})

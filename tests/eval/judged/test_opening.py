@@ -12,7 +12,7 @@ from deepgen.eval.benchmarks.geneval.scorer import CLASSES
 from deepgen.eval.judged.judging import JudgeScorer
 from deepgen.eval.judged.opening import open_scorer
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.scorer import PictureScorer, ScoringOptions
+from deepgen.eval.scorer import Imagescorer, ScoringOptions
 from deepgen.scoring.judge import HttpJudge
 from tests.eval.judged.drawings import draw
 from tests.eval.judged.test_judged import first_item
@@ -37,7 +37,7 @@ def judged(name: str, folder: Path, model: str = "qwen", **changes: object) -> J
 
 def test_a_judge_is_named_with_its_settings_and_its_questions(tmp_path: Path) -> None:
     scorer = judged("gedit", tmp_path, judge_concurrency=5)
-    assert isinstance(scorer, PictureScorer)
+    assert isinstance(scorer, Imagescorer)
     assert scorer.concurrency == 5
     identity = scorer.identity
     assert (identity["judge"], identity["questions"]) == ("qwen", "own words")

@@ -67,7 +67,7 @@ def test_gedit_joins_its_rules_by_line_breaks(tmp_path: Path) -> None:
     semantics, quality = asked(tmp_path, "gedit/en")
     head = 'Answer in JSON: {"score": [...]}\n'
     prompt = first_item("gedit").prompt
-    assert semantics.parts[0] == f"{head}Two pictures.\nWas it done: {prompt}"
+    assert semantics.parts[0] == f"{head}Two images.\nWas it done: {prompt}"
     assert quality.parts[0] == f"{head}How does it look?"
 
 

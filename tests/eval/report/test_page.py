@@ -16,7 +16,7 @@ from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
 from deepgen.eval.report import gallery
-from deepgen.eval.report.gallery import Embedder, hang, picture_score
+from deepgen.eval.report.gallery import Embedder, hang, image_score
 from deepgen.eval.report.page import pair_page, run_page
 from deepgen.eval.report.published import tables_of
 from deepgen.eval.report.results import StoredRun, describe, describe_pair, to_markdown
@@ -70,7 +70,7 @@ def page_of(run: StoredRun, **more: object) -> str:
 
 
 def path_of(run: StoredRun, item: str) -> Path:
-    return run.folder.pictures / run.pictures[item, 0].path
+    return run.folder.images / run.images[item, 0].path
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_ours_stands_among_the_published_rows_with_its_interval(run: StoredRun) 
     names = re.findall(r'<th scope="row">([^<]*?) ?<span class="detail">', text)
     first = names[: names.index("Hunyuan-Image-3.0") + 2]
     assert first[0] == "Lumina-DiMOO"
-    # Half of the pictures are right: below all others.
+    # Half of the images are right: below all others.
     assert first[-1].strip() == "This run: noise"
     assert "12 prompts" in text
     assert text.count('class="whisker"') >= 1
@@ -129,7 +129,7 @@ def test_ours_stands_among_the_published_rows_with_its_interval(run: StoredRun) 
     assert "A subset. 12 prompts of 553" in words
 
 
-def test_pictures_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) -> None:
+def test_images_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) -> None:
     def judge(item: Item, copy: int) -> ImageRecord | None:
         if item.category != "counting":
             return half_right(item, copy)
@@ -150,27 +150,27 @@ def test_pictures_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) 
     assert [each.why for each in room.exhibits[4:6]] == ["random", "random"]
     # What failed comes before what nobody has looked at, and never as a zero.
     assert [(each.status, each.score) for each in room.exhibits[6:]] == [("refused", None)] * 2
-    # Five prompts are there, so the first five pictures are of five.
+    # Five prompts are there, so the first five images are of five.
     assert len({each.item.id for each in room.exhibits[:4]}) == 4
-    pictures = [(each.item.id, each.copy) for each in room.exhibits]
-    assert len(set(pictures)) == len(pictures)
+    images = [(each.item.id, each.copy) for each in room.exhibits]
+    assert len(set(images)) == len(images)
     words = Page(page_of(run)).words
-    assert "8 of 20 pictures" in words
+    assert "8 of 20 images" in words
     assert "refused" in words
     assert "not this one" in words
 
 
-def test_a_picture_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
     run = make_run(tmp_path, geneval_items(), copies=1)
     gone, broken = (path_of(run, item) for item in ("00000", "00001"))
     gone.unlink()
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     page = Page(page_of(run))
-    assert "the picture is missing" in page.words
-    assert "the picture cannot be read" in page.words
-    fewer = {name: path for name, path in run.pictures.items() if name != ("00000", 0)}
+    assert "the image is missing" in page.words
+    assert "the image cannot be read" in page.words
+    fewer = {name: path for name, path in run.images.items() if name != ("00000", 0)}
     unjudged = tuple(each for each in run.records if (each.item, each.copy) != ("00000", 0))
-    page = Page(page_of(replace(run, pictures=fewer, records=unjudged)))
+    page = Page(page_of(replace(run, images=fewer, records=unjudged)))
     assert "not drawn" in page.words
 
 
@@ -178,9 +178,7 @@ def test_a_page_has_a_limit(
     run: StoredRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Image.effect_noise((700, 500), 120).convert("RGB")
-    large = make_run(
-        tmp_path / "large", geneval_items(per_tag=1), copies=1, picture=lambda *_: noise
-    )
+    large = make_run(tmp_path / "large", geneval_items(per_tag=1), copies=1, image=lambda *_: noise)
     embedded = Embedder()(path_of(large, "00000"))
     assert embedded.url is not None
     assert len(embedded.url) < gallery.MAX_BYTES / 40
@@ -200,12 +198,12 @@ def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
     for copy, colour in enumerate(colours):
         grid.paste(colour, (32 * (copy % 2), 32 * (copy // 2), 32 + 32 * (copy % 2), 64))
     grid.save(tmp_path / "images" / "whoops7.png")
-    whole = {name: replace(line, path="whoops7.png") for name, line in run.pictures.items()}
-    (room,) = hang(replace(run, pictures=whole), Embedder())
+    whole = {name: replace(line, path="whoops7.png") for name, line in run.images.items()}
+    (room,) = hang(replace(run, images=whole), Embedder())
     assert len(room.exhibits) == 2
     for each in room.exhibits:
-        assert each.picture.url is not None
-        content = base64.b64decode(each.picture.url.partition(",")[2])
+        assert each.image.url is not None
+        content = base64.b64decode(each.image.url.partition(",")[2])
         shown = Image.open(io.BytesIO(content)).convert("RGB")
         assert shown.size == (32, 32)
         assert shown.getcolors() == [(32 * 32, colours[each.copy])]
@@ -222,15 +220,15 @@ def gedit_item(number: int, source: str) -> Item:
     )
 
 
-def test_a_picture_outside_the_headline_has_the_score_of_its_own_row() -> None:
-    def contribute(item: Item, pictures: object) -> list[Share]:
+def test_an_image_outside_the_headline_has_the_score_of_its_own_row() -> None:
+    def contribute(item: Item, images: object) -> list[Share]:
         return [Share("images", item.category, 3, 4)]
 
     benchmark = replace(GENEVAL, contribute=contribute)
     (item, *_) = geneval_items()
-    assert picture_score(benchmark, item, ImageRecord(item=item.id)) == 0.75
+    assert image_score(benchmark, item, ImageRecord(item=item.id)) == 0.75
     failed = ImageRecord(item=item.id, status="error")
-    assert picture_score(benchmark, item, failed) is None
+    assert image_score(benchmark, item, failed) is None
 
 
 def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: Path) -> None:
@@ -246,7 +244,7 @@ def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: P
     alts = [image["alt"] for image in page.all("img")]
     assert sum(alt.startswith("To be edited: make it blue") for alt in alts) == 1
     assert sum(alt.startswith("Drawn for: make it blue") for alt in alts) == 2
-    assert "the picture is missing" in page.words
+    assert "the image is missing" in page.words
     assert "6.00" in page.words
     assert "semantics: [4, 9], quality: [9, 10]" in page.words
     # Each prompt is folded, and whole inside.
@@ -258,12 +256,12 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     fewer = replace(run, records=run.records[:-1])
     page = Page(page_of(fewer))
     assert "no result" in page.words
-    assert "Not done. 48 of 48 pictures are drawn and 47 are judged" in page.words
+    assert "Not done. 48 of 48 images are drawn and 47 are judged" in page.words
     assert "no score not done" in page.words
     failed = ImageRecord(item="00000", status="error", reason="out of memory")
     incomplete = replace(run, records=(failed, *run.records[1:]))
     page = Page(page_of(incomplete))
-    assert "Incomplete. Only 97.9% of the pictures have a score" in page.words
+    assert "Incomplete. Only 97.9% of the images have a score" in page.words
     assert "no score incomplete" in page.words
     assert "1 of 1 shown" in page.words
     assert "00000 0 error out of memory" in page.words
@@ -362,7 +360,7 @@ def test_a_comparison_shows_what_changed_side_by_side(tmp_path: Path) -> None:
     assert "11 of 12 prompts differ" in page.words
     alts = [image["alt"] for image in page.all("img")]
     assert [alt.split(" for: ")[0] for alt in alts] == ["A drew", "B drew"] * 6
-    # Of a prompt with several pictures, one whose verdict changed.
+    # Of a prompt with several images, one whose verdict changed.
     assert page.words.count("A: 0.00") == 6
     assert page.words.count("B: 1.00") == 6
     # What is true of both runs is said once.

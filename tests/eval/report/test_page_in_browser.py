@@ -42,7 +42,7 @@ addEventListener("load", () => {
       each.getBoundingClientRect().right > +width + 0.5 && !each.closest(".scroll")
     ).map(each => each.outerHTML.slice(0, 80)),
     empty: [...page.images].filter(each => each.naturalWidth === 0).length,
-    pictures: page.images.length,
+    images: page.images.length,
     ran: page.documentElement.dataset.ran ?? null,
   }]));
   document.body.dataset.measured = JSON.stringify(found);
@@ -96,15 +96,15 @@ def browse(chromium: str, page: Path, size: tuple[int, int], *more: str) -> str:
     return done.stdout
 
 
-def pixels_of(colour: str, picture: np.ndarray) -> int:
-    return int((picture == ImageColor.getrgb(colour)).all(axis=-1).sum())
+def pixels_of(colour: str, image: np.ndarray) -> int:
+    return int((image == ImageColor.getrgb(colour)).all(axis=-1).sum())
 
 
 @pytest.mark.parametrize(
     ("name", "size", "scheme"),
     [("run", DESK, "light"), ("run", PHONE, "dark"), ("pair", PHONE, "light")],
 )
-def test_a_reader_sees_text_bars_and_pictures(
+def test_a_reader_sees_text_bars_and_images(
     name: str,
     size: tuple[int, int],
     scheme: str,
@@ -122,13 +122,13 @@ def test_a_reader_sees_text_bars_and_pictures(
         f"--blink-settings=preferredColorScheme={preferred}",
     )
     with Image.open(shot) as opened:
-        picture = np.asarray(opened.convert("RGB"))
-    assert picture.shape == (size[1], size[0], 3)
-    background = pixels_of(PAPER[scheme], picture) / (size[0] * size[1])
+        image = np.asarray(opened.convert("RGB"))
+    assert image.shape == (size[1], size[0], 3)
+    background = pixels_of(PAPER[scheme], image) / (size[0] * size[1])
     assert 0.3 < background < 0.97
     # One bar is 13 pixels high, and on a phone some 70 wide.
-    assert pixels_of(OURS[scheme], picture) > 500
-    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 100
+    assert pixels_of(OURS[scheme], image) > 500
+    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 100
 
 
 def test_nothing_is_wider_than_the_window_and_no_script_runs(
@@ -156,5 +156,5 @@ def test_nothing_is_wider_than_the_window_and_no_script_runs(
     for name, result in results.items():
         assert result["wide"] == [], name
         assert result["width"] == framed[name][0], name
-        assert result["pictures"] > 10, name
+        assert result["images"] > 10, name
         assert result["empty"] == 0, name

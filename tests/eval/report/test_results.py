@@ -37,7 +37,7 @@ def geneval_items() -> tuple[Item, ...]:
 
 
 def draw_and_judge(folder: Path, *, right: int, model: str = "noise") -> None:
-    """A whole run, of whose pictures the first ``right`` of each prompt are correct."""
+    """A whole run, of whose images the first ``right`` of each prompt are correct."""
     items = geneval_items()
     manifest = make_manifest(
         items,
@@ -101,12 +101,12 @@ def test_a_run_that_is_not_done_has_no_headline_and_says_so(tmp_path: Path) -> N
     (tmp_path / "images" / geneval_items()[0].id / "samples" / "00002.png").unlink()
     report = describe(stored(tmp_path), "now")
     assert report["state"] == "not done"
-    assert report["pictures"] == {"expected": 24, "drawn": 23, "judged": 23}
+    assert report["images"] == {"expected": 24, "drawn": 23, "judged": 23}
     assert [each["headline"] for each in report["rules"].values()] == [None, None, None]
-    assert "**Not done.** 23 of 24 pictures are drawn" in to_markdown(report)
+    assert "**Not done.** 23 of 24 images are drawn" in to_markdown(report)
 
 
-def test_a_score_of_another_picture_does_not_count(tmp_path: Path) -> None:
+def test_a_score_of_another_image_does_not_count(tmp_path: Path) -> None:
     draw_and_judge(tmp_path, right=4)
     item = geneval_items()[0].id
     write_record(tmp_path, ImageRecord(item=item, values={"correct": False}), "0" * 64)
@@ -135,7 +135,7 @@ def test_half_a_line_is_left_out_and_a_strange_one_refused(tmp_path: Path) -> No
     write_record(tmp_path, record, "2")
     assert read_records(tmp_path / RECORDS) == [(record, "1"), (record, "2")]
     (tmp_path / RECORDS).write_text('{"item": "a"}\n')
-    with pytest.raises(BenchmarkError, match="line 1: not a record of a picture"):
+    with pytest.raises(BenchmarkError, match="line 1: not a record of an image"):
         read_records(tmp_path / RECORDS)
     (tmp_path / RECORDS).write_text('{"item": "a", "sha256": "", "status": "fine"}\n')
     with pytest.raises(BenchmarkError, match="there is no status 'fine'"):

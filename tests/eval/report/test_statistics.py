@@ -22,7 +22,7 @@ UNBOUNDED = replace(GENEVAL, metrics=tuple(replace(m, bounds=None) for m in GENE
 
 
 def run_of(rate: float, prompts: int = 60, seed: int = 0) -> tuple[list[Item], Records]:
-    """Prompts of GenEval whose four pictures are right or wrong together."""
+    """Prompts of GenEval whose four images are right or wrong together."""
     rng = np.random.default_rng(seed)
     items = [make_item(f"{tag}-{n}", tag) for tag in TAGS for n in range(prompts)]
     right = rng.random(len(items)) < rate
@@ -34,7 +34,7 @@ def run_of(rate: float, prompts: int = 60, seed: int = 0) -> tuple[list[Item], R
     return items, records
 
 
-def test_the_interval_has_the_width_of_a_rate_over_prompts_and_not_over_pictures() -> None:
+def test_the_interval_has_the_width_of_a_rate_over_prompts_and_not_over_images() -> None:
     items, records = run_of(0.8)
     interval = bootstrap(GENEVAL, items, records)["images"]
     # Within a tag the rates differ a little, so the strata narrow it: allow a tenth.

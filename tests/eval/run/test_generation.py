@@ -39,7 +39,7 @@ def popen(arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "tests.eval.drawing", *arguments.split(" ")])
 
 
-def test_a_run_is_every_picture_in_the_official_layout_with_its_grid(tmp_path: Path) -> None:
+def test_a_run_is_every_image_in_the_official_layout_with_its_grid(tmp_path: Path) -> None:
     progress = run(tmp_path / "run", ITEMS)
     assert progress.done
     files = files_of(tmp_path / "run")
@@ -49,7 +49,7 @@ def test_a_run_is_every_picture_in_the_official_layout_with_its_grid(tmp_path: P
     assert grid.size == (64, 64)
     assert grid.crop((0, 32, 32, 64)).tobytes() == tile.tobytes()
     assert files["images/tiles/p3_0.txt"] == b"prompt 3"
-    assert files["pictures.jsonl"].count(b"\n") == len(ITEMS) * COPIES
+    assert files["images.jsonl"].count(b"\n") == len(ITEMS) * COPIES
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -70,8 +70,8 @@ def test_closing_a_run_that_another_process_is_closing(
     run(tmp_path, ITEMS)
     files = files_of(tmp_path)
     # Lines of a run cut short are written anew, in the folder that the other process removes.
-    text = (tmp_path / "pictures.jsonl").read_text().splitlines(keepends=True)
-    (tmp_path / "pictures.jsonl").write_text("".join(reversed(text)))
+    text = (tmp_path / "images.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "images.jsonl").write_text("".join(reversed(text)))
     original = getattr(Path, call)
     met = 0
 
@@ -106,7 +106,7 @@ def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Pat
         process.send_signal(signal.SIGKILL)
         killed += process.wait(60) == -signal.SIGKILL
         if killed < 3:
-            assert not (folder / "pictures.jsonl").exists()
+            assert not (folder / "images.jsonl").exists()
     assert killed >= 3
     # A line cut in the middle, and a part that never got its name, are what a kill can leave.
     (folder / "drawn-0-cut.jsonl").write_text('{"item": "p0", "co')
@@ -151,7 +151,7 @@ def test_what_is_there_is_not_drawn_again_and_what_was_altered_is(tmp_path: Path
 def test_a_share_alone_is_not_a_run(tmp_path: Path) -> None:
     first = run(tmp_path, ITEMS, Shard(rank=0, count=2))
     assert (first.finished, first.done) == (12, False)
-    assert not (tmp_path / "pictures.jsonl").exists()
+    assert not (tmp_path / "images.jsonl").exists()
     assert run(tmp_path, ITEMS, Shard(rank=1, count=2)).done
 
 
@@ -199,8 +199,8 @@ def test_sources_are_squashed_and_copied_beside_the_result(tmp_path: Path) -> No
     )
     shown: list[tuple[int, int]] = []
 
-    def draw(prompt: str, pictures: list[Image.Image], *rest: object) -> Image.Image:
-        shown.extend(each.size for each in pictures)
+    def draw(prompt: str, images: list[Image.Image], *rest: object) -> Image.Image:
+        shown.extend(each.size for each in images)
         return Image.new("RGB", (32, 32))
 
     rule = replace(RULE, images_per_item=1, squash_sources=True)
@@ -209,9 +209,9 @@ def test_sources_are_squashed_and_copied_beside_the_result(tmp_path: Path) -> No
     arguments = (GEDIT_ENGLISH, [item], manifest, draw)
     assert generate(*arguments, folder=folder, sources=tmp_path).done  # type: ignore[arg-type]
     assert shown == [(32, 32)]
-    beside = folder.pictures / "fullset/ps_human/en/a_SRCIMG.png"
+    beside = folder.images / "fullset/ps_human/en/a_SRCIMG.png"
     assert beside.read_bytes() == (tmp_path / "source.png").read_bytes()
-    with pytest.raises(BenchmarkError, match="1 pictures to edit are missing"):
+    with pytest.raises(BenchmarkError, match="1 images to edit are missing"):
         generate(*arguments, folder=folder, sources=tmp_path / "no")  # type: ignore[arg-type]
 
 

@@ -11,7 +11,7 @@ from deepgen.errors import BenchmarkError, ImageError
 from deepgen.eval.benchmark import Item
 from deepgen.eval.registry import BENCHMARKS
 from deepgen.eval.run.folder import Manifest, RunFolder
-from deepgen.eval.run.layout import adopt, read_picture, survey
+from deepgen.eval.run.layout import adopt, read_stored_image, survey
 from deepgen.images.io import read_image
 from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
 
@@ -20,7 +20,7 @@ ITEMS = make_items(3)
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Pictures in the official layout, with nothing of ours beside them."""
+    """Images in the official layout, with nothing of ours beside them."""
     run(tmp_path / "ours", ITEMS)
     return (tmp_path / "ours" / "images").rename(tmp_path / "images")
 
@@ -32,17 +32,17 @@ def foreign(images: Path) -> Manifest:
 
 
 def taken(images: Path, folder: Path) -> dict[tuple[str, int], Image.Image]:
-    """What a run over the folder sees of each picture."""
+    """What a run over the folder sees of each image."""
     run_folder, manifest = RunFolder(folder), foreign(images)
     adopt(BENCHMARK, ITEMS, manifest, run_folder)
     by_id = {item.id: item for item in ITEMS}
     return {
-        picture: read_picture(BENCHMARK, by_id[picture[0]], line, manifest, run_folder)
-        for picture, line in run_folder.finished(BENCHMARK, manifest, ITEMS).items()
+        image: read_stored_image(BENCHMARK, by_id[image[0]], line, manifest, run_folder)
+        for image, line in run_folder.finished(BENCHMARK, manifest, ITEMS).items()
     }
 
 
-def test_pictures_of_others_are_taken_as_they_lie_and_none_is_copied(
+def test_images_of_others_are_taken_as_they_lie_and_none_is_copied(
     images: Path, tmp_path: Path
 ) -> None:
     before = files_of(images)
@@ -50,7 +50,7 @@ def test_pictures_of_others_are_taken_as_they_lie_and_none_is_copied(
     assert len(seen) == len(ITEMS) * COPIES
     assert files_of(images) == before
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "pictures.jsonl",
+        "images.jsonl",
         "run.json",
     ]
     manifest = RunFolder(tmp_path / "run").manifest()
@@ -73,7 +73,7 @@ def test_a_grid_is_cut_into_the_copies_that_made_it(images: Path, tmp_path: Path
         taken(images, tmp_path / "odd")
 
 
-def test_other_suffixes_and_numbers_of_digits_are_the_same_pictures(
+def test_other_suffixes_and_numbers_of_digits_are_the_same_images(
     images: Path, tmp_path: Path
 ) -> None:
     numbered = replace(
@@ -100,28 +100,28 @@ def test_a_half_filled_folder_is_no_whole_run_and_fills_up_later(
     content = late.read_bytes()
     late.unlink()
     assert len(taken(images, tmp_path / "run")) == len(ITEMS) * COPIES - 1
-    assert not (tmp_path / "run" / "pictures.jsonl").exists()
+    assert not (tmp_path / "run" / "images.jsonl").exists()
     late.write_bytes(content)
     assert len(taken(images, tmp_path / "run")) == len(ITEMS) * COPIES
-    assert (tmp_path / "run" / "pictures.jsonl").exists()
+    assert (tmp_path / "run" / "images.jsonl").exists()
 
 
-def test_a_picture_that_changes_is_another_picture(images: Path, tmp_path: Path) -> None:
+def test_an_image_that_changes_is_another_image(images: Path, tmp_path: Path) -> None:
     first = taken(images, tmp_path / "run")
-    picture = (ITEMS[2].id, 3)
+    image = (ITEMS[2].id, 3)
     Image.new("RGB", (32, 32), "red").save(images / str(BENCHMARK.image_path(ITEMS[2], 3)))
     second = taken(images, tmp_path / "run")
-    assert second[picture].getpixel((0, 0)) == (255, 0, 0)
+    assert second[image].getpixel((0, 0)) == (255, 0, 0)
     assert first.keys() == second.keys()
 
 
-def test_missing_extra_damaged_and_odd_pictures_are_named_and_counted(
+def test_missing_extra_damaged_and_odd_images_are_named_and_counted(
     images: Path, tmp_path: Path
 ) -> None:
     names = [str(BENCHMARK.image_path(ITEMS[0], copy)) for copy in range(3)]
     (images / str(BENCHMARK.grid_path(ITEMS[0]))).unlink()  # type: ignore[misc]
     (images / names[0]).unlink()
-    (images / names[1]).write_bytes(b"no picture")
+    (images / names[1]).write_bytes(b"no image")
     Image.new("RGB", (8, 16)).save(images / names[2])
     Image.new("RGB", (8, 8)).save(images / "holiday.jpeg")
     run_folder, manifest = RunFolder(tmp_path / "run"), foreign(images)
@@ -133,11 +133,11 @@ def test_missing_extra_damaged_and_odd_pictures_are_named_and_counted(
     assert found.damaged == (names[1],)
     assert found.odd == (f"{names[2]} (8 x 16)",)
     first, *others = found.complaints()
-    assert first == (f"pictures missing: 1, {names[0]} the first; draw the rest, and score again")
+    assert first == (f"images missing: 1, {names[0]} the first; draw the rest, and score again")
     assert len(others) == 3
 
 
-def test_unigenbench_pictures_of_the_reinforcement_code_are_found_too(tmp_path: Path) -> None:
+def test_unigenbench_images_of_the_reinforcement_code_are_found_too(tmp_path: Path) -> None:
     benchmark = BENCHMARKS["unigenbench/en"]
     names = ("7_0.png", "7.1.png", "7.2.png", "7.4.png")
     (tmp_path / "images").mkdir()
@@ -155,7 +155,7 @@ def test_unigenbench_pictures_of_the_reinforcement_code_are_found_too(tmp_path: 
 
 def test_a_folder_that_holds_nothing_of_the_benchmark_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BenchmarkError, match=r"holds no picture of dpg: expected names such as"):
+    with pytest.raises(BenchmarkError, match=r"holds no image of dpg: expected names such as"):
         taken(tmp_path / "empty", tmp_path / "run")
     with pytest.raises(BenchmarkError, match="there is no folder"):
         taken(tmp_path / "nowhere", tmp_path / "run")

@@ -17,17 +17,17 @@ from deepgen.eval.report.results import RECORDS, StoredRun, read_records, write_
 from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.scoring import latest_records
-from deepgen.eval.scorer import PictureScorer
+from deepgen.eval.scorer import Imagescorer
 from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
 from tests.eval.judging import NumberScorer, judge
 
 ITEMS = make_items(6)
-PICTURES = len(ITEMS) * COPIES
+IMAGES = len(ITEMS) * COPIES
 
 
 @pytest.fixture
 def drawn(tmp_path: Path) -> Path:
-    """A run whose pictures are there, and nothing else."""
+    """A run whose images are there, and nothing else."""
     folder = tmp_path / "run"
     run(folder, ITEMS)
     return folder
@@ -41,19 +41,19 @@ def stored(folder: Path) -> StoredRun:
         manifest=manifest,
         items=tuple(ITEMS),
         folder=RunFolder(folder),
-        pictures=there,
+        images=there,
         sources=folder,
         records=tuple(latest_records(folder, there).values()),
     )
 
 
-def test_every_picture_is_judged_once_and_failures_are_statuses(drawn: Path) -> None:
+def test_every_image_is_judged_once_and_failures_are_statuses(drawn: Path) -> None:
     scorer = NumberScorer()
-    assert isinstance(scorer, PictureScorer)
+    assert isinstance(scorer, Imagescorer)
     scoring = judge(drawn, ITEMS, scorer)
     assert scoring.done
-    assert scoring.counts["scored"] + scoring.counts["refused"] == PICTURES
-    assert 0 < scoring.counts["refused"] < PICTURES
+    assert scoring.counts["scored"] + scoring.counts["refused"] == IMAGES
+    assert 0 < scoring.counts["refused"] < IMAGES
     assert Counter(each.item.id for each in scorer.seen) == {item.id: COPIES for item in ITEMS}
     assert {each.path.suffix for each in scorer.seen} == {".png"}
     refused = [each for each in stored(drawn).records if each.status == "refused"]
@@ -95,7 +95,7 @@ def test_three_processes_at_once_leave_the_records_of_one(drawn: Path, tmp_path:
     ]
     assert [process.wait(120) for process in processes] == [0, 0, 0]
     assert stored(drawn).records == stored(one).records
-    assert len(read_records(drawn / RECORDS)) == PICTURES
+    assert len(read_records(drawn / RECORDS)) == IMAGES
 
 
 def test_killed_at_any_moment_and_resumed_it_leaves_the_same_scores(
@@ -120,12 +120,12 @@ def test_killed_at_any_moment_and_resumed_it_leaves_the_same_scores(
         if killed == 3:
             break
     assert killed == 3
-    assert before < PICTURES
+    assert before < IMAGES
     with (drawn / RECORDS).open("ab") as file:
         file.write(b'\n{"item": "p0", "co')
     last = NumberScorer()
     assert judge(drawn, ITEMS, last).done
-    assert len(last.seen) == PICTURES - before
+    assert len(last.seen) == IMAGES - before
     assert files_of(drawn) == files_of(whole)
 
 
@@ -135,27 +135,27 @@ def test_a_judge_that_goes_in_the_middle_takes_nothing_with_it(drawn: Path) -> N
     assert len(read_records(drawn / RECORDS)) == 9
     later = NumberScorer(concurrency=3)
     assert judge(drawn, ITEMS, later).done
-    assert len(later.seen) == PICTURES - 9
+    assert len(later.seen) == IMAGES - 9
 
 
-def test_failed_pictures_are_judged_again_when_asked_for(drawn: Path) -> None:
+def test_failed_images_are_judged_again_when_asked_for(drawn: Path) -> None:
     counts = judge(drawn, ITEMS, NumberScorer()).counts
     again = NumberScorer()
     assert judge(drawn, ITEMS, again, retry_failed=True).counts == counts
     assert len(again.seen) == counts["refused"]
 
 
-def test_a_picture_that_was_altered_is_missing_and_one_that_was_drawn_anew_is_judged_anew(
+def test_an_image_that_was_altered_is_missing_and_one_that_was_drawn_anew_is_judged_anew(
     drawn: Path,
 ) -> None:
     judge(drawn, ITEMS, NumberScorer())
     before = files_of(drawn)
-    picture = drawn / "images" / str(BENCHMARK.image_path(ITEMS[1], 2))
-    picture.write_bytes(b"no picture")
+    image = drawn / "images" / str(BENCHMARK.image_path(ITEMS[1], 2))
+    image.write_bytes(b"no image")
     again = NumberScorer()
     scoring = judge(drawn, ITEMS, again)
     assert not scoring.done
-    assert (scoring.drawn, scoring.counts["missing"], again.seen) == (PICTURES - 1, 1, [])
+    assert (scoring.drawn, scoring.counts["missing"], again.seen) == (IMAGES - 1, 1, [])
     run(drawn, ITEMS)
     judge(drawn, ITEMS, again)
     assert [each.copy for each in again.seen] in ([], [2])
@@ -175,11 +175,11 @@ def test_two_judges_never_share_a_run(drawn: Path) -> None:
         judge(drawn, ITEMS, NumberScorer())
 
 
-def test_records_of_other_pictures_do_not_survive_the_end(drawn: Path) -> None:
+def test_records_of_other_images_do_not_survive_the_end(drawn: Path) -> None:
     judge(drawn, ITEMS[:3], NumberScorer(), Shard(rank=0, count=2))
     (record, _), *_ = read_records(drawn / RECORDS)
     write_record(drawn, record, "0" * 64)
     judge(drawn, ITEMS, NumberScorer())
     lines = (drawn / RECORDS).read_text().splitlines()
-    assert len(lines) == PICTURES
+    assert len(lines) == IMAGES
     assert [json.loads(line)["item"] for line in lines[::COPIES]] == [item.id for item in ITEMS]

@@ -18,8 +18,8 @@ def written(text: str, height: int, background: Background = "white") -> Image.I
     return draw(Scene(height=128, width=128, background=background, items=(word,)))
 
 
-def read(picture: Image.Image) -> str:
-    pixels = np.asarray(picture)
+def read(image: Image.Image) -> str:
+    pixels = np.asarray(image)
     return read_word(pixels, pixels[0, 0].astype(float), LETTERS)
 
 
@@ -31,9 +31,9 @@ def test_every_letter_is_read_at_every_size() -> None:
 @pytest.mark.parametrize("background", list(BACKGROUNDS))
 def test_words_are_read_on_every_background_sharp_and_soft(background: Background) -> None:
     for number in range(12):
-        picture = written(code(number), 12, background)
-        assert read(picture) == code(number)
-        assert read(picture.filter(ImageFilter.GaussianBlur(0.6))) == code(number)
+        image = written(code(number), 12, background)
+        assert read(image) == code(number)
+        assert read(image.filter(ImageFilter.GaussianBlur(0.6))) == code(number)
 
 
 def test_a_small_word_has_as_many_letters_as_were_written() -> None:

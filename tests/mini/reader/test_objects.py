@@ -35,7 +35,7 @@ def scene(*names: str, background: str = "blue", side: int = 64) -> Scene:
     return Scene(height=side, width=side, background=background, items=things)  # type: ignore[arg-type]
 
 
-def test_the_shipped_reader_reads_true_pictures_and_refuses_junk() -> None:
+def test_the_shipped_reader_reads_true_images_and_refuses_junk() -> None:
     figures = measure_reader(reader(), count=120)
     assert figures["true renderings"] >= 0.98
     assert figures["junk"] >= 0.95
@@ -80,13 +80,13 @@ def test_tints_and_styles_are_read(tint: str) -> None:
     apple = Thing(name="apple", center=(0.5, 0.5), size=0.6, tint=tint)  # type: ignore[arg-type]
     lines = Thing(name="apple", center=(0.5, 0.5), size=0.6, style="line")
     for thing in (apple, lines):
-        pictured = Scene(height=128, width=128, background="green", items=(thing,))
-        (found,) = find_objects(draw(pictured), reader())
+        imaged = Scene(height=128, width=128, background="green", items=(thing,))
+        (found,) = find_objects(draw(imaged), reader())
         assert found.style == thing.style
         assert thing.tint is None or found.tint == tint
 
 
-def test_an_empty_picture_has_no_objects_and_noise_none_known() -> None:
+def test_an_empty_image_has_no_objects_and_noise_none_known() -> None:
     assert find_objects(Image.new("RGB", (64, 64), BACKGROUNDS["pink"]), reader()) == []
     noise = torch.randint(0, 255, (64, 64, 3), dtype=torch.uint8).numpy()
     assert {each.label for each in find_objects(Image.fromarray(noise), reader())} <= {NONE}
@@ -102,8 +102,8 @@ def test_every_background_is_read(background: str) -> None:
 @pytest.mark.parametrize("name", ["cat", "pig", "house", "star"])
 def test_the_foreground_is_the_drawing_even_where_it_has_the_backgrounds_colour(name: str) -> None:
     for background in ("white", "yellow", "orange", "pink"):
-        pictured = scene(name, background=background)
-        assert mask_iou(foreground(draw(pictured)), mask(pictured, 0)) >= 0.85
+        imaged = scene(name, background=background)
+        assert mask_iou(foreground(draw(imaged)), mask(imaged, 0)) >= 0.85
 
 
 def test_the_background_flows_around_corners_but_not_through_walls() -> None:

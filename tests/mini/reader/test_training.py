@@ -37,9 +37,9 @@ SHOWN: dict[str, Callable[[random.Random], Shown]] = {
 def test_what_is_shown_lies_in_its_box_and_is_called_what_it_is(kind: str) -> None:
     for index in range(20):
         shown: Shown = SHOWN[kind](random.Random(index))
-        assert 0 <= shown.box.top < shown.box.bottom <= shown.picture.height
-        assert 0 <= shown.box.left < shown.box.right <= shown.picture.width
-        pixels = np.asarray(shown.picture)[shown.box.inside]
+        assert 0 <= shown.box.top < shown.box.bottom <= shown.image.height
+        assert 0 <= shown.box.left < shown.box.right <= shown.image.width
+        pixels = np.asarray(shown.image)[shown.box.inside]
         assert pixels.std(axis=(0, 1)).max() > 0
         assert (shown.label == NONE) == (kind not in ("thing", "word"))
         assert (shown.label == WORD) == (kind == "word")
@@ -75,4 +75,4 @@ def test_the_shipped_templates_are_what_the_recipe_makes(tmp_path: Path) -> None
     assert made.lengths == shipped.lengths
     assert made.letters.alphabet == shipped.letters.alphabet
     # Rasterisers may differ by a level from one version to the next.
-    assert np.abs(made.letters.pictures - shipped.letters.pictures).max() <= 0.02
+    assert np.abs(made.letters.images - shipped.letters.images).max() <= 0.02

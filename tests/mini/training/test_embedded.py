@@ -21,11 +21,11 @@ def pipeline() -> DeepGenPipeline:
 def test_it_draws_most_of_what_it_never_saw() -> None:
     reader = load_reader()
     pairs = held_out_pairs()[::4]
-    pictures = pipeline()([held_out_drawing(pair).text for pair in pairs], seed=0).images
+    images = pipeline()([held_out_drawing(pair).text for pair in pairs], seed=0).images
     right = [
-        [found.label for found in find_objects(picture, reader)] == [name]
-        and read_background(picture, BACKGROUNDS)[0] == background
-        for picture, (name, background) in zip(pictures, pairs, strict=True)
+        [found.label for found in find_objects(image, reader)] == [name]
+        and read_background(image, BACKGROUNDS)[0] == background
+        for image, (name, background) in zip(images, pairs, strict=True)
     ]
     assert sum(right) >= 0.7 * len(pairs)
 
@@ -35,19 +35,19 @@ def test_it_changes_backgrounds_and_keeps_objects() -> None:
     pairs = held_out_pairs()[1::4]
     edits = [held_out_background_edit(pair) for pair in pairs]
     sources = [[draw(edit.source)] for edit in edits if edit.source is not None]
-    pictures = pipeline()([edit.text for edit in edits], image=sources, seed=0).images
+    images = pipeline()([edit.text for edit in edits], image=sources, seed=0).images
     right = [
-        [found.label for found in find_objects(picture, reader)] == [name]
-        and read_background(picture, BACKGROUNDS)[0] == background
-        for picture, (name, background) in zip(pictures, pairs, strict=True)
+        [found.label for found in find_objects(image, reader)] == [name]
+        and read_background(image, BACKGROUNDS)[0] == background
+        for image, (name, background) in zip(images, pairs, strict=True)
     ]
     assert sum(right) >= 0.7 * len(pairs)
 
 
 def test_it_reads_chinese() -> None:
-    (picture,) = pipeline()("黄色背景上的一只青蛙", seed=1).images
-    assert [found.label for found in find_objects(picture, load_reader())] == ["frog"]
-    assert read_background(picture, BACKGROUNDS)[0] == "yellow"
+    (image,) = pipeline()("黄色背景上的一只青蛙", seed=1).images
+    assert [found.label for found in find_objects(image, load_reader())] == ["frog"]
+    assert read_background(image, BACKGROUNDS)[0] == "yellow"
 
 
 def test_the_transformer_is_what_draws() -> None:

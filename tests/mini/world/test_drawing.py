@@ -26,9 +26,9 @@ def alone(item: Thing | Word, side: int = 128) -> Scene:
 
 def test_an_empty_scene_is_its_background_and_nothing_else() -> None:
     for name, color in BACKGROUNDS.items():
-        picture = draw(Scene(height=64, width=96, background=name, items=()))
-        assert picture.size == (96, 64)
-        assert picture.getcolors() == [(64 * 96, color)]
+        image = draw(Scene(height=64, width=96, background=name, items=()))
+        assert image.size == (96, 64)
+        assert image.getcolors() == [(64 * 96, color)]
 
 
 def test_a_mask_covers_what_the_drawing_changes() -> None:
@@ -111,7 +111,7 @@ def test_kept_is_everything_when_nothing_changes_and_only_objects_on_another_bac
     assert (mask(scene, 0) | ~alone_kept).all()
 
 
-def test_version_0_keeps_its_pictures_and_sentences_byte_for_byte() -> None:
+def test_version_0_keeps_its_images_and_sentences_byte_for_byte() -> None:
     # Models were trained on these: a change here makes their figures incomparable.
     values, pixels = hashlib.sha256(), hashlib.sha256()
     for index in range(300):
@@ -122,7 +122,7 @@ def test_version_0_keeps_its_pictures_and_sentences_byte_for_byte() -> None:
     assert pixels.hexdigest() == PIXELS
 
 
-def test_more_than_a_thousand_small_pictures_are_drawn_in_a_second() -> None:
+def test_more_than_a_thousand_small_images_are_drawn_in_a_second() -> None:
     scenes = [version0_sample(index).target for index in range(1500)]
     for scene in scenes:
         draw(scene)

@@ -16,7 +16,7 @@ from deepgen.mini.world.riddles import EDITS
 from deepgen.mini.world.sampling import EDIT_KINDS, Sample, sample
 from deepgen.mini.world.scene import Item, Thing
 
-OVER_ONE_PICTURE = (*GENERAL, *TEXT, *EDITS)
+OVER_ONE_IMAGE = (*GENERAL, *TEXT, *EDITS)
 
 
 def edits(kind: str, count: int = 40) -> list[Sample]:
@@ -30,7 +30,7 @@ def changed(found: Sample) -> tuple[set[Item], set[Item]]:
     return before - after, after - before
 
 
-@pytest.mark.parametrize("kind", OVER_ONE_PICTURE)
+@pytest.mark.parametrize("kind", OVER_ONE_IMAGE)
 def test_pixels_that_an_edit_does_not_speak_of_stay_equal(kind: str) -> None:
     for found in edits(kind):
         (source,) = found.sources
@@ -41,7 +41,7 @@ def test_pixels_that_an_edit_does_not_speak_of_stay_equal(kind: str) -> None:
         assert alone.mean() > 0.05 or kind == "change background"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in OVER_ONE_PICTURE if "background" not in kind])
+@pytest.mark.parametrize("kind", [kind for kind in OVER_ONE_IMAGE if "background" not in kind])
 def test_only_a_change_of_background_changes_the_background(kind: str) -> None:
     for found in edits(kind):
         assert found.sources[0].background == found.target.background
@@ -124,7 +124,7 @@ def test_only_what_is_of_the_kind_is_kept() -> None:
         }
 
 
-def test_a_description_points_at_one_object_of_the_picture() -> None:
+def test_a_description_points_at_one_object_of_the_image() -> None:
     for found in [*edits("remove described"), *edits("replace described")]:
         (old,), _ = changed(found)
         (source,) = found.sources
@@ -138,7 +138,7 @@ def test_a_description_points_at_one_object_of_the_picture() -> None:
         assert by_fact or by_kind == [old]
 
 
-def test_an_object_moves_onto_the_background_of_the_other_picture() -> None:
+def test_an_object_moves_onto_the_background_of_the_other_image() -> None:
     for found in edits("onto background"):
         (taken,) = (s for s in found.sources if s.items == found.target.items)
         (other,) = (s for s in found.sources if s is not taken)
@@ -148,7 +148,7 @@ def test_an_object_moves_onto_the_background_of_the_other_picture() -> None:
         )
 
 
-def test_two_pictures_come_together_in_the_one_that_is_named() -> None:
+def test_two_images_come_together_in_the_one_that_is_named() -> None:
     for found in edits("together"):
         (stays,) = (s for s in found.sources if set(s.items) <= set(found.target.items))
         (comes,) = (s for s in found.sources if s is not stays)

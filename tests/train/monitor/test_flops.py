@@ -98,7 +98,7 @@ def test_the_dit_does_what_is_counted() -> None:
     config = model.dit.config
     pairs = config.num_layers * (64 + 7) ** 2 + len(config.dual_attention_layers) * 64**2
     expected = dit_flops(config, 64, 7) - 4.0 * config.width * pairs
-    # Modulations are computed once per picture: nothing at full size, something in a tiny one.
+    # Modulations are computed once per image: nothing at full size, something in a tiny one.
     modulations = 2 * sum(
         value.numel()
         for name, value in model.dit.named_parameters()

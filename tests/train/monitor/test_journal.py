@@ -4,8 +4,8 @@ import pytest
 
 from deepgen.train.monitor.journal import Journal
 
-ONE = {"step": 1, "sample_id": "a", "message": "a is no picture"}
-OTHER = {"step": 4, "sample_id": "b", "message": "b is no picture"}
+ONE = {"step": 1, "sample_id": "a", "message": "a is no image"}
+OTHER = {"step": 4, "sample_id": "b", "message": "b is no image"}
 
 
 def test_what_was_noted_is_read_by_the_next_start_and_noted_once(tmp_path: Path) -> None:

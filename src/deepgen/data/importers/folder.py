@@ -1,4 +1,4 @@
-"""A folder of pictures, each with its caption in a text or JSON file of the same name."""
+"""A folder of images, each with its caption in a text or JSON file of the same name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepgen.data.importers.source import (
 from deepgen.data.importers.table import TableSource, read_annotation
 from deepgen.errors import DataError
 
-PICTURE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm")
 )
 
@@ -26,11 +26,11 @@ METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """A table in the folder that describes it; where there is one, it alone counts."""
 
 TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "render_text"))
-"""What a caption file may say. Its pictures are this one; edits belong into a metadata table."""
+"""What a caption file may say. Its images are this one; edits belong into a metadata table."""
 
 
 def open_folder(path: Path, caption_key: str | None = None) -> TableSource | FolderSource:
-    """The pictures of a folder, by its metadata table or by the captions beside them.
+    """The images of a folder, by its metadata table or by the captions beside them.
 
     Args:
         path: The folder.
@@ -50,7 +50,7 @@ def open_folder(path: Path, caption_key: str | None = None) -> TableSource | Fol
 class FolderSource(Source):
     """``x.jpg`` with ``x.txt`` or ``x.json``, in the folder and all folders below it.
 
-    A sample is known by the picture's path. A text file holds one prompt; a JSON file may hold
+    A sample is known by the image's path. A text file holds one prompt; a JSON file may hold
     several, with all that a row of a table may say about texts.
 
     Args:
@@ -63,9 +63,9 @@ class FolderSource(Source):
         self.caption_key = caption_key
 
     def rows(self) -> Iterator[RawSample | BadRow]:
-        """One row per picture file, in the order of their paths."""
+        """One row per image file, in the order of their paths."""
         for path in _files(self.root):
-            if path.suffix.lower() in PICTURE_SUFFIXES:
+            if path.suffix.lower() in IMAGE_SUFFIXES:
                 yield self._read(path)
 
     def _read(self, path: Path) -> RawSample | BadRow:

@@ -19,7 +19,7 @@ from deepgen.data.records import (
 )
 from deepgen.errors import DataError
 
-Picture = str | bytes
+ImageSource = str | bytes
 """A path relative to the source's root, or the bytes themselves."""
 
 # Of references and targets the first in this order counts; of texts there may be only one. An empty
@@ -55,12 +55,12 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawSample:
-    """A row that reads like a sample; nobody has looked at its pictures yet."""
+    """A row that reads like a sample; nobody has looked at its images yet."""
 
     native_id: str
     prompts: tuple[PromptVariant, ...]
-    target: Picture
-    references: tuple[Picture, ...] = ()
+    target: ImageSource
+    references: tuple[ImageSource, ...] = ()
     reasoning: str | None = None
     skills: tuple[str, ...] = field(default=("general",))
     render_text: tuple[str, ...] = ()
@@ -71,21 +71,21 @@ class Revision:
     """Two hashes of a source."""
 
     content: str
-    """Changes when a row does, or name or size of a picture; of a copy it is the same."""
+    """Changes when a row does, or name or size of an image; of a copy it is the same."""
     state: str
-    """Changes, too, when a picture is written again."""
+    """Changes, too, when an image is written again."""
 
 
 class Source(ABC):
     """Something that samples can be imported from; reading it twice gives the same rows."""
 
     root: Path
-    """What the paths of pictures are relative to."""
+    """What the paths of images are relative to."""
 
     def revision(self) -> Revision:
         """What tells this content from another.
 
-        All texts are read for it. Pictures are not, which would double the work: their names, sizes
+        All texts are read for it. Images are not, which would double the work: their names, sizes
         and times of change have to do.
 
         Raises:
@@ -93,11 +93,11 @@ class Source(ABC):
         """
         content, state = blake2b(digest_size=16), blake2b(digest_size=16)
         for row in self.rows():
-            pictures: tuple[Picture, ...] = ()
+            images: tuple[ImageSource, ...] = ()
             if isinstance(row, RawSample):
-                pictures = (row.target, *row.references)
+                images = (row.target, *row.references)
                 row = replace(row, target="", references=())
-            looks = [_look_of(self.root, each) for each in pictures]
+            looks = [_look_of(self.root, each) for each in images]
             said = "".join(f"{each}\0" for each in (repr(row), *(look for look, _ in looks)))
             content.update(said.encode())
             state.update((said + "".join(f"{changed}\0" for _, changed in looks)).encode())
@@ -112,15 +112,15 @@ class Source(ABC):
         """
 
 
-def _look_of(root: Path, picture: Picture) -> tuple[str, int]:
-    """Name and size of a picture, and when it last changed, in nanoseconds."""
-    if isinstance(picture, bytes):
-        return content_hash(picture), 0
+def _look_of(root: Path, image: ImageSource) -> tuple[str, int]:
+    """Name and size of an image, and when it last changed, in nanoseconds."""
+    if isinstance(image, bytes):
+        return content_hash(image), 0
     try:
-        found = (root / picture).stat()
+        found = (root / image).stat()
     except OSError:
-        return f"{picture} -", 0
-    return f"{picture} {found.st_size}", found.st_mtime_ns
+        return f"{image} -", 0
+    return f"{image} {found.st_size}", found.st_mtime_ns
 
 
 def read_row(
@@ -141,13 +141,13 @@ def read_row(
     try:
         target = _first(row, TARGET_KEYS)
         if target is None:
-            raise BadSampleError("missing", f"no target picture under {', '.join(TARGET_KEYS)}")
-        references = tuple(picture_of(each) for each in _list(_first(row, REFERENCE_KEYS)))
+            raise BadSampleError("missing", f"no target image under {', '.join(TARGET_KEYS)}")
+        references = tuple(image_of(each) for each in _list(_first(row, REFERENCE_KEYS)))
         reasoning = _first(row, ("reasoning",))
         sample = RawSample(
             native_id=native_id,
             prompts=read_prompts(row, is_edit=bool(references), caption_key=caption_key),
-            target=picture_of(target),
+            target=image_of(target),
             references=references,
             reasoning=None if reasoning is None else str(reasoning),
             skills=tuple(str(each) for each in _list(row.get("skills"))) or ("general",),
@@ -197,7 +197,7 @@ def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
             return "instruction"
         filled.remove("instruction")
     if not filled:
-        raise BadSampleError("missing", "an instruction, but no picture to apply it to")
+        raise BadSampleError("missing", "an instruction, but no image to apply it to")
     if len(filled) > 1:
         raise DataError(
             f"a row has texts under {' and '.join(filled)}; say which is the caption, for example "
@@ -206,8 +206,8 @@ def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
     return filled[0]
 
 
-def picture_of(value: object) -> Picture:
-    """A picture as tables hold it: a relative path, its bytes, or a structure of the two.
+def image_of(value: object) -> ImageSource:
+    """An image as tables hold it: a relative path, its bytes, or a structure of the two.
 
     Raises:
         BadSampleError: A path that leads out of the source, or nothing of the kind.
@@ -218,7 +218,7 @@ def picture_of(value: object) -> Picture:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str) or not value.strip():
-        raise BadSampleError("missing", f"expected the path of a picture, found {value!r}")
+        raise BadSampleError("missing", f"expected the path of an image, found {value!r}")
     check_relative(value)
     return value
 
@@ -246,14 +246,14 @@ def _check_whole(sample: RawSample) -> None:
     Raises:
         BadSampleError: A text has one.
     """
-    pictures = (sample.target, *sample.references)
+    images = (sample.target, *sample.references)
     texts = [
         sample.native_id,
         sample.reasoning or "",
         *(part for each in sample.prompts for part in (each.text, each.lang)),
         *sample.skills,
         *sample.render_text,
-        *(each for each in pictures if isinstance(each, str)),
+        *(each for each in images if isinstance(each, str)),
     ]
     try:
         "".join(f"{text} " for text in texts).encode()

@@ -1,7 +1,7 @@
-"""Tables that name pictures and texts: JSON Lines, a JSON array, CSV or Parquet.
+"""Tables that name images and texts: JSON Lines, a JSON array, CSV or Parquet.
 
 Columns may have any of the usual names (see ``source``). A row may instead point to an annotation
-file beside the pictures, as ``{"image": "a/x.jpg", "annotation": "a/x.json"}`` does. Everything is
+file beside the images, as ``{"image": "a/x.jpg", "annotation": "a/x.json"}`` does. Everything is
 read as a stream.
 """
 
@@ -38,7 +38,7 @@ LONGEST_ROW = 64 * CHUNK
 SEPARATORS = tuple(" \t\r\n,")
 
 PARQUET_ROWS = 256
-"""At once; rows may hold whole pictures."""
+"""At once; rows may hold whole images."""
 
 
 class TableSource(Source):
@@ -46,7 +46,7 @@ class TableSource(Source):
 
     Args:
         path: The table; its suffix says what it is, except that ``.json`` may hold lines.
-        root: Where pictures lie; by default the table's own folder.
+        root: Where images lie; by default the table's own folder.
         caption_key: The column that holds the text, of several.
 
     Raises:
@@ -111,7 +111,7 @@ class TableSource(Source):
 
 
 def read_annotation(path: Path) -> Mapping[str, Any]:
-    """A JSON file that belongs to one picture.
+    """A JSON file that belongs to one image.
 
     Raises:
         BadSampleError: It is missing or no object.

@@ -1,4 +1,4 @@
-"""Scoring by a judge: the questions a benchmark asks about a picture, and what becomes of them."""
+"""Scoring by a judge: the questions a benchmark asks about an image, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REPLIES = "judge-replies.sqlite"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ask:
-    """One question about one picture."""
+    """One question about one image."""
 
     name: str
     """What people call it."""
@@ -40,11 +40,11 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interview:
-    """All that a benchmark wants to know about a picture."""
+    """All that a benchmark wants to know about an image."""
 
     wording: Wording
     asks: Callable[[Drawing], Sequence[Ask]]
-    """Raises ImageError where a picture it needs cannot be read, BenchmarkError where an item lacks
+    """Raises ImageError where an image it needs cannot be read, BenchmarkError where an item lacks
     what its questions are about."""
     values: Callable[[Sequence[Any]], Values]
     """From the answers, one a question; None stands for an unreadable one, and only where
@@ -58,8 +58,8 @@ class Interview:
 class JudgeScorer:
     """A judge that is asked a benchmark's questions; may be used by many threads.
 
-    The questions about one picture are asked in turn, so that a server may reuse what it has read
-    of the picture; the first that comes to nothing ends the picture.
+    The questions about one image are asked in turn, so that a server may reuse what it has read
+    of the image; the first that comes to nothing ends the image.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class JudgeScorer:
 
     @property
     def concurrency(self) -> int:
-        """As many pictures as requests may be in flight."""
+        """As many images as requests may be in flight."""
         return self._concurrency
 
     def check(self) -> None:
-        """See that the judge answers and sees pictures."""
+        """See that the judge answers and sees images."""
         if isinstance(self.judge, HttpJudge):
             self.judge.check()
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Ask all questions about one picture."""
+        """Ask all questions about one image."""
         try:
             asks = self.interview.asks(drawing)
         except (ImageError, BenchmarkError) as failure:
@@ -128,7 +128,7 @@ class JudgeScorer:
 
 
 def failed(drawing: Drawing, status: Status, reason: str) -> ImageRecord:
-    """A picture without a score, and why, in one line."""
+    """An image without a score, and why, in one line."""
     return ImageRecord(
         item=drawing.item.id,
         copy=drawing.copy,
@@ -138,7 +138,7 @@ def failed(drawing: Drawing, status: Status, reason: str) -> ImageRecord:
 
 
 def status_of(answer: Answer[Any]) -> Status:
-    """The same word for the same ending, of an answer and of a picture."""
+    """The same word for the same ending, of an answer and of an image."""
     statuses: dict[answers.Status, Status] = {
         answers.Status.SCORED: "scored",
         answers.Status.REFUSED: "refused",

@@ -157,16 +157,16 @@ _RISE = _final_scores(
         "spatial consistency": "prompt_spatial_cons",
         "spatial reasoning": "prompt_spatial_ref",
         "spatial reasoning with source": "prompt_spatial_ref_w_input",
-        "spatial reasoning by picture": "prompt_spatial_ref_img",
+        "spatial reasoning by image": "prompt_spatial_ref_img",
         "logical consistency": "prompt_logical_cons",
         "logical consistency with answer": "prompt_logical_cons_ans",
         "logical reasoning by text": "prompt_logical_txt",
-        "logical reasoning by picture": "prompt_logical_img",
+        "logical reasoning by image": "prompt_logical_img",
     },
     plain={
         "plausibility": "prompt_generation",
         "spatial plausibility": "prompt_spatial_qual",
-        "logical reasoning by picture alone": "prompt_logical_img_wo_q",
+        "logical reasoning by image alone": "prompt_logical_img_wo_q",
     },
 )
 

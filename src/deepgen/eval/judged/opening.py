@@ -1,4 +1,4 @@
-"""From the name of a benchmark and what the user said to who scores its pictures."""
+"""From the name of a benchmark and what the user said to who scores its images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from deepgen.eval.benchmarks.wise.scorer import wise_interview
 from deepgen.eval.judged.judging import Interview, JudgeScorer, open_judge
 from deepgen.eval.judged.wording import Wording, open_wording, own_wording
 from deepgen.eval.run.folder import hash_file
-from deepgen.eval.scorer import PictureScorer, ScoringOptions
+from deepgen.eval.scorer import Imagescorer, ScoringOptions
 from deepgen.scoring import clip, detection, vqa
 from deepgen.scoring.clip import Clip, load_clip
 from deepgen.scoring.colors import ClipColors
@@ -54,15 +54,15 @@ INTERVIEWS: Mapping[str, Callable[[Benchmark, Wording], Interview]] = {
 """What a judge is asked, by benchmark, whatever the variant."""
 
 
-def open_scorer(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
-    """Who scores the pictures of a benchmark: loads models, finds questions, reaches workers.
+def open_scorer(benchmark: Benchmark, options: ScoringOptions) -> Imagescorer:
+    """Who scores the images of a benchmark: loads models, finds questions, reaches workers.
 
     Raises:
         ScorerError: Something that the benchmark needs was not named or is not there; one line says
             what to do.
         BenchmarkError: A file of recorded detections cannot be read.
     """
-    openers: Mapping[str, Callable[[Benchmark, ScoringOptions], PictureScorer]] = {
+    openers: Mapping[str, Callable[[Benchmark, ScoringOptions], Imagescorer]] = {
         "judge": _open_judged,
         "detector": _open_geneval,
         "vqa": _open_dpg,
@@ -73,7 +73,7 @@ def open_scorer(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
     return openers[benchmark.scorer](benchmark, options)
 
 
-def _open_judged(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
+def _open_judged(benchmark: Benchmark, options: ScoringOptions) -> Imagescorer:
     wording = open_wording(benchmark, options)
     interview = interview_of(benchmark, wording, options.judge_model or "")
     judge = open_judge(benchmark, options, interview.max_tokens)
@@ -88,7 +88,7 @@ def interview_of(benchmark: Benchmark, wording: Wording, judge_model: str) -> In
     return INTERVIEWS[family](benchmark, wording)
 
 
-def _open_geneval(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
+def _open_geneval(benchmark: Benchmark, options: ScoringOptions) -> Imagescorer:
     _one_of(benchmark, options, "worker_url", "detector")
     if options.detector and options.detector.endswith(".jsonl"):
         return _open_recorded(Path(options.detector), options)
@@ -106,7 +106,7 @@ def _open_geneval(benchmark: Benchmark, options: ScoringOptions) -> PictureScore
     return GenEvalScorer(detector, ClipColors(eyes, COLORS), identity)
 
 
-def _open_recorded(path: Path, options: ScoringOptions) -> PictureScorer:
+def _open_recorded(path: Path, options: ScoringOptions) -> Imagescorer:
     rows = read_detections(path)
     identity = {"detections": f"{path.name} {hash_file(path)[:16]}"}
     if all(row.colors is not None for row in rows.values()):
@@ -116,7 +116,7 @@ def _open_recorded(path: Path, options: ScoringOptions) -> PictureScorer:
     return RecordedDetections(rows, ClipColors(eyes, COLORS), identity)
 
 
-def _open_dpg(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
+def _open_dpg(benchmark: Benchmark, options: ScoringOptions) -> Imagescorer:
     _one_of(benchmark, options, "worker_url", "judge_url", "vqa")
     if options.worker_url:
         remote = RemoteAnswers(_open_worker(options))
@@ -132,7 +132,7 @@ def _open_dpg(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
     return DpgScorer(local, {"vqa": local.name, **_versions()})
 
 
-def _open_cvtg(benchmark: Benchmark, options: ScoringOptions) -> PictureScorer:
+def _open_cvtg(benchmark: Benchmark, options: ScoringOptions) -> Imagescorer:
     _one_of(benchmark, options, "worker_url", "ocr")
     if options.ocr not in (None, RAPIDOCR):
         raise ScorerError(

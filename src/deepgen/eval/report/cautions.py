@@ -10,18 +10,18 @@ from deepgen.eval.benchmark import Benchmark
 
 def cautions(report: Mapping[str, Any], benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     """A few words and a sentence for each, the gravest first."""
-    pictures, made = report["pictures"], report["made"]
+    images, made = report["images"], report["made"]
     if report["state"] != "done":
         yield (
             "Not done.",
-            f"{pictures['drawn']:,} of {pictures['expected']:,} pictures are drawn and "
-            f"{pictures['judged']:,} are judged. These are no results.",
+            f"{images['drawn']:,} of {images['expected']:,} images are drawn and "
+            f"{images['judged']:,} are judged. These are no results.",
         )
     elif report["incomplete"]:
         yield (
             "Incomplete.",
-            f"Only {report['coverage']:.1%} of the pictures have a score, so there is no headline. "
-            "A picture that could not be judged is failed, and never zero.",
+            f"Only {report['coverage']:.1%} of the images have a score, so there is no headline. "
+            "An image that could not be judged is failed, and never zero.",
         )
     elif report["rules"]["strict"]["headline"] is None:
         yield (
@@ -40,11 +40,11 @@ def cautions(report: Mapping[str, Any], benchmark: Benchmark) -> Iterator[tuple[
     elif preset != "paper" and benchmark.draw_sources is None:
         yield (
             "Not the published settings.",
-            "Pictures were drawn with the model's own size, steps and guidance, and not as for the "
+            "Images were drawn with the model's own size, steps and guidance, and not as for the "
             "DeepGen paper (preset \u201cpaper\u201d).",
         )
-    if report["pictures"]["judged"] and not report.get("judged_by"):
-        yield ("Judge unknown.", "The run does not say who judged its pictures.")
+    if report["images"]["judged"] and not report.get("judged_by"):
+        yield ("Judge unknown.", "The run does not say who judged its images.")
     obstacles = [table["obstacle"] for table in report["published"]["tables"]]
     if report.get("judged_by") and obstacles and all(obstacles):
         yield (

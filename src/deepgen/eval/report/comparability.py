@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 OWN_WORDS = "own words"
 """Origin of questions that are ours, and not the authors'."""
 ROLES = ("judge", "vqa", "detector", "detections", "ocr", "reader")
-"""Under which names ``scorer.json`` has who looked at the pictures, whatever the benchmark."""
+"""Under which names ``scorer.json`` has who looked at the images, whatever the benchmark."""
 
 
 def obstacle(judged_by: Mapping[str, str], judge: str, accepted: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A report as one page: scores beside published ones, and pictures with what was said of them.
+"""A report as one page: scores beside published ones, and images with what was said of them.
 
 The page is a single file without scripts, fonts or addresses to load from, which its own policy
 forbids as well, and every text in it is escaped: a prompt may hold anything.
@@ -22,7 +22,7 @@ from deepgen.eval.report.gallery import (
     describe_rule,
     exhibit,
     hang,
-    picture_score,
+    image_score,
 )
 from deepgen.eval.report.results import RULES, WRITTEN, Report, StoredRun, has_result, shown
 from deepgen.eval.report.statistics import LEVEL, RESAMPLES
@@ -30,7 +30,7 @@ from deepgen.eval.report.statistics import LEVEL, RESAMPLES
 MOST_ROWS = 200
 """Of a long list in the page; the JSON beside it has all."""
 PAIRS_PER_SIDE = 6
-"""Prompts that a comparison shows with pictures: so many that lost most, and that gained most."""
+"""Prompts that a comparison shows with images: so many that lost most, and that gained most."""
 LONG_PROMPT = 200
 """Characters; longer prompts are folded."""
 
@@ -148,9 +148,9 @@ def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     yield "Weights (SHA-256)", made["weights_sha256"]
     yield "Prompts", f"{report['source']}, {benchmark.source.licence} (licence)"
     yield "Prompts (SHA-256)", made["prompts_sha256"]
-    yield "Pictures per prompt", str(rule["images_per_item"])
+    yield "Images per prompt", str(rule["images_per_item"])
     if made["base_seed"] is not None:
-        yield "Seed of a picture", f"{made['base_seed']} + 1000 x prompt number + copy"
+        yield "Seed of an image", f"{made['base_seed']} + 1000 x prompt number + copy"
         yield "Drawn with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
     yield "Settings", ", ".join(f"{name} {value}" for name, value in made["how"].items())
     yield "Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())
@@ -252,7 +252,7 @@ def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
 
     def change(copy: int) -> float:
         before, after = (
-            picture_score(run.benchmark, item, record)
+            image_score(run.benchmark, item, record)
             if (record := run.record(item.id, copy)) is not None
             else None
             for run in (first, second)

@@ -251,7 +251,7 @@ TABLES: tuple[PublishedTable, ...] = (
         accepted=_ACCEPTED["dpg/official"],
         remarks=[
             _LOST_QUESTION,
-            "users measured one to eight points less with the same pictures in other environments",
+            "users measured one to eight points less with the same images in other environments",
         ],
     ),
     _deepgen("unigenbench/en", _OVERALLS, {"UniGenBench": ("macro", None)}),
@@ -319,7 +319,7 @@ TABLES: tuple[PublishedTable, ...] = (
         judge="Gemini 2.5 Flash",
         accepted=("gemini-2.5-flash",),
         source="T2I-CoReBench's own table (KlingAIResearch/T2I-CoReBench)",
-        remarks=["this judge gives the same pictures two to three points more than the other"],
+        remarks=["this judge gives the same images two to three points more than the other"],
     ),
     _deepgen(
         "rise/2025-05",

@@ -1,4 +1,4 @@
-"""The files of a report: JSON, Markdown, CSV of a single run, and the page with pictures."""
+"""The files of a report: JSON, Markdown, CSV of a single run, and the page with images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_report(
     """Write the report of one run or of a pair into a folder, and return where.
 
     Args:
-        runs: What the report was made of; the page takes its pictures from there.
+        runs: What the report was made of; the page takes its images from there.
     """
     texts = {".json": to_json(report), ".md": to_markdown(report)}
     if "differences" in report:

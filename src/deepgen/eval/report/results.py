@@ -1,6 +1,6 @@
 """From the stored records of a run to its report: JSON, CSV and Markdown, and a pair of runs.
 
-``page.py`` makes the page with pictures, and ``report_files.py`` writes them all.
+``page.py`` makes the page with images, and ``report_files.py`` writes them all.
 
 A report is a function of the run's files alone. So equal runs have equal reports, but for the time
 of writing, and what is not there yet is said, never guessed.
@@ -26,7 +26,7 @@ from deepgen.eval.registry import find_benchmark
 from deepgen.eval.report.cautions import cautions
 from deepgen.eval.report.published import describe_published
 from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
-from deepgen.eval.run.folder import Drawn, Manifest, Picture, RunFolder, hash_items
+from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder, hash_items
 from deepgen.eval.run.generation import select_items
 from deepgen.eval.run.judged_by import read_judge
 
@@ -53,12 +53,12 @@ class StoredRun:
     """All that were to be drawn."""
     folder: RunFolder
     """Where its files lie."""
-    pictures: Mapping[Picture, Drawn]
+    images: Mapping[ImageKey, Drawn]
     """Those that are there, whole, in the order of the items."""
     records: tuple[ImageRecord, ...]
-    """One per judged picture, in the order of the items."""
+    """One per judged image, in the order of the items."""
     sources: Path
-    """The folder below which pictures to edit lie."""
+    """The folder below which images to edit lie."""
     judged_by: Mapping[str, str] = field(default_factory=dict)
     """Everything that tells its scorer apart; empty where nothing was scored yet."""
     notes: tuple[str, ...] = ()
@@ -66,26 +66,26 @@ class StoredRun:
 
     @property
     def drawn(self) -> int:
-        """How many pictures are there."""
-        return len(self.pictures)
+        """How many images are there."""
+        return len(self.images)
 
     def record(self, item: str, copy: int) -> ImageRecord | None:
-        """What was found on one picture, if it was looked at."""
+        """What was found on one image, if it was looked at."""
         return next((r for r in self.records if (r.item, r.copy) == (item, copy)), None)
 
     @property
     def expected(self) -> int:
-        """How many pictures belong to the run."""
+        """How many images belong to the run."""
         return len(self.items) * self.manifest.rule.images_per_item
 
     @property
     def done(self) -> bool:
-        """Every picture is there, and was judged or failed to be."""
+        """Every image is there, and was judged or failed to be."""
         return self.drawn == len(self.records) == self.expected
 
 
 def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
-    """Append what was found on the picture with this hash, in one piece."""
+    """Append what was found on the image with this hash, in one piece."""
     line = json.dumps({**asdict(record), "sha256": sha256})
     with (folder / RECORDS).open("ab", buffering=0) as file:
         # The line break first: half a line of a killed scorer must not swallow this one.
@@ -93,7 +93,7 @@ def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
 
 
 def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
-    """Records and the hashes of their pictures; half a line of a killed scorer is left out.
+    """Records and the hashes of their images; half a line of a killed scorer is left out.
 
     Raises:
         BenchmarkError: A line is something else.
@@ -112,15 +112,15 @@ def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
             record = ImageRecord(**values)
         except (TypeError, KeyError, AttributeError) as cause:
             raise BenchmarkError(
-                f"{path}, line {number}: not a record of a picture ({cause}); delete the line, and "
-                "the picture counts as missing"
+                f"{path}, line {number}: not a record of an image ({cause}); delete the line, and "
+                "the image counts as missing"
             ) from None
         records.append((record, sha256))
     return records
 
 
 def read_run(path: Path, data: Path | None = None) -> StoredRun:
-    """A run, its pictures checked by their hashes; records of other pictures do not count.
+    """A run, its images checked by their hashes; records of other images do not count.
 
     Args:
         data: Folder of prompt files, instead of the fetched ones.
@@ -150,8 +150,8 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         manifest=manifest,
         items=items,
         folder=folder,
-        pictures=drawn,
-        records=tuple(latest[picture] for picture in drawn if picture in latest),
+        images=drawn,
+        records=tuple(latest[image] for image in drawn if image in latest),
         sources=source_folder(benchmark, prompts, manifest.rule),
         judged_by=read_judge(path),
         notes=found.notes,
@@ -179,7 +179,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "benchmark": run.benchmark.name,
         "title": run.benchmark.title,
         "state": "done" if run.done else "not done",
-        "pictures": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "images": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
         "prompts": len(run.items),
         "subset": strict.subset,
         "incomplete": strict.incomplete,
@@ -304,7 +304,7 @@ def to_markdown(report: Report) -> str:
     seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
     lines += [
         "",
-        f"Pictures: {counts}; coverage {report['coverage']:.1%}.",
+        f"Images: {counts}; coverage {report['coverage']:.1%}.",
         f"Prompts: {report['source']}. Seeds {seeds}. Weights "
         f"{made['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
     ]
@@ -313,7 +313,7 @@ def to_markdown(report: Report) -> str:
 
 
 def _versions(report: Report) -> str:
-    """Of all that drew the pictures."""
+    """Of all that drew the images."""
     return ", ".join(f"{name} {value}" for name, value in report["made"]["versions"].items())
 
 

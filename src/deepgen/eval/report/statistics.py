@@ -1,7 +1,7 @@
 """How sure a score is: bootstrap intervals over prompts, and the difference of two runs.
 
 Prompts are drawn with replacement within each category, so that a resample has as many of each as
-the benchmark. The pictures of one prompt share it and stay together.
+the benchmark. The images of one prompt share it and stay together.
 """
 
 from __future__ import annotations
@@ -87,10 +87,10 @@ def compare(
 ) -> dict[str, Difference]:
     """Paired difference of every metric: both runs are resampled with the same prompts.
 
-    Prompts without a scored picture in either run are left out of both.
+    Prompts without a scored image in either run are left out of both.
 
     Raises:
-        BenchmarkError: No prompt has pictures in both runs.
+        BenchmarkError: No prompt has images in both runs.
     """
     tables = [contributions(benchmark, items, records, rule) for records in (first, second)]
     scored = np.logical_and(*(table.weights.sum(axis=1) > 0 for table in tables))

@@ -1,9 +1,9 @@
-"""A run on the disc: who draws what (``run.json``), the pictures, and a line on each finished one.
+"""A run on the disc: who draws what (``run.json``), the images, and a line on each finished one.
 
 Several processes may work on one run, and any of them may be killed at any moment. So every file
 appears whole, each process appends lines to a file of its own, and a line counts only if its
-picture has the hash that it names. When the last picture is there, the lines are put into
-``pictures.jsonl`` in the order of the benchmark: equal runs are equal files.
+image has the hash that it names. When the last image is there, the lines are put into
+``images.jsonl`` in the order of the benchmark: equal runs are equal files.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 
 MANIFEST = "run.json"
-PICTURES = "images"
-LINES = "pictures.jsonl"
+IMAGES = "images"
+LINES = "images.jsonl"
 PARTS = ".parts"
 CLOSING_TRIES = 10
 """Of one process, while others close the same run."""
@@ -33,13 +33,13 @@ REPLIES = "replies.sqlite"
 FORMAT = 1
 """Of the run folder; a later one would not be resumed by this code."""
 
-Picture = tuple[str, int]
+ImageKey = tuple[str, int]
 """Id of an item and number of its copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """All that decides what the pictures of a run look like."""
+    """All that decides what the images of a run look like."""
 
     benchmark: str
     model: str
@@ -49,19 +49,19 @@ class Manifest:
     """How many prompts were chosen; None is all of them."""
     prompts_sha256: str
     base_seed: int | None
-    """None where nobody knows, because someone else drew the pictures."""
+    """None where nobody knows, because someone else drew the images."""
     rule: GenerationRule
     how: Mapping[str, str]
     """Device, precision and what else changes pixels."""
     versions: Mapping[str, str]
     images: str | None = None
-    """Folder of pictures that someone else drew; None is the run's own."""
+    """Folder of images that someone else drew; None is the run's own."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawn:
-    """One finished picture."""
+    """One finished image."""
 
     item: str
     copy: int
@@ -71,7 +71,7 @@ class Drawn:
     steps: int | None
     guidance_scale: float | None
     path: str
-    """Below the folder of pictures."""
+    """Below the folder of images."""
     sha256: str
 
 
@@ -103,14 +103,14 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._pictures: Path | None = None
+        self._images: Path | None = None
 
     @property
-    def pictures(self) -> Path:
+    def images(self) -> Path:
         """The official layout begins here."""
-        if self._pictures is None and (self.path / MANIFEST).exists():
-            self._pictures = Path(self.manifest().images or self.path / PICTURES)
-        return self._pictures or self.path / PICTURES
+        if self._images is None and (self.path / MANIFEST).exists():
+            self._images = Path(self.manifest().images or self.path / IMAGES)
+        return self._images or self.path / IMAGES
 
     def begin(self, manifest: Manifest) -> None:
         """Start the run, or go on with it.
@@ -147,7 +147,7 @@ class RunFolder:
                 )
 
     def manifest(self) -> Manifest:
-        """What decides the pictures of this run.
+        """What decides the images of this run.
 
         Raises:
             BenchmarkError: There is none, or it is damaged.
@@ -166,7 +166,7 @@ class RunFolder:
             ) from None
 
     def name_model(self, model: str) -> None:
-        """Write down who drew the pictures, where that is said after the run began."""
+        """Write down who drew the images, where that is said after the run began."""
         found = self.manifest()
         if found.model != model:
             text = _text(asdict(replace(found, model=model)))
@@ -174,12 +174,12 @@ class RunFolder:
 
     def finished(
         self, benchmark: Benchmark, manifest: Manifest, items: Sequence[Item]
-    ) -> dict[Picture, Drawn]:
-        """Lines whose picture is there and is what was written, in the order of the items."""
-        lines: dict[Picture, list[Drawn]] = {}
+    ) -> dict[ImageKey, Drawn]:
+        """Lines whose image is there and is what was written, in the order of the items."""
+        lines: dict[ImageKey, list[Drawn]] = {}
         for line in self._lines():
             lines.setdefault((line.item, line.copy), []).append(line)
-        whole: dict[Picture, Drawn] = {}
+        whole: dict[ImageKey, Drawn] = {}
         hashes: dict[Path, str] = {}
         for item in items:
             for copy in range(manifest.rule.images_per_item):
@@ -190,15 +190,15 @@ class RunFolder:
         return whole
 
     def _is_whole(self, line: Drawn, hashes: dict[Path, str]) -> bool:
-        """Whether a line's picture is there and is what was written."""
-        file = self.pictures / line.path
+        """Whether a line's image is there and is what was written."""
+        file = self.images / line.path
         # Lines may share a file: four copies of a prompt lie in one grid.
         if file not in hashes:
             hashes[file] = hash_file(file) if file.is_file() else ""
         return hashes[file] == line.sha256
 
     def close(self, lines: Iterable[Drawn]) -> None:
-        """Put all lines into one file, now that every picture is there.
+        """Put all lines into one file, now that every image is there.
 
         Any number of processes may do so at once: they write the same.
         """
@@ -228,11 +228,11 @@ class RunFolder:
             parts.rmdir()
 
     def write(self, path: PurePosixPath, content: bytes, *, below: Path | None = None) -> None:
-        """Have a file appear whole among the pictures.
+        """Have a file appear whole among the images.
 
         Nothing is forced to the disc: what a power failure spoils has another hash than its line.
         """
-        target = (below or self.pictures) / path
+        target = (below or self.images) / path
         if target.is_file() and target.read_bytes() == content:
             return
         with self._part() as part:
@@ -288,7 +288,7 @@ def _may_be_first(path: Path) -> bool:
 
 
 def _is_for(line: Drawn, benchmark: Benchmark, manifest: Manifest, item: Item) -> bool:
-    """Whether a line speaks of the picture that the run wants; others choose their own names."""
+    """Whether a line speaks of the image that the run wants; others choose their own names."""
     if manifest.images is not None:
         return True
     assert manifest.base_seed is not None, "whoever draws knows the seeds"
@@ -298,7 +298,7 @@ def _is_for(line: Drawn, benchmark: Benchmark, manifest: Manifest, item: Item) -
 
 def _read_lines(path: Path) -> Iterator[Drawn]:
     for text in path.read_bytes().split(b"\n"):
-        # Half a line, or a damaged one, is one picture to draw again.
+        # Half a line, or a damaged one, is one image to draw again.
         with suppress(ValueError, TypeError):
             yield Drawn(**json.loads(text))
 

@@ -1,6 +1,6 @@
-"""Drawing the pictures of a benchmark: any number of processes, any order, and killed at any time.
+"""Drawing the images of a benchmark: any number of processes, any order, and killed at any time.
 
-A picture depends on its prompt, its own seed and the settings of the run, never on what was drawn
+An image depends on its prompt, its own seed and the settings of the run, never on what was drawn
 before it or beside it. So each is drawn by itself, whoever does it gets the same file, and what is
 missing after a crash is simply drawn.
 """
@@ -17,7 +17,7 @@ from PIL import Image
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, image_seed
-from deepgen.eval.run.folder import Drawn, LineWriter, Manifest, Picture, RunFolder
+from deepgen.eval.run.folder import Drawn, ImageKey, LineWriter, Manifest, RunFolder
 from deepgen.images.io import read_image
 
 GRID_COLUMNS = 2
@@ -26,8 +26,8 @@ GRID_COLUMNS = 2
 Draw = Callable[
     [str, Sequence[Image.Image], int | None, int | None, int, int | None, float | None], Image.Image
 ]
-"""A model: from a prompt, the pictures to edit, height, width, seed, steps and guidance scale to
-one picture. Equal arguments give equal pixels."""
+"""A model: from a prompt, the images to edit, height, width, seed, steps and guidance scale to
+one image. Equal arguments give equal pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +51,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Every picture is there, with the hash that its line names."""
+        """Every image is there, with the hash that its line names."""
         return self.finished == self.expected
 
 
@@ -91,9 +91,9 @@ def generate(
 
     Args:
         items: All items of the run, in any order.
-        sources: The folder that items name their pictures in.
+        sources: The folder that items name their images in.
         shard: The share; None is all.
-        advance: Called once per picture of the share, drawn now or before.
+        advance: Called once per image of the share, drawn now or before.
 
     Returns:
         What is there of the whole run, all processes together.
@@ -110,11 +110,11 @@ def generate(
     there = folder.finished(benchmark, manifest, mine)
     lines = LineWriter(folder, shard.rank)
     for item in mine:
-        pictures: list[Image.Image] | None = None
+        images: list[Image.Image] | None = None
         for copy in range(manifest.rule.images_per_item):
             if (item.id, copy) not in there:
-                pictures = _sources(item, manifest, sources) if pictures is None else pictures
-                lines.add(_draw_one(benchmark, item, copy, manifest, draw, folder, pictures))
+                images = _sources(item, manifest, sources) if images is None else images
+                lines.add(_draw_one(benchmark, item, copy, manifest, draw, folder, images))
             advance()
         _complete(benchmark, item, manifest, folder, sources)
     return check_run(benchmark, items, manifest, folder)
@@ -125,17 +125,17 @@ def check_run(
 ) -> Progress:
     """See what is there by hashing it, and close the run if that is all."""
     items = sorted(items, key=lambda item: item.number)
-    there: dict[Picture, Drawn] = folder.finished(benchmark, manifest, items)
+    there: dict[ImageKey, Drawn] = folder.finished(benchmark, manifest, items)
     progress = Progress(finished=len(there), expected=len(items) * manifest.rule.images_per_item)
     if progress.done and all(
-        (folder.pictures / path).is_file() for item in items for path in _beside(benchmark, item)
+        (folder.images / path).is_file() for item in items for path in _beside(benchmark, item)
     ):
         folder.close(there.values())
     return progress
 
 
 def check_sources(items: Sequence[Item], sources: Path) -> None:
-    """See that every picture to edit is there, before anything is drawn.
+    """See that every image to edit is there, before anything is drawn.
 
     Raises:
         BenchmarkError: How many are missing, and which is the first.
@@ -145,7 +145,7 @@ def check_sources(items: Sequence[Item], sources: Path) -> None:
     ]
     if missing:
         raise BenchmarkError(
-            f"{len(missing)} pictures to edit are missing, {missing[0]} the first; put them beside "
+            f"{len(missing)} images to edit are missing, {missing[0]} the first; put them beside "
             "the prompts, or name the folder that has both with --data"
         )
 
@@ -157,15 +157,15 @@ def _draw_one(
     manifest: Manifest,
     draw: Draw,
     folder: RunFolder,
-    pictures: Sequence[Image.Image],
+    images: Sequence[Image.Image],
 ) -> Drawn:
     assert manifest.base_seed is not None, "whoever draws knows the seeds"
     rule, seed = manifest.rule, image_seed(manifest.base_seed, item, copy)
     image = draw(
-        item.prompt, pictures, rule.height, rule.width, seed, rule.steps, rule.guidance_scale
+        item.prompt, images, rule.height, rule.width, seed, rule.steps, rule.guidance_scale
     )
     path, content = benchmark.image_path(item, copy), _png(image)
-    # First the picture, then its line: a line never speaks of what is not there yet.
+    # First the image, then its line: a line never speaks of what is not there yet.
     folder.write(path, content)
     return Drawn(
         item=item.id,
@@ -181,7 +181,7 @@ def _draw_one(
 
 
 def _sources(item: Item, manifest: Manifest, folder: Path) -> list[Image.Image]:
-    """Pictures to edit, squashed where the rule says so."""
+    """Images to edit, squashed where the rule says so."""
     rule = manifest.rule
     images = [read_image(folder / path) for path in item.sources]
     if not rule.squash_sources or rule.height is None or rule.width is None:
@@ -190,7 +190,7 @@ def _sources(item: Item, manifest: Manifest, folder: Path) -> list[Image.Image]:
 
 
 def _beside(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
-    """Files that the official scorer wants besides the pictures."""
+    """Files that the official scorer wants besides the images."""
     grid = [benchmark.grid_path(item)] if benchmark.grid_path else []
     return [*benchmark.companions(item), *grid]
 
@@ -208,12 +208,12 @@ def _complete(
             folder.write(path, _png(read_image(sources / content)))
     if benchmark.grid_path:
         copies = range(manifest.rule.images_per_item)
-        tiles = [read_image(folder.pictures / benchmark.image_path(item, copy)) for copy in copies]
+        tiles = [read_image(folder.images / benchmark.image_path(item, copy)) for copy in copies]
         folder.write(benchmark.grid_path(item), _png(_grid(tiles)))
 
 
 def _grid(tiles: Sequence[Image.Image]) -> Image.Image:
-    """Pictures of one size, row by row."""
+    """Images of one size, row by row."""
     width, height = tiles[0].size
     rows = -(-len(tiles) // GRID_COLUMNS)
     grid = Image.new("RGB", (GRID_COLUMNS * width, rows * height))

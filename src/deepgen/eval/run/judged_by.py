@@ -1,4 +1,4 @@
-"""Who judged the pictures of a run: one scorer per run, written down before its first record."""
+"""Who judged the images of a run: one scorer per run, written down before its first record."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def claim(folder: RunFolder, identity: Mapping[str, str]) -> None:
     if different:
         raise BenchmarkError(
             f"{folder.path} was scored with {different}; to score it anew, delete {SCORER} and "
-            "scores.jsonl in it, the pictures stay"
+            "scores.jsonl in it, the images stay"
         )
 
 

@@ -1,7 +1,7 @@
-"""Pictures in the official layout of a benchmark, whoever drew them: found, named, read.
+"""Images in the official layout of a benchmark, whoever drew them: found, named, read.
 
-Official scorers are lenient with names, and so is this: another suffix of pictures, or another
-number of digits, is the same picture. Where they want all copies of a prompt as one grid, a grid in
+Official scorers are lenient with names, and so is this: another suffix of images, or another
+number of digits, is the same image. Where they want all copies of a prompt as one grid, a grid in
 place of the single copies is cut.
 """
 
@@ -27,27 +27,27 @@ _Key = tuple[str, str | int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Survey:
-    """What a folder of pictures holds beside what a run wants of it."""
+    """What a folder of images holds beside what a run wants of it."""
 
     missing: tuple[str, ...]
-    """Places where a picture should be."""
+    """Places where an image should be."""
     extra: tuple[str, ...]
-    """Pictures that the benchmark has no place for."""
+    """Images that the benchmark has no place for."""
     damaged: tuple[str, ...]
-    """Files that are no pictures, whatever they are called."""
+    """Files that are no images, whatever they are called."""
     odd: tuple[str, ...]
-    """Pictures of another size than most, where all are drawn at one size."""
+    """Images of another size than most, where all are drawn at one size."""
 
     def complaints(self) -> list[str]:
         """One line for each kind of trouble, with its number and first name."""
         told = (
             (self.missing, "missing", "draw the rest, and score again"),
             (self.extra, "no part of the benchmark", "they are left out"),
-            (self.damaged, "damaged or no pictures", "write them again, and score again"),
+            (self.damaged, "damaged or no images", "write them again, and score again"),
             (self.odd, "of another size than most", "they are scored as they are"),
         )
         return [
-            f"pictures {what}: {len(names)}, {names[0]} the first; {so}"
+            f"images {what}: {len(names)}, {names[0]} the first; {so}"
             for names, what, so in told
             if names
         ]
@@ -56,11 +56,11 @@ class Survey:
 def adopt(
     benchmark: Benchmark, items: Sequence[Item], manifest: Manifest, folder: RunFolder
 ) -> None:
-    """Begin, or go on with, a run over pictures that someone else drew; none is copied.
+    """Begin, or go on with, a run over images that someone else drew; none is copied.
 
     Args:
         items: All items of the run.
-        manifest: With the folder of the pictures.
+        manifest: With the folder of the images.
 
     Raises:
         BenchmarkError: There is no such folder, nothing of it belongs to the benchmark, or the run
@@ -68,8 +68,8 @@ def adopt(
     """
     images = Path(manifest.images or "")
     if not images.is_dir():
-        raise BenchmarkError(f"there is no folder {images}; name the one that holds the pictures")
-    files = _pictures_below(images)
+        raise BenchmarkError(f"there is no folder {images}; name the one that holds the images")
+    files = _images_below(images)
     places = {
         (item.id, copy): place
         for item in items
@@ -79,7 +79,7 @@ def adopt(
     if not places:
         example = benchmark.image_path(items[0], 0)
         raise BenchmarkError(
-            f"{images} holds no picture of {benchmark.name}: expected names such as {example}"
+            f"{images} holds no image of {benchmark.name}: expected names such as {example}"
         )
     folder.begin(manifest)
     known = folder.finished(benchmark, manifest, items)
@@ -115,10 +115,10 @@ def survey(
     manifest: Manifest,
     folder: RunFolder,
 ) -> Survey:
-    """Compare what lies in a run's folder of pictures with what should.
+    """Compare what lies in a run's folder of images with what should.
 
     Args:
-        complete: All items of the benchmark, whose pictures are no strangers.
+        complete: All items of the benchmark, whose images are no strangers.
         items: Those of the run.
     """
     drawn = folder.finished(benchmark, manifest, items)
@@ -139,13 +139,13 @@ def survey(
             for item, copy in wanted
             if (item.id, copy) not in drawn
         ),
-        extra=tuple(_extra(benchmark, complete, copies, folder.pictures)),
+        extra=tuple(_extra(benchmark, complete, copies, folder.images)),
         damaged=tuple(damaged),
         odd=tuple(odd),
     )
 
 
-def read_picture(
+def read_stored_image(
     benchmark: Benchmark, item: Item, line: Drawn, manifest: Manifest, folder: RunFolder
 ) -> Image.Image:
     """One copy, cut out of its grid if need be.
@@ -153,7 +153,7 @@ def read_picture(
     Raises:
         ImageError: The file is damaged, or too small for a grid.
     """
-    image = read_image(folder.pictures / line.path)
+    image = read_image(folder.images / line.path)
     grid = benchmark.grid_path and benchmark.grid_path(item)
     if not grid or _key(PurePosixPath(line.path)) != _key(grid):
         return image
@@ -161,7 +161,7 @@ def read_picture(
     if image.width % GRID_COLUMNS or image.height % rows:
         raise ImageError(
             f"{line.path} is {image.width} x {image.height}, expected a grid of "
-            f"{GRID_COLUMNS} x {rows} pictures of one size"
+            f"{GRID_COLUMNS} x {rows} images of one size"
         )
     width, height = image.width // GRID_COLUMNS, image.height // rows
     row, column = divmod(line.copy, GRID_COLUMNS)
@@ -169,8 +169,8 @@ def read_picture(
     return image.crop((left, top, left + width, top + height))
 
 
-def _pictures_below(folder: Path) -> dict[_Key, PurePosixPath]:
-    """Every picture in a folder, by what of its name counts."""
+def _images_below(folder: Path) -> dict[_Key, PurePosixPath]:
+    """Every image in a folder, by what of its name counts."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
     # Of several with one key, the first by name.
@@ -184,7 +184,7 @@ def _key(path: PurePosixPath) -> _Key:
 def _place(
     benchmark: Benchmark, item: Item, copy: int, files: dict[_Key, PurePosixPath]
 ) -> PurePosixPath | None:
-    """Where a picture lies: by itself, or in the grid of its prompt."""
+    """Where an image lies: by itself, or in the grid of its prompt."""
     found = (files.get(_key(path)) for path in _alone(benchmark, item, copy))
     alone = next((place for place in found if place is not None), None)
     if alone is None and benchmark.grid_path:
@@ -201,7 +201,7 @@ def _alone(benchmark: Benchmark, item: Item, copy: int) -> list[PurePosixPath]:
 def _extra(
     benchmark: Benchmark, complete: Sequence[Item], copies: Iterable[int], images: Path
 ) -> list[str]:
-    """Pictures that are neither an item's nor what the official scorer wants beside them."""
+    """Images that are neither an item's nor what the official scorer wants beside them."""
     expected = set()
     for item in complete:
         expected |= {_key(path) for copy in copies for path in _alone(benchmark, item, copy)}
@@ -209,12 +209,12 @@ def _extra(
         expected |= {_key(path) for path in item.sources}
         if benchmark.grid_path:
             expected.add(_key(benchmark.grid_path(item)))
-    found = _pictures_below(images)
+    found = _images_below(images)
     return sorted(str(path) for key, path in found.items() if key not in expected)
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as the header says; zeros where it is no picture."""
+    """(width, height) as the header says; zeros where it is no image."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -1,7 +1,7 @@
-"""Scoring the pictures of a run: resumable, concurrent, and the same whatever the order.
+"""Scoring the images of a run: resumable, concurrent, and the same whatever the order.
 
-A record belongs to the hash of its picture. What has one is not looked at again, so a scorer may be
-killed at any moment, and a picture that was drawn anew is scored anew.
+A record belongs to the hash of its image. What has one is not looked at again, so a scorer may be
+killed at any moment, and an image that was drawn anew is scored anew.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path, PurePosixPath
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item
 from deepgen.eval.report.results import RECORDS, read_records, write_record
-from deepgen.eval.run.folder import Drawn, Manifest, Picture, RunFolder
+from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.judged_by import claim
-from deepgen.eval.run.layout import read_picture
-from deepgen.eval.scorer import Drawing, PictureScorer
+from deepgen.eval.run.layout import read_stored_image
+from deepgen.eval.scorer import Drawing, Imagescorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,17 +28,17 @@ class Scoring:
     """What is there of the scores of a whole run, all processes together."""
 
     expected: int
-    """Pictures that belong to the run."""
+    """Images that belong to the run."""
     drawn: int
-    """Pictures that are there."""
+    """Images that are there."""
     counts: Mapping[str, int]
-    """Pictures with each status; what has no record is missing."""
+    """Images with each status; what has no record is missing."""
     first_failure: str = ""
-    """Path and reason of the first picture that could not be judged, if there is one."""
+    """Path and reason of the first image that could not be judged, if there is one."""
 
     @property
     def done(self) -> bool:
-        """Every picture is there, and was judged or failed to be."""
+        """Every image is there, and was judged or failed to be."""
         return self.counts["missing"] == 0
 
 
@@ -46,7 +46,7 @@ def score(
     benchmark: Benchmark,
     items: Sequence[Item],
     manifest: Manifest,
-    scorer: PictureScorer,
+    scorer: Imagescorer,
     *,
     folder: RunFolder,
     sources: Path,
@@ -54,14 +54,14 @@ def score(
     retry_failed: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> Scoring:
-    """Look at every picture of this process's share that has no record yet.
+    """Look at every image of this process's share that has no record yet.
 
     Args:
         items: All items of the run, in any order.
-        sources: The folder that items name their pictures in.
+        sources: The folder that items name their images in.
         shard: The share; None is all.
-        retry_failed: Whether failed pictures are looked at again.
-        advance: Called once per picture of the share, scored now or before.
+        retry_failed: Whether failed images are looked at again.
+        advance: Called once per image of the share, scored now or before.
 
     Raises:
         BenchmarkError: Another scorer has begun to score this run.
@@ -73,10 +73,10 @@ def score(
     drawn = folder.finished(benchmark, manifest, items)
     known = latest_records(folder.path, drawn)
     todo = []
-    for picture, line in drawn.items():
-        if picture[0] not in mine:
+    for image, line in drawn.items():
+        if image[0] not in mine:
             continue
-        old = known.get(picture)
+        old = known.get(image)
         if old is None or (retry_failed and old.status != "scored"):
             todo.append(line)
         else:
@@ -84,7 +84,7 @@ def score(
 
     def look(line: Drawn) -> None:
         record = _look(benchmark, mine[line.item], line, manifest, scorer, folder, sources)
-        # By whoever has it, at once: what other pictures do takes nothing from this one.
+        # By whoever has it, at once: what other images do takes nothing from this one.
         write_record(folder.path, record, line.sha256)
 
     if todo:
@@ -98,14 +98,14 @@ def score(
     return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
 
 
-def latest_records(path: Path, drawn: Mapping[Picture, Drawn]) -> dict[Picture, ImageRecord]:
-    """What was last found on each picture as it is now, in the order of the pictures."""
+def latest_records(path: Path, drawn: Mapping[ImageKey, Drawn]) -> dict[ImageKey, ImageRecord]:
+    """What was last found on each image as it is now, in the order of the images."""
     latest = {
         (record.item, record.copy): record
         for record, sha256 in read_records(path / RECORDS)
         if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
     }
-    return {picture: latest[picture] for picture in drawn if picture in latest}
+    return {image: latest[image] for image in drawn if image in latest}
 
 
 def _look(
@@ -113,26 +113,26 @@ def _look(
     item: Item,
     line: Drawn,
     manifest: Manifest,
-    scorer: PictureScorer,
+    scorer: Imagescorer,
     folder: RunFolder,
     sources: Path,
 ) -> ImageRecord:
     try:
-        image = read_picture(benchmark, item, line, manifest, folder)
+        image = read_stored_image(benchmark, item, line, manifest, folder)
     except ImageError as fault:
         # Without the folder's name, so that equal runs have equal reports wherever they lie.
-        reason = str(fault).replace(str(folder.pictures / line.path), line.path)
+        reason = str(fault).replace(str(folder.images / line.path), line.path)
         return ImageRecord(item=item.id, copy=line.copy, status="error", reason=reason)
     record = scorer(
         Drawing(
             item=item,
             copy=line.copy,
             image=image,
-            path=folder.pictures / line.path,
+            path=folder.images / line.path,
             sources=tuple(sources / path for path in item.sources),
         )
     )
-    assert (record.item, record.copy) == (item.id, line.copy), "a record of another picture"
+    assert (record.item, record.copy) == (item.id, line.copy), "a record of another image"
     return record
 
 
@@ -165,9 +165,9 @@ def _each(look: Callable[[Drawn], None], lines: Iterable[Drawn], workers: int) -
 
 
 def _close(
-    folder: RunFolder, drawn: Mapping[Picture, Drawn], expected: int, shard: Shard
+    folder: RunFolder, drawn: Mapping[ImageKey, Drawn], expected: int, shard: Shard
 ) -> Scoring:
-    """Count what is there, and put the records into the order of the pictures when that is all."""
+    """Count what is there, and put the records into the order of the images when that is all."""
     latest = latest_records(folder.path, drawn)
     counts = Counter(record.status for record in latest.values())
     counts["missing"] += expected - len(latest)
@@ -177,8 +177,8 @@ def _close(
         counts={each: counts[each] for each in STATUSES},
         first_failure=next(
             (
-                f"{drawn[picture].path}: {record.reason or record.status}"
-                for picture, record in latest.items()
+                f"{drawn[image].path}: {record.reason or record.status}"
+                for image, record in latest.items()
                 if record.status != "scored"
             ),
             "",
@@ -187,8 +187,8 @@ def _close(
     # A process with a share only might take records away that another is just adding.
     if scoring.done and shard.count == 1:
         lines = [
-            json.dumps({**asdict(record), "sha256": drawn[picture].sha256}) + "\n"
-            for picture, record in latest.items()
+            json.dumps({**asdict(record), "sha256": drawn[image].sha256}) + "\n"
+            for image, record in latest.items()
         ]
         folder.write(PurePosixPath(RECORDS), "".join(lines).encode(), below=folder.path)
         folder.tidy()

@@ -1,4 +1,4 @@
-"""What the reader of the mini's pictures learns from and is measured on: true scenes and junk."""
+"""What the reader of the mini's images learns from and is measured on: true scenes and junk."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _ROW = ((0.5, 1 / 6), (0.5, 0.5), (0.5, 5 / 6))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
-    """One thing to learn: a picture, where in it, and the answers (None: do not ask)."""
+    """One thing to learn: an image, where in it, and the answers (None: do not ask)."""
 
-    picture: Image.Image
+    image: Image.Image
     box: Box
     label: str
     tint: str | None = None
@@ -57,7 +57,7 @@ def shown_thing(rng: random.Random) -> Shown:
     scene = _alone(thing, rng, smallest=_SIDES[0] if style == "colour" else _LEAST_LINES)
     asked = name in TINTABLE and style == "colour"
     return Shown(
-        picture=draw(scene),
+        image=draw(scene),
         box=box_of(scene),
         label=name,
         tint=tint or natural_tint(name) or NONE if asked else None,
@@ -72,7 +72,7 @@ def shown_word(rng: random.Random) -> Shown:
     height = rng.uniform(8, min(0.4 * canvas, 0.92 * canvas / aspect(text)))
     word = Word(text=text, center=(0.5, 0.5), size=height / canvas)
     scene = _scene(canvas, rng, word)
-    return Shown(picture=draw(scene), box=box_of(scene), label=WORD)
+    return Shown(image=draw(scene), box=box_of(scene), label=WORD)
 
 
 def shown_group(rng: random.Random) -> Shown:
@@ -91,7 +91,7 @@ def shown_group(rng: random.Random) -> Shown:
         things.append(Word(text=text, center=(0.84, 0.5), size=min(0.18, 0.92 / aspect(text))))
     scene = _scene(rng.choice((_SMALL_CANVAS, _LARGE_CANVAS)), rng, *things)
     assert is_tidy(scene), scene
-    return Shown(picture=draw(scene), box=box_of(scene), label=NONE)
+    return Shown(image=draw(scene), box=box_of(scene), label=NONE)
 
 
 def shown_piece(rng: random.Random, foreign: Sequence[str]) -> Shown:
@@ -108,7 +108,7 @@ def shown_piece(rng: random.Random, foreign: Sequence[str]) -> Shown:
             Box(top, right - across, bottom, right),
         )
     )
-    return Shown(picture=whole.picture, box=box, label=NONE)
+    return Shown(image=whole.image, box=box, label=NONE)
 
 
 def shown_junk(
@@ -124,26 +124,26 @@ def shown_junk(
         boxes = np.array([box_of(scene), box_of(other)])
         top, left = boxes[:, :2].min(axis=0).tolist()
         bottom, right = boxes[:, 2:].max(axis=0).tolist()
-        picture = Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
-        return Shown(picture=picture, box=Box(top, left, bottom, right), label=NONE)
+        image = Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
+        return Shown(image=image, box=Box(top, left, bottom, right), label=NONE)
     if kind == "noised":
         scene = _alone(Thing(name=rng.choice(list(names)), center=(0.5, 0.5), size=1.0), rng)
         pixels = np.asarray(draw(scene), dtype=np.float32)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(128, 90, pixels.shape)
         share = rng.uniform(0.45, 0.65)
         mixed = ((1 - share) * pixels + share * noise).clip(0, 255).astype(np.uint8)
-        # Noise leaves no background, so that such a picture is mostly found as a whole.
+        # Noise leaves no background, so that such an image is mostly found as a whole.
         whole = Box(0, 0, scene.height, scene.width)
         box = box_of(scene) if rng.random() < 0.3 else whole
-        return Shown(picture=Image.fromarray(mixed), box=box, label=NONE)
+        return Shown(image=Image.fromarray(mixed), box=box, label=NONE)
     canvas, side = _size(rng)
     sprite = _foreign_sprite(rng.choice(foreign), side)
-    picture = Image.new("RGB", (canvas, canvas), rng.choice(list(BACKGROUNDS.values())))
+    image = Image.new("RGB", (canvas, canvas), rng.choice(list(BACKGROUNDS.values())))
     corner = (canvas - side) // 2
-    picture.paste(sprite, (corner, corner), sprite)
+    image.paste(sprite, (corner, corner), sprite)
     left, top, right, bottom = sprite.getbbox() or (0, 0, side, side)
     box = Box(corner + top, corner + left, corner + bottom, corner + right)
-    return Shown(picture=picture, box=box, label=NONE)
+    return Shown(image=image, box=box, label=NONE)
 
 
 def foreign_drawings(split: str) -> tuple[str, ...]:

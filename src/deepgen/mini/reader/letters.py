@@ -1,4 +1,4 @@
-"""What a written word of the mini's world says, by matching stored pictures of its letters."""
+"""What a written word of the mini's world says, by matching stored images of its letters."""
 
 from __future__ import annotations
 
@@ -29,17 +29,15 @@ _DARK = 0.5
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Letters:
-    """A picture of every letter, its ink from edge to edge."""
+    """An image of every letter, its ink from edge to edge."""
 
     alphabet: str
-    pictures: Float[np.ndarray, "letters rows columns"]
+    images: Float[np.ndarray, "letters rows columns"]
     """Share of ink, 0 to 1."""
 
     def at(self, width: int, height: int) -> Float[np.ndarray, "letters cells"]:
         """The letters as they look when drawn so large in pixels, ready to be correlated."""
-        rows = [
-            _resized(_resized(picture, (width, height)), _GRID).ravel() for picture in self.pictures
-        ]
+        rows = [_resized(_resized(image, (width, height)), _GRID).ravel() for image in self.images]
         return _standardised(np.stack(rows))
 
 
@@ -91,11 +89,11 @@ def _cells(ink: np.ndarray, left: float, width: float) -> Iterator[np.ndarray]:
 
 
 def _resized(
-    picture: np.ndarray,
+    levels: np.ndarray,
     size: tuple[int, int],
     edges: tuple[float, float, float, float] | None = None,
 ) -> np.ndarray:
-    image = Image.fromarray(picture.astype(np.float32))
+    image = Image.fromarray(levels.astype(np.float32))
     return np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=edges))
 
 

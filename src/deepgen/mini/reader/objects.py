@@ -1,4 +1,4 @@
-"""Which objects a picture of the mini's world shows, where, and on which background.
+"""Which objects an image of the mini's world shows, where, and on which background.
 
 Independent of the generator: the background is the median colour along the border, an object is
 what the background cannot flow into, and a small classifier, trained on rendered crops, says what
@@ -44,11 +44,11 @@ CROP = 40
 # from white.
 FLOW_THRESHOLD = 30
 
-# Of the shorter side of the picture. Smaller specks are not objects: the smallest drawing of the
+# Of the shorter side of the image. Smaller specks are not objects: the smallest drawing of the
 # world is more than twice as long, the smallest capital a third longer.
 MIN_LENGTH = 0.1
 
-# A part that is no known object explains the picture half as well as one that is: so two objects
+# A part that is no known object explains the image half as well as one that is: so two objects
 # are not taken for one unknown thing, and the pieces of an unknown one not for doubtful objects.
 UNKNOWN_VALUE = 0.5
 
@@ -61,7 +61,7 @@ Mask = Bool[np.ndarray, "height width"]
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Found:
-    """One object, or one word, in a picture."""
+    """One object, or one word, in an image."""
 
     label: str
     """Name of the object, or ``word``, or ``none``."""
@@ -155,7 +155,7 @@ def foreground(image: Image.Image) -> Mask:
 
 
 def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Found]:
-    """All objects and words of a picture, from left to right.
+    """All objects and words of an image, from left to right.
 
     Drawings have loose strokes, and neighbours may all but touch. So every way to cut the
     foreground along free rows and columns is a candidate, and the classifier decides: the cut

@@ -1,4 +1,4 @@
-"""Cutting a picture's foreground into parts, along rows and columns that are free or nearly so."""
+"""Cutting an image's foreground into parts, along rows and columns that are free or nearly so."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_CUTS = 5
 # explained apart.
 CUT_PRICE = 0.05
 
-# Rows and then columns, or the other way, set the corners of a picture apart.
+# Rows and then columns, or the other way, set the corners of an image apart.
 _DEPTH = 2
 
 

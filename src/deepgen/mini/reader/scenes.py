@@ -1,7 +1,7 @@
-"""A picture of the mini's world, read back: background, objects, tints, styles, sizes, words.
+"""An image of the mini's world, read back: background, objects, tints, styles, sizes, words.
 
-Knows nothing of how the generator draws. What it looks for was learned from rendered pictures and
-lies in the package as data: a classifier's weights, pictures of letters, lengths of drawings.
+Knows nothing of how the generator draws. What it looks for was learned from rendered images and
+lies in the package as data: a classifier's weights, images of letters, lengths of drawings.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SeenItem:
     """Name of the object, ``word``, or ``none``."""
     probability: float
     center: tuple[float, float]
-    """(y, x), in fractions of the picture's height and width."""
+    """(y, x), in fractions of the image's height and width."""
     size: float
     """Side of the square that such a drawing needs, as a fraction of the shorter side; for words
     and unknown things the longer side of their box."""
@@ -53,7 +53,7 @@ class SeenItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeenScene:
-    """Everything that was read from one picture."""
+    """Everything that was read from one image."""
 
     background: str
     """Name of a palette colour, ``none`` where the border is like none of them."""
@@ -83,7 +83,7 @@ class SceneReader:
     """Backgrounds by name."""
 
     def read(self, image: Image.Image) -> SeenScene:
-        """What a picture shows."""
+        """What an image shows."""
         background, distance = read_background(image, self.palette)
         pixels = np.asarray(image.convert("RGB"))
         color = border_color(pixels)
@@ -116,19 +116,19 @@ def load_scene_reader(
     facts = json.loads((folder / "templates.json").read_text())
     strip = np.asarray(Image.open(folder / "letters.png"), dtype=np.float32) / 255
     alphabet = facts["alphabet"]
-    pictures = np.stack(np.split(strip, len(alphabet), axis=1))
+    images = np.stack(np.split(strip, len(alphabet), axis=1))
     return SceneReader(
         classifier=load_reader(folder),
-        letters=Letters(alphabet, pictures),
+        letters=Letters(alphabet, images),
         lengths=facts["lengths"],
         palette={str(name): color for name, color in palette.items()},
     )
 
 
 def save_templates(letters: Letters, lengths: Mapping[str, float], folder: Path) -> None:
-    """Write letters, side by side in one picture, and the lengths of drawings."""
+    """Write letters, side by side in one image, and the lengths of drawings."""
     folder.mkdir(parents=True, exist_ok=True)
-    strip = np.concatenate(list(letters.pictures), axis=1)
+    strip = np.concatenate(list(letters.images), axis=1)
     Image.fromarray((strip * 255).round().astype(np.uint8)).save(folder / "letters.png")
     facts = {"alphabet": letters.alphabet, "lengths": dict(lengths)}
     (folder / "templates.json").write_text(json.dumps(facts, indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""What the reader of the mini's pictures is told besides the classifier's weights.
+"""What the reader of the mini's images is told besides the classifier's weights.
 
-Pictures of its letters, and how long each object's drawing is on the square that it is drawn in.
+Images of its letters, and how long each object's drawing is on the square that it is drawn in.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _CANVAS = 128
 
 def letters() -> Letters:
     """Every letter of the world, alone and in black on white."""
-    pictures = []
+    images = []
     for letter in ALPHABET:
         word = Word(text=letter, center=(0.5, 0.5), size=_LETTER[1] / _CANVAS)
         white = Scene(height=_CANVAS, width=_CANVAS, background="white", items=(word,))
         gray = np.asarray(draw(white).convert("L"), dtype=np.float32)
         top, left = (_CANVAS - _LETTER[1]) // 2, (_CANVAS - _LETTER[0]) // 2
-        pictures.append(1 - gray[top : top + _LETTER[1], left : left + _LETTER[0]] / 255)
-    return Letters(ALPHABET, np.stack(pictures))
+        images.append(1 - gray[top : top + _LETTER[1], left : left + _LETTER[0]] / 255)
+    return Letters(ALPHABET, np.stack(images))
 
 
 def lengths() -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Train the classifier that reads the mini's pictures, and measure it on true and junk ones.
+"""Train the classifier that reads the mini's images, and measure it on true and junk ones.
 
 ``python -m deepgen.mini.reader.training OUT`` takes about a quarter of an hour on one CPU core and
 writes the folder that ``scoring/assets`` is. Needs the extra ``[mini]``.
@@ -130,23 +130,23 @@ def measure_reader(
 def measure_junk(
     classifier: ObjectClassifier, names: tuple[str, ...] = tuple(OBJECTS), count: int = 500
 ) -> dict[str, float]:
-    """The share of junk pictures of each kind, and of all, in which only *none* is found.
+    """The share of junk images of each kind, and of all, in which only *none* is found.
 
     Args:
-        names: What blended and half-noised pictures are made of.
-        count: How many pictures; rounded up to as many of each kind.
+        names: What blended and half-noised images are made of.
+        count: How many images; rounded up to as many of each kind.
     """
     foreign = foreign_drawings("test")
     each = -(-count // len(JUNK_KINDS))
     result = {}
     for kind in JUNK_KINDS:
-        pictures = (
-            shown_junk(kind, random.Random(f"{kind} {index}"), foreign, names).picture
+        images = (
+            shown_junk(kind, random.Random(f"{kind} {index}"), foreign, names).image
             for index in range(each)
         )
         refused = [
-            all(found.label == NONE for found in find_objects(picture, classifier))
-            for picture in pictures
+            all(found.label == NONE for found in find_objects(image, classifier))
+            for image in images
         ]
         result[f"junk, {kind}"] = sum(refused) / each
     return result | {"junk": sum(result.values()) / len(result)}
@@ -176,7 +176,7 @@ def _crop(shown: Shown, rng: random.Random) -> Float[Tensor, "3 40 40"]:
     top, left, bottom, right = shown.box
     reach = 1 + max(bottom - top, right - left) // 30
     moved = [side + rng.randint(-reach, reach) for side in (top, left, bottom, right)]
-    pixels = np.asarray(shown.picture)
+    pixels = np.asarray(shown.image)
     box = (moved[0], moved[1], max(moved[2], moved[0] + 2), max(moved[3], moved[1] + 2))
     return to_crop(pixels, box, border_color(pixels))
 

@@ -1,8 +1,8 @@
-"""Stage 0 of the mini's language model: it learns to say what a picture shows, or should show.
+"""Stage 0 of the mini's language model: it learns to say what an image shows, or should show.
 
-The large model's language model has seen a web of pictures and texts before DeepGen begins. The
-mini's sees its lessons as conversations: a sentence or an instruction with its picture, answered by
-what the result shows; or a finished picture and a question. So what an answer needs is known where
+The large model's language model has seen a web of images and texts before DeepGen begins. The
+mini's sees its lessons as conversations: a sentence or an instruction with its image, answered by
+what the result shows; or a finished image and a question. So what an answer needs is known where
 an answer would begin, which is where the think tokens stand.
 """
 
@@ -28,7 +28,7 @@ from deepgen.types import Prompt
 
 END = "<|im_end|>"
 
-# Of the turns: what a request asks for, what a picture shows, and one thing about a picture.
+# Of the turns: what a request asks for, what an image shows, and one thing about an image.
 SHARES = {"request": 0.6, "describe": 0.25, "question": 0.15}
 
 DESCRIBE = ("describe the picture", "what does the picture show?", "描述这张图片", "图里有什么？")
@@ -112,8 +112,8 @@ class ReadingObjective:
             answers.append([*ids, self._end])
             prompts.append(len(row))
             rows.append(TokenRow((*row.token_ids, *answers[-1]), row.images))
-        pictures = [each for turn in batch for each in turn.prompt.references]
-        seen = iter(model.encode_references(pictures) if pictures else ())
+        shown = [each for turn in batch for each in turn.prompt.references]
+        seen = iter(model.encode_references(shown) if shown else ())
         images = [[next(seen) for _ in each.prompt.references] for each in batch]
         nothing = torch.zeros(0, model.width)
         features: list[Tensor] = model(rows, images, nothing)

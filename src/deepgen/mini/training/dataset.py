@@ -1,4 +1,4 @@
-"""The mini's lessons as a data set: the world is drawn once, then trained on like any pictures."""
+"""The mini's lessons as a data set: the world is drawn once, then trained on like any images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LessonSource(Source):
         return Revision(content=digest.hexdigest(), state=digest.hexdigest())
 
     def rows(self) -> Iterator[RawSample | BadRow]:
-        """One row per lesson, its pictures as PNG."""
+        """One row per lesson, its images as PNG."""
         for number in range(self.count):
             yield _row(number, lesson(number, split=self.split))
 

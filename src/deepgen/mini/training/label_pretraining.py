@@ -79,7 +79,7 @@ class LabelConditioner(Conditioner):
 
 
 class LabelBatches:
-    """The flow's batches, told by labels: the same pictures, latents and visits as later stages.
+    """The flow's batches, told by labels: the same images, latents and visits as later stages.
 
     Args:
         batches: Of the data set of lessons.

@@ -41,7 +41,7 @@ KINDS = tuple(WEIGHTS)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lesson:
-    """A request and the picture that fulfils it."""
+    """A request and the image that fulfils it."""
 
     kind: str
     """One of ``KINDS``."""
@@ -98,7 +98,7 @@ def _word_lesson(kind: str, rng: random.Random) -> Lesson:
 
 
 def labels(scene: Scene) -> str:
-    """What a lesson's picture shows, in the fewest words: of each thing its place and its name.
+    """What a lesson's image shows, in the fewest words: of each thing its place and its name.
 
     >>> labels(lesson(0, kind="draw two").target)  # doctest: +SKIP
     'left fox; right car; background pink'

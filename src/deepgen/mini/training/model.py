@@ -14,7 +14,7 @@ from deepgen.config.model import BridgeConfig, DiTConfig, GenerationDefaults, Sc
 from deepgen.dit.model import DiT
 
 SIDE = 64
-"""Its pictures are squares of this side."""
+"""Its images are squares of this side."""
 
 DEFAULTS = GenerationDefaults(
     height=SIDE,

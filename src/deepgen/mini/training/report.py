@@ -48,7 +48,7 @@ SHOWN = 2
 
 SHEET_COLUMNS = 10
 CELL_LETTERS = 23
-"""Of a line of text below a picture."""
+"""Of a line of text below an image."""
 
 
 def report(
@@ -57,7 +57,7 @@ def report(
     """Draw and edit every held-out pair with every seed, and read the results.
 
     Returns:
-        Shares of right answers, and the pictures of the first seed.
+        Shares of right answers, and the images of the first seed.
     """
     pairs = held_out_pairs()
     shown: list[tuple[Sample, Image.Image]] = []
@@ -65,20 +65,20 @@ def report(
     for seed in range(seeds):
         for pair in pairs:
             wanted = held_out_drawing(pair, wording=0)
-            picture = pipe(wanted.text, seed=seed).images[0]
-            hits["object"] += _labels(picture, reader) == [pair[0]]
-            hits["background"] += read_background(picture, BACKGROUNDS)[0] == pair[1]
+            image = pipe(wanted.text, seed=seed).images[0]
+            hits["object"] += _labels(image, reader) == [pair[0]]
+            hits["background"] += read_background(image, BACKGROUNDS)[0] == pair[1]
             edit = held_out_background_edit(pair, wording=0)
-            source = draw(edit.source) if edit.source is not None else picture
+            source = draw(edit.source) if edit.source is not None else image
             edited = pipe(edit.text, image=source, seed=seed).images[0]
             kept, recoloured = _read_edit(source, edited, pair, reader)
             hits["edit kept"] += kept
             hits["edit background"] += recoloured
             hits["edit"] += kept and recoloured
             if seed == 0:
-                shown += [(wanted, picture), (edit, edited)]
+                shown += [(wanted, image), (edit, edited)]
     total = len(pairs) * seeds
-    return {name: count / total for name, count in hits.items()} | {"pictures": total}, shown
+    return {name: count / total for name, count in hits.items()} | {"images": total}, shown
 
 
 def fresh_lessons(
@@ -88,13 +88,13 @@ def fresh_lessons(
 
     Returns:
         For each kind how many there were, and the share whose objects from left to right, words and
-        background all came out; and the first English ones of each, with their pictures.
+        background all came out; and the first English ones of each, with their images.
     """
     shares: dict[str, dict[str, float]] = {}
     shown: list[tuple[Lesson, Image.Image]] = []
     for kind in KINDS:
         lessons = [lesson(number, kind=kind, split="report") for number in range(each)]
-        pictures = [
+        images = [
             pipe(
                 wanted.text,
                 image=None if wanted.source is None else draw(wanted.source),
@@ -102,15 +102,15 @@ def fresh_lessons(
             ).images[0]
             for number, wanted in enumerate(lessons)
         ]
-        both = list(zip(lessons, pictures, strict=True))
-        right = sum(_shows(picture, wanted.target, reader) for wanted, picture in both)
+        both = list(zip(lessons, images, strict=True))
+        right = sum(_shows(image, wanted.target, reader) for wanted, image in both)
         shares[kind] = {"count": each, "right": round(right / each, 3)}
         shown += [found for found in both if found[0].language == "en"][:SHOWN]
     return shares, shown
 
 
-def _shows(picture: Image.Image, wanted: Scene, reader: SceneReader) -> bool:
-    seen = reader.read(picture)
+def _shows(image: Image.Image, wanted: Scene, reader: SceneReader) -> bool:
+    seen = reader.read(image)
     names = [thing.name for thing in sorted(wanted.things, key=lambda thing: thing.center[1])]
     return (
         [thing.label for thing in seen.things] == names
@@ -131,24 +131,24 @@ def _read_edit(
     return kept, read_background(edited, BACKGROUNDS)[0] == pair[1]
 
 
-def _labels(picture: Image.Image, reader: ObjectClassifier) -> list[str]:
-    return [found.label for found in find_objects(picture, reader)]
+def _labels(image: Image.Image, reader: ObjectClassifier) -> list[str]:
+    return [found.label for found in find_objects(image, reader)]
 
 
 def sheet(shown: Sequence[tuple[Sample | Lesson, Image.Image]]) -> Image.Image:
-    """All pictures with what was asked for; edits beside what they were made from."""
+    """All images with what was asked for; edits beside what they were made from."""
     cell_width, cell_height = 2 * SIDE + 12, SIDE + 37
     rows = -(-len(shown) // SHEET_COLUMNS)
     canvas = Image.new("RGB", (SHEET_COLUMNS * cell_width, rows * cell_height), "white")
     pen = ImageDraw.Draw(canvas)
-    for index, (wanted, picture) in enumerate(shown):
+    for index, (wanted, image) in enumerate(shown):
         left = index % SHEET_COLUMNS * cell_width
         top = index // SHEET_COLUMNS * cell_height
         if wanted.source is not None:
             canvas.paste(draw(wanted.source), (left, top))
-            canvas.paste(picture, (left + SIDE + 4, top))
+            canvas.paste(image, (left + SIDE + 4, top))
         else:
-            canvas.paste(picture, (left + SIDE // 2, top))
+            canvas.paste(image, (left + SIDE // 2, top))
         for line, text in enumerate(textwrap.wrap(wanted.text, CELL_LETTERS)):
             pen.text((left, top + SIDE + 11 * line), text, fill="black")
     return canvas

@@ -1,7 +1,7 @@
 """The mini by the stages of the large model, from nothing; ``deepgen train mini``.
 
 Stage 0 makes what the large model starts from: an autoencoder, a language model that can tell what
-pictures show, and a DiT that draws from labels. Then come ``pretrain`` and ``sft``, by the recipes
+images show, and a DiT that draws from labels. Then come ``pretrain`` and ``sft``, by the recipes
 that train the large model. Every stage goes on where it was stopped.
 """
 
@@ -59,7 +59,7 @@ from deepgen.stages.run_folder import MODEL, SETTINGS, check_unclaimed, keep_set
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.monitor.metrics import Observer
-from deepgen.train.objective import AutoencoderObjective, FlowObjective, Pictures
+from deepgen.train.objective import AutoencoderObjective, FlowObjective, Images
 from deepgen.train.optim import TABLES, MatrixOptimizer, warmup_cosine
 from deepgen.train.trainer import Objective, Trainer
 from deepgen.vae import LatentCodec
@@ -104,7 +104,7 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatche
         save_folder(join(train_parts(config, watch), config), start, overwrite=True)
     aligned = _stage(config, pretrain(), config.pretrain_steps, start, device, watch)
     made = _stage(config, sft(), config.sft_steps, aligned, device, watch)
-    # Half precision halves the download and changes pictures by less than a grey level.
+    # Half precision halves the download and changes images by less than a grey level.
     save_folder(
         load_folder(made),
         folder / MODEL,
@@ -182,13 +182,13 @@ def join(parts: Parts, config: MiniConfig, sizes: BridgeConfig = BRIDGE) -> Deep
 
 
 def train_autoencoder(folder: Path, config: MiniConfig, watch: Watch) -> AutoencoderKL:
-    """Pictures into latents and back; latents come out with zero mean and unit variance."""
+    """Images into latents and back; latents come out with zero mean and unit variance."""
     model = new_autoencoder(config.seed).to(memory_format=torch.channels_last)
     average = Ema(dict(model.named_parameters()))
     run = _trainer(
         model,
         AutoencoderObjective(),
-        lambda step: [_pictures(step)],
+        lambda step: [_images(step)],
         steps=config.autoencoder_steps,
         lr=4e-3,
         seed=config.seed,
@@ -199,7 +199,7 @@ def train_autoencoder(folder: Path, config: MiniConfig, watch: Watch) -> Autoenc
     return model.eval()
 
 
-def _pictures(step: int) -> Pictures:
+def _images(step: int) -> Images:
     """Results of the lessons ``step * size`` and on, of a split of their own."""
     first = step * AUTOENCODER_BATCH
     scenes = [lesson(first + i, split="autoencoder").target for i in range(AUTOENCODER_BATCH)]
@@ -230,7 +230,7 @@ def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> MomentsCache:
 def train_reader(
     folder: Path, tokenizer: PreTrainedTokenizerFast, config: MiniConfig, watch: Watch
 ) -> VisionLanguageModel:
-    """A language model that answers with what pictures and sentences show."""
+    """A language model that answers with what images and sentences show."""
     model = new_reader(tokenizer, seed=config.seed + 1)
     average = Ema(dict(model.named_parameters()))
     run = _trainer(

@@ -35,7 +35,7 @@ class Draft:
     prompt: Phrase
     target: Scene
     sources: tuple[Scene, ...] = ()
-    """Pictures that an instruction starts from; none for a drawing."""
+    """Images that an instruction starts from; none for a drawing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,7 +23,7 @@ Mask = Bool[np.ndarray, "height width"]
 
 
 def draw(scene: Scene) -> Image.Image:
-    """Draw a scene as an RGB picture of ``scene.width`` x ``scene.height``."""
+    """Draw a scene as an RGB image of ``scene.width`` x ``scene.height``."""
     canvas = Image.new("RGB", (scene.width, scene.height), BACKGROUNDS[scene.background])
     for item in scene.items:
         sprite = _item_sprite(item, scene)
@@ -55,7 +55,7 @@ def kept(source: Scene, target: Scene) -> Mask:
 
 
 def rasterise(svg: str, width: int, height: int | None = None) -> Image.Image:
-    """Render SVG text as an RGBA picture in pixels; without a height, a square."""
+    """Render SVG text as an RGBA image in pixels; without a height, a square."""
     import resvg_py
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height or width))

@@ -1,4 +1,4 @@
-"""Instructions over one or two pictures, that say plainly what to change.
+"""Instructions over one or two images, that say plainly what to change.
 
 An edit changes what its instruction says and nothing else: every other item keeps its place, size
 and colours.
@@ -267,7 +267,7 @@ def remove_word(dice: Dice) -> Draft:
 
 
 def onto_background(dice: Dice) -> Draft:
-    """The object of one picture on the background of another."""
+    """The object of one image on the background of another."""
     name, after = dice.backdrop()
     taken = dice.scene(dice.background(after), dice.alone(name))
     other = dice.scene(after, dice.alone(dice.name(name)))
@@ -278,7 +278,7 @@ def onto_background(dice: Dice) -> Draft:
 
 
 def together(dice: Dice) -> Draft:
-    """The object of one picture beside the object of another."""
+    """The object of one image beside the object of another."""
     first, stands, second = dice.related()
     comes, stays = dice.pair(first, stands, second)
     taken = dice.scene(dice.background(), dice.alone(first))
@@ -319,7 +319,7 @@ def _beside(
 def _either_order(
     dice: Dice, taken: Scene, other: Scene
 ) -> tuple[tuple[Scene, Scene], dict[str, Phrase]]:
-    """The two pictures in either order, and what that makes them called."""
+    """The two images in either order, and what that makes them called."""
     if dice.rng.random() < 0.5:
         return (taken, other), {"one": _ORDINALS[0], "other": _ORDINALS[1]}
     return (other, taken), {"one": _ORDINALS[1], "other": _ORDINALS[0]}

@@ -161,7 +161,7 @@ def remove_described(dice: Dice) -> Draft:
 
 
 def more_or_fewer(dice: Dice) -> Draft:
-    """So many more, or so many fewer, than the picture shows."""
+    """So many more, or so many fewer, than the image shows."""
     name, after = dice.counted()
     before = dice.rng.choice([number for number in range(1, 5) if number != after])
     source, target = counts(dice, name, before, after)
@@ -207,7 +207,7 @@ def _riddle(dice: Dice, name: str) -> Phrase:
 
 
 def _told(dice: Dice, name: str) -> Phrase:
-    """An object of a picture whose other object is of another kind."""
+    """An object of an image whose other object is of another kind."""
     label = CATEGORIES[OBJECTS[name].category]
     if OBJECTS[name].category in CLEAR_CATEGORIES and dice.rng.random() < 0.5:
         return Phrase(f"the {label.en}", label.zh)

@@ -1,4 +1,4 @@
-"""Samples of the whole world: pictures to draw and edits to make, of every kind.
+"""Samples of the whole world: images to draw and edits to make, of every kind.
 
 A sample is a function of its split, kind and index, on any machine and in any process.
 """
@@ -38,7 +38,7 @@ DRAWING_KINDS = (*prompting.GENERAL, *prompting.TEXT, *riddles.DRAWINGS)
 EDIT_KINDS = (*editing.GENERAL, *editing.TEXT, *riddles.EDITS, *editing.REFERENCES)
 KINDS = (*DRAWING_KINDS, *EDIT_KINDS)
 
-# Half of all pictures are squares of the model's own size, the others any of these by any.
+# Half of all images are squares of the model's own size, the others any of these by any.
 USUAL_SIDE = 128
 SIDES = (96, 128, 160, 192)
 
@@ -57,7 +57,7 @@ class Sample:
     """The sentence, or the instruction."""
     target: Scene
     sources: tuple[Scene, ...]
-    """Pictures that an instruction starts from, none for a drawing; as large as the target."""
+    """Images that an instruction starts from, none for a drawing; as large as the target."""
 
 
 def sample(

@@ -1,6 +1,6 @@
-"""What a picture of the mini's world shows, as plain values.
+"""What an image of the mini's world shows, as plain values.
 
-A :class:`Scene` is the whole truth about one picture: its canvas, its background and up to four
+A :class:`Scene` is the whole truth about one image: its canvas, its background and up to four
 items. ``drawing`` turns it into pixels, ``wording`` into sentences, ``editing`` into another scene.
 Nothing here draws, reads files or rolls dice.
 """
@@ -73,7 +73,7 @@ Item = Thing | Word
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """Everything a picture shows; two equal scenes are the same picture, pixel by pixel."""
+    """Everything an image shows; two equal scenes are the same image, pixel by pixel."""
 
     height: int
     width: int

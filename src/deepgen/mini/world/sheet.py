@@ -1,4 +1,4 @@
-"""The mini's world on one picture: every object, and a sample of every kind with its words.
+"""The mini's world on one image: every object, and a sample of every kind with its words.
 
 ``python -m deepgen.mini.world.sheet docs/img/mini-world.png`` needs the extra ``[mini]``.
 """
@@ -51,14 +51,14 @@ def _objects() -> Image.Image:
         thing = Thing(name=name, center=(0.5, 0.5), size=0.9)
         side = _OBJECT_SIDE * 2
         # Drawings live on multiples of 32; drawn twice as large and halved.
-        picture = draw(Scene(height=side, width=side, background="white", items=(thing,)))
-        small = picture.resize((_OBJECT_SIDE, _OBJECT_SIDE), Image.Resampling.LANCZOS)
+        image = draw(Scene(height=side, width=side, background="white", items=(thing,)))
+        small = image.resize((_OBJECT_SIDE, _OBJECT_SIDE), Image.Resampling.LANCZOS)
         block.paste(small, (index % columns * _OBJECT_SIDE, index // columns * _OBJECT_SIDE))
     return block
 
 
 def _captioned(shown: Sample) -> Image.Image:
-    """The pictures of a sample in a row, its kind and its English words below."""
+    """The images of a sample in a row, its kind and its English words below."""
     scenes = (*shown.sources, shown.target)
     width = len(scenes) * (_SAMPLE_SIDE + 4) - 4
     cell = Image.new("RGB", (width, _SAMPLE_SIDE + (_LINES + 1) * _LINE_HEIGHT + 6), "white")
@@ -66,7 +66,7 @@ def _captioned(shown: Sample) -> Image.Image:
     for index, scene in enumerate(scenes):
         left = index * (_SAMPLE_SIDE + 4)
         cell.paste(draw(scene), (left, 0))
-        # White pictures would end nowhere.
+        # White images would end nowhere.
         pen.rectangle((left, 0, left + _SAMPLE_SIDE - 1, _SAMPLE_SIDE - 1), outline="#c0c0c0")
     font = ImageFont.load_default(10)
     lines = wrap(shown.prompt.en, int(width / _LETTER_WIDTH))[:_LINES]

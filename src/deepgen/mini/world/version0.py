@@ -4,7 +4,7 @@
 background; replace an object), in English and Chinese, at 64 pixels. A sample is a function of its
 split and index alone.
 
-Forty (object, background) pairs are held out: no training sample shows one, as picture, source or
+Forty (object, background) pairs are held out: no training sample shows one, as image, source or
 target. The bench asks for exactly these.
 """
 
@@ -123,7 +123,7 @@ WORDINGS: dict[tuple[str, Language], tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A picture and what was asked for."""
+    """An image and what was asked for."""
 
     task: Task
     text: str

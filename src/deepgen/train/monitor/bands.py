@@ -1,4 +1,4 @@
-"""Noise levels in bands, for losses that are told apart by how noisy the picture was."""
+"""Noise levels in bands, for losses that are told apart by how noisy the image was."""
 
 from __future__ import annotations
 

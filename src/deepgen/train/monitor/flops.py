@@ -110,7 +110,7 @@ def language_flops(config: Any, tokens: int, *, behind: int = 0) -> float:
 
 
 def vision_flops(config: Any, patches: int) -> float:
-    """A pass of the vision tower over one picture, and the merger behind it."""
+    """A pass of the vision tower over one image, and the merger behind it."""
     width = config.hidden_size
     layer = 4 * width**2 + 3 * width * config.intermediate_size
     everywhere = len(config.fullatt_block_indexes)

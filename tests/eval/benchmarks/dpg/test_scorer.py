@@ -73,7 +73,7 @@ def test_answers_go_by_the_numbers_of_their_questions(
     assert records[0].reason.splitlines()[3] == "is it 4? yes"
 
 
-def test_one_question_without_an_answer_fails_the_picture() -> None:
+def test_one_question_without_an_answer_fails_the_image() -> None:
     record = score(StubModel(True, Status.UNREADABLE))
     assert (record.status, record.values) == ("unreadable", {})
     assert record.reason == "is it 2?: as told"

@@ -32,7 +32,7 @@ def test_the_real_prompts_have_the_published_counts() -> None:
 
 
 def test_the_overall_is_the_unweighted_mean_of_six_tags() -> None:
-    # IF-XL as published: .97 .74 .66 .81 .13 .35 gives .61. Hundred prompts of one picture each.
+    # IF-XL as published: .97 .74 .66 .81 .13 .35 gives .61. Hundred prompts of one image each.
     shares = (97, 74, 66, 81, 13, 35)
     found = [
         (make_item(f"{tag}-{n}", tag), [{"correct": n < share}] * 4)
@@ -47,7 +47,7 @@ def test_the_overall_is_the_unweighted_mean_of_six_tags() -> None:
     assert f"{scores.headline:.2f}" == "0.61"
 
 
-def test_pictures_and_prompts_are_counted_apart() -> None:
+def test_images_and_prompts_are_counted_apart() -> None:
     hit, miss = {"correct": True}, {"correct": False}
     found = [
         (make_item("a", "colors"), [hit, miss, miss, miss]),
@@ -63,7 +63,7 @@ def test_pictures_and_prompts_are_counted_apart() -> None:
     assert official == pytest.approx((1 / 4 + 3 / 8) / 2)
 
 
-def test_a_failed_picture_lowers_coverage_and_not_the_score() -> None:
+def test_a_failed_image_lowers_coverage_and_not_the_score() -> None:
     items = [make_item(tag, tag) for tag in TAGS]
     records = [
         ImageRecord(item=item.id, copy=copy, values={"correct": True})
@@ -104,7 +104,7 @@ def test_missing_prompts_say_what_to_do_next(tmp_path: Path) -> None:
         GENEVAL.load(tmp_path)
 
 
-def test_pictures_lie_where_the_official_scorer_looks() -> None:
+def test_images_lie_where_the_official_scorer_looks() -> None:
     item = GENEVAL.load(prompt_folder("geneval")).items[12]
     assert str(GENEVAL.image_path(item, 3)) == "00012/samples/00003.png"
     (path, text), *_ = GENEVAL.companions(item).items()

@@ -134,7 +134,7 @@ def test_only_objects_whose_colour_is_asked_for_are_looked_at() -> None:
     assert len(colors.shown) == 1, "of the surest car alone"
 
 
-def test_a_detector_that_fails_is_a_failed_picture() -> None:
+def test_a_detector_that_fails_is_a_failed_image() -> None:
     metadata = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
     record, _ = score(metadata, StubDetector(status=Status.ERROR))
     assert (record.status, record.values) == ("error", {})
@@ -169,7 +169,7 @@ def recorded_rows() -> list[dict[str, Any]]:
 
 
 def drawing_of(row: dict[str, Any], items: Sequence[Item], folder: Path) -> Drawing:
-    """As if the picture that a row speaks of lay in a run of ours; nobody has to look at it."""
+    """As if the image that a row speaks of lay in a run of ours; nobody has to look at it."""
     number, copy = (int(part) for part in Path(row["filename"]).with_suffix("").parts[-3::2])
     item = items[number]
     path = folder / GENEVAL.image_path(item, copy)
@@ -195,12 +195,12 @@ def test_recorded_detections_give_the_official_verdicts_and_reasons(tmp_path: Pa
     scores = aggregate(GENEVAL, items, records)
     assert scores.counts["scored"] == 120
     assert sum(record.values["correct"] for record in records) == 56
-    assert scores.headline is None, "the other pictures are missing"
+    assert scores.headline is None, "the other images are missing"
     # What was kept of the detections is enough to decide again.
     assert all(record.values["details"] or not record.values["correct"] for record in records)
 
 
-def test_a_picture_without_a_row_or_with_that_of_another_prompt_is_an_error(
+def test_an_image_without_a_row_or_with_that_of_another_prompt_is_an_error(
     tmp_path: Path,
 ) -> None:
     row, other = recorded_rows()[:2]
@@ -270,7 +270,7 @@ def test_a_damaged_file_of_detections_names_the_line(
     assert complaint in str(info.value)
 
 
-def test_two_rows_on_one_picture_are_refused(tmp_path: Path) -> None:
+def test_two_rows_on_one_image_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "found.jsonl"
     lines = [
         json.dumps({"filename": name, "details": {}})

@@ -50,7 +50,7 @@ def test_every_row_has_at_least_400_prompts_and_every_target_is_held_out(
         assert len(item.sources) == len(asked.sources)
 
 
-def test_rows_of_edits_have_400_pictures_each_although_they_share_them() -> None:
+def test_rows_of_edits_have_400_images_each_although_they_share_them() -> None:
     kinds = Counter(
         item.fields["kind"] for item in MINIBENCH.load(Path()).items if item.category == "edits"
     )
@@ -92,7 +92,7 @@ def test_version_0_is_never_shown_a_held_out_pair_to_edit() -> None:
                 assert len(asked.source.things) == number
 
 
-def test_pictures_to_edit_are_drawn_where_they_are_looked_for_and_always_the_same(
+def test_images_to_edit_are_drawn_where_they_are_looked_for_and_always_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path))

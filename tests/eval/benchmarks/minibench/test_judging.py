@@ -110,7 +110,7 @@ def test_style_and_size_count_where_they_are_asked_for() -> None:
     assert judge("single object", sized, middle).outcome == "wrong"
 
 
-def test_words_are_right_to_the_letter_whatever_else_the_picture_shows() -> None:
+def test_words_are_right_to_the_letter_whatever_else_the_image_shows() -> None:
     wanted = bench("word below")
     truth = seen(wanted.target)
     text = str(truth.items[1].text)
@@ -182,7 +182,7 @@ def test_true_renderings_are_read_right_in_every_row(row: Row, side: int) -> Non
     assert figures["failed"] == 0
 
 
-def test_pictures_are_read_before_they_are_judged() -> None:
+def test_images_are_read_before_they_are_judged() -> None:
     wanted = bench("two tints")
     pale = replace(
         wanted.target,

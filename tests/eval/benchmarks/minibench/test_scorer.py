@@ -17,13 +17,13 @@ from deepgen.eval.benchmarks.minibench.benchmark import (
 from deepgen.eval.benchmarks.minibench.rows import ROWS
 from deepgen.eval.benchmarks.minibench.scorer import ACCURACY, MiniBenchScorer
 from deepgen.eval.run.generation import select_items
-from deepgen.eval.scorer import Drawing, PictureScorer
+from deepgen.eval.scorer import Drawing, Imagescorer
 from deepgen.mini.world.drawing import draw
 
 SCORER = MiniBenchScorer(MINIBENCH)
 
 
-def picture(item: Item, side: int) -> Image.Image:
+def image(item: Item, side: int) -> Image.Image:
     """A perfect answer."""
     return draw(replace(wanted(item).target, height=side, width=side))
 
@@ -42,23 +42,23 @@ def look(item: Item, image: Image.Image, folder: Path) -> ImageRecord:
 
 @pytest.mark.parametrize("side", [64, 128, 512])
 @pytest.mark.parametrize("benchmark", [MINIBENCH, MINIBENCH_VERSION0], ids=lambda each: each.name)
-def test_perfect_pictures_of_every_kind_are_right(
+def test_perfect_images_of_every_kind_are_right(
     benchmark: Benchmark, side: int, tmp_path: Path
 ) -> None:
     SCORER.check()
     kinds = {item.fields["kind"]: item for item in benchmark.load(tmp_path).items}
     for kind, item in kinds.items():
-        record = look(item, picture(item, side), tmp_path)
+        record = look(item, image(item, side), tmp_path)
         assert (record.status, record.values["right"]) == ("scored", 1), (kind, record.reason)
         if kind in ROWS["edits: untouched region kept"]:
             assert record.values["decibels"] >= 25, (kind, record.reason)
 
 
-def test_the_picture_of_another_prompt_is_wrong_and_the_reason_says_why(tmp_path: Path) -> None:
+def test_the_image_of_another_prompt_is_wrong_and_the_reason_says_why(tmp_path: Path) -> None:
     items = select_items(MINIBENCH.load(tmp_path).items, 10)
     (counting,) = [item for item in items if item.category == "counting"]
     (words,) = [item for item in items if item.category == "words"]
-    record = look(counting, picture(words, 64), tmp_path)
+    record = look(counting, image(words, 64), tmp_path)
     assert (record.status, record.values) == ("scored", {"right": 0})
     assert "asked for" in record.reason
 
@@ -78,7 +78,7 @@ def test_what_is_no_square_is_failed_and_not_zero(tmp_path: Path) -> None:
 
 
 def test_every_report_says_how_often_the_scorer_itself_is_right() -> None:
-    assert isinstance(SCORER, PictureScorer)
+    assert isinstance(SCORER, Imagescorer)
     for size in ("64 px", "128 px"):
         told = SCORER.identity[f"own accuracy at {size}"]
         assert all(row in told for row in ROWS)

@@ -1,13 +1,13 @@
-"""T2I-CoReBench: composition and reasoning, a checklist of questions per picture.
+"""T2I-CoReBench: composition and reasoning, a checklist of questions per image.
 
 Source: KlingAIResearch/T2I-CoReBench at ebf7b7a, Apache-2.0; twelve dimensions of 90 prompts
 (arXiv 2509.03516). ``corebench/reasoning`` is the eight reasoning dimensions of the DeepGen paper.
-Protocol: four pictures a prompt, one yes-or-no question a call; a picture's score is its share of
-yes, a dimension the mean over pictures times 100, the overall an unweighted mean of dimensions.
+Protocol: four images a prompt, one yes-or-no question a call; an image's score is its share of
+yes, a dimension the mean over images times 100, the overall an unweighted mean of dimensions.
 Judge: Gemini 2.5 Flash (the authors' table); Qwen3-VL-32B-Thinking (the DeepGen paper).
 Values: ``answers``, per question 1, 0, or null where the reply was unreadable.
-Known differences: the official code leaves unreadable questions out however many they are; here a
-picture with more than a tenth of them fails (``status_of``). The official sampler crops black
+Known differences: the official code leaves unreadable questions out however many they are; here an
+image with more than a tenth of them fails (``status_of``). The official sampler crops black
 borders away. The public RL list of the reference contains all 1,080 prompts.
 """
 
@@ -41,7 +41,7 @@ DIMENSIONS = (*COMPOSITION, *REASONING)
 PROMPTS_PER_DIMENSION = 90
 
 MOST_UNREADABLE = 0.1
-"""Share of a picture's questions; beyond it the picture's score would rest on too few of them."""
+"""Share of an image's questions; beyond it the image's score would rest on too few of them."""
 
 _HASHES = {
     "C-TR": "5cd3bf63a3b592903d7cb880ca6ec457dfe8cdfad0d2c69db51472cba8362a29",
@@ -88,15 +88,15 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
 
 
 def status_of(answers: Sequence[int | None]) -> Status:
-    """Whether enough of a picture's questions were answered for a score."""
+    """Whether enough of an image's questions were answered for a score."""
     unread = sum(answer is None for answer in answers)
     return "unreadable" if unread > MOST_UNREADABLE * len(answers) else "scored"
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
-    """Share of yes among a picture's readable answers."""
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+    """Share of yes among an image's readable answers."""
     group = "composition" if item.category in COMPOSITION else "reasoning"
-    for values in pictures:
+    for values in images:
         answers = _answers(item, values.get("answers"))
         readable = [answer for answer in answers if answer is not None]
         if not readable:

@@ -1,4 +1,4 @@
-"""What T2I-CoReBench asks a judge: one yes-or-no question a call, a checklist per picture."""
+"""What T2I-CoReBench asks a judge: one yes-or-no question a call, a checklist per image."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from deepgen.eval.judged.judging import Ask, Interview
 from deepgen.eval.judged.wording import Wording
 from deepgen.eval.scorer import Drawing
 from deepgen.scoring.parsing import parse_yes_no
-from deepgen.scoring.questions import Question, stored_picture
+from deepgen.scoring.questions import Question, stored_image
 
 
 def corebench_interview(benchmark: Benchmark, wording: Wording) -> Interview:
-    """The picture as it is stored, then the prompt and one question; rules as a system message."""
+    """The image as it is stored, then the prompt and one question; rules as a system message."""
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
         questions = drawing.item.fields["questions"]
         if not questions:
             raise BenchmarkError(f"item {drawing.item.id} has an empty checklist")
-        picture = stored_picture(drawing.path)
+        image = stored_image(drawing.path)
         return [
             Ask(
                 name=question,
                 question=Question(
-                    parts=(picture, f'Prompt: "{drawing.item.prompt}"\nQuestion: "{question}"'),
+                    parts=(image, f'Prompt: "{drawing.item.prompt}"\nQuestion: "{question}"'),
                     system=wording.fill("system"),
                 ),
                 parse=parse_yes_no,

@@ -1,13 +1,13 @@
-"""CVTG-2K: several texts in one picture, read back by OCR.
+"""CVTG-2K: several texts in one image, read back by OCR.
 
 Source: NJU-PCALab/TextCrafter at 023a313; data dnkdnk/CVTG-2K on the hub, Apache-2.0; 2,000 prompts
 with 16,206 words (arXiv 2503.23461). The files are fetched from zlab-princeton/i1 at b58a62f.
-Protocol: one picture a prompt. Over all target words, pooled: word accuracy, the share found among
+Protocol: one image a prompt. Over all target words, pooled: word accuracy, the share found among
 the recognised words, and NED, one minus the normalised edit distance to the closest of them; over
-pictures: CLIPScore = 2.5 max(cosine, 0) with OpenAI CLIP ViT-L/14.
+images: CLIPScore = 2.5 max(cosine, 0) with OpenAI CLIP ViT-L/14.
 Scorer: PaddleOCR 2.10, English; another engine gives other numbers, so it is named with the result.
 Values: what ``read_words`` returns, and ``clip_score`` where CLIP was run.
-Known differences: the official code passes over missing pictures and counts a failing OCR call as
+Known differences: the official code passes over missing images and counts a failing OCR call as
 all words wrong. It finds the closest word by difflib's ratio (``ned``); ``ned, closest`` takes the
 true minimum of the edit distance.
 """
@@ -144,9 +144,9 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
-    """Words pooled over all pictures; CLIPScore over pictures."""
-    for values in pictures:
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+    """Words pooled over all images; CLIPScore over images."""
+    for values in images:
         words = measured(item, values, "words")
         if words != len(item.fields["words"]):
             raise BenchmarkError(
@@ -166,7 +166,7 @@ def lowest(item: Item) -> Values:
 
 
 def official_failure(item: Item, record: ImageRecord) -> Values | None:
-    """A failing OCR call is all words wrong; a missing picture is passed over."""
+    """A failing OCR call is all words wrong; a missing image is passed over."""
     return None if record.status == "missing" else _no_words(item)
 
 

@@ -1,4 +1,4 @@
-"""CVTG-2K's words, read back by an OCR engine, and how well a picture fits its prompt, by CLIP."""
+"""CVTG-2K's words, read back by an OCR engine, and how well an image fits its prompt, by CLIP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deepgen.scoring.ocr import TextReader
 
 
 class CvtgScorer:
-    """Reads one picture at a time, whoever asks.
+    """Reads one image at a time, whoever asks.
 
     Args:
         reader: The engine, by which results are named.
@@ -35,7 +35,7 @@ class CvtgScorer:
         """Everything was loaded or reached when the scorer was opened."""
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Read the words of one picture."""
+        """Read the words of one image."""
         with self._lock:
             answer = self.reader.read(drawing.image)
             if answer.status is not Status.SCORED:

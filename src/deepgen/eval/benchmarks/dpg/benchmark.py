@@ -2,13 +2,13 @@
 
 Source: TencentQQGYLab/ELLA at 3c228f1, folder dpg_bench, Apache-2.0; 1,065 prompts
 (arXiv 2403.05135). The questions, ``dpg_bench.csv``, are needed for scoring only.
-Protocol: four pictures a prompt. An answer counts only if all questions it depends on hold; a
-picture's score is the mean over its questions, the result 100 times the mean over prompts.
+Protocol: four images a prompt. An answer counts only if all questions it depends on hold; an
+image's score is the mean over its questions, the result 100 times the mean over prompts.
 Judge: mPLUG-large VQA (ModelScope), of whose answers exactly "yes" counts.
 Values: ``answers``, from question number to true or false.
 Known differences, all kept under ``dpg/official``: the official code skips the first row of the
 questions, drops a prompt on any exception, follows dependencies in the order of rows, and takes the
-category scores from the raw answers of the last picture alone.
+category scores from the raw answers of the last image alone.
 """
 
 from __future__ import annotations
@@ -176,12 +176,12 @@ def grid_path(item: Item) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
-    """All pictures, all questions, dependencies in topological order."""
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+    """All images, all questions, dependencies in topological order."""
     questions = _questions(item)
     order = question_order(item.id, questions)
     scores = []
-    for values in pictures:
+    for values in images:
         answers = _answers(item, questions, values)
         held = hold_dependencies(questions, answers, order)
         scores.append(100 * sum(held.values()) / len(held))
@@ -193,12 +193,12 @@ def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
     yield Share("score", item.category, sum(scores) / len(scores))
 
 
-def contribute_official(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute_official(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """As the official code does it, with what it loses on the way."""
     questions = _questions(item)
     order = [question["id"] for question in questions]
     scores = []
-    for values in pictures:
+    for values in images:
         answers = _answers(item, questions, values)
         try:
             held = hold_dependencies(questions, answers, order)
@@ -206,7 +206,7 @@ def contribute_official(item: Item, pictures: Sequence[Values]) -> Iterator[Shar
             # The parent was the row that got lost: the official code drops the whole prompt.
             return
         scores.append(100 * sum(held.values()) / len(held))
-    last = _answers(item, questions, pictures[-1])
+    last = _answers(item, questions, images[-1])
     for question in questions:
         for level in ("level 1", "level 2"):
             yield Share(level, question[level], 100 * bool(last[question["id"]]))

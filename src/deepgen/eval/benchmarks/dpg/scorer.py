@@ -15,7 +15,7 @@ from deepgen.scoring.vqa import AnswersQuestions, JudgeAnswers
 
 
 class DpgScorer:
-    """Asks all questions of a prompt about one picture; what follows from what is arithmetic.
+    """Asks all questions of a prompt about one image; what follows from what is arithmetic.
 
     Args:
         vqa: Who answers.
@@ -35,7 +35,7 @@ class DpgScorer:
             self.vqa.judge.check()
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Ask all questions about one picture.
+        """Ask all questions about one image.
 
         Raises:
             ScorerError: The file of questions is not among the prompts.

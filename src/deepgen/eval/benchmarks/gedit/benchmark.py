@@ -2,14 +2,14 @@
 
 Source: stepfun-ai/Step1X-Edit at 570eba6; data stepfun-ai/GEdit-Bench on the hub, MIT; 606 English
 and 606 Chinese rows (arXiv 2504.17761). The English instructions are also published without their
-pictures, as ``gedit_edit.json`` in PKU-YuanGroup/UniWorld-V1.
-Protocol: one picture a row. SC is the lower of edit success and restraint, PQ the lower of
-naturalness and absence of artifacts, each 0 to 10; a picture scores sqrt(SC * PQ), and the overall
+images, as ``gedit_edit.json`` in PKU-YuanGroup/UniWorld-V1.
+Protocol: one image a row. SC is the lower of edit success and restraint, PQ the lower of
+naturalness and absence of artifacts, each 0 to 10; an image scores sqrt(SC * PQ), and the overall
 is the unweighted mean over groups, for all rows and for those no closed model refused.
 Judge: gpt-4.1, or Qwen2.5-VL-72B-Instruct-AWQ.
 Values: ``semantics`` and ``quality``, two whole numbers each.
 Known differences: the official code puts random numbers for unreadable replies and passes over
-missing pictures; here both fail. Two subject-remove keys repeat, and name one picture each.
+missing images; here both fail. Two subject-remove keys repeat, and name one image each.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ GROUPS = (
 )
 
 ROWS = "gedit.jsonl"
-"""Fields of the data set, one row a line, with ``input_image`` the path of the exported picture."""
+"""Fields of the data set, one row a line, with ``input_image`` the path of the exported image."""
 ENGLISH = "gedit_edit.json"
 
 
@@ -116,14 +116,14 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
 
 
 def companions(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
-    """The source picture, which the official scorer wants beside the result."""
+    """The source image, which the official scorer wants beside the result."""
     beside = image_path(item, 0).with_name(f"{item.id}_SRCIMG.png")
     return {beside: item.sources[0]}
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
-    """``O = sqrt(SC * PQ)`` per picture; SC and PQ also by themselves."""
-    for values in pictures:
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+    """``O = sqrt(SC * PQ)`` per image; SC and PQ also by themselves."""
+    for values in images:
         semantics = min(whole_numbers(item, values, "semantics", 2, 0, 10))
         quality = min(whole_numbers(item, values, "quality", 2, 0, 10))
         overall = sqrt(semantics * quality)

@@ -15,7 +15,7 @@ from deepgen.eval.scorer import Drawing
 from deepgen.images.io import read_image
 from deepgen.scoring.answers import Unreadable
 from deepgen.scoring.parsing import parse_viescore
-from deepgen.scoring.questions import Picture, Question, jpeg_picture
+from deepgen.scoring.questions import EncodedImage, Question, jpeg_image
 
 # What Pillow takes when nothing is said, as the official code says nothing.
 _QUALITY = 75
@@ -58,5 +58,5 @@ def parse_pair(reply: str) -> tuple[int, int] | Unreadable:
     return int(first), int(second)
 
 
-def _shown(image: Image.Image) -> Picture:
-    return jpeg_picture(image, quality=_QUALITY)
+def _shown(image: Image.Image) -> EncodedImage:
+    return jpeg_image(image, quality=_QUALITY)

@@ -1,11 +1,11 @@
 """GenEval: objects, counts, colours and positions, judged by a detector.
 
 Source: djghosh13/geneval at af4902f, MIT; 553 prompts in six tags.
-Protocol: four pictures a prompt; accuracy per tag over pictures, overall the unweighted mean of the
+Protocol: four images a prompt; accuracy per tag over images, overall the unweighted mean of the
 six tags (arXiv 2310.11513).
 Judge: Mask2Former Swin-S (mmdetection 2.x weights) and OpenAI CLIP ViT-L/14 for colours.
 Values: ``correct``, a boolean.
-Known differences: the official scorer does not notice missing pictures and averages over the tags
+Known differences: the official scorer does not notice missing images and averages over the tags
 that exist; here both forbid an overall, except under the rule ``official``.
 """
 
@@ -36,7 +36,7 @@ _FILE = "evaluation_metadata.jsonl"
 
 
 def load(folder: Path) -> ItemList:
-    """One item a line; its position is the number of its folder of pictures."""
+    """One item a line; its position is the number of its folder of images."""
     path = need_file(folder, _FILE, f"prompts/{_FILE}")
     items = []
     for number, (place, found) in enumerate(read_json_lines(path)):
@@ -69,11 +69,11 @@ def companions(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
     return {PurePosixPath(item.id, "metadata.jsonl"): json.dumps(item.fields) + "\n"}
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
-    """Correct pictures of a tag, and whether any picture of the prompt is correct."""
-    correct = sum(bool(picture["correct"]) for picture in pictures)
-    yield Share("accuracy", item.category, correct, len(pictures))
-    yield Share("images", item.category, correct, len(pictures))
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+    """Correct images of a tag, and whether any image of the prompt is correct."""
+    correct = sum(bool(image["correct"]) for image in images)
+    yield Share("accuracy", item.category, correct, len(images))
+    yield Share("images", item.category, correct, len(images))
     yield Share("prompts", item.category, float(correct > 0))
 
 

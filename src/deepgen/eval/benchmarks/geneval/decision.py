@@ -1,4 +1,4 @@
-"""Whether a picture shows what a GenEval prompt asks for, decided from detections.
+"""Whether an image shows what a GenEval prompt asks for, decided from detections.
 
 The rules of GenEval (arXiv 2310.11513) as its scorer applies them, over any detector that gives
 classes, boxes and confidences. Reasons are worded as in published result files, so that stored
@@ -238,7 +238,7 @@ def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReade
         return detections, _StoredColors(json.loads(row["metadata"]), _stored_decision(row))
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise BenchmarkError(
-            f"{place}: no row with the detections of a picture ({type(cause).__name__}: {cause})"
+            f"{place}: no row with the detections of an image ({type(cause).__name__}: {cause})"
         ) from cause
 
 

@@ -113,7 +113,7 @@ class GenEvalScorer:
         """Everything was loaded or reached when the scorer was opened."""
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Decide on one picture."""
+        """Decide on one image."""
         answer = self.detector.find(drawing.image)
         if answer.status is not Status.SCORED:
             return failed(drawing, status_of(answer), f"detector: {answer.reason}")
@@ -123,24 +123,24 @@ class GenEvalScorer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedRow:
-    """What a file of detections says of one picture."""
+    """What a file of detections says of one image."""
 
     prompt: str | None
-    """That of the picture, where the row has it."""
+    """That of the image, where the row has it."""
     detections: Sequence[Detection]
     colors: ColorReader | None
     """Reads colours off a stored verdict, where there is one."""
 
 
 def read_detections(path: Path) -> Mapping[tuple[str, ...], RecordedRow]:
-    """A file of detections, one line of JSON a picture, by the end of the pictures' paths.
+    """A file of detections, one line of JSON an image, by the end of the images' paths.
 
-    Columns as in the official ``results.jsonl``: ``filename``, which ends like the picture's place
+    Columns as in the official ``results.jsonl``: ``filename``, which ends like the image's place
     in the layout, and ``details``, from class to boxes with confidences. Where a row also has
     ``metadata`` and ``reason``, its colours are those of the verdict, as boxes show none.
 
     Raises:
-        BenchmarkError: A line is of another form, or two are of one picture.
+        BenchmarkError: A line is of another form, or two are of one image.
     """
     rows: dict[tuple[str, ...], RecordedRow] = {}
     for place, row in read_json_lines(path):
@@ -177,7 +177,7 @@ class RecordedDetections:
         """The file was read when the scorer was opened."""
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Decide on one picture, which is looked at for colours at most."""
+        """Decide on one image, which is looked at for colours at most."""
         row = self.rows.get(_ending(str(drawing.path)))
         if row is None:
             reason = f"nothing was recorded of {'/'.join(drawing.path.parts[-3:])}"
@@ -219,7 +219,7 @@ def _record(
 ) -> ImageRecord:
     try:
         decision = decide(drawing.item.fields, detections, read_colors)
-    except (RuntimeError, ValueError) as error:  # CLIP on a picture that it cannot take.
+    except (RuntimeError, ValueError) as error:  # CLIP on an image that it cannot take.
         return failed(drawing, "error", f"colours: {type(error).__name__}: {error}")
     kept = keep_confident(detections, tag=drawing.item.fields["tag"])
     details = {

@@ -1,7 +1,7 @@
 """ImgEdit-Bench (Basic): nine types of edits, judged by a VLM on three criteria.
 
 Source: PKU-YuanGroup/ImgEdit at 547185d, no licence stated; 737 edits (arXiv 2505.20275).
-Protocol: one picture an edit, three criteria from 1 to 5; an edit scores their mean, a type the
+Protocol: one image an edit, three criteria from 1 to 5; an edit scores their mean, a type the
 mean of its edits, and the overall is the unweighted mean of nine types, as in nine of twelve
 published rows; the other three fit no rule.
 Judge: GPT-4.1 on the leaderboard, gpt-4o in the script.
@@ -73,9 +73,9 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """The mean of three criteria."""
-    for values in pictures:
+    for values in images:
         score = sum(whole_numbers(item, values, "scores", 3, 1, 5)) / 3
         yield Share("overall", item.category, score)
         yield Share("official rounding", item.category, round(score, 2))

@@ -11,7 +11,7 @@ from deepgen.eval.judged.judging import Ask, Interview
 from deepgen.eval.judged.wording import Wording
 from deepgen.eval.scorer import Drawing
 from deepgen.scoring.parsing import parse_criteria
-from deepgen.scoring.questions import Question, stored_picture
+from deepgen.scoring.questions import Question, stored_image
 
 
 def imgedit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
@@ -19,7 +19,7 @@ def imgedit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
         rubric = wording.fill(drawing.item.category, instruction=drawing.item.prompt)
-        before, after = stored_picture(source_of(drawing)), stored_picture(drawing.path)
+        before, after = stored_image(source_of(drawing)), stored_image(drawing.path)
         question = Question(parts=(rubric, before, after))
         return [Ask(name="criteria", question=question, parse=parse_criteria)]
 

@@ -1,8 +1,8 @@
-"""How well MiniBench's scorer reads pictures of which everything is known.
+"""How well MiniBench's scorer reads images of which everything is known.
 
 ``python -m deepgen.eval.benchmarks.minibench.accuracy`` prints, as JSON, the share of true
 renderings that it calls right in every row, how often it says *none* of junk, and how often it
-calls the picture of another sample right: rightly so only where both ask for the same. Needs the
+calls the image of another sample right: rightly so only where both ask for the same. Needs the
 extra ``[mini]``.
 """
 
@@ -43,7 +43,7 @@ WRONG_SHOWN = 12
 def measure_row(
     row: Row, reader: SceneReader, canvas: tuple[int, int], count: int = SAMPLES
 ) -> dict[str, Any]:
-    """Judge true renderings of a row's samples, and each sample on the picture of the next."""
+    """Judge true renderings of a row's samples, and each sample on the image of the next."""
     return _measure(row, [_bench(row, index, canvas) for index in range(count)], reader)
 
 
@@ -77,7 +77,7 @@ def _measure(row: Row, samples: Sequence[Sample], reader: SceneReader) -> dict[s
         "samples": count,
         "right": outcomes["ok"] / count,
         "failed": outcomes["failed"],
-        "another sample's picture called right": mistaken / count,
+        "another sample's image called right": mistaken / count,
         "wrong": wrong[:WRONG_SHOWN],
     }
 
@@ -112,11 +112,11 @@ def _bench(row: Row, index: int, canvas: tuple[int, int]) -> Sample:
     return sample(index // len(kinds), "bench", kind=kinds[index % len(kinds)], canvas=canvas)
 
 
-def _verdict(row: Row, wanted: Sample, picture: Image.Image, reader: SceneReader) -> Verdict:
+def _verdict(row: Row, wanted: Sample, image: Image.Image, reader: SceneReader) -> Verdict:
     if row == "edits: untouched region kept":
         source = wanted.sources[0]
-        return judge_untouched(draw(source), picture, kept(source, wanted.target))
-    return judge(row, wanted, reader.read(picture))
+        return judge_untouched(draw(source), image, kept(source, wanted.target))
+    return judge(row, wanted, reader.read(image))
 
 
 def main() -> None:

@@ -1,14 +1,14 @@
 """MiniBench: the capabilities of the paper in the mini's closed world, read back by a program.
 
 Source: this package (``deepgen.mini``); drawings from OpenMoji 17, CC BY-SA 4.0; English.
-Protocol: held-out compositions only, 400 a row and more where two rows share their pictures; one
-picture a prompt, at the model's own size, at which pictures to edit are drawn too. A row is the
-share of pictures that fulfil the whole request; the headline is the mean of the six rows that stand
+Protocol: held-out compositions only, 400 a row and more where two rows share their images; one
+image a prompt, at the model's own size, at which images to edit are drawn too. A row is the
+share of images that fulfil the whole request; the headline is the mean of the six rows that stand
 for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model has:
 24 objects, one or two in a row, and two kinds of edits.
 Judge: ``scoring.scenes``, a reader of this world that knows nothing of how a model draws. How often
 it is right on true renderings stands in every report.
-Values: ``right``, 0 or 1, and for edits from one picture ``decibels``, the peak signal-to-noise
+Values: ``right``, 0 or 1, and for edits from one image ``decibels``, the peak signal-to-noise
 ratio where nothing was to change.
 Known differences: there is no official scorer to differ from.
 """
@@ -54,7 +54,7 @@ DECIBELS = "edits: decibels where nothing was to change"
 
 _EDITS = "edits"
 
-# Both rows of edits look at the same pictures; edits from two pictures leave no region alone.
+# Both rows of edits look at the same images; edits from two images leave no region alone.
 _KINDS: Mapping[str, tuple[str, ...]] = {
     _EDITS if row == FOLLOWED else row: kinds for row, kinds in ROWS.items() if row != KEPT
 }
@@ -64,7 +64,7 @@ _SIZES = dict.fromkeys(_KINDS, ITEMS) | {_EDITS: _TURNS * len(_KINDS[_EDITS])}
 _KEPT_KINDS = frozenset({*ROWS[KEPT], *version0.BENCH_ROWS[2:]})
 
 _MISSING = (
-    "MiniBench draws the pictures to edit, which needs drawings that are not installed; install "
+    "MiniBench draws the images to edit, which needs drawings that are not installed; install "
     "them with pip install 'deepgen-image[mini]'"
 )
 
@@ -90,7 +90,7 @@ def at_side(scene: Scene, side: int) -> Scene:
 
 
 def load(folder: Path) -> ItemList:
-    """Every item, computed; the folder holds nothing but pictures to edit."""
+    """Every item, computed; the folder holds nothing but images to edit."""
     return ItemList(items=_world())
 
 
@@ -105,10 +105,10 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
 
 
 def draw_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> None:
-    """Draw the pictures to edit.
+    """Draw the images to edit.
 
     Raises:
-        BenchmarkError: The pictures are to be no squares, or the drawings are not installed.
+        BenchmarkError: The images are to be no squares, or the drawings are not installed.
     """
     if rule.height != rule.width:
         raise BenchmarkError(
@@ -131,7 +131,7 @@ def draw_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> N
 
 
 def contribute(item: Item, values: Sequence[Values]) -> Iterator[Share]:
-    """The pictures of one item, in its row, and in the headline if it is one of its six."""
+    """The images of one item, in its row, and in the headline if it is one of its six."""
     kind = item.fields["kind"]
     for each in values:
         right = whole_number(item, each, "right", 0, 1)

@@ -1,9 +1,9 @@
-"""Whether a picture fulfils a request of MiniBench, row by row.
+"""Whether an image fulfils a request of MiniBench, row by row.
 
-Nothing here looks at pixels but :func:`judge_untouched`: a picture is read once, by
+Nothing here looks at pixels but :func:`judge_untouched`: an image is read once, by
 :mod:`deepgen.mini.reader.scenes`, and what was read is held against the scene that was asked for.
 The whole sentence counts, the background included; what a sentence leaves out is the world's usual
-(own colours, middle size, white), of which only the background is asked for. Better pictures than
+(own colours, middle size, white), of which only the background is asked for. Better images than
 the one in mind exist for every sentence, so places have room.
 """
 
@@ -27,7 +27,7 @@ from deepgen.mini.world.sampling import EDIT_KINDS, Sample
 from deepgen.mini.world.scene import Item, Thing, Word
 from deepgen.mini.world.wording import LARGE, SMALL
 
-# A picture that is kept to the last bit has no finite ratio, which JSON cannot say.
+# An image that is kept to the last bit has no finite ratio, which JSON cannot say.
 MOST_DECIBELS = 99.0
 
 # The sampler keeps off these sizes on both sides; between "small" and the middle sizes from 0.5 on,
@@ -35,7 +35,7 @@ MOST_DECIBELS = 99.0
 _SMALL_BELOW = (SMALL + 0.5) / 2
 _LARGE_FROM = (LARGE + 0.8) / 2
 
-# Half the distance of the places that a thing can be moved to, in fractions of the picture's sides.
+# Half the distance of the places that a thing can be moved to, in fractions of the image's sides.
 _PLACE_ROOM = 0.125
 
 # A changed number says nothing about which of a group stay where they were.
@@ -56,7 +56,7 @@ class Verdict:
 
 
 def judge(row: Row, sample: Sample, seen: SeenScene) -> Verdict:
-    """Hold what a picture shows against what was asked for, in every row but the untouched one."""
+    """Hold what an image shows against what was asked for, in every row but the untouched one."""
     if row == "edits: untouched region kept":
         raise ValueError("pixels, not scenes, tell what was left alone: use judge_untouched")
     faults = _word_faults(sample, seen) if row == "words" else _scene_faults(sample, seen)
@@ -64,27 +64,25 @@ def judge(row: Row, sample: Sample, seen: SeenScene) -> Verdict:
     return Verdict(outcome="wrong", score=0.0, reason=reason) if reason else _RIGHT
 
 
-def judge_untouched(source: Image.Image, picture: Image.Image, kept: Mask) -> Verdict:
+def judge_untouched(source: Image.Image, image: Image.Image, kept: Mask) -> Verdict:
     """Whether an edit left alone what it was not asked to change.
 
     Peak signal-to-noise ratio over the kept pixels, all channels together::
 
-        10 log10(255^2 / mean((source - picture)^2))
+        10 log10(255^2 / mean((source - image)^2))
 
     Args:
         kept: The pixels that the instruction leaves alone; ``mini.drawing.kept`` knows them.
     """
-    if source.size != picture.size:
+    if source.size != image.size:
         return Verdict(
             outcome="failed",
             score=0.0,
-            reason=f"the source is {source.size}, the edit {picture.size} (width, height)",
+            reason=f"the source is {source.size}, the edit {image.size} (width, height)",
         )
     if not kept.any():
         return Verdict(outcome="failed", score=0.0, reason="the edit leaves nothing alone")
-    before, after = (
-        np.asarray(each.convert("RGB"), np.float64)[kept] for each in (source, picture)
-    )
+    before, after = (np.asarray(each.convert("RGB"), np.float64)[kept] for each in (source, image))
     error = float(((before - after) ** 2).mean())
     decibels = min(MOST_DECIBELS, 10 * log10(255**2 / error)) if error else MOST_DECIBELS
     kept_well = decibels >= KEPT_DECIBELS
@@ -106,12 +104,12 @@ def _word_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
 
 
 def _scene_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
-    """Everything about a picture that is not as asked, the plainest first."""
+    """Everything about an image that is not as asked, the plainest first."""
     target = sample.target
     wanted = Counter(_label(item) for item in target.items)
     found = Counter(item.label for item in seen.items)
     if wanted != found:
-        # Nothing else can be asked of a picture without knowing which thing is which.
+        # Nothing else can be asked of an image without knowing which thing is which.
         yield f"asked for {_listed(wanted)}, found {_listed(found)}"
         return
     yield from _word_faults(sample, seen)

@@ -1,4 +1,4 @@
-"""MiniBench's scorer: reads the scene that a picture shows, and holds it against the request."""
+"""MiniBench's scorer: reads the scene that an image shows, and holds it against the request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from deepgen.mini.world.sampling import Sample
 from deepgen.mini.world.scene import BACKGROUNDS
 
 READ_SIDES = (64, 96, 128)
-"""The reader was trained on pictures of about these sides; others are brought to the largest."""
+"""The reader was trained on images of about these sides; others are brought to the largest."""
 
 ACCURACY = SHIPPED / "accuracy.json"
 """What ``python -m deepgen.eval.benchmarks.minibench.accuracy --save`` measured."""
@@ -68,10 +68,10 @@ class MiniBenchScorer:
         _ = self._reader
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Read one picture; what is no square cannot be held against a square scene."""
+        """Read one image; what is no square cannot be held against a square scene."""
         item, image = drawing.item, drawing.image
         if image.width != image.height:
-            reason = f"the picture is {image.width} x {image.height}, expected a square"
+            reason = f"the image is {image.width} x {image.height}, expected a square"
             return ImageRecord(item=item.id, copy=drawing.copy, status="error", reason=reason)
         if image.width not in READ_SIDES:
             image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
@@ -92,12 +92,12 @@ class MiniBenchScorer:
 
 
 def _row(item: Item) -> Row:
-    """By which rules a picture is judged; only words have others than the rest."""
+    """By which rules an image is judged; only words have others than the rest."""
     return "words" if item.category == "words" else "single object"
 
 
 def _kept(asked: Sample, image: Image.Image) -> Verdict:
-    """What became of the region that was to be left alone, at the picture's size."""
+    """What became of the region that was to be left alone, at the image's size."""
     from deepgen.mini.world.drawing import draw, kept
 
     # Drawn once more, as the model was shown it, and not read: others were shown other sizes.

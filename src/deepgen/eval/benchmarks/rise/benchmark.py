@@ -2,7 +2,7 @@
 
 Source: PhoenixZ810/RISEBench at 5f22651, no licence stated; 360 edits, of which 64 are in the
 repository and the rest on the hub (arXiv 2504.02826).
-Protocol: one picture an edit; consistency C, reasoning R and plausibility V from 1 to 5, logical
+Protocol: one image an edit; consistency C, reasoning R and plausibility V from 1 to 5, logical
 edits without V and with 0 or 1, which stand for 1 and 5::
 
     score    = .3 C + .5 R + .2 V; logical .3 C + .7 R; where nothing has to stay, .8 R + .2 V
@@ -92,14 +92,14 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath("images", item.category, f"{item.id}.png")
 
 
-def contribute(exempt: bool, item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute(exempt: bool, item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """Accuracy, score and percent of one edit.
 
     Args:
         exempt: Whether an edit in which nothing has to stay can be accurate.
     """
     free = bool(item.fields.get("consistency_free"))
-    for values in pictures:
+    for values in images:
         if not values:
             # The official code counts an unreadable reply as wrong, and gives it no score.
             yield Share("accuracy", item.category, 0)

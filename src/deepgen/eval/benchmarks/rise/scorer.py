@@ -1,6 +1,6 @@
 """What RISEBench asks a judge: up to three scores, by category and by what the answer is given as.
 
-All pictures are JPEG of at most 768 pixels a side, after the text, to be looked at closely.
+All images are JPEG of at most 768 pixels a side, after the text, to be looked at closely.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from deepgen.eval.scorer import Drawing
 from deepgen.images.io import read_image
 from deepgen.scoring.answers import Unreadable
 from deepgen.scoring.parsing import parse_rise
-from deepgen.scoring.questions import Picture, Question, jpeg_picture
+from deepgen.scoring.questions import EncodedImage, Question, jpeg_image
 
 SPATIAL = "spatial_reasoning"
 
@@ -37,7 +37,7 @@ class _Plan:
     """How one edit is judged."""
 
     before: Path
-    """The source, or a reference picture in its place."""
+    """The source, or a reference image in its place."""
     consistency: str
     """Names of the questions."""
     reasoning: str
@@ -55,8 +55,8 @@ def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
     def asks(drawing: Drawing) -> Sequence[Ask]:
         plan = _plan(drawing, shows_sources=shows_sources)
         scale = range(2) if drawing.item.category == LOGICAL else range(1, 6)
-        before = shrunk_picture(read_image(plan.before))
-        after = shrunk_picture(drawing.image)
+        before = shrunk_image(read_image(plan.before))
+        after = shrunk_image(drawing.image)
         shown = {
             "consistency": (plan.consistency, (before, after)),
             "reasoning": (
@@ -75,12 +75,12 @@ def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
                         wording.fill(
                             text, instruction=drawing.item.prompt, reference=plan.reference
                         ),
-                        *pictures,
+                        *images,
                     )
                 ),
                 parse=partial(_named, name, scale),
             )
-            for name, (text, pictures) in shown.items()
+            for name, (text, images) in shown.items()
             if text is not None
         ]
 
@@ -90,9 +90,9 @@ def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
     return Interview(wording=wording, asks=asks, values=values)
 
 
-def shrunk_picture(image: Image.Image) -> Picture:
-    """As RISEBench and UniREditBench show pictures."""
-    return jpeg_picture(image, quality=_QUALITY, longest_side=_LONGEST_SIDE, detail="high")
+def shrunk_image(image: Image.Image) -> EncodedImage:
+    """As RISEBench and UniREditBench show images."""
+    return jpeg_image(image, quality=_QUALITY, longest_side=_LONGEST_SIDE, detail="high")
 
 
 def _named(name: str, scale: range, reply: str) -> tuple[str, int] | Unreadable:
@@ -104,7 +104,7 @@ def _plan(drawing: Drawing, *, shows_sources: bool) -> _Plan:
     item, fields = drawing.item, drawing.item.fields
     source = source_of(drawing)
     with_source = shows_sources and "reasoning_img" in fields
-    picture = fields.get("reference_img")
+    image = fields.get("reference_img")
     if item.category == LOGICAL:
         if "reference_txt" in fields:
             return _Plan(
@@ -113,19 +113,19 @@ def _plan(drawing: Drawing, *, shows_sources: bool) -> _Plan:
                 reasoning="logical reasoning by text",
                 reference=fields["reference_txt"],
             )
-        if picture:
+        if image:
             alone = bool(fields.get("reasoning_wo_ins"))
             return _Plan(
-                before=beside_source(drawing, picture),
+                before=beside_source(drawing, image),
                 consistency="logical consistency",
-                reasoning=f"logical reasoning by picture{' alone' if alone else ''}",
+                reasoning=f"logical reasoning by image{' alone' if alone else ''}",
                 reasoning_sees_before=True,
             )
-    elif item.category == SPATIAL and picture:
+    elif item.category == SPATIAL and image:
         return _Plan(
-            before=beside_source(drawing, picture),
+            before=beside_source(drawing, image),
             consistency="spatial consistency",
-            reasoning="spatial reasoning by picture",
+            reasoning="spatial reasoning by image",
             reasoning_sees_before=True,
             plausibility="spatial plausibility",
         )
@@ -139,4 +139,4 @@ def _plan(drawing: Drawing, *, shows_sources: bool) -> _Plan:
             reasoning_sees_before=with_source,
             plausibility=f"{kind}plausibility",
         )
-    raise BenchmarkError(f"item {item.id} says neither in words nor in a picture what is right")
+    raise BenchmarkError(f"item {item.id} says neither in words nor in an image what is right")

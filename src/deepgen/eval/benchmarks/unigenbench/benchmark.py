@@ -2,12 +2,12 @@
 
 Source: CodeGoat24/UniGenBench at 49d0bce, CC BY 4.0; 600 prompts in each of four variants, each
 prompt with a list of test points (arXiv 2510.18701).
-Protocol: four pictures a prompt, one judgement of 0 or 1 per picture and test point. ``macro``, the
+Protocol: four images a prompt, one judgement of 0 or 1 per image and test point. ``macro``, the
 headline of the leaderboard, is the unweighted mean of ten dimensions; ``micro`` pools all points.
 Judge: Gemini 2.5 Pro, or the authors' evaluators on Qwen2.5-VL-72B and Qwen3-VL-32B.
 Values: ``scores``, one 0 or 1 per test point.
 Known differences: row 509 of the long English file lacks a comma, where the official loader stops;
-it is repaired here. A missing picture stops the official scorer, an unreadable reply leaves its
+it is repaired here. A missing image stops the official scorer, an unreadable reply leaves its
 denominators.
 """
 
@@ -123,10 +123,10 @@ def other_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.{copy}.png")
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """Each test point met counts in its dimension."""
     dimensions = item.fields["dimensions"]
-    for values in pictures:
+    for values in images:
         scores = whole_numbers(item, values, "scores", len(dimensions), 0, 1)
         for dimension, met in zip(dimensions, scores, strict=True):
             yield Share("macro", dimension, 100 * met)

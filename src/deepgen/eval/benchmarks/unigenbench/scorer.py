@@ -12,15 +12,15 @@ from deepgen.eval.judged.judging import Ask, Interview
 from deepgen.eval.judged.wording import Wording
 from deepgen.eval.scorer import Drawing
 from deepgen.scoring.parsing import parse_check_points
-from deepgen.scoring.questions import Question, jpeg_picture, stored_picture
+from deepgen.scoring.questions import Question, jpeg_image, stored_image
 
 EVALUATOR = "UniGenBench-EvalModel"
-"""In the names of the authors' own judges, which were trained on pictures before the text."""
+"""In the names of the authors' own judges, which were trained on images before the text."""
 
 
 def unigenbench_interview(benchmark: Benchmark, wording: Wording, judge_model: str) -> Interview:
-    """Text and the stored picture; for the authors' evaluators a JPEG picture and the text."""
-    picture_first = EVALUATOR.lower() in judge_model.lower()
+    """Text and the stored image; for the authors' evaluators a JPEG image and the text."""
+    image_first = EVALUATOR.lower() in judge_model.lower()
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
         fields = drawing.item.fields
@@ -38,10 +38,10 @@ def unigenbench_interview(benchmark: Benchmark, wording: Wording, judge_model: s
             definitions=_listed(wording.fill("definitions"), points, general),
             descriptions=_listed(wording.fill("descriptions"), points, fields["descriptions"]),
         )
-        if picture_first:
-            question = Question(parts=(jpeg_picture(drawing.image, quality=95), text))
+        if image_first:
+            question = Question(parts=(jpeg_image(drawing.image, quality=95), text))
         else:
-            question = Question(parts=(text, stored_picture(drawing.path)))
+            question = Question(parts=(text, stored_image(drawing.path)))
         parse = partial(parse_check_points, count=len(points))
         return [Ask(name="test points", question=question, parse=parse)]
 

@@ -2,7 +2,7 @@
 
 Source: Maplebb/UniREditBench at a7015c5; data maplebb/UniREditBench on the hub, Apache-2.0; 2,700
 edits, 150 for each of 18 names (arXiv 2511.01295).
-Protocol: one picture an edit; consistency C, reasoning R and quality Q from 1 to 5,
+Protocol: one image an edit; consistency C, reasoning R and quality Q from 1 to 5,
 ``score = .3 C + .5 R + .2 Q`` and percent = 25 (score - 1); overall the mean over edits. Tables
 show two halves, real world and games, whose mean is the overall.
 Judge: gpt-4.1-2025-04-14.
@@ -104,10 +104,10 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """Percent and accuracy of one edit, under its name, dimension and half."""
     half = "real world" if item.category in REAL_WORLD else "games"
-    for values in pictures:
+    for values in images:
         consistency, reasoning, quality = (
             whole_number(item, values, name, 1, 5)
             for name in ("consistency", "reasoning", "quality")

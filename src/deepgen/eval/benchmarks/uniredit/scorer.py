@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Values
-from deepgen.eval.benchmarks.rise.scorer import shrunk_picture
+from deepgen.eval.benchmarks.rise.scorer import shrunk_image
 from deepgen.eval.judged.edited import beside_source, source_of
 from deepgen.eval.judged.judging import Ask, Interview
 from deepgen.eval.judged.wording import Wording
@@ -17,15 +17,13 @@ from deepgen.scoring.questions import Question
 
 
 def uniredit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
-    """Pictures as in RISEBench; the reasoning sees source, right result and result."""
+    """Images as in RISEBench; the reasoning sees source, right result and result."""
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
         fields = drawing.item.fields
         right = beside_source(drawing, fields["reference_image"])
-        before, reference = (
-            shrunk_picture(read_image(path)) for path in (source_of(drawing), right)
-        )
-        after = shrunk_picture(drawing.image)
+        before, reference = (shrunk_image(read_image(path)) for path in (source_of(drawing), right))
+        after = shrunk_image(drawing.image)
         shown = {
             "consistency": (before, after),
             "reasoning": (before, reference, after),
@@ -38,10 +36,10 @@ def uniredit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
         return [
             Ask(
                 name=name,
-                question=Question(parts=(wording.fill(name, **told), *pictures)),
+                question=Question(parts=(wording.fill(name, **told), *images)),
                 parse=parse_uniredit,
             )
-            for name, pictures in shown.items()
+            for name, images in shown.items()
         ]
 
     def values(said: Sequence[Any]) -> Values:

@@ -1,7 +1,7 @@
-"""WISE: prompts whose picture takes knowledge of the world, judged by a VLM.
+"""WISE: prompts whose image takes knowledge of the world, judged by a VLM.
 
 Source: PKU-YuanGroup/WISE at eb51174, no licence stated; 1,000 prompts in each of two editions.
-Protocol ``verified`` (plain ``wise``): Qwen3.5-35B-A3B says 0 or 1 per picture. Protocol ``legacy``
+Protocol ``verified`` (plain ``wise``): Qwen3.5-35B-A3B says 0 or 1 per image. Protocol ``legacy``
 (arXiv 2503.07265, and the DeepGen paper's): gpt-4o-2024-05-13 gives consistency C, realism R and
 aesthetic quality A from 0 to 2, and WiScore = (0.7 C + 0.2 R + 0.1 A) / 2.
 Overall: means of six categories, weighted by their share of the 1,000 prompts.
@@ -89,9 +89,9 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute_legacy(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute_legacy(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """WiScore = (0.7 C + 0.2 R + 0.1 A) / 2."""
-    for values in pictures:
+    for values in images:
         consistency = whole_number(item, values, "consistency", 0, 2)
         realism = whole_number(item, values, "realism", 0, 2)
         aesthetics = whole_number(item, values, "aesthetic_quality", 0, 2)
@@ -100,9 +100,9 @@ def contribute_legacy(item: Item, pictures: Sequence[Values]) -> Iterator[Share]
         )
 
 
-def contribute_verified(item: Item, pictures: Sequence[Values]) -> Iterator[Share]:
+def contribute_verified(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """Right and usable, or not."""
-    for values in pictures:
+    for values in images:
         yield Share("accuracy", item.category, whole_number(item, values, "score", 0, 1))
 
 

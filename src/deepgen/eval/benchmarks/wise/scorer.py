@@ -11,11 +11,11 @@ from deepgen.eval.judged.judging import Ask, Interview
 from deepgen.eval.judged.wording import Wording
 from deepgen.eval.scorer import Drawing
 from deepgen.scoring.parsing import parse_wise_legacy, parse_wise_verified
-from deepgen.scoring.questions import Question, stored_picture
+from deepgen.scoring.questions import Question, stored_image
 
 
 def wise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
-    """The picture as it is stored, after the text."""
+    """The image as it is stored, after the text."""
     legacy = benchmark.name == "wise/legacy"
 
     def asks(drawing: Drawing) -> Sequence[Ask]:
@@ -25,9 +25,7 @@ def wise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
             prompt=fields["Prompt"],
             explanation=fields["Explanation"],
         )
-        question = Question(
-            parts=(text, stored_picture(drawing.path)), system=wording.fill("system")
-        )
+        question = Question(parts=(text, stored_image(drawing.path)), system=wording.fill("system"))
         parse = parse_wise_legacy if legacy else parse_wise_verified
         return [Ask(name="scores" if legacy else "verdict", question=question, parse=parse)]
 
