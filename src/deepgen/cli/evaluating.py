@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.making import pick_device
 from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, DeviceChoice, Folder, Whole
+from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, ItemList, Preset
 from deepgen.eval.fetch import locate, source_folder
@@ -193,8 +193,7 @@ def load_pipeline(model: FoundModel, device: str) -> Any:
     """The pipeline on the GPU that torchrun gave this process, or on the one there is."""
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
-    place = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" else device
-    pipe = DeepGenPipeline.from_pretrained(model.path, device=place)
+    pipe = DeepGenPipeline.from_pretrained(model.path, device=local_device(device))
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

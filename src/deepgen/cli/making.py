@@ -17,6 +17,7 @@ from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, ImageOptions
 from deepgen.cli.output import plan_outputs, write_image
+from deepgen.devices import pick_device
 from deepgen.images.io import read_image
 
 if TYPE_CHECKING:
@@ -94,26 +95,6 @@ def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     # We draw our own bar, and only where someone watches.
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def pick_device(name: str) -> str:
-    """A device that is there; ``auto`` takes the fastest.
-
-    Raises:
-        ValueError: This machine, or this build of torch, does not have it.
-    """
-    import torch
-
-    present = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        return next(device for device, there in present.items() if there)
-    if not present[name]:
-        raise ValueError(f"--device {name}: torch {torch.__version__} finds none; try --device cpu")
-    return name
 
 
 def _make_one(

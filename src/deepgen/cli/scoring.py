@@ -12,8 +12,8 @@ from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.evaluating import Generate, Report, shard_of, tell_of_prompts
-from deepgen.cli.making import pick_device
 from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
+from deepgen.devices import pick_device
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, Preset
 from deepgen.eval.fetch import locate, source_folder

@@ -16,6 +16,7 @@ from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.stage import Logger, StageConfig
+from deepgen.devices import local_device, pick_device
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
@@ -77,16 +78,13 @@ class Train:
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
         check_output(self.settings)
         check_loggers(self.settings.log_to)
-        import torch
-
-        from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
         from deepgen.stages.build import build, changed_settings
         from deepgen.stages.plan import plan
         from deepgen.stages.resume import settle
-        from deepgen.train.parallel.distributed import joined, own_device
+        from deepgen.train.parallel.distributed import joined
 
-        device = own_device(torch.device(pick_device(self.device)))
+        device = local_device(pick_device(self.device))
         with joined(device) as processes:
             start, begun = processes.by_first(lambda: _beginning(self.resume, output))
             settings = settle(self.settings, processes.world_size, begun)

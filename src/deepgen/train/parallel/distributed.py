@@ -146,15 +146,6 @@ def joined(device: torch.device) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The GPU that is this process's among those of its machine; other devices are shared."""
-    if device.type != "cuda" or "LOCAL_RANK" not in os.environ:
-        return device
-    own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(own)
-    return own
-
-
 def checksum(parameters: Iterable[Tensor]) -> int:
     """A number that differs when a bit does: the bit patterns as whole numbers, added up."""
     total = 0

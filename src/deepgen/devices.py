@@ -1,0 +1,49 @@
+"""Which device a process computes on. torch is imported on use only: that takes seconds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick_device(name: str) -> str:
+    """A kind of device that this machine has; ``auto`` takes the fastest.
+
+    Args:
+        name: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+
+    Raises:
+        ValueError: This machine, or this build of torch, does not have it.
+    """
+    import torch
+
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return next(device for device, there in present.items() if there)
+    if not present[name]:
+        raise ValueError(f"--device {name}: torch {torch.__version__} finds none; try --device cpu")
+    return name
+
+
+def local_device(kind: str) -> torch.device:
+    """The device of this process: under torchrun the GPU of its local rank.
+
+    The GPU also becomes torch's current one, so that libraries that say only ``cuda`` use it.
+
+    Args:
+        kind: As :func:`pick_device` returns it.
+    """
+    import torch
+
+    if kind != "cuda" or "LOCAL_RANK" not in os.environ:
+        return torch.device(kind)
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(device)
+    return device
