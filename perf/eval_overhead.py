@@ -19,8 +19,8 @@ import torch
 from measure import environment, write
 from PIL import Image
 
+from deepgen.checkpoint.finding import find_model
 from deepgen.cli.evaluating import draw_one, load_pipeline
-from deepgen.cli.models import find_model
 from deepgen.eval.benchmark import image_seed
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark

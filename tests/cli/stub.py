@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from deepgen.checkpoint.files import ModelFolder
+from deepgen.checkpoint.finding import FoundModel
 from deepgen.cli import making
-from deepgen.cli.models import FoundModel
 from deepgen.config.model import GenerationDefaults
 
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from deepgen.checkpoint.files import ModelFolder
+from deepgen.checkpoint.finding import FoundModel
 from deepgen.cli import evaluating
 from deepgen.cli.main import main
-from deepgen.cli.models import FoundModel
 from deepgen.cli.scoring import Who
 from deepgen.config.model import GenerationDefaults
 from deepgen.errors import ScorerError

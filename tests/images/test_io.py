@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import struct
 import zlib
@@ -11,9 +12,11 @@ from PIL import Image, ImageCms
 
 import deepgen.images.io
 from deepgen.errors import ImageError
-from deepgen.images.io import read_image, to_rgb
+from deepgen.images.io import ASCII_COMMENT, read_image, to_rgb, write_image
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
+RECORD = {"prompt": "一只猫", "seed": 7}
+PLAIN = Image.new("RGB", (32, 64), (200, 30, 40))
 
 
 def half_red_half_green() -> Image.Image:
@@ -216,3 +219,66 @@ def test_floating_point_images_are_refused() -> None:
 def test_an_image_without_pixels_is_refused() -> None:
     with pytest.raises(ImageError, match="at least one pixel"):
         to_rgb(Image.new("RGB", (0, 5)))
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_png_carries_its_record(tmp_path: Path) -> None:
+    write_image(PLAIN, tmp_path / "a.png", RECORD, overwrite=False)
+    with Image.open(tmp_path / "a.png") as image:
+        assert json.loads(image.info["deepgen"]) == RECORD
+        assert image.tobytes() == PLAIN.tobytes()
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.webp"])
+def test_a_jpeg_and_a_webp_carry_their_record_as_exif_comment(tmp_path: Path, name: str) -> None:
+    write_image(PLAIN, tmp_path / name, RECORD, overwrite=False)
+    with Image.open(tmp_path / name) as image:
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment.startswith(ASCII_COMMENT)
+    assert json.loads(comment.removeprefix(ASCII_COMMENT)) == RECORD
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_equal_images_are_equal_files(tmp_path: Path, suffix: str) -> None:
+    for name in ("a", "b"):
+        write_image(PLAIN, tmp_path / f"{name}.{suffix}", RECORD, overwrite=False)
+    first, second = (tmp_path / f"{name}.{suffix}" for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_no_file_appears_where_no_hard_links_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    write_image(PLAIN, tmp_path / "a.png", RECORD, overwrite=False)
+    with pytest.raises(ValueError, match="choose another"):
+        write_image(PLAIN, tmp_path / "a.png", RECORD, overwrite=False)
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_a_failed_writing_leaves_nothing(tmp_path: Path) -> None:
+    class Unwritable(Image.Image):
+        def save(self, path: Path, **_: object) -> None:  # type: ignore[override]
+            path.write_bytes(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_image(Unwritable(), tmp_path / "a.png", RECORD, overwrite=False)
+    assert names(tmp_path) == []
+
+
+def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text("precious")
+    with pytest.raises(ValueError, match="exists; choose another"):
+        write_image(PLAIN, path, RECORD, overwrite=False)
+    assert path.read_text() == "precious"
+    write_image(PLAIN, path, RECORD, overwrite=True)
+    assert Image.open(path).size == (32, 64)
+    assert names(tmp_path) == ["a.png"]

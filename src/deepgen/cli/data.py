@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
+from deepgen.checkpoint.finding import find_model
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.models import find_model
 from deepgen.cli.options import DeviceChoice
-from deepgen.cli.output import plan_outputs, write_image
+from deepgen.cli.output import plan_outputs
 from deepgen.config.sizes import check_side
 from deepgen.devices import pick_device
 from deepgen.errors import DataError
+from deepgen.images.io import write_image
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, DeviceChoice, Folder, Whole
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError

@@ -11,9 +11,9 @@ from tyro.conf import Positional, arg
 
 from deepgen.checkpoint.configs import read_provenance
 from deepgen.checkpoint.files import CONFIG_NAMES, INDEX_NAME, WEIGHT_STEMS
+from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.checkpoint.headers import DTYPE_NAMES
 from deepgen.cli.console import print_result
-from deepgen.cli.models import FoundModel, find_model
 
 NO_PROVENANCE = "not recorded"
 

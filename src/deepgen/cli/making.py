@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.models import FoundModel, find_model
 from deepgen.cli.options import MAX_SEED, ImageOptions
-from deepgen.cli.output import plan_outputs, write_image
+from deepgen.cli.output import plan_outputs
 from deepgen.devices import pick_device
-from deepgen.images.io import read_image
+from deepgen.images.io import read_image, write_image
 
 if TYPE_CHECKING:
     from PIL import Image

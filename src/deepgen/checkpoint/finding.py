@@ -1,4 +1,4 @@
-"""Finding a model and seeing from its headers whether a request fits, without torch."""
+"""Finding a model, and checking requests against its configuration files; no torch in here."""
 
 from __future__ import annotations
 
