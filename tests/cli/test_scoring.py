@@ -17,7 +17,8 @@ from deepgen.cli.scoring import Who
 from deepgen.config.model import GenerationDefaults
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark, ImageRecord
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.registry import find_benchmark
+from deepgen.eval.scorer import Drawing, ScoringOptions
 from tests.eval.drawing import files_of
 from tests.eval.records import prompt_folder
 
@@ -263,3 +264,17 @@ def test_the_embedded_model_runs_minibench_out_of_the_box(
     assert main(["eval", *start, "--json", "--device", "cpu"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["metrics"] == report["rules"]["strict"]["metrics"]
+
+
+def test_each_process_of_torchrun_scores_on_the_gpu_of_its_local_rank(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[ScoringOptions] = []
+    monkeypatch.setattr(
+        "deepgen.eval.judged.opening.open_scorer", lambda benchmark, options: given.append(options)
+    )
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    Who().open(find_benchmark("geneval"), tmp_path, "auto")
+    assert [each.device for each in given] == ["cuda:1"]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
-from deepgen.eval.report.results import StoredRun
 from deepgen.eval.run.folder import Drawn, RunFolder, hash_items
+from deepgen.eval.run.stored import StoredRun
 from tests.eval.drawing import COPIES, RULE, make_manifest
 
 OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}
@@ -62,7 +62,7 @@ def make_run(
         rule=replace(RULE, images_per_item=copies),
         how={"preset": "paper", "device": "cpu"},
     )
-    lines, records = {}, []
+    lines, records = {}, {}
     for item in items:
         for copy in range(copies):
             path = folder / "images" / benchmark.image_path(item, copy)
@@ -83,14 +83,14 @@ def make_run(
             )
             record = judge(item, copy)
             if record is not None:
-                records.append(record)
+                records[item.id, copy] = record
     return StoredRun(
         benchmark=benchmark,
         manifest=manifest,
         items=tuple(items),
         folder=RunFolder(folder),
         images=lines,
-        records=tuple(records),
+        records=records,
         sources=folder / "prompts",
         judged_by=judged_by,
     )

@@ -152,8 +152,9 @@ class Report:
     def write(self) -> tuple[dict[str, Any], Sequence[Path]]:
         """Write the report, and return it and where it is."""
         from deepgen.eval.report.report_files import write_report
-        from deepgen.eval.report.results import describe, describe_pair, read_run
+        from deepgen.eval.report.results import describe, describe_pair
         from deepgen.eval.run.judged_by import unlike
+        from deepgen.eval.run.stored import read_run
 
         if not 1 <= len(self.runs) <= 2:
             raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.evaluating import Generate, Report, shard_of, tell_of_prompts
 from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
-from deepgen.devices import pick_device
+from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, Preset
 from deepgen.eval.fetch import locate, source_folder
@@ -90,7 +90,7 @@ class Who:
             clip=self.clip,
             vqa=self.vqa,
             ocr=self.ocr,
-            device=pick_device(device),
+            device=str(local_device(pick_device(device))),
         )
         return open_scorer(benchmark, options)
 
@@ -343,7 +343,8 @@ def _check_run(
 
 def _summary(path: Path, data: Path | None) -> dict[str, Any]:
     """The scores of a run under the strict rule, for programs."""
-    from deepgen.eval.report.results import describe, read_run
+    from deepgen.eval.report.results import describe
+    from deepgen.eval.run.stored import read_run
 
     stored = read_run(path, data)
     report = describe(stored, "")

@@ -19,7 +19,7 @@ from deepgen.eval.report import gallery
 from deepgen.eval.report.gallery import Embedder, hang, image_score
 from deepgen.eval.report.page import pair_page, run_page
 from deepgen.eval.report.published import tables_of
-from deepgen.eval.report.results import StoredRun, describe, describe_pair, to_markdown
+from deepgen.eval.report.results import describe, describe_pair, to_markdown
 from tests.eval.stored_runs import geneval_items, half_right, make_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -169,7 +169,7 @@ def test_an_image_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
     assert "the image is missing" in page.words
     assert "the image cannot be read" in page.words
     fewer = {name: path for name, path in run.images.items() if name != ("00000", 0)}
-    unjudged = tuple(each for each in run.records if (each.item, each.copy) != ("00000", 0))
+    unjudged = {image: each for image, each in run.records.items() if image != ("00000", 0)}
     page = Page(page_of(replace(run, images=fewer, records=unjudged)))
     assert "not drawn" in page.words
 
@@ -253,13 +253,13 @@ def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: P
 
 
 def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -> None:
-    fewer = replace(run, records=run.records[:-1])
+    fewer = replace(run, records=dict(list(run.records.items())[:-1]))
     page = Page(page_of(fewer))
     assert "no result" in page.words
     assert "Not done. 48 of 48 images are drawn and 47 are judged" in page.words
     assert "no score not done" in page.words
     failed = ImageRecord(item="00000", status="error", reason="out of memory")
-    incomplete = replace(run, records=(failed, *run.records[1:]))
+    incomplete = replace(run, records={**run.records, (failed.item, failed.copy): failed})
     page = Page(page_of(incomplete))
     assert "Incomplete. Only 97.9% of the images have a score" in page.words
     assert "no score incomplete" in page.words

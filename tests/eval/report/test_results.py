@@ -13,19 +13,16 @@ from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
 from deepgen.eval.report.report_files import write_report
 from deepgen.eval.report.results import (
-    RECORDS,
-    StoredRun,
     describe,
     describe_pair,
-    read_records,
-    read_run,
     to_csv,
     to_json,
     to_markdown,
-    write_record,
 )
 from deepgen.eval.run.folder import RunFolder, hash_items
 from deepgen.eval.run.generation import generate, select_items
+from deepgen.eval.run.records import RECORDS, read_records, write_record
+from deepgen.eval.run.stored import StoredRun, read_run
 from tests.eval.drawing import RULE, make_manifest, noise_of
 from tests.eval.records import prompt_folder
 

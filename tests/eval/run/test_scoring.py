@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from deepgen.errors import BenchmarkError, ScorerError
-from deepgen.eval.report.results import RECORDS, StoredRun, read_records, write_record
 from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.generation import Shard
-from deepgen.eval.run.scoring import latest_records
+from deepgen.eval.run.records import RECORDS, latest_records, read_records, write_record
+from deepgen.eval.run.stored import StoredRun
 from deepgen.eval.scorer import Imagescorer
 from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
 from tests.eval.judging import NumberScorer, judge
@@ -43,7 +43,7 @@ def stored(folder: Path) -> StoredRun:
         folder=RunFolder(folder),
         images=there,
         sources=folder,
-        records=tuple(latest_records(folder, there).values()),
+        records=latest_records(folder, there),
     )
 
 
@@ -56,7 +56,7 @@ def test_every_image_is_judged_once_and_failures_are_statuses(drawn: Path) -> No
     assert 0 < scoring.counts["refused"] < IMAGES
     assert Counter(each.item.id for each in scorer.seen) == {item.id: COPIES for item in ITEMS}
     assert {each.path.suffix for each in scorer.seen} == {".png"}
-    refused = [each for each in stored(drawn).records if each.status == "refused"]
+    refused = [each for each in stored(drawn).records.values() if each.status == "refused"]
     assert len(refused) == scoring.counts["refused"]
     assert all(each.values == {} and each.reason == "a filter" for each in refused)
 

@@ -19,9 +19,9 @@ from PIL import Image
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.report.results import StoredRun
 from deepgen.eval.run.folder import Drawn, ImageKey
 from deepgen.eval.run.layout import read_stored_image
+from deepgen.eval.run.stored import StoredRun
 from deepgen.images.io import read_image
 
 PER_KIND = 2
@@ -143,7 +143,7 @@ def hang(run: StoredRun, embed: Embedder) -> Iterator[Room]:
     for item in run.items:
         categories.setdefault(item.category, []).append(item)
     count = 1 if len(categories) > MANY_CATEGORIES else PER_KIND
-    records = {(record.item, record.copy): record for record in run.records}
+    records = run.records
     for category, items in categories.items():
         copies = range(run.manifest.rule.images_per_item)
         images = {(item.id, copy): item for item in items for copy in copies}

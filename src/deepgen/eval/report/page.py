@@ -24,8 +24,9 @@ from deepgen.eval.report.gallery import (
     hang,
     image_score,
 )
-from deepgen.eval.report.results import RULES, WRITTEN, Report, StoredRun, has_result, shown
+from deepgen.eval.report.results import RULES, WRITTEN, Report, has_result, shown
 from deepgen.eval.report.statistics import LEVEL, RESAMPLES
+from deepgen.eval.run.stored import StoredRun
 
 MOST_ROWS = 200
 """Of a long list in the page; the JSON beside it has all."""
@@ -241,7 +242,7 @@ def _pairs(report: Report, first: StoredRun, second: StoredRun) -> Iterator[Pair
     for item in [*lost, *gained]:
         copy = _most_changed(first, second, items[item])
         sides = [
-            exhibit(run, items[item], copy, run.record(item, copy), embed, "")
+            exhibit(run, items[item], copy, run.records.get((item, copy)), embed, "")
             for run in (first, second)
         ]
         yield Pair(first=sides[0], second=sides[1], change=changes[item])
@@ -253,7 +254,7 @@ def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
     def change(copy: int) -> float:
         before, after = (
             image_score(run.benchmark, item, record)
-            if (record := run.record(item.id, copy)) is not None
+            if (record := run.records.get((item.id, copy))) is not None
             else None
             for run in (first, second)
         )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepgen.eval.report.page import pair_page, run_page
-from deepgen.eval.report.results import Report, StoredRun, to_csv, to_json, to_markdown
+from deepgen.eval.report.results import Report, to_csv, to_json, to_markdown
+from deepgen.eval.run.stored import StoredRun
 
 
 def write_report(

@@ -12,25 +12,20 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
-from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item, Rule
-from deepgen.eval.fetch import locate, source_folder
+from deepgen.eval.benchmark import Benchmark, Rule
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.report.cautions import cautions
 from deepgen.eval.report.published import describe_published
 from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
-from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder, hash_items
-from deepgen.eval.run.generation import select_items
-from deepgen.eval.run.judged_by import read_judge
+from deepgen.eval.run.stored import StoredRun
 
-RECORDS = "scores.jsonl"
 RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
 COLUMNS = (
     *("benchmark", "model", "weights", "seed", "versions", "state", "failed", "rule", "metric"),
@@ -43,121 +38,6 @@ Report = dict[str, Any]
 """What ``json.dumps`` takes."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredRun:
-    """A run as its folder tells it."""
-
-    benchmark: Benchmark
-    manifest: Manifest
-    items: tuple[Item, ...]
-    """All that were to be drawn."""
-    folder: RunFolder
-    """Where its files lie."""
-    images: Mapping[ImageKey, Drawn]
-    """Those that are there, whole, in the order of the items."""
-    records: tuple[ImageRecord, ...]
-    """One per judged image, in the order of the items."""
-    sources: Path
-    """The folder below which images to edit lie."""
-    judged_by: Mapping[str, str] = field(default_factory=dict)
-    """Everything that tells its scorer apart; empty where nothing was scored yet."""
-    notes: tuple[str, ...] = ()
-    """What was mended in the files of its prompts."""
-
-    @property
-    def drawn(self) -> int:
-        """How many images are there."""
-        return len(self.images)
-
-    def record(self, item: str, copy: int) -> ImageRecord | None:
-        """What was found on one image, if it was looked at."""
-        return next((r for r in self.records if (r.item, r.copy) == (item, copy)), None)
-
-    @property
-    def expected(self) -> int:
-        """How many images belong to the run."""
-        return len(self.items) * self.manifest.rule.images_per_item
-
-    @property
-    def done(self) -> bool:
-        """Every image is there, and was judged or failed to be."""
-        return self.drawn == len(self.records) == self.expected
-
-
-def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
-    """Append what was found on the image with this hash, in one piece."""
-    line = json.dumps({**asdict(record), "sha256": sha256})
-    with (folder / RECORDS).open("ab", buffering=0) as file:
-        # The line break first: half a line of a killed scorer must not swallow this one.
-        file.write(f"\n{line}".encode())
-
-
-def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
-    """Records and the hashes of their images; half a line of a killed scorer is left out.
-
-    Raises:
-        BenchmarkError: A line is something else.
-    """
-    records = []
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        try:
-            if values["status"] not in STATUSES:
-                raise TypeError(f"there is no status {values['status']!r}")
-            sha256 = values.pop("sha256")
-            record = ImageRecord(**values)
-        except (TypeError, KeyError, AttributeError) as cause:
-            raise BenchmarkError(
-                f"{path}, line {number}: not a record of an image ({cause}); delete the line, and "
-                "the image counts as missing"
-            ) from None
-        records.append((record, sha256))
-    return records
-
-
-def read_run(path: Path, data: Path | None = None) -> StoredRun:
-    """A run, its images checked by their hashes; records of other images do not count.
-
-    Args:
-        data: Folder of prompt files, instead of the fetched ones.
-
-    Raises:
-        BenchmarkError: The folder is no run, or the prompts are not those of the run.
-    """
-    folder = RunFolder(path)
-    manifest = folder.manifest()
-    benchmark = find_benchmark(manifest.benchmark)
-    prompts = locate(benchmark, data)
-    found = benchmark.load(prompts)
-    items = select_items(found.items, manifest.limit)
-    if hash_items(items) != manifest.prompts_sha256:
-        raise BenchmarkError(
-            f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
-            "folder with --data"
-        )
-    drawn = folder.finished(benchmark, manifest, items)
-    latest = {
-        (record.item, record.copy): record
-        for record, sha256 in read_records(path / RECORDS)
-        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
-    }
-    return StoredRun(
-        benchmark=benchmark,
-        manifest=manifest,
-        items=items,
-        folder=folder,
-        images=drawn,
-        records=tuple(latest[image] for image in drawn if image in latest),
-        sources=source_folder(benchmark, prompts, manifest.rule),
-        judged_by=read_judge(path),
-        notes=found.notes,
-    )
-
-
 def describe(run: StoredRun, written: str) -> Report:
     """All that is known of a run: scores under every rule, coverage, failures, and what made it.
 
@@ -168,13 +48,13 @@ def describe(run: StoredRun, written: str) -> Report:
     """
     rules = {}
     for rule in RULES:
-        scores = aggregate(run.benchmark, run.items, run.records, rule)
+        scores = aggregate(run.benchmark, run.items, run.records.values(), rule)
         values = asdict(scores)
         rules[rule] = {name: values[name] for name in ("headline", "metrics", "categories")}
         if not run.done:
             rules[rule]["headline"] = None
-    strict = aggregate(run.benchmark, run.items, run.records)
-    intervals = bootstrap(run.benchmark, run.items, run.records) if run.records else {}
+    strict = aggregate(run.benchmark, run.items, run.records.values())
+    intervals = bootstrap(run.benchmark, run.items, run.records.values()) if run.records else {}
     return {
         "benchmark": run.benchmark.name,
         "title": run.benchmark.title,
@@ -190,7 +70,7 @@ def describe(run: StoredRun, written: str) -> Report:
         "intervals": {name: asdict(interval) for name, interval in intervals.items()},
         "failures": [
             {"item": each.item, "copy": each.copy, "status": each.status, "reason": each.reason}
-            for each in run.records
+            for each in run.records.values()
             if each.status != "scored"
         ],
         "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
@@ -218,9 +98,10 @@ def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
             f"with one of {second.benchmark.name} over {len(second.items)}; draw the same prompts"
         )
     benchmark, items = first.benchmark, first.items
-    differences = compare(benchmark, items, first.records, second.records)
+    differences = compare(benchmark, items, first.records.values(), second.records.values())
     before, after = (
-        _by_item(benchmark, contributions(benchmark, items, run.records)) for run in (first, second)
+        _by_item(benchmark, contributions(benchmark, items, run.records.values()))
+        for run in (first, second)
     )
     return {
         "benchmark": benchmark.name,

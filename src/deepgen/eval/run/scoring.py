@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item
-from deepgen.eval.report.results import RECORDS, read_records, write_record
 from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.judged_by import claim
 from deepgen.eval.run.layout import read_stored_image
+from deepgen.eval.run.records import RECORDS, latest_records, write_record
 from deepgen.eval.scorer import Drawing, Imagescorer
 
 
@@ -96,16 +96,6 @@ def score(
         for _ in _each(look, todo, scorer.concurrency):
             advance()
     return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
-
-
-def latest_records(path: Path, drawn: Mapping[ImageKey, Drawn]) -> dict[ImageKey, ImageRecord]:
-    """What was last found on each image as it is now, in the order of the images."""
-    latest = {
-        (record.item, record.copy): record
-        for record, sha256 in read_records(path / RECORDS)
-        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
-    }
-    return {image: latest[image] for image in drawn if image in latest}
 
 
 def _look(

@@ -1,0 +1,59 @@
+"""What scorers found on the images of a run: ``scores.jsonl``, one record a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from deepgen.errors import BenchmarkError
+from deepgen.eval.benchmark import STATUSES, ImageRecord
+from deepgen.eval.run.folder import Drawn, ImageKey
+
+RECORDS = "scores.jsonl"
+
+
+def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
+    """Append what was found on the image with this hash, in one piece."""
+    line = json.dumps({**asdict(record), "sha256": sha256})
+    with (folder / RECORDS).open("ab", buffering=0) as file:
+        # The line break first: half a line of a killed scorer must not swallow this one.
+        file.write(f"\n{line}".encode())
+
+
+def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
+    """Records and the hashes of their images; half a line of a killed scorer is left out.
+
+    Raises:
+        BenchmarkError: A line is something else.
+    """
+    records = []
+    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        try:
+            if values["status"] not in STATUSES:
+                raise TypeError(f"there is no status {values['status']!r}")
+            sha256 = values.pop("sha256")
+            record = ImageRecord(**values)
+        except (TypeError, KeyError, AttributeError) as cause:
+            raise BenchmarkError(
+                f"{path}, line {number}: not a record of an image ({cause}); delete the line, and "
+                "the image counts as missing"
+            ) from None
+        records.append((record, sha256))
+    return records
+
+
+def latest_records(path: Path, drawn: Mapping[ImageKey, Drawn]) -> dict[ImageKey, ImageRecord]:
+    """What was last found on each image as it is now, in the order of the images."""
+    latest = {
+        (record.item, record.copy): record
+        for record, sha256 in read_records(path / RECORDS)
+        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
+    }
+    return {image: latest[image] for image in drawn if image in latest}
