@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 
 import pytest
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.benchmarks.cvtg.benchmark import CVTG, read_words
+from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
 from deepgen.eval.benchmarks.wise.benchmark import VERIFIED_LAST, WISE_LEGACY, WISE_VERIFIED
+from deepgen.scoring.ocr import score_words
 from tests.eval.records import make_item
 
 Run = tuple[Benchmark, list[Item], list[ImageRecord]]
@@ -36,7 +38,9 @@ def wise_run() -> Run:
 def cvtg_run() -> Run:
     items = [make_item(str(n), f"CVTG/{2 + n % 4}", words=["new", "york"]) for n in range(8)]
     records = [
-        ImageRecord(item=item.id, values=read_words(["new", "york"], ["new " + "york"[: n % 5]]))
+        ImageRecord(
+            item=item.id, values=asdict(score_words(["new", "york"], ["new " + "york"[: n % 5]]))
+        )
         for n, item in enumerate(items)
     ]
     return CVTG, items, records

@@ -17,10 +17,11 @@ from PIL import Image
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.http import GIVE_UP_AFTER
-from deepgen.scoring.judge import AHEAD, HttpJudge, JudgeConfig, ask_all
+from deepgen.scoring.judge import HttpJudge, JudgeConfig
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
 from deepgen.scoring.questions import EncodedImage, Question, jpeg_image, png_image
 from deepgen.scoring.reply_cache import ReplyCache
+from deepgen.threads import bounded_map
 from tests.scoring.servers import Heard, Said, Server, completion, serve, text_of, unused_url
 
 RED = png_image(Image.new("RGB", (8, 8), "red"))
@@ -50,8 +51,8 @@ def rise(reply: str) -> Any:
     return parse_rise(reply, range(1, 6))
 
 
-def list_all(*asked: Any, concurrency: int) -> list[Answer[Any]]:
-    return list(ask_all(*asked, concurrency=concurrency))
+def list_all(judge: HttpJudge, asked: Any, concurrency: int) -> list[Answer[Any]]:
+    return list(bounded_map(lambda pair: judge.ask(*pair), asked, workers=concurrency))
 
 
 def stored(folder: Path, columns: str) -> list[tuple[Any, ...]]:
@@ -174,17 +175,6 @@ def test_the_request_is_a_chat_completion_with_the_image_as_it_is(tmp_path: Path
     assert Image.open(io.BytesIO(data)).getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_questions_are_drawn_as_they_are_needed(tmp_path: Path) -> None:
-    drawn = itertools.count()
-    asked = ((question(f"number {next(drawn)}"), parse_yes_no) for _ in range(100))
-    with serve(lambda heard: completion("yes")) as server:
-        answers = ask_all(judge(server, tmp_path), asked, concurrency=2)
-        assert next(answers).value == 1
-        assert next(drawn) <= AHEAD * 2
-        del answers
-    assert len(server.heard) <= AHEAD * 2
-
-
 def test_no_more_requests_are_in_flight_than_allowed(tmp_path: Path) -> None:
     def slowly(heard: Heard) -> Said:
         said = completion("yes")
@@ -226,12 +216,11 @@ def test_a_refusal_is_a_status_of_its_own(tmp_path: Path, said: Said) -> None:
     assert stored(tmp_path, "body") != []
 
 
-def test_refusals_are_asked_about_again_unless_they_are_to_count(tmp_path: Path) -> None:
+def test_refusals_are_asked_about_again(tmp_path: Path) -> None:
     said = iter([completion(None, finish="content_filter"), completion("yes")])
     with serve(lambda heard: next(said)) as server:
-        judge(server, tmp_path).ask(question(), parse_yes_no)
-        answer = judge(server, tmp_path, reuse_failures=True).ask(question(), parse_yes_no)
-        assert (len(server.heard), answer.status) == (1, Status.REFUSED)
+        answer = judge(server, tmp_path).ask(question(), parse_yes_no)
+        assert answer.status is Status.REFUSED
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
     assert len(server.heard) == 2

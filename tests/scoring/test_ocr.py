@@ -12,13 +12,8 @@ from deepgen.scoring.answers import Status
 from deepgen.scoring.ocr import (
     RapidOcrReader,
     TextReader,
-    edit_distance,
-    edit_similarity,
-    mean_similarity,
-    recognized_words,
     score_words,
     target_words,
-    word_accuracy,
 )
 from tests.shared import shared_dir
 
@@ -34,11 +29,10 @@ COUNTS = {
 }
 
 
-def test_the_worked_example_comes_out() -> None:
-    score = score_words(["new", "york", "new"], recognized_words(["New Yorl"]))
-    assert word_accuracy([score]) == pytest.approx(2 / 3)
-    assert mean_similarity([score]) == pytest.approx((1 + 0.75 + 1) / 3, abs=1e-5)
-    assert score.extra == 1
+def test_words_are_compared_one_by_one() -> None:
+    score = score_words(["new", "york", "new"], ["New Yorl"])
+    assert (score.words, score.found, score.extra) == (3, 2, 1)
+    assert score.ned == pytest.approx(1 + 0.75 + 1, abs=1e-5)
 
 
 def test_targets_stand_between_the_nearest_straight_quotes() -> None:
@@ -54,36 +48,29 @@ def test_the_benchmark_has_as_many_words_as_it_says(name: str, words: int) -> No
     assert sum(len(target_words(row["prompt"])) for row in rows) == words
 
 
-def test_no_text_at_all_is_one_empty_word_and_scores_nothing() -> None:
-    assert recognized_words([]) == recognized_words(["  "]) == [""]
-    score = score_words(["tea"], [""])
-    assert word_accuracy([score]) == 0
-    assert mean_similarity([score]) == pytest.approx(0, abs=1e-5)
-    assert score.extra == 0
-
-
-def test_the_closest_word_is_chosen_by_difflib_and_not_by_edits() -> None:
-    score = score_words(["abcd"], ["bcdxxa", "axcz"])
-    assert edit_distance("abcd", "bcdxxa") > edit_distance("abcd", "axcz")
-    assert mean_similarity([score]) == pytest.approx(edit_similarity("abcd", "bcdxxa"))
-    assert mean_similarity([score], best=True) == pytest.approx(edit_similarity("abcd", "axcz"))
-
-
-def test_images_count_by_their_words() -> None:
-    right = score_words(["a", "b", "c"], ["a", "b", "c"])
-    wrong = score_words(["d"], ["e"])
-    assert word_accuracy([right, wrong]) == 0.75
-    assert mean_similarity([right, wrong]) == pytest.approx(0.75, abs=1e-5)
-    with pytest.raises(ValueError, match="no target words"):
-        word_accuracy([])
+@pytest.mark.parametrize("lines", [[], ["  "]])
+def test_no_text_at_all_is_one_empty_word_and_scores_nothing(lines: list[str]) -> None:
+    score = score_words(["tea"], lines)
+    assert (score.found, score.extra) == (0, 0)
+    assert score.ned == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "distance"),
-    [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("ab", "ba", 2)],
+    ("target", "line", "official", "closest"),
+    [
+        # difflib takes "open", three edits away; "nope" is only two away.
+        ("pone", "open nope", 1 - 3 / 4, 1 - 2 / 4),
+        ("abcd", "bcdxxa axcz", 1 - 4 / 6, 1 - 2 / 4),
+        ("abcd", "zz axxxxxxx", 1 - 7 / 8, 1 - 7 / 8),
+        ("kitten", "sitting", 1 - 3 / 7, 1 - 3 / 7),
+    ],
 )
-def test_edits_are_counted_the_same_from_both_sides(first: str, second: str, distance: int) -> None:
-    assert edit_distance(first, second) == edit_distance(second, first) == distance
+def test_the_closest_word_is_chosen_by_difflib_and_not_by_edits(
+    target: str, line: str, official: float, closest: float
+) -> None:
+    score = score_words([target], [line])
+    assert score.ned == pytest.approx(official, abs=1e-5)
+    assert score.ned_closest == pytest.approx(closest, abs=1e-5)
 
 
 def test_without_rapidocr_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +88,7 @@ def test_rapidocr_reads_a_sign() -> None:
     ImageDraw.Draw(sign).text((20, 80), "New York", fill="black", font=font)
     lines = reader.read(sign).value
     assert lines is not None
-    assert score_words(["new", "york"], recognized_words(lines)).found == 2
+    assert score_words(["new", "york"], lines).found == 2
     assert reader.read(Image.new("RGB", (256, 256), "white")).value == []
 
 

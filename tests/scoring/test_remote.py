@@ -14,7 +14,6 @@ from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.ocr import TextReader
 from deepgen.scoring.questions import png_image
 from deepgen.scoring.remote import (
-    Probe,
     RemoteTextReader,
     Worker,
     WorkerConfig,
@@ -139,29 +138,25 @@ def test_a_worker_that_is_gone_stops_the_run() -> None:
         client.score(many, read_number)
 
 
-def test_the_check_gives_the_version_of_a_worker_that_works() -> None:
-    probes = [Probe(item=item(200), is_right=lambda value: abs(value - 200) < 1)]
+def test_a_worker_says_its_version() -> None:
     with serve(worker_that(truly)) as server:
-        assert worker(server).check(probes) == VERSION
+        assert worker(server).version() == VERSION
 
 
 @pytest.mark.parametrize(
-    ("answer", "version", "message"),
+    ("version", "message"),
     [
-        (lambda items: [{"id": "image-200", "value": 3}], VERSION, r"'image-200' \(it gave 3"),
-        (lambda items: [{"id": "image-200", "error": "no GPU"}], VERSION, r"\(no GPU\)"),
-        (truly, {"weights": "x"}, "does not say its name"),
-        (truly, ["brightness"], r"gives no answers \(the answer is no JSON object"),
+        ({"weights": "x"}, "does not say its name"),
+        (["brightness"], r"gives no answers \(the answer is no JSON object"),
     ],
 )
-def test_the_check_says_in_one_line_what_is_wrong(answer: Any, version: Any, message: str) -> None:
-    probes = [Probe(item=item(200), is_right=lambda value: abs(value - 200) < 1)]
+def test_a_worker_without_a_name_is_refused_in_one_line(version: Any, message: str) -> None:
     with (
-        serve(worker_that(answer, version)) as server,
-        pytest.raises(ScorerError, match=message) as told,
+        serve(worker_that(truly, version)) as server,
+        pytest.raises(ScorerError, match=message) as refused,
     ):
-        worker(server).check(probes)
-    assert "\n" not in str(told.value)
+        worker(server).version()
+    assert "\n" not in str(refused.value)
 
 
 def test_items_need_ids_of_their_own() -> None:

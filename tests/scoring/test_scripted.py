@@ -6,7 +6,6 @@ import pytest
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Status
-from deepgen.scoring.judge import ask_all
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question
 from deepgen.scoring.scripted import ScriptedJudge
@@ -15,8 +14,7 @@ from deepgen.scoring.scripted import ScriptedJudge
 def test_the_longest_key_that_occurs_answers() -> None:
     judge = ScriptedJudge({"": "no", "apple": "yes", "green apple": "Hm."})
     asked = [Question(parts=(text,)) for text in ("a cat", "an apple", "a green apple")]
-    pairs = [(each, parse_yes_no) for each in asked]
-    answers = list(ask_all(judge, pairs, concurrency=2))
+    answers = [judge.ask(each, parse_yes_no) for each in asked]
     assert [answer.value for answer in answers] == [0, 1, None]
     assert answers[2].status is Status.UNREADABLE
 

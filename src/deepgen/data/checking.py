@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow.parquet as pq
@@ -15,6 +13,7 @@ from deepgen.data.records import ImageRef, content_hash
 from deepgen.data.shards import committed_indexes
 from deepgen.errors import DataError, ImageError
 from deepgen.images.io import decode_image
+from deepgen.threads import bounded_map
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,16 +43,9 @@ def problems_of(
     """
     yield from _of_indexes(data)
     workers = workers or min(os.cpu_count() or 1, 8)
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[list[Problem]]] = deque()
-        for row in range(len(data)):
-            waiting.append(pool.submit(_of_row, data, row))
-            if len(waiting) >= 4 * workers:
-                yield from waiting.popleft().result()
-                watch()
-        while waiting:
-            yield from waiting.popleft().result()
-            watch()
+    for problems in bounded_map(lambda row: _of_row(data, row), range(len(data)), workers=workers):
+        yield from problems
+        watch()
 
 
 def _of_indexes(data: DataSet) -> Iterator[Problem]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,6 +29,7 @@ from deepgen.data.shards import (
 )
 from deepgen.errors import DataError, ImageError
 from deepgen.images.io import open_image, to_rgb
+from deepgen.threads import bounded_map
 
 QUARANTINE = "quarantine.jsonl"
 """One line per row that could not be used: sample_id, reason, message."""
@@ -195,7 +195,7 @@ class _Import:
         """Deal with all rows that are left."""
         try:
             rows = islice(self.source.rows(), self.rows, None)
-            for outcome in _in_order(self._look, rows, workers):
+            for outcome in bounded_map(self._look, rows, workers=workers):
                 self._add(outcome)
                 self.rows += 1
                 if self.writer is not None and self.writer.size >= self.options.shard_bytes:
@@ -355,33 +355,6 @@ def _file_bytes(path: Path, name: str) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BadSampleError("io", f"{name} cannot be read ({error.strerror})") from None
-
-
-def _in_order(
-    look: Callable[[RawSample | BadRow], _Looked | BadRow],
-    rows: Iterator[RawSample | BadRow],
-    workers: int,
-) -> Iterator[_Looked | BadRow]:
-    """Look at rows on several threads, but hand them back in their order.
-
-    Raises:
-        DataError: The source cannot be read on; all rows before that have been handed back.
-    """
-    failure: DataError | None = None
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque[Future[_Looked | BadRow]] = deque()
-        try:
-            for row in rows:
-                waiting.append(pool.submit(look, row))
-                # Enough that a slow image holds nobody up, few enough to be held in memory.
-                if len(waiting) >= 4 * workers:
-                    yield waiting.popleft().result()
-        except DataError as error:
-            failure = error
-        while waiting:
-            yield waiting.popleft().result()
-    if failure is not None:
-        raise failure
 
 
 def _quarantined(path: Path) -> Iterator[dict[str, str]]:

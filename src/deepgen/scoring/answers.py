@@ -1,11 +1,11 @@
-"""What comes of asking: a value, or the reason why there is none. Never a zero in its place."""
+"""The result of scoring one thing: a value, or the reason why there is none. Never 0 instead."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -15,7 +15,7 @@ class Status(StrEnum):
 
     SCORED = "scored"
     REFUSED = "refused"
-    """The provider's filter, or the judge itself, would not look at it."""
+    """The provider's filter, or the judge itself, declined to score it."""
     UNREADABLE = "unreadable"
     """Replies came, and none could be parsed."""
     ERROR = "error"
@@ -35,7 +35,7 @@ Parse = Callable[[str], T | Unreadable]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer(Generic[T]):
-    """What one question to a judge came to."""
+    """The value that a judge, model or worker gives one image or question, or why there is none."""
 
     status: Status
     value: T | None = None
@@ -43,7 +43,7 @@ class Answer(Generic[T]):
     reason: str = ""
     """Why there is no value, in words."""
     reply: str = ""
-    """The last raw reply, as the judge gave it; empty when none came."""
+    """The last raw reply, unchanged; empty when none came."""
     key: str = ""
     """Of the last request in the reply cache."""
     model: str = ""
@@ -52,3 +52,9 @@ class Answer(Generic[T]):
     """SHA-256 of the question's text; images do not enter."""
     replies: int = 0
     """How many were read, cached ones included."""
+
+
+def error_answer(error: Exception, model: str = "") -> Answer[Any]:
+    """What a local model answers when it fails, in one line."""
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return Answer(status=Status.ERROR, reason=reason, model=model)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deepgen.errors import ScorerError
+from deepgen.scoring.answers import Answer, Status, error_answer
+from deepgen.scoring.scorer import ScorerInput
+from deepgen.scoring.weights import find_weights
 
 CHECKPOINT = "openai/clip-vit-large-patch14"
 """What CLIPScore was defined with, and what CVTG-2K uses."""
@@ -127,6 +131,44 @@ class Clip:
 def clip_scores(images: Embeddings, texts: Embeddings) -> Float[Tensor, " rows"]:
     """``2.5 max(cos, 0)``, row by row."""
     return WEIGHT * (images * texts).sum(dim=-1).clamp(min=0)
+
+
+class ClipScorer:
+    """CLIPScore of images with their prompts, from 0 to 2.5.
+
+    Args:
+        clip: The model.
+        identity: Checkpoint and version.
+    """
+
+    name = "clip"
+    bounds = (0.0, WEIGHT)
+
+    def __init__(self, clip: Clip, identity: Mapping[str, str]) -> None:
+        self.clip = clip
+        self.identity = identity
+        self._lock = threading.Lock()
+
+    def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
+        """All inputs in one batch; where that fails, such as for memory, none of it is scored."""
+        try:
+            with self._lock:
+                values = self.clip.score(
+                    [each.image for each in inputs], [each.prompt for each in inputs]
+                )
+        except RuntimeError as error:  # Out of memory is one.
+            return [error_answer(error, self.name) for _ in inputs]
+        return [Answer(status=Status.SCORED, value=value, model=self.name) for value in values]
+
+
+def open_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScorer:
+    """CLIPScore with the weights of a folder or hub id.
+
+    Raises:
+        ScorerError: There is no CLIP.
+    """
+    found = find_weights(weights, PATTERNS, wanted="a CLIP")
+    return ClipScorer(load_clip(found.folder, device=device), {"clip": found.identity})
 
 
 def load_clip(folder: Path, *, device: str = "cpu") -> Clip:

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status, Unreadable
-from deepgen.scoring.questions import png_image
-from deepgen.scoring.remote import Worker, WorkItem, describe_worker
+from deepgen.scoring.answers import Answer, Status, Unreadable, error_answer
+from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.weights import find_weights
 
 CHECKPOINT = "facebook/mask2former-swin-small-coco-instance"
@@ -120,8 +119,7 @@ class TransformersDetector:
                 outputs = self._model(**inputs)
                 found = self._read(inputs, outputs, image)
         except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            return Answer(status=Status.ERROR, reason=reason, model=self.name)
+            return error_answer(error, self.name)
         return Answer(status=Status.SCORED, value=found, model=self.name)
 
     def _read(self, inputs: Any, outputs: Any, image: Image.Image) -> list[DetectedObject]:
@@ -247,29 +245,16 @@ def _within(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, 
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
 
 
-class RemoteDetector:
+class RemoteDetector(RemoteModel):
     """A detector behind a worker, such as the official one in its old environment.
 
     A value is a list of objects ``{"label", "box": [left, top, right, bottom], "confidence"}``,
     perhaps with a ``mask``: lengths of runs of pixels, row by row, first of those outside.
-
-    Raises:
-        ScorerError: The worker does not answer.
     """
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self._name = describe_worker(worker.version())
-
-    @property
-    def name(self) -> str:
-        """As the worker describes itself."""
-        return self._name
 
     def find(self, image: Image.Image) -> Answer[list[DetectedObject]]:
         """Its objects, most confident first."""
-        item = WorkItem(id="0", image=png_image(image))
-        return self.worker.score([item], reader_of(image.size))[0]
+        return self.score_image(image, reader_of(image.size))[0]
 
 
 def reader_of(size: tuple[int, int]) -> Callable[[Any], list[DetectedObject] | Unreadable]:

@@ -6,9 +6,7 @@ import os
 import re
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -54,9 +52,6 @@ DECLINED = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 
-AHEAD = 4
-"""Questions drawn for each one in flight: one that is slow does not leave the others idle."""
-
 PROBE = (
     "Which colour fills this image? Answer with one word: red, green or blue. "
     "If you see no image, answer: none."
@@ -89,9 +84,6 @@ class JudgeConfig:
     """Wait before the second try, doubled before each further one."""
     api_key_variable: str = "DEEPGEN_JUDGE_KEY"
     """Environment variable with the key, if the judge wants one."""
-    reuse_failures: bool = False
-    """Whether stored refusals and cut replies count as answers of the judge, or are asked for
-    again."""
 
     def __post_init__(self) -> None:
         checked_url(self.base_url)
@@ -242,7 +234,7 @@ class HttpJudge:
 
     def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
         """Whether a stored reply need not be asked for again."""
-        if found.ending is Ending.WHOLE or self.config.reuse_failures:
+        if found.ending is Ending.WHOLE:
             return True
         # A cut reply was followed up already if the next attempt is there too.
         followed = self.cache.find(self._key(question, attempt + 1)) is not None
@@ -334,30 +326,6 @@ class HttpJudge:
         return ScorerError(
             f"no judge answers at {url} ({said(failure)}); start the server or correct the address"
         )
-
-
-def ask_all(
-    judge: Judge, asked: Iterable[tuple[Question, Parse[T]]], *, concurrency: int
-) -> Iterator[Answer[T]]:
-    """Put many questions at once; answers come in the order of the questions.
-
-    Questions are drawn as they are needed, so that not all their images lie in memory.
-
-    Raises:
-        ScorerError: As of :meth:`HttpJudge.ask`; what waits is not asked any more.
-    """
-    threads = ThreadPoolExecutor(max_workers=concurrency, thread_name_prefix="judge")
-    waiting: deque[Future[Answer[T]]] = deque()
-    try:
-        for question, parse in asked:
-            waiting.append(threads.submit(judge.ask, question, parse))
-            if len(waiting) == AHEAD * concurrency:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        # Where one failed, whoever waits is told now, and not when the last request has timed out.
-        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _answer(

@@ -7,107 +7,77 @@ belongs to the name of a score: engines differ by several points.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
+from rapidfuzz.distance import Levenshtein
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, Status, error_answer
+from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
+from deepgen.scoring.scorer import ScorerInput
 
 # Keeps the official division by the longer length from being one by zero.
-EPSILON = 1e-5
+_EPSILON = 1e-5
+
+_QUOTED = re.compile(r"'(.*?)'", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WordScore:
     """How well one image's target words were recognised; sums, so that images can be pooled."""
 
-    targets: int
+    lines: list[str]
+    """As the engine read them."""
+    words: int
+    """Targets."""
     found: int
-    """Targets that were recognised letter by letter."""
-    similarity: float
-    """Sum over the targets of the normalised edit similarity to the closest recognised word, where
-    closest is by difflib's ratio: the official choice."""
-    best_similarity: float
-    """The same with the recognised word that is closest in edits."""
+    """Targets among the recognised words; one that occurs twice needs to be read once."""
+    ned: float
+    """Sum over the targets of ``1 - distance / (longer length + 1e-5)`` to the closest recognised
+    word, where closest is by difflib's ratio: the official choice."""
+    ned_closest: float
+    """The same with the recognised word of the smallest edit distance."""
     extra: int
     """Recognised words that are no target."""
 
 
 def target_words(prompt: str) -> list[str]:
-    """The words that a prompt wants to see: all between pairs of straight single quotes."""
-    quoted = re.findall(r"'(.*?)'", prompt, re.DOTALL)
-    return [word for text in quoted for word in text.lower().split()]
+    """What is to be written: everything between straight single quotes, in lower case."""
+    return _words(_QUOTED.findall(prompt))
 
 
-def recognized_words(lines: Sequence[str]) -> list[str]:
-    """Recognised lines as words; one empty word where nothing was recognised."""
-    return [word for line in lines for word in line.lower().split()] or [""]
-
-
-def score_words(targets: Sequence[str], recognized: Sequence[str]) -> WordScore:
-    """Compare one image's target words with its recognised ones.
-
-    A target counts as found if it is anywhere among the recognised words, so one word recognised
-    once serves all its repetitions.
-
-    Args:
-        targets: Of :func:`target_words`.
-        recognized: Of :func:`recognized_words`; never empty.
-    """
+def score_words(targets: Sequence[str], lines: Sequence[str]) -> WordScore:
+    """Compare target words, in lower case, with the lines that an OCR engine read."""
+    words = _words(lines) or [""]
+    # Not by sum(), which rounds differently from Python 3.12 on.
+    ned = closest = 0.0
+    for target in targets:
+        (nearest,) = get_close_matches(target, words, n=1, cutoff=0)
+        ned += _similarity(target, nearest)
+        closest += max(_similarity(target, word) for word in words)
     return WordScore(
-        targets=len(targets),
-        found=sum(word in recognized for word in targets),
-        similarity=sum(edit_similarity(word, _closest(word, recognized)) for word in targets),
-        best_similarity=sum(
-            max(edit_similarity(word, each) for each in recognized) for word in targets
-        ),
-        extra=sum(word != "" and word not in targets for word in recognized),
+        lines=list(lines),
+        words=len(targets),
+        found=sum(target in words for target in targets),
+        ned=ned,
+        ned_closest=closest,
+        extra=sum(word not in targets for word in words if word),
     )
 
 
-def word_accuracy(scores: Sequence[WordScore]) -> float:
-    """Share of target words that were found, over all images together.
-
-    Raises:
-        ValueError: There are no target words.
-    """
-    return sum(score.found for score in scores) / _all_targets(scores)
+def _words(texts: Sequence[str]) -> list[str]:
+    return [word for text in texts for word in text.lower().split()]
 
 
-def mean_similarity(scores: Sequence[WordScore], *, best: bool = False) -> float:
-    """NED: the mean over all target words of all images, 1 where every word is right.
-
-    Args:
-        best: Against the word closest in edits; the official score is against difflib's choice.
-
-    Raises:
-        ValueError: There are no target words.
-    """
-    total = sum(score.best_similarity if best else score.similarity for score in scores)
-    return total / _all_targets(scores)
-
-
-def edit_similarity(first: str, second: str) -> float:
-    """``1 - distance / (longer length + 1e-5)``."""
-    return 1 - edit_distance(first, second) / (max(len(first), len(second)) + EPSILON)
-
-
-def edit_distance(first: str, second: str) -> int:
-    """How many letters must be put in, left out or replaced (Levenshtein)."""
-    row = list(range(len(second) + 1))
-    for i, letter in enumerate(first, start=1):
-        diagonal, row[0] = row[0], i
-        for j, other in enumerate(second, start=1):
-            diagonal, row[j] = (
-                row[j],
-                min(row[j] + 1, row[j - 1] + 1, diagonal + (letter != other)),
-            )
-    return row[-1]
+def _similarity(first: str, second: str) -> float:
+    longer = max(len(first), len(second))
+    return 1 - Levenshtein.distance(first, second) / (longer + _EPSILON)
 
 
 @runtime_checkable
@@ -147,6 +117,7 @@ class RapidOcrReader:
         # It reports every image without text as a warning otherwise.
         self._engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error"})
         self._name = f"rapidocr-{version('rapidocr')}"
+        self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
@@ -157,19 +128,60 @@ class RapidOcrReader:
         """The recognised lines."""
         blue_first = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
         try:
-            lines = list(self._engine(blue_first).txts or ())
+            with self._lock:
+                lines = list(self._engine(blue_first).txts or ())
         except Exception as error:  # It names none of its own.
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            return Answer(status=Status.ERROR, reason=reason, model=self.name)
+            return error_answer(error, self.name)
         return Answer(status=Status.SCORED, value=lines, model=self.name)
 
 
-def _closest(word: str, recognized: Sequence[str]) -> str:
-    return get_close_matches(word, recognized, n=1, cutoff=0)[0]
+class WordAccuracy:
+    """Share of the target words that an OCR engine reads, by CVTG-2K's rule.
+
+    Args:
+        reader: The engine, by which results are named.
+    """
+
+    name = "ocr"
+    bounds = (0.0, 1.0)
+
+    def __init__(self, reader: TextReader) -> None:
+        self.reader = reader
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Engine and version."""
+        return {"ocr": self.reader.name}
+
+    def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
+        """``found / words`` per image; without target texts there is nothing to score."""
+        return [self._accuracy(each) for each in inputs]
+
+    def _accuracy(self, each: ScorerInput) -> Answer[float]:
+        if not _words(each.target_texts):
+            return Answer(status=Status.ERROR, reason="there are no target texts to read")
+        measured = self.measure(each)
+        score = measured.value
+        value = None if score is None else score.found / score.words
+        return Answer(
+            status=measured.status, value=value, reason=measured.reason, model=measured.model
+        )
+
+    def measure(self, each: ScorerInput) -> Answer[WordScore]:
+        """All counts of one image."""
+        read = self.reader.read(each.image)
+        if read.status is not Status.SCORED:
+            return Answer(status=read.status, reason=read.reason, model=self.reader.name)
+        score = score_words(_words(each.target_texts), read.value or [])
+        return Answer(status=Status.SCORED, value=score, model=self.reader.name)
 
 
-def _all_targets(scores: Sequence[WordScore]) -> int:
-    count = sum(score.targets for score in scores)
-    if count == 0:
-        raise ValueError("there are no target words to score; expected some between single quotes")
-    return count
+def open_scorer(*, worker_url: str = "") -> WordAccuracy:
+    """Word accuracy by rapidocr, or by the engine of a worker.
+
+    Raises:
+        ScorerError: rapidocr is not installed, or the worker does not answer.
+    """
+    if worker_url:
+        return WordAccuracy(RemoteTextReader(Worker(WorkerConfig(base_url=worker_url))))
+    return WordAccuracy(RapidOcrReader())

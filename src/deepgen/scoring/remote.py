@@ -14,9 +14,9 @@ names. JSON only: a pickle would let either side run code on the other.
 from __future__ import annotations
 
 import base64
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ from deepgen.scoring.http import (
     with_retries,
 )
 from deepgen.scoring.questions import EncodedImage, png_image
+from deepgen.scoring.scorer import ScorerInput
+from deepgen.threads import bounded_map
 
 T = TypeVar("T")
 
@@ -48,15 +50,6 @@ class WorkItem:
     """The prompt of the image, or the question about it."""
     target_texts: tuple[str, ...] = ()
     """What is to be read in it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
-    """An image whose score is known, for the check at the start."""
-
-    item: WorkItem
-    is_right: Callable[[Any], bool]
-    """Of the value as it came."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,27 +102,6 @@ class Worker:
             )
         return answer
 
-    def check(self, probes: Sequence[Probe]) -> dict[str, Any]:
-        """Its version, once it has scored images with known scores as it should.
-
-        A detector with weights of another version runs without any error and finds next to
-        nothing; only an image with known contents shows that.
-
-        Raises:
-            ScorerError: Nobody answers, or an answer is wrong.
-        """
-        version = self.version()
-        answers = self.score([probe.item for probe in probes], lambda value: value)
-        for probe, answer in zip(probes, answers, strict=True):
-            if answer.status is not Status.SCORED or not probe.is_right(answer.value):
-                got = answer.reason or f"it gave {str(answer.value)[:100]}"
-                raise ScorerError(
-                    f"the worker {version['name']} at {self.config.base_url} fails its check "
-                    f"{probe.item.id!r} ({got}); its weights and libraries must be those of its "
-                    "recipe"
-                )
-        return version
-
     def score(
         self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
     ) -> list[Answer[T]]:
@@ -147,11 +119,9 @@ class Worker:
             raise ValueError("two items share an id; answers could not be told apart")
         size = self.config.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
-        threads = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="worker")
-        try:
-            scored = list(threads.map(lambda batch: self._score_batch(batch, read), batches))
-        finally:
-            threads.shutdown(wait=False, cancel_futures=True)
+        scored = bounded_map(
+            lambda batch: self._score_batch(batch, read), batches, workers=self.config.concurrency
+        )
         return [answer for answers in scored for answer in answers]
 
     def _score_batch(
@@ -191,8 +161,8 @@ def describe_worker(version: Mapping[str, Any]) -> str:
     return f"{version['name']} ({rest})" if rest else str(version["name"])
 
 
-class RemoteTextReader:
-    """Recognises text through a worker, such as one that runs the official OCR.
+class RemoteModel:
+    """A model behind a worker, under the name that the worker gives itself.
 
     Raises:
         ScorerError: The worker does not answer.
@@ -200,17 +170,72 @@ class RemoteTextReader:
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
-        self._name = describe_worker(worker.version())
+        self.name = describe_worker(worker.version())
 
-    @property
-    def name(self) -> str:
-        """As the worker describes itself."""
-        return self._name
+    def score_image(
+        self,
+        image: Image.Image,
+        read: Callable[[Any], T | Unreadable],
+        prompts: Sequence[str] = ("",),
+    ) -> list[Answer[T]]:
+        """One answer about an image per prompt."""
+        encoded = png_image(image)
+        items = [
+            WorkItem(id=str(number), image=encoded, prompt=prompt)
+            for number, prompt in enumerate(prompts)
+        ]
+        return self.worker.score(items, read)
+
+
+class RemoteTextReader(RemoteModel):
+    """Recognises text through a worker, such as one that runs the official OCR."""
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
         """The recognised lines."""
-        item = WorkItem(id="0", image=png_image(image))
-        return self.worker.score([item], read_lines)[0]
+        return self.score_image(image, read_lines)[0]
+
+
+class RemoteScorer(RemoteModel):
+    """A worker whose values are numbers; it sees images, prompts and target texts.
+
+    Args:
+        worker: The worker.
+        bounds: Lowest and highest value that it gives.
+    """
+
+    def __init__(self, worker: Worker, bounds: tuple[float, float]) -> None:
+        super().__init__(worker)
+        self.bounds = bounds
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """As the worker describes itself."""
+        return {"worker": self.name}
+
+    def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
+        """One number per image."""
+        items = [
+            WorkItem(
+                id=str(number),
+                image=png_image(each.image),
+                prompt=each.prompt,
+                target_texts=each.target_texts,
+            )
+            for number, each in enumerate(inputs)
+        ]
+        return self.worker.score(items, read_number)
+
+
+def open_scorer(
+    *, url: str, bounds: tuple[float, float] = (-math.inf, math.inf), concurrency: int = 1
+) -> RemoteScorer:
+    """The scorer behind an address.
+
+    Raises:
+        ScorerError: Nobody answers there.
+    """
+    worker = Worker(WorkerConfig(base_url=url, concurrency=concurrency))
+    return RemoteScorer(worker, bounds)
 
 
 def read_number(value: Any) -> float | Unreadable:

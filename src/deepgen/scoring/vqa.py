@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.answers import Answer, Parse, Status, Unreadable, error_answer
 from deepgen.scoring.judge import Judge
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question, png_image
-from deepgen.scoring.remote import Worker, WorkItem, describe_worker
+from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.templates import Template
 from deepgen.scoring.weights import find_weights
 
@@ -93,8 +93,7 @@ class BlipAnswers:
                     for reply in self._say(shown, questions[start : start + QUESTIONS_AT_ONCE])
                 ]
         except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            return [Answer(status=Status.ERROR, reason=reason) for _ in questions]
+            return [error_answer(error, self.name) for _ in questions]
         return [
             Answer(status=Status.SCORED, value=reply == "yes", reply=reply, model=self.name)
             for reply in said
@@ -113,32 +112,15 @@ class BlipAnswers:
         return [text.strip() for text in texts]
 
 
-class RemoteAnswers:
+class RemoteAnswers(RemoteModel):
     """A model behind a worker, such as the official mPLUG in its old environment.
 
     Each question comes as the prompt of an image, and its value is the answer as a text.
-
-    Raises:
-        ScorerError: The worker does not answer.
     """
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self._name = describe_worker(worker.version())
-
-    @property
-    def name(self) -> str:
-        """As the worker describes itself."""
-        return self._name
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
         """Yes only where the worker says exactly that."""
-        encoded = png_image(image)
-        items = [
-            WorkItem(id=str(number), image=encoded, prompt=question)
-            for number, question in enumerate(questions)
-        ]
-        return self.worker.score(items, read_exact_yes)
+        return self.score_image(image, read_exact_yes, questions)
 
 
 def read_exact_yes(value: Any) -> bool | Unreadable:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +20,7 @@ from deepgen.eval.run.judged_by import claim
 from deepgen.eval.run.layout import read_stored_image
 from deepgen.eval.run.records import RECORDS, latest_records, write_record
 from deepgen.eval.scorer import Drawing, Imagescorer
+from deepgen.threads import bounded_map
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +93,7 @@ def score(
         # Also where nothing is left to do: nobody shall take these scores for another judge's.
         claim(folder, scorer.identity)
     if todo:
-        for _ in _each(look, todo, scorer.concurrency):
+        for _ in bounded_map(look, todo, workers=scorer.concurrency, in_order=False):
             advance()
     return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
 
@@ -124,34 +124,6 @@ def _look(
     )
     assert (record.item, record.copy) == (item.id, line.copy), "a record of another image"
     return record
-
-
-def _each(look: Callable[[Drawn], None], lines: Iterable[Drawn], workers: int) -> Iterator[None]:
-    """Look at each line, as many at once as there are workers; whichever is done comes back."""
-    if workers == 1:
-        for line in lines:
-            look(line)
-            yield
-        return
-    pool = ThreadPoolExecutor(workers)
-    waiting: set[Future[None]] = set()
-    try:
-        for line in lines:
-            waiting.add(pool.submit(look, line))
-            # Twice as many as are in work: nobody idles, and a failure cancels little.
-            while len(waiting) >= 2 * workers:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for each in done:
-                    each.result()
-                    yield
-        while waiting:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for each in done:
-                each.result()
-                yield
-    finally:
-        # After an interruption nobody wants to wait for the slowest reply.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _close(

@@ -6,7 +6,7 @@ Protocol: one image a prompt. Over all target words, pooled: word accuracy, the 
 the recognised words, and NED, one minus the normalised edit distance to the closest of them; over
 images: CLIPScore = 2.5 max(cosine, 0) with OpenAI CLIP ViT-L/14.
 Scorer: PaddleOCR 2.10, English; another engine gives other numbers, so it is named with the result.
-Values: what ``read_words`` returns, and ``clip_score`` where CLIP was run.
+Values: what ``score_words`` counts, and ``clip_score`` where CLIP was run.
 Known differences: the official code passes over missing images and counts a failing OCR call as
 all words wrong. It finds the closest word by difflib's ratio (``ned``); ``ned, closest`` takes the
 true minimum of the edit distance.
@@ -14,8 +14,6 @@ true minimum of the edit distance.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -35,6 +33,7 @@ from deepgen.eval.benchmark import (
 )
 from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
 from deepgen.eval.values import measured
+from deepgen.scoring.ocr import target_words
 
 SETS = ("CVTG", "CVTG-Style")
 REGIONS = ("2", "3", "4", "5")
@@ -61,11 +60,6 @@ _HASHES = {
     "CVTG-Style/4": "1d1fe6c367191fd8a3939687f70b3e8bda83c0539344977506e09e2732e4e3ff",
     "CVTG-Style/5": "da102c0239726d1fcdf3f4cfccacd34e71d4c0a588e5a893f4bc94b03fff353a",
 }
-
-# Keeps the division defined for two empty words.
-_LENGTH_EPSILON = 1e-5
-
-_QUOTED = re.compile(r"'(.*?)'", re.DOTALL)
 
 
 def load(folder: Path) -> ItemList:
@@ -94,49 +88,6 @@ def load(folder: Path) -> ItemList:
             )
         start += size
     return ItemList(items=need_unique(items, folder), absent=tuple(absent))
-
-
-def target_words(prompt: str) -> list[str]:
-    """What is to be written: everything between straight single quotes, in lower case."""
-    return [word for text in _QUOTED.findall(prompt) for word in text.lower().split()]
-
-
-def read_words(targets: Sequence[str], recognized: Sequence[str]) -> Values:
-    """Compare target words with the lines that an OCR engine read.
-
-    ``found`` counts targets among the recognised words: one that occurs twice needs to be read
-    once. ``ned`` is the sum over targets of ``1 - distance / (longer length + 1e-5)``.
-    """
-    words = [word for line in recognized for word in line.lower().split()] or [""]
-    ned = closest = 0.0
-    for target in targets:
-        (nearest,) = difflib.get_close_matches(target, words, n=1, cutoff=0)
-        ned += _similarity(target, nearest)
-        closest += max(_similarity(target, word) for word in words)
-    return {
-        "words": len(targets),
-        "found": sum(target in words for target in targets),
-        "ned": ned,
-        "ned_closest": closest,
-        "extra": sum(word not in targets for word in words if word),
-    }
-
-
-def _similarity(first: str, second: str) -> float:
-    longer = max(len(first), len(second))
-    return 1 - edit_distance(first, second) / (longer + _LENGTH_EPSILON)
-
-
-def edit_distance(first: str, second: str) -> int:
-    """Levenshtein distance: insertions, deletions and replacements."""
-    row = list(range(len(second) + 1))
-    for position, letter in enumerate(first, start=1):
-        diagonal, row[0] = row[0], position
-        for column, other in enumerate(second, start=1):
-            replaced = diagonal + (letter != other)
-            diagonal = row[column]
-            row[column] = min(row[column] + 1, row[column - 1] + 1, replaced)
-    return row[-1]
 
 
 def image_path(item: Item, copy: int) -> PurePosixPath:

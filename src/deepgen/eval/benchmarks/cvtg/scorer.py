@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from deepgen.eval.benchmark import ImageRecord
-from deepgen.eval.benchmarks.cvtg.benchmark import read_words
 from deepgen.eval.judged.judging import failed, status_of
 from deepgen.eval.scorer import Drawing
-from deepgen.scoring.answers import Status
-from deepgen.scoring.clip import Clip
-from deepgen.scoring.ocr import TextReader
+from deepgen.scoring.clip import Clip, ClipScorer
+from deepgen.scoring.ocr import TextReader, WordAccuracy
+from deepgen.scoring.scorer import ScorerInput, score_images
 
 
 class CvtgScorer:
@@ -26,28 +25,30 @@ class CvtgScorer:
     concurrency = 1
 
     def __init__(self, reader: TextReader, clip: Clip | None, identity: Mapping[str, str]) -> None:
-        self.reader = reader
-        self.clip = clip
+        self.words = WordAccuracy(reader)
+        self.clip = None if clip is None else ClipScorer(clip, identity)
         self.identity = identity
-        self._lock = threading.Lock()
 
     def check(self) -> None:
         """Everything was loaded or reached when the scorer was opened."""
 
     def __call__(self, drawing: Drawing) -> ImageRecord:
         """Read the words of one image."""
-        with self._lock:
-            answer = self.reader.read(drawing.image)
-            if answer.status is not Status.SCORED:
-                return failed(drawing, status_of(answer), f"{self.reader.name}: {answer.reason}")
-            lines = answer.value or []
-            values = dict(read_words(drawing.item.fields["words"], lines))
-            try:
-                if self.clip is not None:
-                    (score,) = self.clip.score([drawing.image], [drawing.item.prompt])
-                    values["clip_score"] = score
-            except RuntimeError as error:  # Out of memory is one.
-                return failed(drawing, "error", f"CLIP: {error}")
+        given = ScorerInput(
+            image=drawing.image,
+            prompt=drawing.item.prompt,
+            target_texts=tuple(drawing.item.fields["words"]),
+        )
+        measured = self.words.measure(given)
+        if measured.value is None:
+            return failed(drawing, status_of(measured), f"{measured.model}: {measured.reason}")
+        values = asdict(measured.value)
+        lines = values.pop("lines")
+        if self.clip is not None:
+            (fit,) = score_images(self.clip, [given])
+            if fit.value is None:
+                return failed(drawing, status_of(fit), f"CLIP: {fit.reason}")
+            values["clip_score"] = fit.value
         return ImageRecord(
             item=drawing.item.id,
             copy=drawing.copy,

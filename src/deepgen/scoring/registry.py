@@ -1,0 +1,45 @@
+"""Scorers by name. To add one: a module here that has ``open_scorer``, and its line below."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from deepgen.errors import ScorerError
+from deepgen.scoring.scorer import Scorer
+
+SCORERS: Mapping[str, str] = {
+    "clip": "CLIPScore: how well an image fits its prompt",
+    "ocr": "share of the target words that an OCR engine reads in an image",
+    "remote": "the number that a worker behind HTTP gives an image",
+    "yes_no": "whether a judge says that an image shows what its prompt asks for",
+}
+"""Name of a scorer, which is that of its module, and what it measures."""
+
+
+def open_scorer(name: str, **options: Any) -> Scorer:
+    """Load or reach the scorer of a name.
+
+    Args:
+        name: One of ``SCORERS``.
+        options: Arguments of the ``open_scorer`` of its module.
+
+    Raises:
+        ScorerError: There is no such scorer, it takes other options, or it cannot be used.
+    """
+    if name not in SCORERS:
+        raise ScorerError(f"there is no scorer {name!r}; choose one of {', '.join(SCORERS)}")
+    # Only the module of the chosen scorer: some import torch.
+    opener = import_module(f"deepgen.scoring.{name}").open_scorer
+    signature = inspect.signature(opener)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        taken = ", ".join(signature.parameters)
+        raise ScorerError(
+            f"the scorer {name} cannot be opened: {error}; it takes {taken}"
+        ) from None
+    scorer: Scorer = opener(**options)
+    return scorer
