@@ -9,6 +9,9 @@ from PIL import Image
 
 from deepgen.cli.main import main
 from deepgen.data.dataset import DataSet
+from deepgen.data.importers.registry import IMPORTERS, open_source
+from deepgen.data.importers.source import SourceOptions
+from deepgen.errors import DataError
 from tests.data.sets import captioned_folder, edits, fill_the_disk
 
 
@@ -135,6 +138,19 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     assert "or train on" not in capsys.readouterr().err
 
 
+def test_every_importer_is_listed_and_opens_its_sources(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in IMPORTERS:
+        assert f"{name}:" in shown
+        with pytest.raises(DataError, match="absent"):
+            open_source(name, Path("absent.csv"), SourceOptions())
+    with pytest.raises(DataError, match="no importer 'archive'; choose one of folder, table"):
+        open_source("archive", Path("images"), SourceOptions())
+
+
 def one_line(error: str) -> bool:
     return error.startswith("error: ") and error.count("\n") == 1
 
@@ -181,9 +197,9 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         (["import", "folder", "absent", "data"], "there is no folder absent"),
         (["import", "table", "absent.csv", "data"], "no table at absent.csv"),
         (["import", "table", "images", "data"], "no table at images"),
-        (["import", "folder", "images", "images/data"], "lies inside of images"),
+        (["import", "folder", "images", "images/data"], "is inside images"),
         (["import", "folder", "images", "edits"], "not empty and no data set"),
-        (["import", "folder", "images", "images/000.txt"], "lies inside"),
+        (["import", "folder", "images", "images/000.txt"], "is inside"),
         (["import", "folder", "empty", "data"], "the source has no rows"),
         (["import", "folder", "images", "data", "--name", "a/b"], "letters, digits"),
         (["import", "folder", "images", "data", "--val-share", "1"], "val_share"),

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.importers.folder import open_folder
+from deepgen.data.importers.folder import open_source
+from deepgen.data.importers.source import SourceOptions
 from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 
@@ -61,7 +62,7 @@ def edits(root: Path, count: int) -> Path:
 
 def imported(source: Path, folder: Path, **options: Any) -> DataSet:
     """A folder or table, imported and opened."""
-    found = open_folder(source) if source.is_dir() else TableSource(source)
+    found = open_source(source, SourceOptions()) if source.is_dir() else TableSource(source)
     import_source(found, folder, ImportOptions(**{"name": "mine", **options}), workers=1)
     return DataSet.open(folder)
 

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from deepgen.data.importers import table as tables
-from deepgen.data.importers.folder import FolderSource, open_folder
-from deepgen.data.importers.source import BadRow, RawSample, read_row
+from deepgen.data.importers.folder import FolderSource, open_source
+from deepgen.data.importers.source import BadRow, RawSample, SourceOptions, read_row
 from deepgen.data.importers.table import TableSource
 from deepgen.errors import DataError
 from tests.data.sets import image, imported
@@ -121,11 +121,11 @@ def test_a_chosen_caption_is_read_from_tables_and_from_files_beside_images(
     (tmp_path / "b.png").touch()
     (tmp_path / "a.json").write_text('{"caption": "short", "dense": "in a file"}')
     (tmp_path / "b.txt").write_text("plain")
-    found = samples(open_folder(tmp_path, "dense"))
+    found = samples(open_source(tmp_path, SourceOptions(caption_key="dense")))
     assert [each.prompts[0].text for each in found] == ["in a file", "plain"]
     row = {"file_name": "a.png", "caption": "short", "dense": "in a table"}
     (tmp_path / "metadata.jsonl").write_text(json.dumps(row))
-    (sample,) = samples(open_folder(tmp_path, "dense"))
+    (sample,) = samples(open_source(tmp_path, SourceOptions(caption_key="dense")))
     assert sample.prompts[0].text == "in a table"
 
 
@@ -238,7 +238,7 @@ def test_a_metadata_table_in_a_folder_describes_it(tmp_path: Path) -> None:
     (tmp_path / "source" / "metadata.jsonl").write_text(
         '{"file_name": "a.png", "text": "described"}\n'
     )
-    assert isinstance(open_folder(tmp_path / "source"), TableSource)
+    assert isinstance(open_source(tmp_path / "source", SourceOptions()), TableSource)
     data = imported(tmp_path / "source", tmp_path / "data")
     assert [prompt.text for prompt in data.record(0).prompts] == ["described"]
     assert len(data) == 1

@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.importers.folder import open_folder
+from deepgen.data.importers.folder import open_source
+from deepgen.data.importers.source import SourceOptions
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import sid_of
 from deepgen.data.shards import ShardWriter
@@ -163,7 +164,7 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     options = ImportOptions(name="mine", shard_bytes=3 * ONE_IMAGE)
     for workers in (1, 4):
         folder = tmp_path / str(workers)
-        import_source(open_folder(source), folder, options, workers=workers)
+        import_source(open_source(source, SourceOptions()), folder, options, workers=workers)
     assert content(tmp_path / "1") == content(tmp_path / "4")
 
 
@@ -174,7 +175,7 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
     for number in (0, 3, 6):
         (source / f"{number:03d}.png").write_bytes(b"no image")
     options = ImportOptions(name="mine", shard_bytes=2 * ONE_IMAGE)
-    import_source(open_folder(source), tmp_path / "whole", options, workers=1)
+    import_source(open_source(source, SourceOptions()), tmp_path / "whole", options, workers=1)
 
     class CutError(Exception):
         pass
@@ -209,11 +210,11 @@ def test_an_import_cut_off_anywhere_ends_like_an_unbroken_one(
         folder = tmp_path / f"cut{calls_before_cut}"
         calls["left"] = calls_before_cut
         try:
-            import_source(open_folder(source), folder, options, workers=1)
+            import_source(open_source(source, SourceOptions()), folder, options, workers=1)
             break
         except CutError:
             calls["left"] = -1
-        import_source(open_folder(source), folder, options, workers=1)
+        import_source(open_source(source, SourceOptions()), folder, options, workers=1)
         assert content(folder) == content(tmp_path / "whole"), calls_before_cut
     assert calls_before_cut > 12
 
@@ -255,10 +256,10 @@ def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
     options = "name='mine', shard_bytes=20_000"
     code = (
         "import sys; from pathlib import Path\n"
-        "from deepgen.data.importers.folder import open_folder\n"
+        "from deepgen.data.importers.folder import FolderSource\n"
         "from deepgen.data.importing import ImportOptions, import_source\n"
         "print('ready', flush=True)\n"
-        f"import_source(open_folder(Path(sys.argv[1])), Path(sys.argv[2]), "
+        f"import_source(FolderSource(Path(sys.argv[1])), Path(sys.argv[2]), "
         f"ImportOptions({options}), workers=2)"
     )
     command = [sys.executable, "-c", code, str(source)]
@@ -280,9 +281,9 @@ def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
 def test_a_finished_import_is_not_repeated(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 3)
     options = ImportOptions(name="mine")
-    first = import_source(open_folder(source), tmp_path / "data", options)
+    first = import_source(open_source(source, SourceOptions()), tmp_path / "data", options)
     before = (tmp_path / "data" / "mine-000000.tar").stat().st_mtime_ns
-    assert import_source(open_folder(source), tmp_path / "data", options) == first
+    assert import_source(open_source(source, SourceOptions()), tmp_path / "data", options) == first
     assert (tmp_path / "data" / "mine-000000.tar").stat().st_mtime_ns == before
     assert (first.rows, first.samples, first.tasks) == (3, 3, {"t2i": 3})
 
@@ -327,7 +328,7 @@ def test_an_unfinished_import_is_no_data_set(
     source = captioned_folder(tmp_path / "source", 5)
     with pytest.raises(KeyboardInterrupt):
         import_source(
-            open_folder(source),
+            open_source(source, SourceOptions()),
             tmp_path / "data",
             ImportOptions(name="mine"),
             watch=lambda rows: (_ for _ in ()).throw(KeyboardInterrupt),

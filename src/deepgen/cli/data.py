@@ -18,6 +18,7 @@ from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.options import DeviceChoice
 from deepgen.cli.output import plan_outputs
 from deepgen.config.sizes import check_side
+from deepgen.data.importers.registry import IMPORTERS, open_source
 from deepgen.devices import pick_device
 from deepgen.errors import DataError
 from deepgen.images.io import write_image
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
     from deepgen.data.latents import MomentsCache
 
-SourceKind = Literal["folder", "table"]
+    ImporterName = str
+else:
+    ImporterName = Literal[tuple(IMPORTERS)]
+
+NAMES = "{" + ",".join(IMPORTERS) + "}"
+DESCRIPTIONS = "; ".join(f"{name}: {text}" for name, text in IMPORTERS.items())
 
 # "(default: None)" would stand after each of these, where the help says what happens instead.
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
@@ -46,9 +52,7 @@ SHOWN_BUCKETS = 12
 class Import:
     """Import images with captions, or edits; a rerun goes on where it was cut off."""
 
-    kind: Positional[Annotated[SourceKind, arg(metavar="{folder,table}")]]
-    """folder: x.jpg with x.txt or x.json, or a metadata.jsonl that names them; table: JSON Lines,
-    a JSON array, CSV or Parquet whose paths are relative to its own folder."""
+    importer: Positional[Annotated[ImporterName, arg(metavar=NAMES, help=DESCRIPTIONS)]]
     source: Positional[Annotated[Path, arg(metavar="SRC")]]
     """The folder or the table."""
     folder: Positional[Annotated[Path, arg(metavar="DST")]]
@@ -109,21 +113,16 @@ class Import:
             print_line(f"every reason is in {self.folder / QUARANTINE}")
 
     def _source(self) -> Source:
-        from deepgen.data.importers.folder import open_folder
-        from deepgen.data.importers.table import TableSource
+        from deepgen.data.importers.source import SourceOptions
 
-        if self.kind == "table":
-            if self.images is not None and not self.images.is_dir():
-                raise DataError(f"there is no folder {self.images} of images; check the path")
-            return TableSource(self.source, self.images, caption_key=self.caption_key)
-        if self.images is not None:
-            raise ValueError("--images belongs to a table; a folder's images lie in it")
-        if self.folder.resolve().is_relative_to(self.source.resolve()):
+        options = SourceOptions(images=self.images, caption_key=self.caption_key)
+        source = open_source(self.importer, self.source, options)
+        if self.source.is_dir() and self.folder.resolve().is_relative_to(self.source.resolve()):
             raise ValueError(
-                f"{self.folder} lies inside of {self.source}, where images are looked for; "
-                "choose a folder outside"
+                f"{self.folder} is inside {self.source}, where images are searched; choose a "
+                "folder outside"
             )
-        return open_folder(self.source, self.caption_key)
+        return source
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

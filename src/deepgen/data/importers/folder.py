@@ -13,6 +13,7 @@ from deepgen.data.importers.source import (
     BadSampleError,
     RawSample,
     Source,
+    SourceOptions,
     read_row,
 )
 from deepgen.data.importers.table import TableSource, read_annotation
@@ -29,22 +30,21 @@ TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "
 """What a caption file may say. Its images are this one; edits belong into a metadata table."""
 
 
-def open_folder(path: Path, caption_key: str | None = None) -> TableSource | FolderSource:
+def open_source(path: Path, options: SourceOptions) -> TableSource | FolderSource:
     """The images of a folder, by its metadata table or by the captions beside them.
-
-    Args:
-        path: The folder.
-        caption_key: Where its table or its JSON files hold the text, of several places.
 
     Raises:
         DataError: There is no such folder.
+        ValueError: Images are said to be elsewhere.
     """
+    if options.images is not None:
+        raise ValueError("--images is for tables; the images of a folder are inside it")
     if not path.is_dir():
         raise DataError(f"there is no folder {path}; check the path")
     table = next((path / name for name in METADATA if (path / name).is_file()), None)
     if table is None:
-        return FolderSource(path, caption_key)
-    return TableSource(table, caption_key=caption_key)
+        return FolderSource(path, options.caption_key)
+    return TableSource(table, caption_key=options.caption_key)
 
 
 class FolderSource(Source):

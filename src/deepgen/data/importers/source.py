@@ -76,6 +76,16 @@ class Revision:
     """Changes, too, when an image is written again."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOptions:
+    """What the user states about a source; an importer refuses what does not apply to it."""
+
+    images: Path | None = None
+    """Where paths of images start from; None means at the source itself."""
+    caption_key: str | None = None
+    """Column or key that holds the text; None means the only usual one that is filled."""
+
+
 class Source(ABC):
     """Something that samples can be imported from; reading it twice gives the same rows."""
 

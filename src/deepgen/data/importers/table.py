@@ -22,6 +22,7 @@ from deepgen.data.importers.source import (
     BadSampleError,
     RawSample,
     Source,
+    SourceOptions,
     check_relative,
     read_row,
 )
@@ -108,6 +109,17 @@ class TableSource(Source):
         except (pa.ArrowInvalid, csv.Error, ValueError) as error:
             reason = " ".join(str(error).split())
             raise DataError(f"{self.path} is damaged ({reason}); mend it and go on") from None
+
+
+def open_source(path: Path, options: SourceOptions) -> TableSource:
+    """A table, with its images in its own folder or in another.
+
+    Raises:
+        DataError: There is no such table or folder of images.
+    """
+    if options.images is not None and not options.images.is_dir():
+        raise DataError(f"there is no folder {options.images} of images; check the path")
+    return TableSource(path, options.images, caption_key=options.caption_key)
 
 
 def read_annotation(path: Path) -> Mapping[str, Any]:
