@@ -87,7 +87,7 @@ class Run:
         self._arguments = [
             *("train", "smoke", "--data", str(data), "--output", str(output)),
             *("--steps", str(steps), "--save-every", "2", "--log-every", "1", "--keep", "2"),
-            *("--microbatch-size", "1", "--drawing-microbatches", "2"),
+            *("--microbatch-size", "1", "--t2i-microbatches", "2"),
             *("--sample-prompts", "a red apple", "--sample-every", str(steps // 2)),
         ]
 

@@ -20,8 +20,7 @@ import torch.distributed as dist
 from measure import environment, write
 
 from deepgen.config.model import BridgeConfig, DiTConfig
-from deepgen.config.stage import Sharding
-from deepgen.config.train import LoraConfig
+from deepgen.config.train import LoraConfig, Sharding
 from deepgen.dit.model import DiT
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen

@@ -72,8 +72,8 @@ def test_the_published_updates_are_as_large_as_the_table_says() -> None:
     assert len(rows) == 4
     for samples, passes, command in rows:
         settings = parse_train(shlex.split(command)).settings
-        assert settings.drawing_microbatches and settings.edit_microbatches
-        found = settings.drawing_microbatches + settings.edit_microbatches
+        assert settings.t2i_microbatches and settings.edit_microbatches
+        found = settings.t2i_microbatches + settings.edit_microbatches
         assert found == int(passes)
         assert found * settings.microbatch_size == int(samples.replace(",", ""))
 

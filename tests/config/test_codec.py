@@ -9,7 +9,13 @@ from deepgen.recipes.sft import sft
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     config = updated(
-        sft(), {"data": "images", "sample_prompts": ["a", "b"], "lora": {"rank": 2}}, name="here"
+        sft(),
+        {
+            "data": {"folder": "images"},
+            "logging": {"sample_prompts": ["a", "b"]},
+            "lora": {"rank": 2},
+        },
+        name="here",
     )
     write_yaml(tmp_path / "config.yaml", config)
     assert read_yaml(tmp_path / "config.yaml", StageConfig()) == config
@@ -35,9 +41,11 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("stpes: 7", "did you mean steps?"),
         ("optimizer: {learning_rate: 1}", "optimizer has no setting"),
         ("lr: 1.0e-3", "did you mean optimizer.lr (lr inside of optimizer)?"),
+        ("data: images", "data is a group of settings (folder, side, "),
+        ("side: 64", "did you mean data.side (side inside of data)?"),
         ("warmup_shares: 0.1", "did you mean optimizer.warmup_share ("),
         ("lora.rank: 4", "did you mean lora.rank ("),
-        ("lerning_rate: 1", "known are caption_drop, "),
+        ("lerning_rate: 1", "known are checkpoint, "),
         ("optimizer: {lr: .inf}", "lr must be a positive number"),
         ("optimizer: {max_grad_norm: 0}", "max_grad_norm must be a positive number"),
         ("optimizer: {max_grad_norm: .nan}", "max_grad_norm must be a positive number"),
@@ -50,8 +58,8 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("lora: {dropout: .nan}", "dropout must be in [0, 1)"),
         ("seed: -1", "seed must be at least 0"),
         ("ema_decay: .nan", "ema_decay must be between 0 and 1"),
-        ("caption_drop: .nan", "caption_drop must be from 0 to 1"),
-        ("peak_tflops: .nan", "peak_tflops must be a positive number"),
+        ("data: {caption_drop: .nan}", "caption_drop must be from 0 to 1"),
+        ("logging: {peak_tflops: .nan}", "peak_tflops must be a positive number"),
         ("steps: many", "steps cannot be 'many'"),
         ("steps: 0", "steps must be at least 1"),
         ("lora: {rank: 0}", "rank must be at least 1"),

@@ -10,8 +10,8 @@ from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.model import BridgeConfig, DiTConfig
-from deepgen.config.stage import Sharding, StageConfig
-from deepgen.config.train import LoraConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import ComputeConfig, LoraConfig, Sharding
 from deepgen.data.records import Task
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
@@ -117,7 +117,7 @@ def test_activations_of_a_sample_are_about_what_one_counts_by_hand(
         longest = largest_sample(model, [DRAWING, EDIT], [task])
         found = activation_bytes(model, config, longest, bytes_each=2)
         assert found / 1e9 == pytest.approx(expected, rel=0.1)
-        less = replace(config, checkpoint_activations=True)
+        less = replace(config, compute=ComputeConfig(checkpoint_activations=True))
         assert activation_bytes(model, less, longest, bytes_each=2) < 0.35 * found
 
 

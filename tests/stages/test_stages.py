@@ -21,7 +21,9 @@ from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import merge_lora
 from deepgen.cli.main import main
 from deepgen.cli.train import parse_train
-from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.config.data import DataConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import ComputeConfig, FlowConfig, OptimizerConfig, ParallelConfig
 from deepgen.data.dataset import DataSet
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
@@ -33,7 +35,7 @@ from deepgen.stages.card import describe_base, read_card
 from deepgen.stages.plan import plan
 from deepgen.stages.resume import begun_settings, settle
 from deepgen.stages.sharing import shared_tasks
-from deepgen.train.checkpoints import Checkpoints, open_checkpoint
+from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.objective import FlowObjective
 from deepgen.train.parallel.distributed import Processes
 
@@ -265,31 +267,16 @@ def test_a_run_goes_on_in_its_precision_however_that_is_said(
     assert main([*again, "--precision", "float32"]) == 0
 
 
-def of_an_earlier_version(run: Path, *, inputs: bool) -> None:
-    """Take out of the newest checkpoint what the version before did not note, and seal it again."""
-    path = max(run.glob("checkpoints/step_*"))
-    step, groups = int(path.name[-8:]), ("model", "optimizer")
-    tensors = {name: load_file(path / f"{name}.safetensors") for name in groups}
-    values = {
-        name: json.loads((path / f"{name}.json").read_text()) for name in ("trainer", "random")
-    }
-    for name in ("levels", "weighting", "round_sigmas", "moments"):
-        del values["trainer"]["identity"][name]
-    if not inputs:
-        del values["trainer"]["inputs"]
-    Checkpoints(run / "checkpoints").write(step, tensors, values)
-
-
-@pytest.mark.parametrize("inputs", [True, False])
-def test_a_run_that_the_version_before_began_goes_on(
-    data: Path, trained: Path, tmp_path: Path, inputs: bool, capsys: pytest.CaptureFixture[str]
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "old"
     shutil.copytree(trained, output)
-    of_an_earlier_version(output, inputs=inputs)
-    assert main(arguments_for(data, output)) == 0
-    assert main(arguments_for(data, output, "--levels", "logit_normal")) == 2
-    assert "levels uniform, this one has logit_normal" in capsys.readouterr().err
+    (output / "config.yaml").write_text("stage: sft\nside: null\ndata: images\n")
+    assert main(arguments_for(data, output)) == 2
+    error = capsys.readouterr().err
+    assert "has no setting 'side'; did you mean data.side" in error
+    assert "begin anew in another --output" in error and error.count("\n") == 1
 
 
 def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
@@ -327,7 +314,7 @@ def test_the_plan_counts_what_is_trained_and_visited(
 
 def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    config = replace(sft(), data=data, output=tmp_path / "never")
+    config = replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never")
     even = plan(config, device=cpu, world_size=8)
     assert (even.passes_per_process, even.idle_share) == ((3, 3), 0)
     assert even.microbatches == {"t2i": 16, "edit": 8}
@@ -339,7 +326,7 @@ def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) ->
 
 def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    config = settle(replace(sft(), data=data, output=tmp_path / "never"), 1)
+    config = settle(replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never"), 1)
     with pytest.raises(ValueError, match=r"update of 3 micro-batches .* among 8 proc") as caught:
         plan(config, device=cpu, world_size=8)
     assert "multiple of 8" in str(caught.value) and "\n" not in str(caught.value)
@@ -352,7 +339,7 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     small = ["--microbatch-size", "1", "--lora.rank", "2", "--steps", "1"]
     assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
     left = settle(sft(), 4, begun_settings(output, None))
-    assert (left.drawing_microbatches, left.edit_microbatches) == (2, 1)
+    assert (left.t2i_microbatches, left.edit_microbatches) == (2, 1)
     # Its checkpoints know them too, and whatever is refused leaves nothing that would count.
     (output / "config.yaml").unlink()
     command = ["train", "sft", "--data", str(data), "--output", str(output), *small, "--seed", "5"]
@@ -363,9 +350,9 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
     assert settle(sft(), 4, elsewhere) == left
     said = settle(replace(sft(), edit_microbatches=5), 4, elsewhere)
-    assert (said.drawing_microbatches, said.edit_microbatches) == (2, 5)
+    assert (said.t2i_microbatches, said.edit_microbatches) == (2, 5)
     saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
-    assert saved["identity"]["drawing_microbatches"] == 2
+    assert saved["identity"]["t2i_microbatches"] == 2
 
 
 def test_a_run_keeps_to_encoding_or_to_the_cache(
@@ -387,8 +374,8 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
     said = capsys.readouterr().err
     # To which a cache could change nothing any more.
     assert "the VAE encodes images at every visit" in said and "data cache" not in said
-    assert main(arguments_for(own, encoding, "--moments", "always")) == 2
-    assert "of a run with moments never, this one has always" in capsys.readouterr().err
+    assert main(arguments_for(own, encoding, "--cached-latents", "always")) == 2
+    assert "of a run with data.cached_latents never, this one has always" in capsys.readouterr().err
     shutil.rmtree(own / "latents")
     assert main(arguments_for(own, cached)) == 2
     error = capsys.readouterr().err
@@ -396,7 +383,7 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
 
 
 def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("drawing_microbatches: 7\n")
+    (tmp_path / "config.yaml").write_text("t2i_microbatches: 7\n")
     assert begun_settings(tmp_path, None) is None
 
 
@@ -409,7 +396,7 @@ def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> Non
         (["--steps", "0"], "steps must be at least 1"),
         (["--keep-every", "0"], "keep_every must be at least 1"),
         (["--save-minutes", "nan"], "save_minutes must be a positive number"),
-        (["--drawing-microbatches", "0", "--edit-microbatches", "0"], "no samples of the tasks"),
+        (["--t2i-microbatches", "0", "--edit-microbatches", "0"], "no samples of the tasks"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(
@@ -422,7 +409,9 @@ def test_what_cannot_be_trained_is_refused_in_one_line(
 
 
 def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) -> None:
-    config = StageConfig(data=data, microbatch_size=1, drawing_microbatches=3, output=Path("x"))
+    config = StageConfig(
+        data=DataConfig(folder=data), microbatch_size=1, t2i_microbatches=3, output=Path("x")
+    )
     run = build(config, device=torch.device("cpu"))
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
@@ -451,7 +440,7 @@ def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
     assert "warning: the text of images/a.png is too long and was cut" in shown
     (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     # One image, in each of the micro-batches of drawings.
-    assert json.loads(line)["prompts_cut"] == smoke().drawing_microbatches
+    assert json.loads(line)["prompts_cut"] == smoke().t2i_microbatches
     command = ["generate", "a red square " * 40, "--output", str(tmp_path / "a.png")]
     assert main(command) == 2
     assert "64 is the limit; shorten it" in capsys.readouterr().err
@@ -469,34 +458,40 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
 
 def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Path) -> None:
     for asked in (False, True):
-        config = replace(pretrain(), data=data, output=tmp_path, prompt_gradients=asked)
+        config = replace(
+            pretrain(),
+            data=DataConfig(folder=data),
+            output=tmp_path,
+            compute=ComputeConfig(prompt_gradients=asked),
+        )
         run = build(config, device=torch.device("cpu"))
         assert run.model.conditioner.vlm.detach_prompts is not asked
-        assert "prompt_gradients" not in run.trainer.identity
+        assert "compute.prompt_gradients" not in run.trainer.identity
 
 
 def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
-    config = replace(sft(), data=data, output=tmp_path, levels="logit_normal")
-    run = build(replace(config, weighting="cosmap", round_sigmas=True), device=torch.device("cpu"))
+    flow = FlowConfig(levels="logit_normal", weighting="cosmap", round_sigmas=True)
+    config = replace(sft(), data=DataConfig(folder=data), output=tmp_path, flow=flow)
+    run = build(config, device=torch.device("cpu"))
     objective = run.trainer.objective
     assert isinstance(objective, FlowObjective)
     assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
     assert objective.round_sigmas
     # They make another run.
-    assert run.trainer.identity["weighting"] == "cosmap"
+    assert run.trainer.identity["flow.weighting"] == "cosmap"
 
 
 def test_an_update_of_adapters_is_as_large_on_any_number_of_processes() -> None:
     for config in (lora(), StageConfig(stage="lora")):
         for world_size in (1, 4):
             settled = settle(config, world_size)
-            assert (settled.drawing_microbatches, settled.edit_microbatches) == (4, 4)
+            assert (settled.t2i_microbatches, settled.edit_microbatches) == (4, 4)
 
 
 def test_the_published_updates_are_those_of_64_processes() -> None:
     stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
-    assert (stage1.edit_microbatches, stage1.drawing_microbatches) == (64, 192)
-    assert (stage2.edit_microbatches, stage2.drawing_microbatches) == (64, 128)
+    assert (stage1.edit_microbatches, stage1.t2i_microbatches) == (64, 192)
+    assert (stage2.edit_microbatches, stage2.t2i_microbatches) == (64, 128)
     assert stage1.microbatch_size * (64 + 192) == 1024
     assert stage2.microbatch_size * (64 + 128) == 768
     assert (pretrain().optimizer.lr, sft().optimizer.lr) == (1e-4, 5e-5)
@@ -504,7 +499,7 @@ def test_the_published_updates_are_those_of_64_processes() -> None:
 
 def test_adapters_alone_give_the_model_that_was_trained(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    small = ["--steps", "2", "--microbatch-size", "1", "--optimizer.lr", "0.01"]
+    small = ["--steps", "2", "--microbatch-size", "1", "--lr", "0.01"]
     assert main(["train", "lora", "--data", str(data), "--output", str(run), *small]) == 0
     whole = load_folder(run / "model")
     adapted = load_folder(resolve("mini"))
@@ -516,7 +511,12 @@ def test_adapters_alone_give_the_model_that_was_trained(data: Path, tmp_path: Pa
 
 
 def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Path) -> None:
-    config = replace(smoke(), data=data, sharding="full", padding="batch")
+    config = replace(
+        smoke(),
+        data=DataConfig(folder=data),
+        parallel=ParallelConfig(sharding="full"),
+        padding="batch",
+    )
     with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
         build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
 
@@ -524,14 +524,19 @@ def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Pat
 @pytest.mark.parametrize(
     ("changes", "way_out"),
     [
-        ({"compile": True}, r"leave out --compile, or say --sharding none"),
-        ({"optimizer": OptimizerConfig(kind="muon")}, r"say --sharding none, or --optimizer.kind"),
+        ({"compute": ComputeConfig(compile=True)}, r"leave out --compile, or say --sharding none"),
+        ({"optimizer": OptimizerConfig(kind="muon")}, r"say --sharding none, or --optimizer"),
     ],
 )
 def test_what_cannot_be_divided_is_refused_with_the_way_out(
     data: Path, changes: dict[str, Any], way_out: str
 ) -> None:
-    config = replace(smoke(), data=data, sharding="optimizer", **changes)
+    config = replace(
+        smoke(),
+        data=DataConfig(folder=data),
+        parallel=ParallelConfig(sharding="optimizer"),
+        **changes,
+    )
     with pytest.raises(ValueError, match=way_out) as caught:
         build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
     assert "\n" not in str(caught.value)
@@ -540,7 +545,9 @@ def test_what_cannot_be_divided_is_refused_with_the_way_out(
 def test_the_recipe_is_what_was_typed_whatever_settings_are_called() -> None:
     command = parse_train(["lora", "--output", "sft", "--data", "smoke", "--steps", "3"])
     assert command.recipe == "lora"
-    assert command.settings == replace(lora(), output=Path("sft"), data=Path("smoke"), steps=3)
+    assert command.settings == replace(
+        lora(), output=Path("sft"), data=DataConfig(folder=Path("smoke")), steps=3
+    )
 
 
 def test_a_file_of_another_stage_is_refused(
@@ -561,10 +568,10 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
-    config = replace(smoke(), data=data, output=Path("x"), max_bad_share=0.2)
+    config = replace(smoke(), data=DataConfig(folder=data, max_bad_share=0.2), output=Path("x"))
     run = build(config, device=torch.device("cpu"))
     assert isinstance(run.trainer.batches, FlowBatches)
     assert run.trainer.batches.loader.options.max_bad_share == 0.2
-    assert "max_bad_share" not in run.trainer.identity
+    assert "data.max_bad_share" not in run.trainer.identity
     with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
-        replace(smoke(), max_bad_share=1.5)
+        DataConfig(max_bad_share=1.5)

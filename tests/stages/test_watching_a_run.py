@@ -115,7 +115,7 @@ def test_samples_that_were_set_aside_are_watched_and_never_trained_on(
     found = DataSet.open(own)
     aside = [len(found.rows(task=task, split="val")) for task in ("t2i", "edit")]
     assert all(aside)
-    assert train(own, tmp_path / "run", "--optimizer.lr", "1e-9") == 0
+    assert train(own, tmp_path / "run", "--lr", "1e-9") == 0
     watched = [line for line in lines(tmp_path / "run") if "val/loss" in line]
     assert [line["step"] for line in watched] == [2, 4]
     for line in watched:
@@ -130,8 +130,9 @@ def test_every_checkpoint_has_all_settings_of_its_run(watched: Path) -> None:
     for step in (2, 4):
         folder = watched / "checkpoints" / f"step_{step:08}"
         settings = json.loads((folder / "config.json").read_text())
-        assert settings["steps"] == 4 and settings["sample_every"] == 3
-        assert settings["sample_edits"] == [["make it blue", str(watched.parent / "red.png")]]
+        logging = settings["logging"]
+        assert settings["steps"] == 4 and logging["sample_every"] == 3
+        assert logging["sample_edits"] == [["make it blue", str(watched.parent / "red.png")]]
         # A checkpoint's settings are a file for --config.
         read = train_command.parse_train(["smoke", "--config", str(folder / "config.json")])
         assert read.settings.steps == 4 and read.settings.output == watched
@@ -156,7 +157,7 @@ def test_a_run_begins_from_the_checkpoint_of_another_and_says_what_it_does_other
     said = capsys.readouterr().err
     assert f"begins from {start}" in said
     assert f"output is {tmp_path / 'new'}, was {watched}" in said
-    assert "sample_every is None, was 3" in said
+    assert "logging.sample_every is None, was 3" in said
     mine, whole = weights(tmp_path / "new"), weights(watched)
     assert mine.keys() == whole.keys()
     assert all(torch.equal(mine[name], whole[name]) for name in whole)

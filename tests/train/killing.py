@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from deepgen.config.stage import Sharding
-from deepgen.config.train import LoraConfig
+from deepgen.config.train import LoraConfig, Sharding
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws

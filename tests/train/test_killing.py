@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deepgen.config.stage import Sharding
+from deepgen.config.train import Sharding
 from tests.train.killing import Killer, outcome, step_seconds
 
 STEPS = 12

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,8 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice
 from deepgen.config.codec import read_yaml
-from deepgen.config.stage import Logger, StageConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
 from deepgen.recipes.lora import lora
 from deepgen.recipes.pretrain import pretrain
@@ -77,7 +78,7 @@ class Train:
         if self.resume == "never" and has_checkpoints(output):
             raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
         check_output(self.settings)
-        check_loggers(self.settings.log_to)
+        check_loggers(self.settings.logging.to)
         from deepgen.cli.watching import ProgressLine
         from deepgen.stages.build import build, changed_settings
         from deepgen.stages.plan import plan
@@ -111,9 +112,7 @@ class Train:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
-def _beginning(
-    resume: str | Path, output: Path
-) -> tuple[Checkpoint | None, Mapping[str, Any] | None]:
+def _beginning(resume: str | Path, output: Path) -> tuple[Checkpoint | None, StageConfig | None]:
     """The checkpoint elsewhere that a run begins from, and the settings that it keeps to.
 
     Raises:

@@ -6,11 +6,15 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 Config = TypeVar("Config")
+
+MAY_CHANGE: Final = "may change within a run"
+"""Marks a setting, ``Annotated[Path, MAY_CHANGE]``, or a group of them that a resumed run may have
+otherwise than the checkpoint; all others are compared."""
 
 SIMILAR = 0.7
 """Share of equal letters from which a name may be what was meant: ``stpes`` and ``steps`` have
@@ -88,7 +92,10 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
             hint = f"known are {', '.join(sorted(known))}" if near is None else _meant(near)
             raise ValueError(f"{name} has no setting {key!r}; {hint}")
         own = getattr(base, key)
-        if is_dataclass(own) and isinstance(value, Mapping):
+        if is_dataclass(own):
+            if not isinstance(value, Mapping):
+                group = ", ".join(each.name for each in fields(own))
+                raise ValueError(f"{name}: {key} is a group of settings ({group}), found {value!r}")
             changes[key] = updated(own, value, name=f"{name}, {key}")
             continue
         try:
@@ -105,6 +112,30 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
 def to_values(config: Any) -> dict[str, Any]:
     """A configuration as what YAML can hold; :func:`updated` reads it back."""
     return {each.name: _plain(getattr(config, each.name)) for each in fields(config)}
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested values by dotted names.
+
+    >>> flattened({"data": {"side": 512}, "steps": 9})
+    {'data.side': 512, 'steps': 9}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        inner = flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {}
+        flat |= inner or {f"{prefix}{name}": value}
+    return flat
+
+
+def compared_values(config: Any) -> dict[str, Any]:
+    """The settings that define a run: all that are not marked :data:`MAY_CHANGE`."""
+    types = get_type_hints(type(config), include_extras=True)
+    return {
+        each.name: compared_values(value) if is_dataclass(value) else _plain(value)
+        for each in fields(config)
+        for value in [getattr(config, each.name)]
+        if MAY_CHANGE not in getattr(types[each.name], "__metadata__", ())
+    }
 
 
 def write_yaml(path: Path, config: Any) -> None:

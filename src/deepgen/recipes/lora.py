@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepgen.config.stage import OptimizerConfig, StageConfig
-from deepgen.config.train import LoraConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import LoraConfig, OptimizerConfig
 
 
 def lora() -> StageConfig:

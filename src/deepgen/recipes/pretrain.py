@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import OptimizerConfig
 
 
 def pretrain() -> StageConfig:

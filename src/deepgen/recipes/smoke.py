@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from deepgen.config.stage import OptimizerConfig, StageConfig
-from deepgen.config.train import LoraConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, OptimizerConfig
 from deepgen.recipes.sft import sft
 
 
@@ -17,10 +17,10 @@ def smoke() -> StageConfig:
         output=Path("runs/smoke"),
         steps=20,
         microbatch_size=2,
-        drawing_microbatches=2,
+        t2i_microbatches=2,
         edit_microbatches=1,
         optimizer=OptimizerConfig(lr=1e-4, warmup_share=0.1),
         lora=LoraConfig(rank=4, alpha=8.0),
-        save_every=10,
-        log_every=5,
+        checkpoint=CheckpointConfig(every=10),
+        logging=LoggingConfig(every=5),
     )

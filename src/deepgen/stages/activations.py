@@ -96,7 +96,7 @@ def _of_language_model(model: DeepGen, config: StageConfig, tokens: Tokens) -> i
     if config.stage == "lora":
         return 0
     think = model.conditioner.bridge.config.num_queries
-    return layer * layers * (tokens.context if config.prompt_gradients else think)
+    return layer * layers * (tokens.context if config.compute.prompt_gradients else think)
 
 
 def _of_connector(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
@@ -110,4 +110,4 @@ def _of_connector(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
 
 def _kept(config: StageConfig, whole: int, inputs: int, layers: int) -> int:
     """Numbers of all layers; if they are computed again, of their inputs and of one at work."""
-    return inputs * layers + whole // layers if config.checkpoint_activations else whole
+    return inputs * layers + whole // layers if config.compute.checkpoint_activations else whole

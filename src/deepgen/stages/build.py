@@ -20,9 +20,10 @@ from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
 from deepgen.checkpoint.writing import remove_unfinished
-from deepgen.config.codec import to_values
+from deepgen.config.codec import compared_values, flattened, to_values
 from deepgen.config.model import Padding
-from deepgen.config.stage import OptimizerConfig, StageConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import OptimizerConfig, Precision
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache
 from deepgen.data.loader import Loader, LoaderOptions
@@ -68,14 +69,8 @@ from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
-# What a run may change its mind about without becoming another run.
-FREE = (
-    *("output", "data", "model", "log_every", "log_to", "peak_tflops"),
-    *("save_every", "save_minutes", "keep", "keep_every"),
-    *("sample_prompts", "sample_edits", "sample_every", "max_bad_share"),
-    # How the same is computed.
-    *("packing", "prompt_gradients", "checkpoint_activations", "compile", "sharding"),
-)
+OPEN = ("data.side", "padding", "compute.precision")
+"""Settings whose defaults depend on model and device, see :func:`inputs_of`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,22 +106,22 @@ class Run:
             StoppedError: A signal asked for it; the same run goes on from there.
             TrainingError: The run cannot go on; what was saved is whole.
         """
-        config = self.config
+        config, checkpoint = self.config, self.config.checkpoint
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
         # Beside checkpoints only in the end, when they have been taken.
         if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
-        loggers = open_loggers(config.log_to, config.output, to_values(config))
+        loggers = open_loggers(config.logging.to, config.output, to_values(config))
         self.trainer.run(
             config.output,
-            save_every=config.save_every,
-            save_seconds=None if config.save_minutes is None else 60 * config.save_minutes,
-            log_every=config.log_every,
-            keep=config.keep,
-            keep_every=config.keep_every,
+            save_every=checkpoint.every,
+            save_seconds=None if checkpoint.minutes is None else 60 * checkpoint.minutes,
+            log_every=config.logging.every,
+            keep=checkpoint.keep,
+            keep_every=checkpoint.keep_every,
             watch=self._look if self.samples.prompts or self.validation.counts else None,
-            watch_every=config.sample_every,
+            watch_every=config.logging.sample_every,
             observers=[*observers, *loggers],
             matrix_rate=self._matrix_rate(),
             start=start,
@@ -150,10 +145,10 @@ class Run:
 
     def _matrix_rate(self) -> float:
         """Of this process's device, in what the products of the model are computed in."""
-        if self.config.peak_tflops is not None:
-            return self.config.peak_tflops * 1e12
+        if self.config.logging.peak_tflops is not None:
+            return self.config.logging.peak_tflops * 1e12
         device = self.model.device
-        mixed = is_mixed(self.config, device)
+        mixed = is_mixed(self.config.compute.precision, device)
         return measure_matrix_rate(device, torch.bfloat16 if mixed else torch.float32)
 
 
@@ -181,16 +176,16 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     model = _prepared_model(config, folder, device)
     padding = config.padding or model.defaults.padding
     shards = _shard(config, model, padding, processes)
-    if config.compile:
+    if config.compute.compile:
         check_compiler(device)
         model.dit.compile_each_block()
     # In float32, as its moments are cached: what is rounded here is rounded at every visit.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
-    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
-    may_cache = config.moments == "auto" and not has_checkpoints(config.output)
+    side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    may_cache = config.data.cached_latents == "auto" and not has_checkpoints(config.output)
     config, moments = settle_moments(config, data, model.vae, side, processes)
-    share = config.max_bad_share
+    share = config.data.max_bad_share
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
     loader = Loader(data, options, moments=moments)
     shortened = model.conditioner.tokenize.shortened
@@ -199,7 +194,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     trainer = _trainer(
         config,
         model,
-        objective(VisitDraws(config.seed, config.stage), caption_drop=config.caption_drop),
+        objective(VisitDraws(config.seed, config.stage), caption_drop=config.data.caption_drop),
         batches,
         shards,
     )
@@ -211,23 +206,23 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
         validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
         base=folder,
-        card=make_card(config, loader, model, folder, settings=trainer.identity),
+        card=make_card(config, loader, model, folder, settings=compared_values(config)),
         latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
     )
 
 
 def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
     """A model of which the right part learns, and which computes as the stage says."""
-    dtype = torch.float32 if config.precision == "float32" else None
+    dtype = torch.float32 if config.compute.precision == "float32" else None
     model = load_folder(folder, dtype=dtype, device=device)
     lora = None if config.freeze_vlm else config.lora
     make_trainable(model, config.stage, lora=lora, seed=config.seed)
-    model.checkpoint_activations(config.checkpoint_activations)
+    model.checkpoint_activations(config.compute.checkpoint_activations)
     # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
     # on a CPU a mask costs nothing.
-    by_row = config.packing and device.type != "cpu" and not config.compile
-    model.pack(config.packing, attention_by_row=by_row)
-    model.conditioner.vlm.detach_prompts = not config.prompt_gradients
+    by_row = config.compute.packing and device.type != "cpu" and not config.compute.compile
+    model.pack(config.compute.packing, attention_by_row=by_row)
+    model.conditioner.vlm.detach_prompts = not config.compute.prompt_gradients
     return model
 
 
@@ -239,10 +234,10 @@ def _objective(
         FlowObjective,
         training_sigmas(model.schedule),
         padding=padding,
-        levels=config.levels,
-        weighting=config.weighting,
-        round_sigmas=config.round_sigmas,
-        autocast=torch.bfloat16 if is_mixed(config, model.device) else None,
+        levels=config.flow.levels,
+        weighting=config.flow.weighting,
+        round_sigmas=config.flow.round_sigmas,
+        autocast=torch.bfloat16 if is_mixed(config.compute.precision, model.device) else None,
         cost=SampleCost(model, config.stage),
     )
 
@@ -256,7 +251,6 @@ def _trainer(
 ) -> Trainer[DeepGen, FlowBatch]:
     """The loop of a stage, which knows by what a checkpoint is of the same run."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    chosen = {name: value for name, value in to_values(config).items() if name not in FREE}
     knobs = config.optimizer
     return Trainer(
         model,
@@ -272,16 +266,14 @@ def _trainer(
         seed=config.seed,
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
-        identity={**chosen, "data": batches.loader.data.manifest.identity},
+        identity=_identity(config, batches.loader.data),
         inputs=inputs_of(
             model,
             side=batches.loader.options.side,
             padding=objective.padding,
-            mixed=is_mixed(config, model.device),
+            mixed=is_mixed(config.compute.precision, model.device),
             edits="edit" in batches.loader.options.tasks,
         ),
-        # Whether moments were cached is unknown of runs from before there was a choice.
-        defaults={**to_values(StageConfig()), "moments": config.moments},
         processes=batches.processes,
         shards=shards,
         parts={name: _part(name) for name in trained},
@@ -289,6 +281,13 @@ def _trainer(
         substituting=batches,
         clock=batches.clock,
     )
+
+
+def _identity(config: StageConfig, data: DataSet) -> dict[str, Any]:
+    """The settings and the data set that define a run; what may be left open is in its inputs."""
+    values = flattened(compared_values(config))
+    settled = {name: value for name, value in values.items() if name not in OPEN}
+    return {**settled, "data": data.manifest.identity}
 
 
 def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -> Validation:
@@ -324,9 +323,9 @@ def open_data(config: StageConfig) -> DataSet:
     Raises:
         DataError: None is named, or it cannot be used.
     """
-    if config.data is None:
+    if config.data.folder is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
-    return DataSet.open(config.data)
+    return DataSet.open(config.data.folder)
 
 
 def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
@@ -334,11 +333,12 @@ def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
 
     Settings that make another run of it are not among them: such a checkpoint is refused.
     """
-    saved, mine = start.values("config"), to_values(config)
+    saved, mine = (flattened(each) for each in (start.values("config"), to_values(config)))
+    compared = flattened(compared_values(config))
     return [
-        f"{name} is {mine[name]}, was {saved[name]}"
-        for name in FREE
-        if name in saved and saved[name] != mine[name]
+        f"{name} is {value}, was {saved[name]}"
+        for name, value in mine.items()
+        if name in saved and name not in compared and saved[name] != value
     ]
 
 
@@ -386,7 +386,7 @@ def _export_divided(
     trained: Mapping[str, Tensor],
 ) -> Path:
     """Export what was divided: the model of the beginning, with all that was trained."""
-    dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
+    dtype = torch.float32 if config.compute.precision == "float32" else compute_dtype(None, device)
     model = load_folder(base, dtype=dtype, device=torch.device("cpu"))
     lora = None if config.freeze_vlm else config.lora
     fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
@@ -404,12 +404,12 @@ def _shard(
     Raises:
         ValueError: It cannot be divided so.
     """
-    sharding = chosen_sharding(config.sharding, config.stage, model.device, processes.world_size)
+    sharding = chosen_sharding(
+        config.parallel.sharding, config.stage, model.device, processes.world_size
+    )
     if sharding != "none" and config.optimizer.kind == "muon":
-        raise ValueError(
-            "muon needs whole matrices; say --sharding none, or --optimizer.kind adamw"
-        )
-    if sharding != "none" and config.compile:
+        raise ValueError("muon needs whole matrices; say --sharding none, or --optimizer adamw")
+    if sharding != "none" and config.compute.compile:
         raise ValueError(
             "compiled blocks cannot be divided among processes yet; leave out --compile, or say "
             "--sharding none"
@@ -419,7 +419,7 @@ def _shard(
             "padding batch reads parts of the language model by themselves, which sharding full "
             "does not allow; use --padding none, or --sharding optimizer"
         )
-    return shard(model, sharding, processes, mixed=is_mixed(config, model.device))
+    return shard(model, sharding, processes, mixed=is_mixed(config.compute.precision, model.device))
 
 
 def _describe_latents(
@@ -431,7 +431,7 @@ def _describe_latents(
     described = "the VAE encodes images at every visit"
     if not may_cache:
         return described
-    command = ["deepgen", "data", "cache", str(config.data), "--model", config.model]
+    command = ["deepgen", "data", "cache", str(config.data.folder), "--model", config.model]
     return (
         f"{described}; to do so once, before a run begins: "
         f"{shlex.join([*command, '--side', str(side)])}"
@@ -447,6 +447,6 @@ def _part(name: str) -> str:
     return "think_tokens" if name.endswith("meta_queries") else "connector"
 
 
-def is_mixed(config: StageConfig, device: torch.device) -> bool:
+def is_mixed(precision: Precision, device: torch.device) -> bool:
     """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
-    return config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+    return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from deepgen.checkpoint.folder import compute_dtype, outline_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.config.stage import Sharding, StageConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import Sharding
 from deepgen.model import DeepGen
 from deepgen.stages.activations import activation_bytes, largest_sample
 from deepgen.stages.build import is_mixed, open_data
@@ -102,9 +103,9 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     lora = None if config.freeze_vlm else config.lora
     make_trainable(model, config.stage, lora=lora, seed=config.seed)
     trained, frozen = _parameters(model)
-    dtype = torch.float32 if config.precision == "float32" else compute_dtype(None, device)
-    sharding = chosen_sharding(config.sharding, config.stage, device, world_size)
-    computed_bytes = 2 if is_mixed(config, device) else FLOAT32_BYTES
+    dtype = torch.float32 if config.compute.precision == "float32" else compute_dtype(None, device)
+    sharding = chosen_sharding(config.parallel.sharding, config.stage, device, world_size)
+    computed_bytes = 2 if is_mixed(config.compute.precision, device) else FLOAT32_BYTES
     memory = plan_memory(
         model,
         sharding,
@@ -114,7 +115,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         gathered_bytes=computed_bytes,
     )
     tasks = shared_tasks(config, data, world_size)
-    side = config.side or round((model.defaults.height * model.defaults.width) ** 0.5)
+    side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
     activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
     shared = sharing(tasks, world_size)

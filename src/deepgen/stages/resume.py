@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from deepgen.config.codec import read_values, updated
-from deepgen.config.stage import StageConfig, default_passes
+from deepgen.config.data import CachedLatents
+from deepgen.config.stage import StageConfig, default_microbatches
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.errors import DataError
@@ -18,34 +18,32 @@ from deepgen.train.parallel.distributed import Processes
 from deepgen.vae import LatentCodec
 
 
-def settle(
-    config: StageConfig, world_size: int, begun: Mapping[str, Any] | None = None
-) -> StageConfig:
+def settle(config: StageConfig, world_size: int, begun: StageConfig | None = None) -> StageConfig:
     """Decide what a configuration leaves open.
 
-    Passes per update depend on the processes, see :func:`deepgen.config.stage.default_passes`. As
-    totals they belong to the run: on another number of processes it goes on with the same updates.
+    The default micro-batches per step depend on the number of processes, see
+    :func:`deepgen.config.stage.default_microbatches`. Once decided, their totals belong to the run:
+    resumed on another number of processes, it makes the same steps.
 
     Args:
-        config: The stage; what it does say stays. Whether moments are cached is only taken from
-            the run that is taken up again; else :func:`settle_moments` decides it.
+        config: The stage; what it does say stays. Whether latents are cached is only taken from
+            the run that is resumed; else :func:`settle_moments` decides it.
         world_size: Processes that train together.
-        begun: Settings of the run that is taken up again, if one is.
-
-    Raises:
-        ValueError: Those settings are none.
+        begun: Settings of the run that is resumed, if one is.
     """
-    known = {} if begun is None else begun
-    drawings, edits = default_passes(config.stage, world_size)
-    passes = {"drawing_microbatches": drawings, "edit_microbatches": edits}
-    values: dict[str, Any] = {
-        name: count if known.get(name) is None else known[name]
-        for name, count in passes.items()
-        if getattr(config, name) is None
-    }
-    if config.moments == "auto" and "moments" in known:
-        values["moments"] = known["moments"]
-    return updated(config, values, name="the settings that the run began with")
+    t2i, edit = default_microbatches(config.stage, world_size)
+    data = config.data
+    if begun is not None:
+        t2i = t2i if begun.t2i_microbatches is None else begun.t2i_microbatches
+        edit = edit if begun.edit_microbatches is None else begun.edit_microbatches
+        if data.cached_latents == "auto":
+            data = replace(data, cached_latents=begun.data.cached_latents)
+    return replace(
+        config,
+        data=data,
+        t2i_microbatches=t2i if config.t2i_microbatches is None else config.t2i_microbatches,
+        edit_microbatches=edit if config.edit_microbatches is None else config.edit_microbatches,
+    )
 
 
 def settle_moments(
@@ -69,23 +67,24 @@ def settle_moments(
         DataError: There is no cache and there should be, or not for all processes.
     """
     cache = None
-    if config.moments != "never":
+    if config.data.cached_latents != "never":
         try:
             cache = MomentsCache.open(data, vae_hash=weights_hash(codec), side=side)
         except DataError as cause:
-            if config.moments == "always":
+            if config.data.cached_latents == "always":
                 raise DataError(f"this run learns from cached moments, but {cause}") from None
     found = processes.gather(cache is not None)
     if any(found) and not all(found):
         raise DataError(
             f"only some processes find the cached moments of {data.folder}; let all see the same "
-            "files, or say --moments never"
+            "files, or say --cached-latents never"
         )
-    return replace(config, moments="never" if cache is None else "always"), cache
+    choice: CachedLatents = "never" if cache is None else "always"
+    return replace(config, data=replace(config.data, cached_latents=choice)), cache
 
 
-def begun_settings(output: Path, start: Checkpoint | None) -> Mapping[str, Any] | None:
-    """Settings of the run that is taken up again; None where one begins.
+def begun_settings(output: Path, start: Checkpoint | None) -> StageConfig | None:
+    """Settings of the run that is resumed; None where one begins.
 
     To be read by one process for all, which might find different files.
 
@@ -95,9 +94,23 @@ def begun_settings(output: Path, start: Checkpoint | None) -> Mapping[str, Any] 
 
     Raises:
         CheckpointError: Only checkpoints know them, and none is whole.
-        ValueError: They cannot be read.
+        ValueError: They cannot be read, or are those of another version of deepgen.
     """
-    if has_checkpoints(output):
+    path: Path
+    values: Mapping[str, object]
+    if not has_checkpoints(output):
+        if start is None:
+            return None
+        path, values = start.path, start.values("config")
+    elif (output / SETTINGS).exists():
         path = output / SETTINGS
-        return read_values(path) if path.exists() else open_checkpoint(output).values("config")
-    return None if start is None else start.values("config")
+        values = read_values(path)
+    else:
+        path, values = output, open_checkpoint(output).values("config")
+    try:
+        return updated(StageConfig(), values, name=str(path))
+    except ValueError as cause:
+        raise ValueError(
+            f"{cause}; another version of deepgen began this run: finish it with that version, or "
+            "begin anew in another --output"
+        ) from None

@@ -27,8 +27,8 @@ class Samples:
     def __init__(self, config: StageConfig) -> None:
         self.folder = config.output / "samples"
         self.prompts: Sequence[tuple[str, Image.Image | None]] = [
-            *((prompt, None) for prompt in config.sample_prompts),
-            *((edit, read_image(path)) for edit, path in config.sample_edits),
+            *((prompt, None) for prompt in config.logging.sample_prompts),
+            *((edit, read_image(path)) for edit, path in config.logging.sample_edits),
         ]
 
     def __call__(self, model: DeepGen, step: int) -> None:

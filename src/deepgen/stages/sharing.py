@@ -50,7 +50,7 @@ def shared_tasks(config: StageConfig, data: DataSet, world_size: int) -> dict[Ta
         ValueError: Less is left than there are processes.
     """
     passes: dict[Task, int | None] = {
-        "t2i": config.drawing_microbatches,
+        "t2i": config.t2i_microbatches,
         "edit": config.edit_microbatches,
     }
     tasks = {
@@ -64,7 +64,7 @@ def shared_tasks(config: StageConfig, data: DataSet, world_size: int) -> dict[Ta
     if found < world_size:
         raise ValueError(
             f"an update of {found} micro-batches cannot be divided among {world_size} processes; "
-            "give --drawing-microbatches and --edit-microbatches that add up to a multiple of "
+            "give --t2i-microbatches and --edit-microbatches that add up to a multiple of "
             f"{world_size} over the tasks in {data.folder}, or start {found} processes at most"
         )
     return tasks

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from deepgen.config.stage import Sharding
+from deepgen.config.train import Sharding
 from deepgen.errors import StoppedError
 from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints

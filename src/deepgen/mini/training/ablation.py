@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.config.codec import read_yaml
+from deepgen.config.data import DataConfig
 from deepgen.config.mini import MiniConfig
 from deepgen.config.model import BridgeConfig
-from deepgen.config.stage import OptimizerConfig
+from deepgen.config.train import CheckpointConfig, OptimizerConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels
 from deepgen.mini.training.lessons import lesson
@@ -67,17 +68,17 @@ def train_arm(config: MiniConfig, parts: Parts, arm: str, seed: int, steps: int)
     stage = replace(
         sft(),
         model=str(folder / "start"),
-        data=config.output / "lessons",
+        data=DataConfig(folder=config.output / "lessons"),
         output=folder,
         steps=steps,
         microbatch_size=config.update_size // 2,
-        drawing_microbatches=1,
+        t2i_microbatches=1,
         edit_microbatches=1,
         optimizer=OptimizerConfig(kind="muon", lr=2e-3, weight_decay=0.01),
         freeze_vlm=True,
         ema_decay=0.99,
         seed=seed,
-        save_every=100,
+        checkpoint=CheckpointConfig(every=100),
     )
     return build(stage, device=torch.device("cpu"))()
 

@@ -24,10 +24,11 @@ from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.codec import read_yaml, to_values
+from deepgen.config.data import DataConfig
 from deepgen.config.mini import AUTOENCODER_BATCH, MiniConfig
 from deepgen.config.model import BridgeConfig
-from deepgen.config.stage import OptimizerConfig, StageConfig
-from deepgen.config.train import LoraConfig
+from deepgen.config.stage import StageConfig
+from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, OptimizerConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
@@ -318,11 +319,11 @@ def _stage(
         replace(
             recipe,
             model=str(model),
-            data=config.output / "lessons",
+            data=DataConfig(folder=config.output / "lessons"),
             output=config.output / recipe.stage,
             steps=steps,
             microbatch_size=config.update_size // 2,
-            drawing_microbatches=1,
+            t2i_microbatches=1,
             edit_microbatches=1,
             optimizer=OptimizerConfig(
                 kind="muon", lr=2e-3 if recipe.stage == "pretrain" else 1.5e-3, weight_decay=0.01
@@ -330,8 +331,8 @@ def _stage(
             lora=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
             ema_decay=0.995,
             seed=config.seed,
-            save_every=100,
-            sample_prompts=SAMPLE_PROMPTS,
+            checkpoint=CheckpointConfig(every=100),
+            logging=LoggingConfig(sample_prompts=SAMPLE_PROMPTS),
         ),
         device=device,
     )

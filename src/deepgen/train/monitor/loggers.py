@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepgen.config.stage import Logger
+from deepgen.config.train import Logger
 from deepgen.train.monitor.metrics import Observer
 
 

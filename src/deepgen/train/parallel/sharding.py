@@ -19,7 +19,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from deepgen.config.stage import Sharding, Stage
+from deepgen.config.stage import Stage
+from deepgen.config.train import Sharding
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
 from deepgen.train.parallel.distributed import Processes

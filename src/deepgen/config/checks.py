@@ -1,0 +1,35 @@
+"""Checks of single settings; each error names the setting, what is allowed and what was found."""
+
+from __future__ import annotations
+
+import math
+
+
+def check_at_least(name: str, value: int | float | None, least: int) -> None:
+    """Refuse what is smaller than ``least``, or no finite number; None means not set.
+
+    Raises:
+        ValueError: It is.
+    """
+    if value is not None and not least <= value < math.inf:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def check_positive(name: str, value: int | float | None) -> None:
+    """Refuse what is not a finite number above 0; None means not set.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if value is not None and not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a positive number, got {value}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse what is not in [0, 1].
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
