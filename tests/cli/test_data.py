@@ -138,6 +138,19 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     assert "or train on" not in capsys.readouterr().err
 
 
+def test_training_on_an_import_without_a_usable_row_names_the_reasons(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "import", "folder", "images", "data", "--min-side", "500"]) == 2
+    capsys.readouterr()
+    assert main(["train", "sft", "--data", "data", "--output", "run"]) == 2
+    error = capsys.readouterr().err
+    assert one_line(error)
+    assert "data has no samples: none of 5 rows can be used (too_small 4, not_an_image 1)" in error
+    assert str(Path("data", "quarantine.jsonl")) in error
+    assert not (folder / "run").exists()
+
+
 def test_every_importer_is_listed_and_opens_its_sources(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +213,7 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         (["import", "folder", "images", "images/data"], "is inside images"),
         (["import", "folder", "images", "edits"], "not empty and no data set"),
         (["import", "folder", "images", "images/000.txt"], "is inside"),
-        (["import", "folder", "empty", "data"], "the source has no rows"),
+        (["import", "folder", "empty", "data"], "has no rows"),
         (["import", "folder", "images", "data", "--name", "a/b"], "letters, digits"),
         (["import", "folder", "images", "data", "--val-share", "1"], "val_share"),
         (["import", "folder", "images", "data", "--val-share", "nan"], "val_share"),

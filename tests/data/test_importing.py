@@ -314,12 +314,22 @@ def test_a_source_without_a_usable_row_is_refused_by_its_first_reason(tmp_path: 
         imported(source, tmp_path / "data")
     with pytest.raises(DataError, match="none of 1 rows"):
         imported(source, tmp_path / "data", min_side=32)
+    with pytest.raises(DataError) as refused:
+        DataSet.open(tmp_path / "data")
+    assert str(refused.value) == (
+        f"{tmp_path / 'data'} has no samples: none of 1 rows can be used (empty_prompt 1); the "
+        "first, mine/a.png: no caption; expected a.txt or a.json beside it; every reason is in "
+        f"{tmp_path / 'data' / 'quarantine.jsonl'}. Correct the source or the options and import "
+        "again"
+    )
     # Mended, it goes into the same folder.
     (source / "a.txt").write_text("an image")
     assert len(imported(source, tmp_path / "data", min_side=32)) == 1
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DataError, match="no rows"):
         imported(tmp_path / "nothing", tmp_path / "other")
+    with pytest.raises(DataError, match="no rows"):
+        DataSet.open(tmp_path / "other")
 
 
 def test_an_unfinished_import_is_no_data_set(
@@ -333,7 +343,7 @@ def test_an_unfinished_import_is_no_data_set(
             ImportOptions(name="mine"),
             watch=lambda rows: (_ for _ in ()).throw(KeyboardInterrupt),
         )
-    with pytest.raises(DataError, match="was cut off"):
+    with pytest.raises(DataError, match="was interrupted"):
         DataSet.open(tmp_path / "data")
     assert not list((tmp_path / "data").glob("*.part"))
 

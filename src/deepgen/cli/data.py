@@ -82,8 +82,8 @@ class Import:
 
     def run(self) -> None:
         """Import, and print what became of the rows."""
-        from deepgen.data.dataset import read_manifest
-        from deepgen.data.importing import QUARANTINE, ImportOptions, import_source
+        from deepgen.data.dataset import QUARANTINE, read_manifest
+        from deepgen.data.importing import ImportOptions, import_source
 
         options = ImportOptions(
             name=self.name or _name_of(self.source),

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from hashlib import blake2b
@@ -31,6 +33,9 @@ MANIFEST = "dataset.json"
 
 INDEX = "index.arrow"
 
+QUARANTINE = "quarantine.jsonl"
+"""One line per row that could not be used: sample_id, reason, message."""
+
 FORMAT = 1
 """Of the folder; raised when older readers would misunderstand it."""
 
@@ -51,6 +56,8 @@ class Manifest:
     options: dict[str, Any] = field(default_factory=dict)
     """What the import accepted."""
     complete: bool = False
+    unusable: bool = False
+    """Whether the import read its whole source and could use no row of it."""
     identity: str = ""
     """Hash of all rows; equal data sets give equal orders of samples."""
     format: int = FORMAT
@@ -81,6 +88,30 @@ def read_manifest(folder: Path) -> Manifest | None:
     if found.format != FORMAT:
         raise DataError(f"{path} has format {found.format}, expected {FORMAT}; import again")
     return found
+
+
+def read_quarantine(folder: Path) -> Iterator[dict[str, str]]:
+    """The rows that could not be used, in the order of the source."""
+    with (folder / QUARANTINE).open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def nothing_usable(folder: Path) -> str:
+    """Why an import that read its whole source has no samples, in one line."""
+    first = next(read_quarantine(folder), None)
+    if first is None:
+        return (
+            f"the source imported into {folder} has no rows; expected images with captions, or a "
+            "table of them"
+        )
+    reasons = Counter(each["reason"] for each in read_quarantine(folder))
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    return (
+        f"{folder} has no samples: none of {reasons.total()} rows can be used ({counts}); the "
+        f"first, {first['sample_id']}: {first['message']}; every reason is in "
+        f"{folder / QUARANTINE}. Correct the source or the options and import again"
+    )
 
 
 def identity_of(folder: Path) -> str:
@@ -122,14 +153,16 @@ class DataSet:
         """Open the data set in a folder.
 
         Raises:
-            DataError: There is none, or its import never came to an end.
+            DataError: There is none, or its import was interrupted or found no sample.
         """
         manifest = read_manifest(folder) if folder.is_dir() else None
         if manifest is None:
             raise DataError(f"{folder} is no data set; make one with deepgen data import")
+        if manifest.unusable:
+            raise DataError(nothing_usable(folder))
         # The index appears just before the manifest says so, within the import itself.
         if not manifest.complete:
-            raise DataError(f"the import into {folder} was cut off; run it again to finish it")
+            raise DataError(f"the import into {folder} was interrupted; run it again to finish it")
         path = folder / INDEX
         if not path.exists():
             build_index(folder)

@@ -9,15 +9,24 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from deepgen.data.dataset import MANIFEST, DataSet, Manifest, build_index, read_manifest
+from deepgen.data.dataset import (
+    MANIFEST,
+    QUARANTINE,
+    DataSet,
+    Manifest,
+    build_index,
+    nothing_usable,
+    read_manifest,
+    read_quarantine,
+)
 from deepgen.data.importers.source import BadRow, BadSampleError, ImageSource, RawSample, Source
 from deepgen.data.records import Record, content_hash, sid_of, split_of
 from deepgen.data.shards import (
@@ -30,9 +39,6 @@ from deepgen.data.shards import (
 from deepgen.errors import DataError, ImageError
 from deepgen.images.io import open_image, to_rgb
 from deepgen.threads import bounded_map
-
-QUARANTINE = "quarantine.jsonl"
-"""One line per row that could not be used: sample_id, reason, message."""
 
 MAX_FILE_BYTES = 1 << 30
 """Of one image file. The largest that could be read, 180 million pixels raw, take 720 MB."""
@@ -117,9 +123,11 @@ def import_source(
     revision = source.revision()
     manifest = _begin(revision.state, folder, options)
     if not manifest.complete:
-        _Import(source, folder, options, revision.content).run(
-            workers or min(os.cpu_count() or 1, 8), watch
-        )
+        run = _Import(source, folder, options, revision.content)
+        run.run(workers or min(os.cpu_count() or 1, 8), watch)
+        if run.samples == 0:
+            replace(manifest, unusable=True).write(folder)
+            raise DataError(nothing_usable(folder))
         build_index(folder)
         manifest.finished(folder)
     return _report(folder)
@@ -205,8 +213,6 @@ class _Import:
         finally:
             if self.writer is not None:
                 self.writer.abandon()
-        if self.samples == 0:
-            raise DataError(_nothing_usable(self.quarantine, self.rows))
 
     def _look(self, row: RawSample | BadRow) -> _Looked | BadRow:
         """Decode the images of a row; runs in a worker thread."""
@@ -357,25 +363,9 @@ def _file_bytes(path: Path, name: str) -> bytes:
         raise BadSampleError("io", f"{name} cannot be read ({error.strerror})") from None
 
 
-def _quarantined(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def _nothing_usable(quarantine: Path, rows: int) -> str:
-    if rows == 0:
-        return "the source has no rows; expected images with captions, or a table of them"
-    first = next(_quarantined(quarantine))
-    return (
-        f"none of {rows} rows can be used; the first, {first['sample_id']}: {first['message']}; "
-        f"all reasons are in {quarantine}"
-    )
-
-
 def _report(folder: Path) -> ImportReport:
     data = DataSet.open(folder)
-    quarantined = Counter(each["reason"] for each in _quarantined(folder / QUARANTINE))
+    quarantined = Counter(each["reason"] for each in read_quarantine(folder))
     return ImportReport(
         rows=len(data) + quarantined.total(),
         samples=len(data),
