@@ -138,6 +138,17 @@ def test_a_bfloat16_bridge_counts_padding_without_rounding_it():
     assert torch.equal(counted.pooled_prompt_embeds, written.pooled_prompt_embeds)
 
 
+@torch.no_grad()
+def test_under_autocast_a_float32_bridge_counts_padding_without_rounding_it():
+    bridge, row, pad = random_bridge(), features(0, 11), features(1, 1)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        (counted,) = bridge([row], [150], pad)
+        (written,) = bridge([torch.cat([pad.expand(150, -1), row])], [0])
+    assert counted.padding == 150
+    assert torch.equal(counted.prompt_embeds, written.prompt_embeds[149:])
+    assert torch.equal(counted.pooled_prompt_embeds, written.pooled_prompt_embeds)
+
+
 def test_padding_without_its_feature_is_refused():
     with pytest.raises(ValueError, match="feature of a padding token"):
         random_bridge()([features(0, 3)], [2])

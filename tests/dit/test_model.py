@@ -116,6 +116,18 @@ def test_a_counted_padding_token_is_as_many_tokens() -> None:
     assert error(beside, true) <= BATCHED
 
 
+def test_under_autocast_padding_is_written_out() -> None:
+    dit, _ = twins()
+    counted = random_condition(6, padding=150)
+    written = replace(counted, prompt_embeds=counted.expanded(), padding=0)
+    noisy = latents((8, 12))
+    with torch.autocast("cpu", torch.bfloat16):
+        mine, true = (
+            dit(noisy, torch.tensor([500.0]), [each], [[]])[0] for each in (counted, written)
+        )
+    assert torch.equal(mine, true)
+
+
 def test_lower_precisions_write_padding_out() -> None:
     # The logarithm of a count would be rounded to 8 bits.
     dit, _ = twins()

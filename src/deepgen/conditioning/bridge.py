@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
+from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.linear import Linear
 from deepgen.nn.rows import fill_up
 from deepgen.types import Condition
@@ -62,9 +63,9 @@ class Bridge(nn.Module):
         """Turn VLM features into conditions.
 
         Padding takes part in everything, as in training. In float32 a row's padding tokens are
-        computed as one token that counts for all. Lower precisions write them out, because the
-        ln n of the count would be rounded (by up to 1.6 % of the padding's weight in bfloat16);
-        padded rows of a batch are then equally long and need no mask.
+        computed as one token that counts for all. Lower precisions, autocast's included, write
+        them out, because the ln n of the count would be rounded (by up to 1.6 % of the padding's
+        weight in bfloat16); padded rows of a batch are then equally long and need no mask.
 
         Args:
             rows: Features of the real tokens of each row.
@@ -72,7 +73,7 @@ class Bridge(nn.Module):
             pad_feature: Features of a padding token; needed where there is any.
         """
         dtype = self.projector_1.weight.dtype
-        exact = dtype in (torch.float32, torch.float64)
+        exact = product_dtype(self.projector_1.weight) in EXACT
         written = [min(count, 1) if exact else count for count in padding]
         if any(written) and pad_feature is None:
             raise ValueError("padded rows need the feature of a padding token")

@@ -16,6 +16,8 @@ from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer, TokenRow
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.model import Padding
+from deepgen.nn.autocast import product_dtype
+from deepgen.nn.checksum import checksum
 from deepgen.types import Condition, Pixels, Prompt
 
 # One entry of the released model is 2 to 10 MB; 16 hold the negatives and the prompts that
@@ -75,13 +77,11 @@ class Conditioner(nn.Module):
         return self.bridge.projector_1.weight.dtype
 
     def forget(self) -> None:
-        """Drop what was computed before; weights that someone writes to are noticed by themselves,
-        unless they were loaded in inference mode.
-        """
+        """Drop all cached conditions, to free their memory; changed weights drop them anyway."""
         self._cache.clear()
 
     def train(self, mode: bool = True) -> Conditioner:
-        """Switch between training and inference, and forget what was computed before."""
+        """Switch between training and inference, and drop all cached conditions."""
         self.forget()
         super().train(mode)
         return self
@@ -156,7 +156,7 @@ class Conditioner(nn.Module):
         """Conditions of all wanted (prompt, padding), each computed at most once."""
         caching = not torch.is_grad_enabled()
         if caching:
-            self._cache.attend(self)
+            self._cache.validate(self)
         conditions = {each: self._cache.get(each) for each in wanted} if caching else {}
         missing = [each for each in dict.fromkeys(wanted) if conditions.get(each) is None]
         found = {each: value for each, value in conditions.items() if value is not None}
@@ -223,34 +223,33 @@ class ConditionCache:
     def __init__(self) -> None:
         self.pad_feature: Float[Tensor, " features"] | None = None
         self._conditions: OrderedDict[tuple[PromptKey, int], Condition] = OrderedDict()
-        self._weights: object = None
+        self._source: object = None
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop everything."""
         self.pad_feature = None
         self._conditions.clear()
 
-    def attend(self, module: nn.Module) -> None:
-        """Forget everything if the module's weights were written to, moved or cast."""
-        weights = hash(
-            tuple(
-                # Inference tensors keep no version; nothing can train them either.
-                (each.data_ptr(), 0 if each.is_inference() else each._version, each.dtype)
-                for each in module.parameters()
-            )
-        )
-        if weights != self._weights:
+    def validate(self, conditioner: Conditioner) -> None:
+        """Drop everything that would come out differently now.
+
+        That is after any write to the weights, on another device, or in another precision. Where
+        the weights lie in memory does not count, so offloaded weights may come and go.
+        """
+        precision = product_dtype(conditioner.bridge.meta_queries)
+        source = (conditioner.device, precision, checksum(conditioner.parameters()))
+        if source != self._source:
             self.clear()
-        self._weights = weights
+        self._source = source
 
     def get(self, key: tuple[PromptKey, int]) -> Condition | None:
-        """What is known of a padded prompt."""
+        """The condition of a padded prompt, or None if it is not cached."""
         if key in self._conditions:
             self._conditions.move_to_end(key)
         return self._conditions.get(key)
 
     def put(self, key: tuple[PromptKey, int], condition: Condition) -> None:
-        """Keep a condition, and drop the one unused for longest if there are too many."""
+        """Keep a condition, and drop the least recently used one if there are too many."""
         # Copies, because a condition of a batch is a view that would keep the whole batch alive.
         self._conditions[key] = replace(
             condition,

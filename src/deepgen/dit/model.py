@@ -34,6 +34,7 @@ from deepgen.dit.blocks import (
     modulate,
 )
 from deepgen.dit.patchify import PatchEmbed, unpatchify
+from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
 from deepgen.nn.rows import fill_up
@@ -287,7 +288,7 @@ class DiT(nn.Module):
         filling: in training every prompt has its own length, and a group a length would be slow.
         """
         # Lower precisions would round the ln n of a count, by up to 1.6 % of the padding's weight.
-        counted = ragged and self.dtype in (torch.float32, torch.float64)
+        counted = ragged and product_dtype(self.proj_out.weight) in EXACT
         contexts = [each.prompt_embeds if counted else each.expanded() for each in conditions]
         counts = [each.padding if counted else 0 for each in conditions]
         groups: dict[tuple[object, ...], list[int]] = {}
