@@ -158,8 +158,8 @@ def training(folder: Path) -> dict[str, str]:
 
 def small_model(folder: Path) -> dict[str, str]:
     """Weights of a model trained by all stages from nothing."""
-    sizes = {"lessons": 100, "update-size": 4}
-    stages = ("autoencoder", "reading", "painting", "pretrain", "sft")
+    sizes = {"samples": 100, "batch-size": 4}
+    stages = ("autoencoder", "captioning", "label", "pretrain", "sft")
     sizes |= {f"{stage}-steps": 6 for stage in stages}
     run = folder / "mini"
     options = [str(each) for name, size in sizes.items() for each in (f"--{name}", size)]

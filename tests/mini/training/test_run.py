@@ -11,12 +11,16 @@ from deepgen.cli.main import main
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.config.codec import write_yaml
 from deepgen.config.mini import MiniConfig
-from deepgen.mini.training.caption_pretraining import ReadingObjective, Turn, answers_right, turn
-from deepgen.mini.training.dataset import LessonSource, lesson_of, vocabulary_texts, write_lessons
+from deepgen.mini.training.caption_pretraining import (
+    CaptioningObjective,
+    answer_accuracy,
+    captioning_sample,
+)
+from deepgen.mini.training.dataset import SampleSource, sample_of, vocabulary_texts, write_samples
 from deepgen.mini.training.label_pretraining import LabelConditioner
-from deepgen.mini.training.lessons import labels, lesson
-from deepgen.mini.training.model import BRIDGE, new_reader
+from deepgen.mini.training.model import BRIDGE, new_language_model
 from deepgen.mini.training.run import train_mini
+from deepgen.mini.training.samples import labels, training_sample
 from deepgen.mini.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.train.optim import MatrixOptimizer
@@ -24,21 +28,21 @@ from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 
 TOY = MiniConfig(
-    lessons=100,
+    samples=100,
     autoencoder_steps=1,
-    reading_steps=1,
-    painting_steps=1,
+    captioning_steps=1,
+    label_steps=1,
     pretrain_steps=1,
     sft_steps=1,
-    update_size=4,
+    batch_size=4,
 )
 
 
-def test_lessons_become_a_data_set_of_drawings_and_edits(tmp_path: Path) -> None:
-    data = write_lessons(tmp_path / "lessons", 100)
+def test_training_samples_become_a_data_set_of_images_and_edits(tmp_path: Path) -> None:
+    data = write_samples(tmp_path / "data", 100)
     assert len(data) == 100
     record = data.record(7)
-    own = lesson_of(record.sample_id)
+    own = sample_of(record.sample_id)
     assert record.prompts[0].text == own.text
     assert len(record.references) == (own.source is not None)
     assert (record.target.height, record.target.width) == (64, 64)
@@ -55,15 +59,15 @@ def test_the_vocabulary_writes_any_text_and_keeps_special_tokens_apart() -> None
     assert tokenizer("".join(SPECIAL_TOKENS))["input_ids"] == ids
 
 
-def test_another_number_of_lessons_is_another_source() -> None:
-    assert LessonSource(100).revision() == LessonSource(100).revision()
-    assert LessonSource(100).revision() != LessonSource(101).revision()
+def test_another_number_of_samples_is_another_source() -> None:
+    assert SampleSource(100).revision() == SampleSource(100).revision()
+    assert SampleSource(100).revision() != SampleSource(101).revision()
 
 
-def test_turns_answer_with_the_result_of_what_was_asked() -> None:
+def test_captioning_samples_answer_with_the_labels_of_their_images() -> None:
     for number in range(60):
-        asked = turn(number)
-        own = lesson(number)
+        asked = captioning_sample(number)
+        own = training_sample(number)
         known = {labels(own.target)}
         if own.source is not None:
             known.add(labels(own.source))
@@ -73,26 +77,27 @@ def test_turns_answer_with_the_result_of_what_was_asked() -> None:
             assert len(asked.prompt.references) == (own.source is not None)
 
 
-def test_reading_learns_answers_by_heart() -> None:
+def test_captioning_pre_training_can_memorise_answers() -> None:
     tokenizer = train_tokenizer(vocabulary_texts(100), vocabulary=600)
-    model = new_reader(tokenizer, seed=0)
+    model = new_language_model(tokenizer, seed=0)
     tokenize = PromptTokenizer(tokenizer)
-    turns: list[Turn] = [each for each in map(turn, range(40)) if not each.prompt.references][:3]
+    found = map(captioning_sample, range(40))
+    samples = [each for each in found if not each.prompt.references][:3]
     trainer = Trainer(
         model,
-        ReadingObjective(tokenize),
-        lambda step: [turns],
+        CaptioningObjective(tokenize),
+        lambda step: [samples],
         MatrixOptimizer(model.named_parameters(), lr=3e-3, adamw_names=("embed_tokens",)),
         steps=40,
         schedule=lambda step: 1.0,
     )
-    assert answers_right(model, tokenize, turns) == 0.0
+    assert answer_accuracy(model, tokenize, samples) == 0.0
     for _ in range(40):
         trainer.step()
-    assert answers_right(model, tokenize, turns) == 1.0
+    assert answer_accuracy(model, tokenize, samples) == 1.0
 
 
-def test_labels_are_told_apart_by_place_and_by_what_is_there() -> None:
+def test_labels_differ_by_place_and_by_what_is_there() -> None:
     conditioner = LabelConditioner(BRIDGE)
     texts = [
         "one fox; background pink",
@@ -118,7 +123,7 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
         return ()
 
     path = train_mini(config, torch.device("cpu"), watch)
-    assert begun == ["autoencoder", "reading", "painting", "pretrain", "sft"]
+    assert begun == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
     pipe = DeepGenPipeline.from_pretrained(path)
     image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
     assert image.size == (64, 64)
@@ -131,12 +136,12 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}
 
 
-def test_a_run_goes_on_only_with_the_settings_it_was_begun_with(
+def test_a_run_resumes_only_with_the_settings_it_was_begun_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_yaml(tmp_path / "config.yaml", TOY)
-    assert main(["train", "mini", "--output", str(tmp_path), "--lessons", "200"]) == 2
-    assert "lessons 100, this one has 200; give the same lessons" in capsys.readouterr().err
+    assert main(["train", "mini", "--output", str(tmp_path), "--samples", "200"]) == 2
+    assert "samples 100, expected 200; give the same samples" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["config.yaml"]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", "mini", "--output", str(tmp_path)]) == 2
@@ -149,14 +154,14 @@ def test_the_plan_of_the_mini_counts_every_stage(
     plan = ["train", "mini", "--output", str(tmp_path / "run"), "--sft-steps", "7", "--dry-run"]
     assert main([*plan, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["autoencoder", "reading", "painting", "pretrain", "sft"]
-    assert found["sft"] == {"updates": 7, "samples": 7 * 64}
+    assert list(found) == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
+    assert found["sft"] == {"steps": 7, "samples": 7 * 64}
     assert not (tmp_path / "run").exists()
     assert main(plan) == 0
     assert "448 samples" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "value"), [("update_size", 3), ("sft_steps", 0), ("lessons", 9)])
+@pytest.mark.parametrize(("name", "value"), [("batch_size", 3), ("sft_steps", 0), ("samples", 9)])
 def test_settings_that_make_no_sense_are_named(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=name):
         replace(TOY, **{name: value})

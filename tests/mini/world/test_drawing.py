@@ -116,7 +116,7 @@ def test_version_0_keeps_its_images_and_sentences_byte_for_byte() -> None:
     values, pixels = hashlib.sha256(), hashlib.sha256()
     for index in range(300):
         sample = version0_sample(index)
-        values.update(repr((sample.task, sample.text, sample.source, sample.target)).encode())
+        values.update(repr((sample.kind, sample.text, sample.source, sample.target)).encode())
         pixels.update(draw(sample.target).tobytes())
     assert values.hexdigest() == VALUES
     assert pixels.hexdigest() == PIXELS

@@ -109,7 +109,7 @@ class ObjectClassifier(nn.Module):
         return Logits(*self.head(self.blocks(crops).flatten(1)).split(self.sizes, dim=-1))
 
 
-def save_reader(classifier: ObjectClassifier, folder: Path) -> None:
+def save_classifier(classifier: ObjectClassifier, folder: Path) -> None:
     """Write weights, labels and tints."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(classifier.state_dict(), folder / "reader.safetensors")
@@ -117,8 +117,8 @@ def save_reader(classifier: ObjectClassifier, folder: Path) -> None:
     (folder / "reader.json").write_text(json.dumps(names, indent=1) + "\n")
 
 
-def load_reader(folder: Path = SHIPPED) -> ObjectClassifier:
-    """Read what :func:`save_reader` wrote."""
+def load_classifier(folder: Path = SHIPPED) -> ObjectClassifier:
+    """Read what :func:`save_classifier` wrote."""
     classifier = ObjectClassifier(**json.loads((folder / "reader.json").read_text()))
     classifier.load_state_dict(load_file(folder / "reader.safetensors"))
     return classifier.eval()

@@ -24,7 +24,7 @@ from deepgen.mini.reader.objects import (
     ObjectClassifier,
     border_color,
     find_objects,
-    load_reader,
+    load_classifier,
     read_background,
 )
 
@@ -33,7 +33,7 @@ FARTHEST_BACKGROUND = 38
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SeenItem:
+class DetectedItem:
     """One object or word, as it was read."""
 
     label: str
@@ -52,21 +52,21 @@ class SeenItem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SeenScene:
+class DetectedScene:
     """Everything that was read from one image."""
 
     background: str
     """Name of a palette colour, ``none`` where the border is like none of them."""
-    items: tuple[SeenItem, ...]
+    items: tuple[DetectedItem, ...]
     """From left to right."""
 
     @property
-    def things(self) -> tuple[SeenItem, ...]:
+    def things(self) -> tuple[DetectedItem, ...]:
         """All that is no word; known or not."""
         return tuple(item for item in self.items if item.text is None)
 
     @property
-    def words(self) -> tuple[SeenItem, ...]:
+    def words(self) -> tuple[DetectedItem, ...]:
         """The written words."""
         return tuple(item for item in self.items if item.text is not None)
 
@@ -82,23 +82,23 @@ class SceneReader:
     palette: Mapping[str, tuple[int, int, int]]
     """Backgrounds by name."""
 
-    def read(self, image: Image.Image) -> SeenScene:
+    def read(self, image: Image.Image) -> DetectedScene:
         """What an image shows."""
         background, distance = read_background(image, self.palette)
         pixels = np.asarray(image.convert("RGB"))
         color = border_color(pixels)
-        return SeenScene(
+        return DetectedScene(
             background=background if distance <= FARTHEST_BACKGROUND else NONE,
             items=tuple(
                 self._seen(found, pixels, color) for found in find_objects(image, self.classifier)
             ),
         )
 
-    def _seen(self, found: Found, pixels: np.ndarray, color: np.ndarray) -> SeenItem:
+    def _seen(self, found: Found, pixels: np.ndarray, color: np.ndarray) -> DetectedItem:
         box, (height, width) = found.box, pixels.shape[:2]
         longer = max(box.bottom - box.top, box.right - box.left) / min(height, width)
         is_word = found.label == WORD
-        return SeenItem(
+        return DetectedItem(
             label=found.label,
             probability=found.probability,
             center=((box.top + box.bottom) / 2 / height, (box.left + box.right) / 2 / width),
@@ -118,7 +118,7 @@ def load_scene_reader(
     alphabet = facts["alphabet"]
     images = np.stack(np.split(strip, len(alphabet), axis=1))
     return SceneReader(
-        classifier=load_reader(folder),
+        classifier=load_classifier(folder),
         letters=Letters(alphabet, images),
         lengths=facts["lengths"],
         palette={str(name): color for name, color in palette.items()},

@@ -34,7 +34,7 @@ from deepgen.mini.reader.objects import (
     ObjectClassifier,
     border_color,
     find_objects,
-    save_reader,
+    save_classifier,
     to_crop,
 )
 from deepgen.mini.reader.scenes import save_templates
@@ -65,7 +65,7 @@ STYLE_WEIGHT = 0.3
 _NOT_ASKED = -100
 
 
-def train_reader(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifier:
+def train_classifier(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifier:
     """Train on rendered crops with blur, noise, scale and colour jitter."""
     torch.manual_seed(seed)
     classifier = ObjectClassifier((*OBJECTS, WORD, NONE), (*TINTS, NONE)).train()
@@ -115,7 +115,7 @@ def jitter(
     return (pixels + spread * torch.randn(pixels.shape, generator=generator)).clamp(-1, 1)
 
 
-def measure_reader(
+def measure_classifier(
     classifier: ObjectClassifier, names: tuple[str, ...] = OBJECT_NAMES, count: int = 500
 ) -> dict[str, float]:
     """Accuracy on version 0's true renderings, and how often junk is called *none*."""
@@ -196,10 +196,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    classifier = train_reader()
-    save_reader(classifier, arguments.out)
+    classifier = train_classifier()
+    save_classifier(classifier, arguments.out)
     save_templates(letters(), lengths(), arguments.out)
-    sys.stdout.write(json.dumps(measure_reader(classifier), indent=1) + "\n")
+    sys.stdout.write(json.dumps(measure_classifier(classifier), indent=1) + "\n")
 
 
 if __name__ == "__main__":

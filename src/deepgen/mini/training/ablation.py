@@ -1,9 +1,9 @@
-"""What the bridge's parts are worth, on the mini (DeepGen paper, section 5: ablations).
+"""Ablation of the bridge, on the mini (DeepGen paper, section 5: ablations).
 
 ``python -m deepgen.mini.training.ablation RUN`` takes stage 0 of ``deepgen train mini --output
-RUN`` and trains from it, for each arm and seed, bridge and DiT together on the same lessons in
-the same order with the same noise; then compares their losses on lessons that no arm has seen.
-Prints a JSON object. It goes on where it was stopped.
+RUN`` and trains from it, for each arm and seed, bridge and DiT together on the same samples in the
+same order with the same noise. Then it compares the arms' losses on held-out samples and prints a
+JSON object. An interrupted ablation resumes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,13 @@ from numpy.typing import NDArray
 
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.config.codec import read_yaml
-from deepgen.config.data import DataConfig
 from deepgen.config.mini import MiniConfig
 from deepgen.config.model import BridgeConfig
-from deepgen.config.train import CheckpointConfig, OptimizerConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels
-from deepgen.mini.training.lessons import lesson
 from deepgen.mini.training.model import BRIDGE
-from deepgen.mini.training.run import Parts, join, train_parts
+from deepgen.mini.training.run import Parts, join, stage_settings, train_parts
+from deepgen.mini.training.samples import training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.model import DeepGen
 from deepgen.recipes.sft import sft
@@ -45,47 +43,33 @@ ARMS: dict[str, BridgeConfig] = {
     "SCB, no think tokens": replace(BRIDGE, num_queries=0),
     "last layer, no think tokens": replace(BRIDGE, kind="last", num_queries=0),
 }
-"""The first is the model as published; the others are compared with it."""
+"""The first is the published model, which the others are compared with."""
 
 STEPS = 470
-"""Updates of 64 lessons: 30,080 samples."""
+"""Of 64 samples: 30,080 in all."""
 
 SEEDS = (0, 1)
 HELD_OUT = 1024
-"""Lessons of a split of their own, each looked at once."""
+"""Number of held-out samples, of a split of their own."""
 
 RESAMPLES = 2000
 
 
 def train_arm(config: MiniConfig, parts: Parts, arm: str, seed: int, steps: int) -> Path:
-    """Train bridge and DiT of an arm, the language model frozen, and return the model's folder."""
+    """Train bridge and DiT of an arm with a frozen language model, and return its model folder."""
     folder = config.output / "ablation" / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}"
     if (folder / "model" / "model_index.json").exists():
         return folder / "model"
-    save_folder(
-        join(parts, replace(config, seed=seed), ARMS[arm]), folder / "start", overwrite=True
-    )
-    stage = replace(
-        sft(),
-        model=str(folder / "start"),
-        data=DataConfig(folder=config.output / "lessons"),
-        output=folder,
-        steps=steps,
-        microbatch_size=config.update_size // 2,
-        t2i_microbatches=1,
-        edit_microbatches=1,
-        optimizer=OptimizerConfig(kind="muon", lr=2e-3, weight_decay=0.01),
-        freeze_vlm=True,
-        ema_decay=0.99,
-        seed=seed,
-        checkpoint=CheckpointConfig(every=100),
-    )
+    config, start = replace(config, seed=seed), folder / "start"
+    save_folder(join(parts, config, ARMS[arm]), start, overwrite=True)
+    settings = stage_settings(config, sft(), steps=steps, lr=2e-3, model=start, output=folder)
+    stage = replace(settings, freeze_vlm=True, ema_decay=0.99)
     return build(stage, device=torch.device("cpu"))()
 
 
 @torch.no_grad()
 def held_out_losses(model: DeepGen, count: int) -> NDArray[np.float64]:
-    """Loss of each of the held-out lessons, at the same noise for every model."""
+    """Loss of each of the first held-out samples, with the same noise for every model."""
     objective = FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "ablation"))
     losses: list[float] = []
     for first in range(0, count, 32):
@@ -98,22 +82,22 @@ def held_out_losses(model: DeepGen, count: int) -> NDArray[np.float64]:
 
 
 def _batch(model: DeepGen, numbers: Sequence[int]) -> FlowBatch:
-    lessons = [lesson(number, split="held out") for number in numbers]
-    sources = [() if each.source is None else (to_pixels(draw(each.source)),) for each in lessons]
+    samples = [training_sample(number, split="held out") for number in numbers]
+    sources = [() if each.source is None else (to_pixels(draw(each.source)),) for each in samples]
     return FlowBatch(
-        latents=model.vae.encode([to_pixels(draw(each.target)) for each in lessons]),
+        latents=model.vae.encode([to_pixels(draw(each.target)) for each in samples]),
         prompts=[
             Prompt(text=each.text, references=own)
-            for each, own in zip(lessons, sources, strict=True)
+            for each, own in zip(samples, sources, strict=True)
         ],
         reference_latents=[model.vae.encode(own) for own in sources],
         visits=[Visit(sample=str(number)) for number in numbers],
-        weights=torch.full((len(lessons),), 1 / len(lessons)),
+        weights=torch.full((len(samples),), 1 / len(samples)),
     )
 
 
 def mean_with_interval(values: NDArray[np.float64], seed: int = 0) -> dict[str, float]:
-    """Mean over the last axis, and its 95 % interval over resampled lessons."""
+    """Mean over the last axis, and its 95 % interval over resampled samples."""
     rng = np.random.default_rng(seed)
     flat = values.mean(axis=0) if values.ndim > 1 else values
     draws = flat[rng.integers(len(flat), size=(RESAMPLES, len(flat)))].mean(axis=1)
@@ -125,7 +109,7 @@ def table(losses: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """Held-out loss of each arm, and of each but the first the paired difference to the first.
 
     Args:
-        losses: Of each arm, one row a seed, one column a lesson.
+        losses: Of each arm, one row per seed, one column per sample.
     """
     first = next(iter(losses.values()))
     return {

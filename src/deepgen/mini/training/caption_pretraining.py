@@ -1,9 +1,9 @@
-"""Stage 0 of the mini's language model: it learns to say what an image shows, or should show.
+"""Captioning pre-training: stage 0 of the mini's language model.
 
 The large model's language model has seen a web of images and texts before DeepGen begins. The
-mini's sees its lessons as conversations: a sentence or an instruction with its image, answered by
-what the result shows; or a finished image and a question. So what an answer needs is known where
-an answer would begin, which is where the think tokens stand.
+mini's is trained on conversations about its training samples: a prompt or an instruction with its
+image, answered by a caption of the result; or a finished image and a question. So what an answer
+needs is computed where an answer would begin, which is where the think tokens stand.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from deepgen.conditioning.prompts import PromptTokenizer, TokenRow
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.images.tensors import to_pixels
-from deepgen.mini.training.lessons import Lesson, labels, lesson
+from deepgen.mini.training.samples import labels, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import Scene
 from deepgen.train.objective import Loss
@@ -28,7 +28,7 @@ from deepgen.types import Prompt
 
 END = "<|im_end|>"
 
-# Of the turns: what a request asks for, what an image shows, and one thing about an image.
+# Of the samples: the result of a request, all that an image shows, one thing that it shows.
 SHARES = {"request": 0.6, "describe": 0.25, "question": 0.15}
 
 DESCRIBE = ("describe the picture", "what does the picture show?", "描述这张图片", "图里有什么？")
@@ -44,41 +44,43 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """Something to read, and what is to be answered."""
+class CaptioningSample:
+    """A prompt, with its images, and the answer to learn."""
 
     prompt: Prompt
     answer: str
 
 
-def turn(number: int) -> Turn:
-    """Turn number ``number``; the lessons are those of the other stages."""
+def captioning_sample(number: int) -> CaptioningSample:
+    """Sample ``number``, about the training sample of that number."""
+    # The string is a seed: to change it is to change every sample.
     rng = random.Random(f"turns, {number}")
-    own = lesson(number)
+    own = training_sample(number)
     kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
     if kind == "request":
-        return _request(own)
+        references = () if own.source is None else (to_pixels(draw(own.source)),)
+        return CaptioningSample(Prompt(text=own.text, references=references), labels(own.target))
     scene = own.target if own.source is None or rng.random() < 0.5 else own.source
     if kind == "describe":
-        return Turn(_about(scene, rng.choice(DESCRIBE)), labels(scene))
+        return CaptioningSample(_about(scene, rng.choice(DESCRIBE)), labels(scene))
     place, _, answer = rng.choice(labels(scene).split("; ")).partition(" ")
-    return Turn(_about(scene, rng.choice(QUESTIONS[place])), answer)
+    return CaptioningSample(_about(scene, rng.choice(QUESTIONS[place])), answer)
 
 
-def _request(own: Lesson) -> Turn:
-    references = () if own.source is None else (to_pixels(draw(own.source)),)
-    return Turn(Prompt(text=own.text, references=references), labels(own.target))
+def captioning_batches(batch_size: int) -> Callable[[int], list[list[CaptioningSample]]]:
+    """The one micro-batch of a step, by the step's number."""
+    return lambda step: [[captioning_sample(step * batch_size + i) for i in range(batch_size)]]
 
 
 def _about(scene: Scene, text: str) -> Prompt:
     return Prompt(text=text, references=(to_pixels(draw(scene)),))
 
 
-class ReadingObjective:
-    """Next-token prediction over the answers; all of an update's tokens count alike.
+class CaptioningObjective:
+    """Next-token prediction over the answers; all answer tokens of a batch weigh the same.
 
     Args:
-        tokenize: Puts prompts into tokens.
+        tokenize: Turns prompts into tokens.
     """
 
     def __init__(self, tokenize: PromptTokenizer) -> None:
@@ -86,54 +88,46 @@ class ReadingObjective:
         self._end = tokenize.tokenizer.convert_tokens_to_ids(END)
 
     def __call__(
-        self, model: VisionLanguageModel, batch: Sequence[Turn], generator: torch.Generator
+        self,
+        model: VisionLanguageModel,
+        batch: Sequence[CaptioningSample],
+        generator: torch.Generator,
     ) -> Loss:
         """Mean cross-entropy of the answers' tokens."""
-        features, prompts, answers = self.read(model, batch)
-        count = sum(len(each) for each in answers)
-        states = torch.cat(
-            [own[start - 1 : -1] for own, start in zip(features, prompts, strict=True)]
-        )
+        states, answers = self.read(model, batch)
         wanted = torch.tensor([token for each in answers for token in each])
         # The embedding is the head, as the configuration's tied embeddings say.
-        logits = states @ model.embedding.T
+        logits = torch.cat(states) @ model.embedding.T
         total = F.cross_entropy(logits.float(), wanted)
         right = (logits.argmax(dim=-1) == wanted).sum()
-        return Loss(total=total, parts={"loss": total.detach(), "right": right / count})
+        return Loss(total=total, parts={"loss": total.detach(), "accuracy": right / len(wanted)})
 
     def read(
-        self, model: VisionLanguageModel, batch: Sequence[Turn]
-    ) -> tuple[list[Float[Tensor, "_ channels"]], list[int], list[list[int]]]:
-        """States of each turn, how many tokens its prompt has, and the tokens of its answer."""
-        rows, answers, prompts = [], [], []
+        self, model: VisionLanguageModel, batch: Sequence[CaptioningSample]
+    ) -> tuple[list[Float[Tensor, "_ channels"]], list[list[int]]]:
+        """Of each sample the states that predict its answer's tokens, and these tokens."""
+        rows, answers, starts = [], [], []
         for each in batch:
             row = self.tokenize(each.prompt)
             ids = self.tokenize.tokenizer(each.answer, add_special_tokens=False)["input_ids"]
             answers.append([*ids, self._end])
-            prompts.append(len(row))
+            starts.append(len(row))
             rows.append(TokenRow((*row.token_ids, *answers[-1]), row.images))
-        shown = [each for turn in batch for each in turn.prompt.references]
-        seen = iter(model.encode_references(shown) if shown else ())
-        images = [[next(seen) for _ in each.prompt.references] for each in batch]
-        nothing = torch.zeros(0, model.width)
-        features: list[Tensor] = model(rows, images, nothing)
-        return features, prompts, answers
+        references = [image for each in batch for image in each.prompt.references]
+        encoded = iter(model.encode_references(references) if references else ())
+        images = [[next(encoded) for _ in each.prompt.references] for each in batch]
+        states: list[Tensor] = model(rows, images, torch.zeros(0, model.width))
+        return [own[start - 1 : -1] for own, start in zip(states, starts, strict=True)], answers
 
 
-def answers_right(
-    model: VisionLanguageModel, tokenize: PromptTokenizer, turns: Sequence[Turn]
+def answer_accuracy(
+    model: VisionLanguageModel, tokenize: PromptTokenizer, samples: Sequence[CaptioningSample]
 ) -> float:
-    """Share of turns whose answer the model prefers token by token, given those before."""
-    objective = ReadingObjective(tokenize)
+    """Share of the samples whose every answer token is the likeliest, given those before it."""
     with torch.no_grad():
-        features, prompts, answers = objective.read(model, turns)
+        states, answers = CaptioningObjective(tokenize).read(model, samples)
         hits = [
-            (own[start - 1 : -1] @ model.embedding.T).argmax(dim=-1).tolist() == answer
-            for own, start, answer in zip(features, prompts, answers, strict=True)
+            (own @ model.embedding.T).argmax(dim=-1).tolist() == answer
+            for own, answer in zip(states, answers, strict=True)
         ]
     return sum(hits) / len(hits)
-
-
-def turns_of(size: int) -> Callable[[int], list[list[Turn]]]:
-    """The turns of an update, by its number."""
-    return lambda step: [[turn(step * size + place) for place in range(size)]]

@@ -1,4 +1,4 @@
-"""The mini's lessons as a data set: the world is drawn once, then trained on like any images."""
+"""The mini's training samples as a data set: rendered once, then trained on like any images."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from deepgen.data.importers.source import BadRow, RawSample, Revision, Source
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import PromptKind, PromptVariant
 from deepgen.mini.training.caption_pretraining import DESCRIBE, QUESTIONS
-from deepgen.mini.training.lessons import SIDE, Lesson, labels, lesson
+from deepgen.mini.training.samples import labels, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import Scene
-from deepgen.mini.world.version0 import OBJECT_NAMES
+from deepgen.mini.world.version0 import OBJECT_NAMES, SIDE, TextSample
 
 NAME = "lessons"
+"""Begins every sample's id, which seeds its noise: another name would train another model."""
 
 
-class LessonSource(Source):
-    """The first so many lessons of a split.
+class SampleSource(Source):
+    """The first training samples of a split.
 
     Args:
         count: How many.
-        split: Of the lessons.
+        split: Of the training samples.
     """
 
     def __init__(self, count: int, split: str = "train") -> None:
@@ -36,34 +37,34 @@ class LessonSource(Source):
         self.split = split
 
     def revision(self) -> Revision:
-        """By some lessons' texts and truths; the rest follows from the same rules."""
+        """Hash of the first 100 texts and scenes; the others follow from the same rules."""
         digest = blake2b(f"{self.split} {self.count}".encode(), digest_size=16)
         for number in range(min(self.count, 100)):
-            digest.update(repr(lesson(number, split=self.split)).encode())
+            digest.update(repr(training_sample(number, split=self.split)).encode())
         return Revision(content=digest.hexdigest(), state=digest.hexdigest())
 
     def rows(self) -> Iterator[RawSample | BadRow]:
-        """One row per lesson, its images as PNG."""
+        """One row per sample, its images as PNG."""
         for number in range(self.count):
-            yield _row(number, lesson(number, split=self.split))
+            yield _row(number, training_sample(number, split=self.split))
 
 
-def write_lessons(folder: Path, count: int) -> DataSet:
-    """Draw the lessons into a data set, or go on where that was cut off."""
+def write_samples(folder: Path, count: int) -> DataSet:
+    """Render training samples into a data set, or resume where that was interrupted."""
     options = ImportOptions(
         name=NAME, licence="CC BY-SA 4.0 (OpenMoji)", redistributable=True, min_side=SIDE
     )
-    # One thread, since drawing them is the work and decoding is not.
-    import_source(LessonSource(count), folder, options, workers=1)
+    # One thread: rendering is the work here, decoding takes no time.
+    import_source(SampleSource(count), folder, options, workers=1)
     return DataSet.open(folder)
 
 
 def vocabulary_texts(count: int) -> list[str]:
-    """Everything the tokenizer will meet between special tokens, for so many lessons."""
+    """Everything the tokenizer will meet between special tokens, for so many samples."""
     texts = ["user\n", "assistant\n", *DESCRIBE]
     texts += [question for each in QUESTIONS.values() for question in each]
     for number in range(count):
-        own = lesson(number)
+        own = training_sample(number)
         texts.append(f"Generate an image: {own.text}" if own.source is None else f"\n{own.text}")
         texts.append(labels(own.target))
     # Names alone, too: a byte pair that only ever follows a space cannot begin a sentence.
@@ -72,15 +73,19 @@ def vocabulary_texts(count: int) -> list[str]:
 
 
 @lru_cache(maxsize=1 << 17)
-def lesson_of(sample_id: str) -> Lesson:
-    """The lesson that a sample of the data set was drawn from."""
+def sample_of(sample_id: str) -> TextSample:
+    """The training sample that a record of the data set was rendered from.
+
+    Raises:
+        ValueError: The record is of another data set.
+    """
     source, _, number = sample_id.partition("/")
     if source != NAME:
-        raise ValueError(f"{sample_id!r} is not a lesson")
-    return lesson(int(number))
+        raise ValueError(f"{sample_id!r} is no training sample of the mini, expected {NAME}/NUMBER")
+    return training_sample(int(number))
 
 
-def _row(number: int, own: Lesson) -> RawSample:
+def _row(number: int, own: TextSample) -> RawSample:
     kind: PromptKind = "caption_short" if own.source is None else "instruction"
     words = tuple(word.text for word in own.target.words)
     return RawSample(

@@ -1,8 +1,8 @@
-"""Stage 0 of the mini's DiT: it learns to draw from labels, before any text.
+"""Label-conditioned pre-training: stage 0 of the mini's DiT, before it is given any text.
 
-The large model's DiT could draw before DeepGen began, told by other text encoders, which the bridge
-then replaces. The mini's is told by labels, one context token each ("left fox", "background pink"),
-from a table that is thrown away afterwards.
+The large model's DiT was pre-trained with other text encoders, which the bridge then replaces. The
+mini's is conditioned on labels ("left fox", "background pink"), one context token each, from an
+embedding table that is discarded afterwards.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import nn
 
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.model import BridgeConfig, Padding
-from deepgen.mini.training.dataset import lesson_of
-from deepgen.mini.training.lessons import labels
+from deepgen.mini.training.dataset import sample_of
+from deepgen.mini.training.samples import labels
 from deepgen.mini.world.lettering import ALPHABET
 from deepgen.mini.world.scene import BACKGROUNDS
 from deepgen.mini.world.version0 import OBJECT_NAMES
@@ -30,16 +30,16 @@ LONGEST_WORD = 6
 class LabelConditioner(Conditioner):
     """Conditions from labels instead of texts.
 
-    A label is the sum of two entries of tables, one for its place and one for what is there; the
-    first context token is the same for all, and alone where nothing is asked for. The pooled vector
-    is a linear map of the mean.
+    The token of a label is the sum of two embeddings, one of its place and one of what is there.
+    The first context token is the same for all prompts, and the only one of an empty prompt. The
+    pooled vector is a linear map of the tokens' mean.
 
     Args:
         bridge: Sizes of the conditions that the DiT takes.
     """
 
     def __init__(self, bridge: BridgeConfig) -> None:
-        # Without the parts of a conditioner that reads: it has no language model and no bridge.
+        # Skips the base class's: there is no language model and no bridge here.
         nn.Module.__init__(self)
         width = bridge.joint_attention_dim
         spelled = [
@@ -53,7 +53,7 @@ class LabelConditioner(Conditioner):
         self.pooled = nn.Linear(width, bridge.pooled_projection_dim)
 
     def forget(self) -> None:
-        """Nothing is kept here."""
+        """There is no cache to clear."""
 
     def forward(
         self,
@@ -79,22 +79,22 @@ class LabelConditioner(Conditioner):
 
 
 class LabelBatches:
-    """The flow's batches, told by labels: the same images, latents and visits as later stages.
+    """The flow's batches with labels for prompts; images, latents and noise stay the same.
 
     Args:
-        batches: Of the data set of lessons.
+        batches: Of the mini's data set.
     """
 
     def __init__(self, batches: FlowBatches) -> None:
         self.batches = batches
 
     def __call__(self, step: int) -> list[FlowBatch]:
-        """The micro-batches of an update."""
+        """The micro-batches of a step."""
         return [
             replace(
                 each,
                 prompts=[
-                    Prompt(text=labels(lesson_of(visit.sample).target)) for visit in each.visits
+                    Prompt(text=labels(sample_of(visit.sample).target)) for visit in each.visits
                 ],
             )
             for each in self.batches(step)

@@ -12,9 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.model import BridgeConfig, DiTConfig, GenerationDefaults, ScheduleConfig
 from deepgen.dit.model import DiT
-
-SIDE = 64
-"""Its images are squares of this side."""
+from deepgen.mini.world.version0 import SIDE
 
 DEFAULTS = GenerationDefaults(
     height=SIDE,
@@ -117,21 +115,18 @@ def new_autoencoder(seed: int) -> AutoencoderKL:
 
 
 def new_vlm(tokenizer: PreTrainedTokenizerFast, bridge: BridgeConfig) -> VisionLanguageModel:
-    """The VLM as far as a bridge reads it."""
+    """An untrained VLM without the layers that a bridge does not read."""
     return VisionLanguageModel(vlm_config(tokenizer), bridge, rope_precision="fp32")
 
 
-def _untrained(vlm: VisionLanguageModel) -> VisionLanguageModel:
+def new_language_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageModel:
+    """An untrained VLM with its last layer and norm; its embedding serves as its head."""
+    torch.manual_seed(seed)
+    vlm = new_vlm(tokenizer, replace(BRIDGE, kind="last"))
     for module in vlm.modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Embedding | torch.nn.Conv3d):
             torch.nn.init.normal_(module.weight, std=0.05)
     return vlm
-
-
-def new_reader(tokenizer: PreTrainedTokenizerFast, seed: int) -> VisionLanguageModel:
-    """An untrained VLM with its last layer and norm, whose embedding can serve as its head."""
-    torch.manual_seed(seed)
-    return _untrained(new_vlm(tokenizer, replace(BRIDGE, kind="last")))
 
 
 def new_dit(seed: int) -> DiT:

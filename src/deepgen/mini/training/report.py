@@ -1,4 +1,4 @@
-"""How well a mini draws: what it never saw, what it was trained for, and a sheet to look at.
+"""How well a mini generates held-out compositions and fresh samples of its training kinds.
 
 ``python -m deepgen.mini.training.report SHEET.png`` prints a JSON object and writes a contact
 sheet. Needs the extra ``[mini]``.
@@ -25,42 +25,45 @@ from deepgen.mini.reader.objects import (
     read_background,
 )
 from deepgen.mini.reader.scenes import SceneReader, load_scene_reader
-from deepgen.mini.reader.training import measure_reader
-from deepgen.mini.training.lessons import KINDS, Lesson, lesson
+from deepgen.mini.reader.training import measure_classifier
+from deepgen.mini.training.samples import KINDS, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene
 from deepgen.mini.world.version0 import (
     NAMES,
     SIDE,
-    Sample,
+    TextSample,
     held_out_background_edit,
     held_out_drawing,
     held_out_pairs,
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
 
+Shown = tuple[TextSample, Image.Image]
+"""What was asked for, and the generated image."""
+
 SEEDS = 5
 FRESH = 40
-"""Lessons of each kind."""
+"""Samples of each kind."""
 
 SHOWN = 2
-"""Of these, on the sheet."""
+"""How many of them the sheet shows."""
 
 SHEET_COLUMNS = 10
 CELL_LETTERS = 23
-"""Of a line of text below an image."""
+"""Length of a line of text below an image."""
 
 
 def report(
     pipe: DeepGenPipeline, reader: ObjectClassifier, *, seeds: int = SEEDS
-) -> tuple[dict[str, Any], list[tuple[Sample, Image.Image]]]:
-    """Draw and edit every held-out pair with every seed, and read the results.
+) -> tuple[dict[str, Any], list[Shown]]:
+    """Generate and edit every held-out pair with every seed, and classify the results.
 
     Returns:
-        Shares of right answers, and the images of the first seed.
+        Shares of correct images, and the images of the first seed.
     """
     pairs = held_out_pairs()
-    shown: list[tuple[Sample, Image.Image]] = []
+    shown: list[Shown] = []
     hits = {"object": 0, "background": 0, "edit background": 0, "edit kept": 0, "edit": 0}
     for seed in range(seeds):
         for pair in pairs:
@@ -81,28 +84,28 @@ def report(
     return {name: count / total for name, count in hits.items()} | {"images": total}, shown
 
 
-def fresh_lessons(
+def fresh_samples(
     pipe: DeepGenPipeline, reader: SceneReader, *, each: int = FRESH
-) -> tuple[dict[str, dict[str, float]], list[tuple[Lesson, Image.Image]]]:
-    """Every kind of lesson, scenes, wordings and languages as in training, drawn anew.
+) -> tuple[dict[str, dict[str, float]], list[Shown]]:
+    """Samples of every training kind, distributed as in training but not among its samples.
 
     Returns:
-        For each kind how many there were, and the share whose objects from left to right, words and
-        background all came out; and the first English ones of each, with their images.
+        For each kind the count, and the share whose objects from left to right, words and
+        background are all correct; and the first English ones of each kind, with their images.
     """
     shares: dict[str, dict[str, float]] = {}
-    shown: list[tuple[Lesson, Image.Image]] = []
+    shown: list[Shown] = []
     for kind in KINDS:
-        lessons = [lesson(number, kind=kind, split="report") for number in range(each)]
+        samples = [training_sample(number, kind=kind, split="report") for number in range(each)]
         images = [
             pipe(
                 wanted.text,
                 image=None if wanted.source is None else draw(wanted.source),
                 seed=number,
             ).images[0]
-            for number, wanted in enumerate(lessons)
+            for number, wanted in enumerate(samples)
         ]
-        both = list(zip(lessons, images, strict=True))
+        both = list(zip(samples, images, strict=True))
         right = sum(_shows(image, wanted.target, reader) for wanted, image in both)
         shares[kind] = {"count": each, "right": round(right / each, 3)}
         shown += [found for found in both if found[0].language == "en"][:SHOWN]
@@ -125,7 +128,7 @@ def _read_edit(
     pair: tuple[str, Background],
     reader: ObjectClassifier,
 ) -> tuple[bool, bool]:
-    """Whether an edit kept the object (class, and mask IoU >= 0.8), and whether it recoloured."""
+    """Whether an edit kept the object (class, mask IoU >= 0.8), and has the new background."""
     overlap = mask_iou(foreground(source), foreground(edited))
     kept = _labels(edited, reader) == [pair[0]] and overlap >= 0.8
     return kept, read_background(edited, BACKGROUNDS)[0] == pair[1]
@@ -135,8 +138,8 @@ def _labels(image: Image.Image, reader: ObjectClassifier) -> list[str]:
     return [found.label for found in find_objects(image, reader)]
 
 
-def sheet(shown: Sequence[tuple[Sample | Lesson, Image.Image]]) -> Image.Image:
-    """All images with what was asked for; edits beside what they were made from."""
+def sheet(shown: Sequence[Shown]) -> Image.Image:
+    """All images with their prompts; edits beside their source images."""
     cell_width, cell_height = 2 * SIDE + 12, SIDE + 37
     rows = -(-len(shown) // SHEET_COLUMNS)
     canvas = Image.new("RGB", (SHEET_COLUMNS * cell_width, rows * cell_height), "white")
@@ -166,12 +169,12 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     reader = load_scene_reader(BACKGROUNDS, arguments.reader)
     figures, held_out = report(pipe, reader.classifier, seeds=arguments.seeds)
-    shares, fresh = fresh_lessons(pipe, reader)
+    shares, fresh = fresh_samples(pipe, reader)
     sheet([*held_out, *fresh]).save(arguments.sheet, optimize=True)
     result = {
         "held out": figures,
         "fresh": shares,
-        "reader": measure_reader(reader.classifier, tuple(NAMES)),
+        "reader": measure_classifier(reader.classifier, tuple(NAMES)),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 

@@ -1,8 +1,8 @@
-"""The mini by the stages of the large model, from nothing; ``deepgen train mini``.
+"""``deepgen train mini``: the mini by the stages of the large model, from random weights.
 
-Stage 0 makes what the large model starts from: an autoencoder, a language model that can tell what
-images show, and a DiT that draws from labels. Then come ``pretrain`` and ``sft``, by the recipes
-that train the large model. Every stage goes on where it was stopped.
+Stage 0 makes what the large model starts from: an autoencoder, a language model that can caption
+images, and a DiT that generates from labels. Then come ``pretrain`` and ``sft``, by the recipes
+that train the large model. Every stage resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.codec import read_yaml, to_values
 from deepgen.config.data import DataConfig
-from deepgen.config.mini import AUTOENCODER_BATCH, MiniConfig
+from deepgen.config.mini import AUTOENCODER_BATCH_SIZE, MiniConfig
 from deepgen.config.model import BridgeConfig
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, OptimizerConfig
@@ -35,21 +35,22 @@ from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.dit.model import DiT
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels
-from deepgen.mini.training.caption_pretraining import ReadingObjective, turns_of
-from deepgen.mini.training.dataset import vocabulary_texts, write_lessons
+from deepgen.mini.training.caption_pretraining import CaptioningObjective, captioning_batches
+from deepgen.mini.training.dataset import vocabulary_texts, write_samples
 from deepgen.mini.training.label_pretraining import LabelBatches, LabelConditioner
-from deepgen.mini.training.lessons import SIDE, lesson
 from deepgen.mini.training.model import (
     BRIDGE,
     DEFAULTS,
     SCHEDULE,
     new_autoencoder,
     new_dit,
-    new_reader,
+    new_language_model,
     new_vlm,
 )
+from deepgen.mini.training.samples import training_sample
 from deepgen.mini.training.tokenizer import train_tokenizer
 from deepgen.mini.world.drawing import draw
+from deepgen.mini.world.version0 import SIDE
 from deepgen.model import DeepGen
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
@@ -65,6 +66,9 @@ from deepgen.train.optim import TABLES, MatrixOptimizer, warmup_cosine
 from deepgen.train.trainer import Objective, Trainer
 from deepgen.vae import LatentCodec
 
+DATA = "data"
+"""Folder of the data set, in that of the run."""
+
 VOCABULARY = 1024
 
 ENCODE_BATCH = 64
@@ -79,23 +83,28 @@ SAMPLE_PROMPTS = (
 
 
 Watch = Callable[[str], Sequence[Observer]]
-"""Called with the name of each stage as it begins; what it gives is told how the stage gets on."""
+"""Called with the name of each stage as it begins; returns the observers of its progress."""
 
 
-def unwatched(stage: str) -> Sequence[Observer]:
-    """Nobody looks."""
+def no_observers(stage: str) -> Sequence[Observer]:
+    """Report nothing."""
     return ()
 
 
-def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatched) -> Path:
-    """All stages, each from what the one before has left.
+def train_mini(config: MiniConfig, device: torch.device, watch: Watch = no_observers) -> Path:
+    """Run all stages, each from the result of the one before.
+
+    Args:
+        config: Settings of the run.
+        device: Where to compute ``pretrain`` and ``sft``; stage 0 runs on the CPU.
+        watch: Makes the observers of a stage.
 
     Returns:
         The model folder.
 
     Raises:
-        StoppedError: A signal asked for it; the same call goes on from there.
-        TrainingError: A stage cannot go on.
+        StoppedError: A signal asked for it; the same call resumes from there.
+        TrainingError: A stage cannot continue.
         ValueError: The folder holds a run with other settings.
     """
     folder = config.output
@@ -103,8 +112,10 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatche
     start = folder / "stage0"
     if not (start / "model_index.json").exists():
         save_folder(join(train_parts(config, watch), config), start, overwrite=True)
-    aligned = _stage(config, pretrain(), config.pretrain_steps, start, device, watch)
-    made = _stage(config, sft(), config.sft_steps, aligned, device, watch)
+    aligned = _train_stage(
+        config, pretrain(), start, device, watch, steps=config.pretrain_steps, lr=2e-3
+    )
+    made = _train_stage(config, sft(), aligned, device, watch, steps=config.sft_steps, lr=1.5e-3)
     # Half precision halves the download and changes images by less than a grey level.
     save_folder(
         load_folder(made),
@@ -117,10 +128,10 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = unwatche
 
 
 def _check_settings(config: MiniConfig) -> None:
-    """Write down what the run is made with, or see that it goes on with the same.
+    """Save the settings of a new run, or compare them with those of the run to resume.
 
     Raises:
-        ValueError: It was begun with other settings, which finished stages would not follow.
+        ValueError: They differ; finished stages would not have followed them.
     """
     path = config.output / SETTINGS
     if not path.exists():
@@ -133,40 +144,40 @@ def _check_settings(config: MiniConfig) -> None:
         # The folder may have been moved.
         if name != "output" and known[name] != mine:
             raise ValueError(
-                f"{config.output} holds a run with {name} {known[name]}, this one has {mine}; give "
-                f"the same {name}, or begin anew in another folder"
+                f"{config.output} holds a run with {name} {known[name]}, expected {mine}; give "
+                f"the same {name}, or another --output"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
-    """What stage 0 makes, before a bridge joins it."""
+    """Results of stage 0, before a bridge connects them."""
 
     codec: LatentCodec
     tokenizer: PreTrainedTokenizerFast
-    reader: VisionLanguageModel
-    """With its last layer."""
+    vlm: VisionLanguageModel
+    """All its layers, the last one included."""
     dit: DiT
 
 
-def train_parts(config: MiniConfig, watch: Watch = unwatched) -> Parts:
+def train_parts(config: MiniConfig, watch: Watch = no_observers) -> Parts:
     """Stage 0; what is finished is read from the folder of the run."""
     folder = config.output
-    data = write_lessons(folder / "lessons", config.lessons)
-    autoencoder = train_autoencoder(folder / "autoencoder", config, watch)
+    data = write_samples(folder / DATA, config.samples)
+    autoencoder = train_autoencoder(config, watch)
     moments = cache_moments(data, autoencoder.requires_grad_(False))
     codec = LatentCodec(autoencoder)
-    tokenizer = train_tokenizer(vocabulary_texts(config.lessons), vocabulary=VOCABULARY)
-    reader = train_reader(folder / "reading", tokenizer, config, watch)
-    dit = train_painter(folder / "painting", data, codec, moments, config, watch)
-    return Parts(codec=codec, tokenizer=tokenizer, reader=reader, dit=dit)
+    tokenizer = train_tokenizer(vocabulary_texts(config.samples), vocabulary=VOCABULARY)
+    vlm = train_language_model(tokenizer, config, watch)
+    dit = train_dit(data, codec, moments, config, watch)
+    return Parts(codec=codec, tokenizer=tokenizer, vlm=vlm, dit=dit)
 
 
 def join(parts: Parts, config: MiniConfig, sizes: BridgeConfig = BRIDGE) -> DeepGen:
-    """A model whose bridge is new; it reads as many layers of the language model as it needs."""
+    """The results of stage 0 and a new bridge, which reads as many layers as it needs."""
     torch.manual_seed(config.seed)
     vlm = new_vlm(parts.tokenizer, sizes)
-    known = parts.reader.state_dict()
+    known = parts.vlm.state_dict()
     vlm.load_state_dict({name: known[name] for name in vlm.state_dict()})
     return DeepGen(
         Conditioner(vlm, Bridge(sizes), parts.tokenizer),
@@ -175,42 +186,41 @@ def join(parts: Parts, config: MiniConfig, sizes: BridgeConfig = BRIDGE) -> Deep
         SCHEDULE,
         DEFAULTS,
         {
-            "vae": f"autoencoder, {config.autoencoder_steps} updates",
-            "vlm": f"reading, {config.reading_steps} updates",
-            "transformer": f"painting, {config.painting_steps} updates",
+            "vae": f"autoencoder, {config.autoencoder_steps} steps",
+            "vlm": f"captioning, {config.captioning_steps} steps",
+            "transformer": f"label-conditioned, {config.label_steps} steps",
         },
     )
 
 
-def train_autoencoder(folder: Path, config: MiniConfig, watch: Watch) -> AutoencoderKL:
-    """Images into latents and back; latents come out with zero mean and unit variance."""
+def train_autoencoder(config: MiniConfig, watch: Watch) -> AutoencoderKL:
+    """Images into latents and back."""
     model = new_autoencoder(config.seed).to(memory_format=torch.channels_last)
-    average = Ema(dict(model.named_parameters()))
-    run = _trainer(
+    steps = config.autoencoder_steps
+    _train(
+        "autoencoder",
         model,
         AutoencoderObjective(),
         lambda step: [_images(step)],
-        steps=config.autoencoder_steps,
+        config,
+        watch,
+        steps=steps,
         lr=4e-3,
-        seed=config.seed,
-        average=average,
     )
-    run.run(folder, observers=watch("autoencoder"))
-    average.settle()
     return model.eval()
 
 
 def _images(step: int) -> Images:
-    """Results of the lessons ``step * size`` and on, of a split of their own."""
-    first = step * AUTOENCODER_BATCH
-    scenes = [lesson(first + i, split="autoencoder").target for i in range(AUTOENCODER_BATCH)]
+    """Target images of the samples from ``step * batch size`` on, of a split of their own."""
+    numbers = range(step * AUTOENCODER_BATCH_SIZE, (step + 1) * AUTOENCODER_BATCH_SIZE)
+    scenes = [training_sample(number, split="autoencoder").target for number in numbers]
     return torch.stack([to_pixels(draw(each)) for each in scenes]).contiguous(
         memory_format=torch.channels_last
     )
 
 
 def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> MomentsCache:
-    """Encode all lessons, and set the autoencoder's scale so that they have unit variance."""
+    """Encode all images, and set the autoencoder's shift and scale for latents of unit variance."""
     codec = LatentCodec(autoencoder)
     with torch.no_grad():
         cache = build_cache(
@@ -228,71 +238,64 @@ def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> MomentsCache:
     return cache
 
 
-def train_reader(
-    folder: Path, tokenizer: PreTrainedTokenizerFast, config: MiniConfig, watch: Watch
+def train_language_model(
+    tokenizer: PreTrainedTokenizerFast, config: MiniConfig, watch: Watch
 ) -> VisionLanguageModel:
-    """A language model that answers with what images and sentences show."""
-    model = new_reader(tokenizer, seed=config.seed + 1)
-    average = Ema(dict(model.named_parameters()))
-    run = _trainer(
+    """Captioning pre-training: a language model that answers with what images show."""
+    model = new_language_model(tokenizer, seed=config.seed + 1)
+    _train(
+        "captioning",
         model,
-        ReadingObjective(PromptTokenizer(tokenizer)),
-        turns_of(config.update_size),
-        steps=config.reading_steps,
-        lr=3e-3,
-        seed=config.seed,
-        average=average,
+        CaptioningObjective(PromptTokenizer(tokenizer)),
+        captioning_batches(config.batch_size),
+        config,
+        watch,
+        steps=config.captioning_steps,
     )
-    run.run(folder, save_every=100, log_every=10, observers=watch("reading"))
-    average.settle()
     return model.eval()
 
 
-def train_painter(
-    folder: Path,
-    data: DataSet,
-    codec: LatentCodec,
-    moments: MomentsCache,
-    config: MiniConfig,
-    watch: Watch,
+def train_dit(
+    data: DataSet, codec: LatentCodec, moments: MomentsCache, config: MiniConfig, watch: Watch
 ) -> DiT:
-    """A DiT that draws and edits from labels."""
+    """Label-conditioned pre-training: a DiT that generates and edits from labels."""
     seed = config.seed
     torch.manual_seed(seed + 2)
     model = DeepGen(LabelConditioner(BRIDGE), new_dit(seed + 2), codec, SCHEDULE, DEFAULTS)
-    half = TaskPlan(microbatch_size=config.update_size // 2, microbatches=1)
+    half = TaskPlan(microbatch_size=config.batch_size // 2, microbatches=1)
     loader = Loader(
         data,
         LoaderOptions(tasks={"t2i": half, "edit": half}, seed=seed, side=SIDE, workers=1),
         moments=moments,
     )
-    average = Ema({name: each for name, each in model.named_parameters() if each.requires_grad})
-    run = _trainer(
+    # The name seeds the noise: another one would train other weights.
+    draws = VisitDraws(seed, "painting")
+    _train(
+        "label-conditioned",
         model,
-        FlowObjective(training_sigmas(SCHEDULE), VisitDraws(seed, "painting"), caption_drop=0.1),
+        FlowObjective(training_sigmas(SCHEDULE), draws, caption_drop=0.1),
         LabelBatches(FlowBatches(loader, codec)),
-        steps=config.painting_steps,
-        lr=3e-3,
-        seed=seed,
-        average=average,
+        config,
+        watch,
+        steps=config.label_steps,
     )
-    run.run(folder, save_every=100, log_every=10, observers=watch("painting"))
-    average.settle()
     return model.dit.eval()
 
 
-def _trainer(
+def _train(
+    stage: str,
     model: nn.Module,
     objective: Objective[Any, Any],
     batches: Callable[[int], Any],
+    config: MiniConfig,
+    watch: Watch,
     *,
     steps: int,
-    lr: float,
-    seed: int,
-    average: Ema,
-) -> Trainer[Any, Any]:
-    """What the parts of stage 0 have in common."""
-    return Trainer(
+    lr: float = 3e-3,
+) -> None:
+    """Train a part of stage 0 in a folder of its name; the model then has the averaged weights."""
+    ema = Ema({name: each for name, each in model.named_parameters() if each.requires_grad})
+    trainer = Trainer(
         model,
         objective,
         batches,
@@ -301,39 +304,49 @@ def _trainer(
         ),
         steps=steps,
         schedule=partial(warmup_cosine, steps=steps, warmup=min(100, max(1, steps // 10))),
-        seed=seed,
-        ema=average,
+        seed=config.seed,
+        ema=ema,
+    )
+    trainer.run(config.output / stage, save_every=100, log_every=10, observers=watch(stage))
+    ema.settle()
+
+
+def stage_settings(
+    config: MiniConfig, recipe: StageConfig, *, steps: int, lr: float, model: Path, output: Path
+) -> StageConfig:
+    """A recipe of the large model with the mini's data, batch size, optimizer and seed."""
+    return replace(
+        recipe,
+        model=str(model),
+        data=DataConfig(folder=config.output / DATA),
+        output=output,
+        steps=steps,
+        microbatch_size=config.batch_size // 2,
+        t2i_microbatches=1,
+        edit_microbatches=1,
+        optimizer=OptimizerConfig(kind="muon", lr=lr, weight_decay=0.01),
+        seed=config.seed,
+        checkpoint=CheckpointConfig(every=100),
     )
 
 
-def _stage(
+def _train_stage(
     config: MiniConfig,
     recipe: StageConfig,
-    steps: int,
     model: Path,
     device: torch.device,
     watch: Watch,
+    *,
+    steps: int,
+    lr: float,
 ) -> Path:
-    """A stage of the large model on the lessons."""
-    run = build(
-        replace(
-            recipe,
-            model=str(model),
-            data=DataConfig(folder=config.output / "lessons"),
-            output=config.output / recipe.stage,
-            steps=steps,
-            microbatch_size=config.update_size // 2,
-            t2i_microbatches=1,
-            edit_microbatches=1,
-            optimizer=OptimizerConfig(
-                kind="muon", lr=2e-3 if recipe.stage == "pretrain" else 1.5e-3, weight_decay=0.01
-            ),
-            lora=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
-            ema_decay=0.995,
-            seed=config.seed,
-            checkpoint=CheckpointConfig(every=100),
-            logging=LoggingConfig(sample_prompts=SAMPLE_PROMPTS),
-        ),
-        device=device,
+    """Train ``model`` by a recipe of the large model, and return the new model's folder."""
+    output = config.output / recipe.stage
+    settings = stage_settings(config, recipe, steps=steps, lr=lr, model=model, output=output)
+    settings = replace(
+        settings,
+        lora=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
+        ema_decay=0.995,
+        logging=LoggingConfig(sample_prompts=SAMPLE_PROMPTS),
     )
-    return run(observers=watch(recipe.stage))
+    return build(settings, device=device)(observers=watch(recipe.stage))

@@ -122,15 +122,21 @@ WORDINGS: dict[tuple[str, Language], tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """An image and what was asked for."""
+class TextSample:
+    """A prompt or instruction in one language, and the image that fulfils it."""
 
-    task: Task
+    kind: str
+    """A ``Task`` here; ``mini.training.samples`` has finer kinds."""
     text: str
-    """The sentence, or the instruction."""
+    """The prompt, or the instruction."""
     target: Scene
     source: Scene | None = None
-    """What an instruction starts from; None for a drawing."""
+    """The image to edit; None for text-to-image."""
+
+    @property
+    def language(self) -> Language:
+        """English texts are ASCII, Chinese ones never are."""
+        return "en" if self.text.isascii() else "zh"
 
 
 def held_out_pairs() -> tuple[tuple[str, Background], ...]:
@@ -147,7 +153,7 @@ def held_out_pairs() -> tuple[tuple[str, Background], ...]:
 _HELD_OUT = frozenset(held_out_pairs())
 
 
-def sample(index: int, split: str = "train") -> Sample:
+def sample(index: int, split: str = "train") -> TextSample:
     """Training sample number ``index`` of a split; another split's name gives other samples."""
     rng = random.Random(f"version 0, {split}, {index}")
     task: Task = rng.choices(("draw", "background", "replace"), (0.6, 0.2, 0.2))[0]
@@ -158,20 +164,20 @@ def sample(index: int, split: str = "train") -> Sample:
             break
     language: Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
     if task == "draw":
-        return Sample(task=task, text=_drawing_text(target, language, rng), target=target)
+        return TextSample(kind=task, text=_drawing_text(target, language, rng), target=target)
     text = _instruction(source, target, task, language, rng)
-    return Sample(task=task, text=text, target=target, source=source)
+    return TextSample(kind=task, text=text, target=target, source=source)
 
 
-def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> Sample:
+def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> TextSample:
     """The sentence for a held-out pair, in one of its English wordings."""
     name, background = pair
     scene = _one(name, background, random.Random(f"{name} on {background}"))
     text = _fill(WORDINGS["one", "en"][wording], scene, scene)
-    return Sample(task="draw", text=text, target=scene)
+    return TextSample(kind="draw", text=text, target=scene)
 
 
-def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> Sample:
+def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> TextSample:
     """Put an object on the background it was never seen on, starting from one it was."""
     name, background = pair
     rng = random.Random(f"{name} onto {background}")
@@ -179,10 +185,10 @@ def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> 
     source = _one(name, rng.choice(seen), rng)
     target = replace(source, background=background)
     text = _fill(WORDINGS["background", "en"][wording], source, target)
-    return Sample(task="background", text=text, target=target, source=source)
+    return TextSample(kind="background", text=text, target=target, source=source)
 
 
-def bench_sample(row: BenchRow, index: int) -> Sample:
+def bench_sample(row: BenchRow, index: int) -> TextSample:
     """Request number ``index`` of a row, whose result shows a held-out pair and whose source none.
 
     Both languages and all wordings; of one object, 400 in a row ask for each pair in each wording
@@ -194,14 +200,14 @@ def bench_sample(row: BenchRow, index: int) -> Sample:
         wordings = (*WORDINGS["one", "en"], *WORDINGS["one", "zh"])
         scene = _one(name, background, rng)
         wording = wordings[index // len(_HELD_OUT) % len(wordings)]
-        return Sample(task="draw", text=_fill(wording, scene, scene), target=scene)
+        return TextSample(kind="draw", text=_fill(wording, scene, scene), target=scene)
     language: Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
     while True:
         source = _random_scene(rng)
         if row == "two objects":
             if len(source.things) == 2 and _shows_held_out(source):
                 text = _drawing_text(source, language, rng)
-                return Sample(task="draw", text=text, target=source)
+                return TextSample(kind="draw", text=text, target=source)
             continue
         task: Task = "background" if row == "another background" else "replace"
         target = _edited(source, task, rng)
@@ -212,7 +218,7 @@ def bench_sample(row: BenchRow, index: int) -> Sample:
             and _shows_held_out(target)
         ):
             text = _instruction(source, target, task, language, rng)
-            return Sample(task=task, text=text, target=target, source=source)
+            return TextSample(kind=task, text=text, target=target, source=source)
 
 
 def _one(name: str, background: Background, rng: random.Random) -> Scene:

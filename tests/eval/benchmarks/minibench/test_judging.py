@@ -8,7 +8,7 @@ from deepgen.eval.benchmarks.minibench.accuracy import measure_row
 from deepgen.eval.benchmarks.minibench.judging import MOST_DECIBELS, judge, judge_untouched
 from deepgen.eval.benchmarks.minibench.rows import KEPT_DECIBELS, ROWS, Row
 from deepgen.mini.reader.objects import WORD
-from deepgen.mini.reader.scenes import SeenItem, SeenScene, load_scene_reader
+from deepgen.mini.reader.scenes import DetectedItem, DetectedScene, load_scene_reader
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.sampling import KINDS, Sample, sample
 from deepgen.mini.world.scene import BACKGROUNDS, Item, Scene, Thing, Word
@@ -16,10 +16,10 @@ from deepgen.mini.world.scene import BACKGROUNDS, Item, Scene, Thing, Word
 READER = load_scene_reader(BACKGROUNDS)
 
 
-def seen_item(item: Item) -> SeenItem:
+def seen_item(item: Item) -> DetectedItem:
     """What a perfect reader sees of an item."""
     is_word = isinstance(item, Word)
-    return SeenItem(
+    return DetectedItem(
         label=WORD if isinstance(item, Word) else item.name,
         probability=1.0,
         center=item.center,
@@ -30,9 +30,9 @@ def seen_item(item: Item) -> SeenItem:
     )
 
 
-def seen(scene: Scene) -> SeenScene:
+def seen(scene: Scene) -> DetectedScene:
     items = tuple(seen_item(item) for item in scene.items)
-    return SeenScene(background=scene.background, items=items)
+    return DetectedScene(background=scene.background, items=items)
 
 
 def bench(kind: str, index: int = 0) -> Sample:
@@ -43,7 +43,7 @@ def row_of(kind: str) -> Row:
     return next(row for row, kinds in ROWS.items() if kind in kinds)
 
 
-def changed(scene: SeenScene, index: int = 0, **values: object) -> SeenScene:
+def changed(scene: DetectedScene, index: int = 0, **values: object) -> DetectedScene:
     items = list(scene.items)
     items[index] = replace(items[index], **values)  # type: ignore[arg-type]
     return replace(scene, items=tuple(items))

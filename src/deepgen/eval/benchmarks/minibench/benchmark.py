@@ -191,10 +191,10 @@ def _numbered(items: Iterator[Item]) -> tuple[Item, ...]:
     return tuple(replace(item, number=number) for number, item in enumerate(items))
 
 
-def _plain_kind(asked: version0.Sample) -> str:
+def _plain_kind(asked: version0.TextSample) -> str:
     """What the whole world calls a request of its first part."""
-    if asked.task != "draw":
-        return {"background": "change background", "replace": "replace"}[asked.task]
+    if asked.kind != "draw":
+        return {"background": "change background", "replace": "replace"}[asked.kind]
     if len(asked.target.things) == 1:
         return "one"
     # Some wordings say how the two stand, and then it counts.

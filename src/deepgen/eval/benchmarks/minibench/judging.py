@@ -21,7 +21,7 @@ from PIL import Image
 
 from deepgen.eval.benchmarks.minibench.rows import KEPT_DECIBELS, Row
 from deepgen.mini.reader.objects import NONE, WORD, Mask
-from deepgen.mini.reader.scenes import SeenItem, SeenScene
+from deepgen.mini.reader.scenes import DetectedItem, DetectedScene
 from deepgen.mini.world.layout import Relation, relation
 from deepgen.mini.world.sampling import EDIT_KINDS, Sample
 from deepgen.mini.world.scene import Item, Thing, Word
@@ -55,7 +55,7 @@ class Verdict:
     reason: str
 
 
-def judge(row: Row, sample: Sample, seen: SeenScene) -> Verdict:
+def judge(row: Row, sample: Sample, seen: DetectedScene) -> Verdict:
     """Hold what an image shows against what was asked for, in every row but the untouched one."""
     if row == "edits: untouched region kept":
         raise ValueError("pixels, not scenes, tell what was left alone: use judge_untouched")
@@ -96,14 +96,14 @@ def judge_untouched(source: Image.Image, image: Image.Image, kept: Mask) -> Verd
 _RIGHT = Verdict(outcome="ok", score=1.0, reason="as asked")
 
 
-def _word_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
+def _word_faults(sample: Sample, seen: DetectedScene) -> Iterator[str]:
     wanted = sorted(word.text for word in sample.target.words)
     found = sorted(str(item.text) for item in seen.words)
     if wanted != found:
         yield f"asked for the words {_quoted(wanted)}, found {_quoted(found)}"
 
 
-def _scene_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
+def _scene_faults(sample: Sample, seen: DetectedScene) -> Iterator[str]:
     """Everything about an image that is not as asked, the plainest first."""
     target = sample.target
     wanted = Counter(_label(item) for item in target.items)
@@ -130,7 +130,7 @@ def _scene_faults(sample: Sample, seen: SeenScene) -> Iterator[str]:
             yield f"{own_first.label} is {found_stands} {own_second.label}, not {stands}"
 
 
-def _item_faults(kind: str, item: Item, own: SeenItem) -> Iterator[str]:
+def _item_faults(kind: str, item: Item, own: DetectedItem) -> Iterator[str]:
     if not isinstance(item, Thing):
         return
     if item.tint is not None and own.tint != item.tint:
@@ -145,8 +145,8 @@ def _item_faults(kind: str, item: Item, own: SeenItem) -> Iterator[str]:
 
 
 def _paired(
-    items: tuple[Item, ...], seen: tuple[SeenItem, ...]
-) -> tuple[tuple[Item, SeenItem], ...]:
+    items: tuple[Item, ...], seen: tuple[DetectedItem, ...]
+) -> tuple[tuple[Item, DetectedItem], ...]:
     """Each wanted item with a found one of its name; of several, so that all are nearest."""
     ways = (
         tuple(zip(items, order, strict=True))
@@ -160,13 +160,13 @@ def _label(item: Item) -> str:
     return WORD if isinstance(item, Word) else item.name
 
 
-def _distance(pairs: tuple[tuple[Item, SeenItem], ...]) -> float:
+def _distance(pairs: tuple[tuple[Item, DetectedItem], ...]) -> float:
     return sum(
         hypot(item.center[0] - own.center[0], item.center[1] - own.center[1]) for item, own in pairs
     )
 
 
-def _stands(first: SeenItem, second: SeenItem, height: int, width: int) -> Relation:
+def _stands(first: DetectedItem, second: DetectedItem, height: int, width: int) -> Relation:
     """How the first thing stands to the second, by the longer way between their centres."""
     down = (second.center[0] - first.center[0]) * height
     right = (second.center[1] - first.center[1]) * width
@@ -175,7 +175,7 @@ def _stands(first: SeenItem, second: SeenItem, height: int, width: int) -> Relat
     return "above" if down > 0 else "below"
 
 
-def _place(item: Item | SeenItem) -> str:
+def _place(item: Item | DetectedItem) -> str:
     return f"({item.center[0]:.2f} down, {item.center[1]:.2f} across)"
 
 

@@ -1,28 +1,27 @@
-"""What the embedded model is taught: the part of the world that version 0 draws, and words.
+"""What the embedded model is trained on: the part of the world that version 0 has, and words.
 
-No lesson shows a pair of object and background, or a word, that is held out. Which of two objects
-stands left is not held out here, as it was not from version 0. A lesson is a function of its
-number.
+A sample is a function of its number. None shows a held-out pair of object and background, or a
+held-out word. Which of two objects stands on the left is not held out here, as it was not for
+version 0.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import count
 
 from deepgen.mini.world import editing, prompting, version0
 from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.held_out import shows_held_out
 from deepgen.mini.world.scene import Scene
-
-SIDE = version0.SIDE
+from deepgen.mini.world.version0 import TextSample
 
 WORD_KINDS: dict[str, Callable[[Dice], Draft]] = {**prompting.TEXT, **editing.TEXT}
 
-# Replacing one of two is the hardest of version 0's tasks, and the one it failed at; of words, the
-# letters come up often enough in drawings that edits can be fewer.
+# Replacing one of two is the hardest of version 0's tasks, and the one it failed at. Letters come
+# up often enough in the text-to-image kinds, so that edits of words can be fewer.
 WEIGHTS: dict[str, float] = {
     "draw one": 0.22,
     "draw two": 0.16,
@@ -39,68 +38,46 @@ WEIGHTS: dict[str, float] = {
 KINDS = tuple(WEIGHTS)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson:
-    """A request and the image that fulfils it."""
-
-    kind: str
-    """One of ``KINDS``."""
-    language: version0.Language
-    text: str
-    """The sentence, or the instruction."""
-    target: Scene
-    source: Scene | None = None
-    """What an instruction starts from; None for a drawing."""
-
-
-def lesson(number: int, *, kind: str | None = None, split: str = "train") -> Lesson:
-    """One lesson; without a kind they take turns by lot.
+def training_sample(number: int, *, kind: str | None = None, split: str = "train") -> TextSample:
+    """One training sample, a text-to-image or an editing one.
 
     Args:
         number: Neighbours have nothing in common.
-        kind: One of ``KINDS``.
-        split: Another split's name gives other lessons.
+        kind: One of ``KINDS``; without one it is drawn by ``WEIGHTS``.
+        split: Another split's name gives other samples.
     """
+    # These strings are seeds: to change them is to change every sample.
     rng = random.Random(f"lessons, {split}, {kind}, {number}")
     kind = kind or rng.choices(KINDS, tuple(WEIGHTS.values()))[0]
     if kind in WORD_KINDS:
-        return _word_lesson(kind, rng)
+        return _word_sample(kind, rng)
     task, things = kind.split()
     wanted = (task, {"one": 1, "two": 2}[things])
     for attempt in count():
         found = version0.sample(attempt, f"lessons, {split}, {kind}, {number}")
-        if (found.task, len(found.target.things)) == wanted:
-            return Lesson(
-                kind=kind,
-                language="en" if found.text.isascii() else "zh",
-                text=found.text,
-                target=found.target,
-                source=found.source,
-            )
+        if (found.kind, len(found.target.things)) == wanted:
+            return replace(found, kind=kind)
     raise AssertionError("version 0 has samples of every kind")
 
 
-def _word_lesson(kind: str, rng: random.Random) -> Lesson:
+def _word_sample(kind: str, rng: random.Random) -> TextSample:
     """A word to write, or to change, with the objects of version 0."""
-    dice = Dice(rng=rng, bench=False, height=SIDE, width=SIDE, names=version0.OBJECT_NAMES)
+    side, names = version0.SIDE, version0.OBJECT_NAMES
+    dice = Dice(rng=rng, bench=False, height=side, width=side, names=names)
     while True:
         draft = WORD_KINDS[kind](dice)
         if not any(shows_held_out(scene) for scene in (draft.target, *draft.sources)):
             break
     language: version0.Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
-    return Lesson(
-        kind=kind,
-        language=language,
-        text=getattr(draft.prompt, language),
-        target=draft.target,
-        source=draft.sources[0] if draft.sources else None,
-    )
+    text = getattr(draft.prompt, language)
+    source = draft.sources[0] if draft.sources else None
+    return TextSample(kind=kind, text=text, target=draft.target, source=source)
 
 
 def labels(scene: Scene) -> str:
-    """What a lesson's image shows, in the fewest words: of each thing its place and its name.
+    """What an image shows, in the fewest words: of each thing its place and its name.
 
-    >>> labels(lesson(0, kind="draw two").target)  # doctest: +SKIP
+    >>> labels(training_sample(0, kind="draw two").target)  # doctest: +SKIP
     'left fox; right car; background pink'
     """
     things = sorted(scene.things, key=lambda thing: thing.center[1])
