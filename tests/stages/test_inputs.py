@@ -97,4 +97,4 @@ def test_where_edits_are_trained_the_weights_of_the_vision_tower_count() -> None
 def test_they_are_plain_and_small(mini: dict[str, Any]) -> None:
     assert json.loads(json.dumps(mini)) == mini
     assert len(json.dumps(mini)) < 3000
-    assert {"side", "padding"} <= mini.keys()
+    assert {"data.side", "padding", "compute.precision"} <= mini.keys()

@@ -352,7 +352,7 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     said = settle(replace(sft(), edit_microbatches=5), 4, elsewhere)
     assert (said.t2i_microbatches, said.edit_microbatches) == (2, 5)
     saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
-    assert saved["identity"]["t2i_microbatches"] == 2
+    assert saved["identity"]["compared"]["t2i_microbatches"] == 2
 
 
 def test_a_run_keeps_to_encoding_or_to_the_cache(
@@ -416,7 +416,7 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     # Edits read it, so it tells this run from others.
-    assert "vision_tower" in run.trainer.inputs
+    assert "vision_tower" in run.trainer.identity.compared
     batches = run.trainer.batches(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
     assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]
@@ -466,7 +466,7 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
         )
         run = build(config, device=torch.device("cpu"))
         assert run.model.conditioner.vlm.detach_prompts is not asked
-        assert "compute.prompt_gradients" not in run.trainer.identity
+        assert "compute.prompt_gradients" not in run.trainer.identity.compared
 
 
 def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: P
     assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
     assert objective.round_sigmas
     # They make another run.
-    assert run.trainer.identity["flow.weighting"] == "cosmap"
+    assert run.trainer.identity.compared["flow.weighting"] == "cosmap"
 
 
 def test_an_update_of_adapters_is_as_large_on_any_number_of_processes() -> None:
@@ -572,6 +572,6 @@ def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(
     run = build(config, device=torch.device("cpu"))
     assert isinstance(run.trainer.batches, FlowBatches)
     assert run.trainer.batches.loader.options.max_bad_share == 0.2
-    assert "data.max_bad_share" not in run.trainer.identity
+    assert "data.max_bad_share" not in run.trainer.identity.compared
     with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
         DataConfig(max_bad_share=1.5)

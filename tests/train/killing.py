@@ -23,6 +23,7 @@ from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.identity import RunIdentity
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
 from deepgen.train.parallel.distributed import Processes
@@ -98,7 +99,7 @@ def trainer(
         schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
         ema=Ema(trained),
         processes=processes,
-        settings={"steps": steps},
+        identity=RunIdentity(settings={"steps": steps}),
         shards=shards,
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
+from deepgen.train.identity import FROZEN_PRECISION, PRECISION, RunIdentity
 from deepgen.train.monitor.report import Report
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
@@ -88,7 +89,7 @@ def assert_same(one: Run, other: Run) -> None:
 def test_a_flipped_bit_in_any_file_of_a_checkpoint_makes_the_one_before_be_used(
     tmp_path: Path,
 ) -> None:
-    run = trainer(settings={"side": 64})
+    run = trainer(identity=RunIdentity(settings={"side": 64}))
     run.run(tmp_path / "whole", save_every=6)
     whole = tmp_path / "whole" / "checkpoints"
     names = sorted(each.name for each in (whole / "step_00000012").iterdir())
@@ -103,7 +104,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_makes_the_one_before_be_used(
             assert found is not None and found.step == 6, damaged.name
     # And from there the run ends as it would have.
     shutil.copytree(damaged, tmp_path / "again" / "checkpoints")
-    again = trainer(settings={"side": 64})
+    again = trainer(identity=RunIdentity(settings={"side": 64}))
     again.run(tmp_path / "again")
     assert_same(again, run)
 
@@ -261,7 +262,7 @@ def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path)
     ("options", "expected"),
     [
         ({"steps": 20}, "steps 12, this one has 20"),
-        ({"identity": {"data": "cats"}}, "data None, this one has cats"),
+        ({"identity": RunIdentity(compared={"data": "cats"})}, "data None, this one has cats"),
         ({"muon": True}, "optimizer AdamW, this one has MatrixOptimizer"),
     ],
 )
@@ -275,13 +276,6 @@ def test_a_checkpoint_of_another_run_is_refused(
         other.run(tmp_path)
     for name, value in everything(other).items():
         assert torch.equal(value, before[name])
-
-
-def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) -> None:
-    trainer(identity={"side": None}, inputs={"side": 512}).run(tmp_path, save_every=STEPS)
-    trainer(identity={"side": 512}, inputs={"side": 512}).run(tmp_path)
-    with pytest.raises(CheckpointError, match="side 512, this one has 256"):
-        trainer(identity={"side": None}, inputs={"side": 256}).run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -298,32 +292,16 @@ def test_a_setting_that_was_left_open_counts_as_what_it_came_to(tmp_path: Path) 
 def test_another_precision_is_told_from_other_weights(
     tmp_path: Path, began: tuple[str, str], goes_on: tuple[str, str], expected: str
 ) -> None:
-    def run(found: tuple[str, str], said: str) -> None:
+    def run(found: tuple[str, str]) -> None:
         layers = model()
         layers[-1] = nn.Identity()
         layers[-1].register_buffer("frozen", torch.ones(3, dtype=getattr(torch, found[1])))
-        inputs = dict(zip(("precision", "frozen_precision"), found, strict=True))
-        trainer(layers, identity={"precision": said}, inputs=inputs, steps=2).run(tmp_path)
+        compared = dict(zip((PRECISION, FROZEN_PRECISION), found, strict=True))
+        trainer(layers, identity=RunIdentity(compared=compared), steps=2).run(tmp_path)
 
-    run(began, "auto")
+    run(began)
     with pytest.raises(CheckpointError, match=expected):
-        run(goes_on, "auto")
-    # What auto came to, said.
-    run(began, began[0])
-
-
-def test_a_setting_that_a_checkpoint_is_too_old_for_counts_as_its_default(tmp_path: Path) -> None:
-    trainer().run(tmp_path, save_every=STEPS)
-    trainer(identity={"levels": "uniform"}, defaults={"levels": "uniform"}).run(tmp_path)
-    with pytest.raises(CheckpointError, match="levels uniform, this one has logit_normal"):
-        trainer(identity={"levels": "logit_normal"}, defaults={"levels": "uniform"}).run(tmp_path)
-
-
-def test_only_what_a_checkpoint_notes_of_the_inputs_is_compared(tmp_path: Path) -> None:
-    trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
-    trainer(inputs={"tokenizer": "ab12", "vision_tower": "cd34"}).run(tmp_path)
-    with pytest.raises(CheckpointError, match="tokenizer ab12, this one has ef56; give the same"):
-        trainer(inputs={"tokenizer": "ef56"}).run(tmp_path)
+        run(goes_on)
 
 
 def altered(monkeypatch: pytest.MonkeyPatch, alter: Callable[[dict[str, Any]], None]) -> None:
@@ -338,28 +316,12 @@ def altered(monkeypatch: pytest.MonkeyPatch, alter: Callable[[dict[str, Any]], N
     monkeypatch.setattr(Checkpoint, "values", values)
 
 
-def test_a_checkpoint_from_before_the_inputs_were_noted_is_taken_and_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def before(values: dict[str, Any]) -> None:
-        values.pop("inputs", None)
-        values.pop("environment", None)
-
-    trainer(inputs={"tokenizer": "ab12"}).run(tmp_path, save_every=STEPS)
-    altered(monkeypatch, before)
-    with pytest.warns(UserWarning, match="step_00000012 is from an earlier version") as seen:
-        trainer(inputs={"tokenizer": "cd34"}).run(tmp_path)
-    assert len(seen) == 1
-    with pytest.raises(CheckpointError, match="data None, this one has cats"):
-        trainer(identity={"data": "cats"}).run(tmp_path)
-
-
-def test_a_run_that_goes_on_with_other_libraries_or_devices_says_so_in_one_line(
+def test_a_run_that_resumes_with_other_libraries_or_devices_says_so_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def elsewhere(values: dict[str, Any]) -> None:
-        if "environment" in values:
-            values["environment"] |= {"torch": "2.11.0", "device": "NVIDIA H200"}
+        if "identity" in values:
+            values["identity"]["environment"] |= {"torch": "2.11.0", "device": "NVIDIA H200"}
 
     trainer().run(tmp_path, save_every=STEPS)
     with warnings.catch_warnings():
@@ -369,21 +331,21 @@ def test_a_run_that_goes_on_with_other_libraries_or_devices_says_so_in_one_line(
     with pytest.warns(UserWarning) as seen:
         trainer().run(tmp_path)
     [line] = [str(each.message) for each in seen]
-    now = trainer().environment
+    now = trainer().identity.environment
     assert line.endswith(
-        f"goes on with torch {now['torch']} (was 2.11.0), device {now['device']} (was NVIDIA "
+        f"is resumed with torch {now['torch']} (was 2.11.0), device {now['device']} (was NVIDIA "
         "H200): equal in distribution, not to the bit"
     )
     assert {"numpy", "transformers", "world size"} < now.keys()
 
 
-@pytest.mark.parametrize("missing", ["gradient_norms", "totals"])
+@pytest.mark.parametrize("missing", ["gradient_norms", "totals", "compared"])
 def test_a_checkpoint_of_an_older_trainer_is_refused_in_one_line(
     tmp_path: Path, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def as_before(self: Checkpoint, name: str) -> dict[str, Any]:
         known: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text())
-        for values in (known, known.get("log", {})):
+        for values in (known, known.get("log", {}), known.get("identity", {})):
             values.pop(missing, None)
         return known
 

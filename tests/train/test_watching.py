@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoints, open_checkpoint
+from deepgen.train.identity import RunIdentity
 from deepgen.train.monitor.spikes import FIRST_VERDICT
 from deepgen.train.objective import Loss
 from tests.train.test_trainer import STEPS, assert_same, batches, everything, noisy_square, trainer
@@ -194,7 +195,7 @@ def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: 
 
 def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> None:
     settings = {"save_every": 4, "lr": 1e-2}
-    whole = trainer(settings=settings)
+    whole = trainer(identity=RunIdentity(settings=settings))
     whole.run(tmp_path / "whole", save_every=4)
     start = open_checkpoint(tmp_path / "whole" / "checkpoints" / "step_00000004")
     assert start.values("config") == settings

@@ -80,7 +80,7 @@ class Train:
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
         from deepgen.cli.watching import ProgressLine
-        from deepgen.stages.build import build, changed_settings
+        from deepgen.stages.build import build
         from deepgen.stages.plan import plan
         from deepgen.stages.resume import settle
         from deepgen.train.parallel.distributed import joined
@@ -105,7 +105,7 @@ class Train:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)
                 if processes.is_first:
-                    changes = changed_settings(settings, start)
+                    changes = run.trainer.identity.changed_settings(start.values("config"))
                     print_line("; ".join([f"begins from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:

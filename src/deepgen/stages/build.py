@@ -50,6 +50,7 @@ from deepgen.stages.validation import Validation
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.identity import RunIdentity
 from deepgen.train.monitor.flops import SampleCost
 from deepgen.train.monitor.loggers import open_loggers
 from deepgen.train.monitor.logs import METRICS
@@ -68,9 +69,6 @@ from deepgen.train.parallel.sharding import Shards, chosen_sharding, entire_stat
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
-
-OPEN = ("data.side", "padding", "compute.precision")
-"""Settings whose defaults depend on model and device, see :func:`inputs_of`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -252,6 +250,13 @@ def _trainer(
     """The loop of a stage, which knows by what a checkpoint is of the same run."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     knobs = config.optimizer
+    inputs = inputs_of(
+        model,
+        side=batches.loader.options.side,
+        padding=objective.padding,
+        mixed=is_mixed(config.compute.precision, model.device),
+        edits="edit" in batches.loader.options.tasks,
+    )
     return Trainer(
         model,
         objective,
@@ -266,28 +271,19 @@ def _trainer(
         seed=config.seed,
         max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
-        identity=_identity(config, batches.loader.data),
-        inputs=inputs_of(
-            model,
-            side=batches.loader.options.side,
-            padding=objective.padding,
-            mixed=is_mixed(config.compute.precision, model.device),
-            edits="edit" in batches.loader.options.tasks,
-        ),
+        identity=_identity(config, batches.loader.data, inputs),
         processes=batches.processes,
         shards=shards,
         parts={name: _part(name) for name in trained},
-        settings=to_values(config),
         substituting=batches,
         clock=batches.clock,
     )
 
 
-def _identity(config: StageConfig, data: DataSet) -> dict[str, Any]:
-    """The settings and the data set that define a run; what may be left open is in its inputs."""
-    values = flattened(compared_values(config))
-    settled = {name: value for name, value in values.items() if name not in OPEN}
-    return {**settled, "data": data.manifest.identity}
+def _identity(config: StageConfig, data: DataSet, inputs: Mapping[str, Any]) -> RunIdentity:
+    """What the run is recognised by; inputs come in place of settings that may be left open."""
+    compared = {**flattened(compared_values(config)), **inputs, "data": data.manifest.identity}
+    return RunIdentity(compared=compared, settings=to_values(config))
 
 
 def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -> Validation:
@@ -326,20 +322,6 @@ def open_data(config: StageConfig) -> DataSet:
     if config.data.folder is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
     return DataSet.open(config.data.folder)
-
-
-def changed_settings(config: StageConfig, start: Checkpoint) -> list[str]:
-    """What a run that begins from a checkpoint does otherwise than the one that saved it.
-
-    Settings that make another run of it are not among them: such a checkpoint is refused.
-    """
-    saved, mine = (flattened(each) for each in (start.values("config"), to_values(config)))
-    compared = flattened(compared_values(config))
-    return [
-        f"{name} is {value}, was {saved[name]}"
-        for name, value in mine.items()
-        if name in saved and name not in compared and saved[name] != value
-    ]
 
 
 def export(

@@ -13,6 +13,7 @@ from deepgen.config.codec import to_values
 from deepgen.config.model import Padding
 from deepgen.data.latents import weights_hash
 from deepgen.model import DeepGen
+from deepgen.train.identity import FROZEN_PRECISION, PRECISION
 
 PROBE = "Zwei rote Äpfel,  an OLD map of 1897\n\t“fünf”, 3.14 × 2; 一只熊猫 🐼 don't"
 """Letters, digits, signs and spaces of many kinds, which other rules split otherwise."""
@@ -46,11 +47,11 @@ def inputs_of(
     # By what it does, since libraries write the same tokenizer in different ways.
     words = [sorted(tokenizer.get_vocab().items()), tokenizer(PROBE)["input_ids"]]
     return {
-        "side": side,
+        "data.side": side,
         "padding": padding,
         # On another device, auto comes to something else.
-        "precision": "bfloat16" if mixed else "float32",
-        "frozen_precision": str(model.conditioner.vlm.embedding.dtype).removeprefix("torch."),
+        PRECISION: "bfloat16" if mixed else "float32",
+        FROZEN_PRECISION: str(model.conditioner.vlm.embedding.dtype).removeprefix("torch."),
         **_inside("scheduler", to_values(model.schedule)),
         **_inside("transformer", to_values(model.dit.config)),
         **_inside("connector", to_values(model.conditioner.bridge.config)),

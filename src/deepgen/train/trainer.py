@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -23,6 +24,7 @@ from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
+from deepgen.train.identity import RunIdentity, environment_of
 from deepgen.train.memory import telling_what_needs_less
 from deepgen.train.monitor.journal import Substituting
 from deepgen.train.monitor.metrics import Observer
@@ -36,9 +38,6 @@ from deepgen.train.parallel.distributed import ALONE, Processes, check_equal
 from deepgen.train.parallel.sharding import Shards
 from deepgen.train.saving import SaveTimes, Saving
 from deepgen.train.state import (
-    RunMark,
-    changed_environment,
-    environment,
     frozen_digest,
     random_states,
     restore_random_states,
@@ -77,13 +76,9 @@ class Trainer(Generic[Model, Batch]):
             micro-batch.
         max_grad_norm: Gradients are scaled down to this norm.
         ema: Average of the trained weights that follows every update.
-        identity: Whatever else makes a run this run, as plain values: data, objective, sizes. A
-            checkpoint in which it differs is refused.
-        inputs: The same for what settings leave open; only what a checkpoint knows is compared.
-        defaults: What a name of the identity counts as in a checkpoint from before there was one.
+        identity: What the run is recognised by besides its model and the arguments here.
         processes: Those that train together. Their number may differ after a restart.
         parts: Which part of the model each parameter is of, by name, for the norms of gradients.
-        settings: All settings of the run, kept in its checkpoints.
         substituting: Told which samples were replaced before, and asked which are now.
         clock: Times the phases of updates.
         shards: What the model is divided into among them; None where each has all of it.
@@ -101,12 +96,9 @@ class Trainer(Generic[Model, Batch]):
         seed: int = 0,
         max_grad_norm: float = 1.0,
         ema: Ema | None = None,
-        identity: Mapping[str, Any] | None = None,
-        inputs: Mapping[str, Any] | None = None,
-        defaults: Mapping[str, Any] | None = None,
+        identity: RunIdentity | None = None,
         processes: Processes = ALONE,
         parts: Mapping[str, str] | None = None,
-        settings: Mapping[str, Any] | None = None,
         substituting: Substituting | None = None,
         clock: Clock | None = None,
         shards: Shards | None = None,
@@ -125,22 +117,24 @@ class Trainer(Generic[Model, Batch]):
         self.max_grad_norm = max_grad_norm
         self.processes = processes
         self.parts = parts or {}
-        self.settings = settings
         self.substituting = substituting
         self.clock = clock or Clock()
         self.shards = shards
-        self.identity = {
+        identity = identity or RunIdentity()
+        compared = {
             "steps": steps,
             "seed": seed,
             "optimizer": type(optimizer).__name__,
             "ema_decay": None if ema is None else ema.decay,
-            **(identity or {}),
         }
-        self.inputs = dict(inputs or {})
-        self.defaults = defaults or {}
-        self.environment = environment(next(iter(self.trained.values())).device, processes)
-        # Now, since parts of a model (the vision tower) may be loaded on the way.
-        self._frozen = frozen_digest(model, self.trained.keys())
+        self.identity = replace(
+            identity,
+            compared={**compared, **identity.compared},
+            shapes={name: tuple(value.shape) for name, value in self.trained.items()},
+            # Now, since parts of a model (the vision tower) may be loaded later.
+            frozen=frozen_digest(model, self.trained.keys()),
+            environment=environment_of(next(iter(self.trained.values())).device, processes),
+        )
         self.done = 0
         self.skipped = 0
         """Updates left out because their loss or gradient could not be used."""
@@ -319,10 +313,7 @@ class Trainer(Generic[Model, Batch]):
         if self.ema is not None:
             tensors["ema"] = self.ema.average
         trainer = {
-            "identity": self.identity,
-            "inputs": self.inputs,
-            "environment": self.environment,
-            "frozen": self._frozen,
+            "identity": self.identity.saved(),
             "step": self.done,
             "learning_rate_share": self.schedule(self.done),
             "skipped": self.skipped,
@@ -333,8 +324,8 @@ class Trainer(Generic[Model, Batch]):
         step = self.done
         values: dict[str, Mapping[str, Any]] = {"trainer": copy.deepcopy(trainer)}
         values["random"] = random_states()
-        if self.settings is not None:
-            values["config"] = self.settings
+        if self.identity.settings is not None:
+            values["config"] = self.identity.settings
         if self.shards is None:
             return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
         copies, beside = self._saving.copied(tensors), self.processes.beside()
@@ -347,13 +338,7 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        path = checkpoint.path
-        theirs = RunMark.read(checkpoint.values("trainer"), checkpoint.shapes("model"), path)
-        shapes = {name: tuple(value.shape) for name, value in self.trained.items()}
-        mine = RunMark(
-            shapes=shapes, frozen=self._frozen, identity=self.identity, inputs=self.inputs
-        )
-        mine.check_same(theirs, path, self.defaults)
+        self.identity.check_same(RunIdentity.read(checkpoint), checkpoint.path)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
         """Go on from a checkpoint of the same run, and return the state of its metrics.
@@ -376,9 +361,12 @@ class Trainer(Generic[Model, Batch]):
         self._skipped_in_a_row = trainer["skipped_in_a_row"]
         self._spikes.load(trainer["gradient_norms"])
         restore_random_states(checkpoint.values("random"))
-        notice = changed_environment(trainer.get("environment"), self.environment)
-        if notice is not None:
-            self._warn(f"{checkpoint.path} {notice}")
+        changes = self.identity.changed_environment(RunIdentity.read(checkpoint))
+        if changes is not None:
+            self._warn(
+                f"{checkpoint.path} is resumed with {changes}: equal in distribution, not to the "
+                "bit"
+            )
         log: dict[str, Any] = trainer["log"]
         return log
 
