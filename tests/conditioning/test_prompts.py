@@ -146,7 +146,7 @@ def test_megabytes_of_text_are_refused_at_once(tokenize):
 
 
 def test_text_that_is_no_unicode_is_refused(tokenize):
-    with pytest.raises(ValueError, match="no valid Unicode text at character 3"):
+    with pytest.raises(ValueError, match="not valid Unicode text at character 3"):
         tokenize(Prompt(text="caf\udce9"))
 
 

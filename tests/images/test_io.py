@@ -282,3 +282,18 @@ def test_an_existing_file_is_replaced_only_on_request(tmp_path: Path) -> None:
     write_image(PLAIN, path, RECORD, overwrite=True)
     assert Image.open(path).size == (32, 64)
     assert names(tmp_path) == ["a.png"]
+
+
+def test_a_converted_image_is_not_converted_again(tmp_path: Path) -> None:
+    half_red_half_green().convert("RGBA").save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert to_rgb(image) is image
+
+
+def test_an_image_in_memory_that_is_not_upright_or_opaque_is_converted() -> None:
+    turned = half_red_half_green()
+    turned.getexif()[0x0112] = 6
+    assert to_rgb(turned).size == (20, 40)
+    see_through = half_red_half_green()
+    see_through.info["transparency"] = RED
+    assert to_rgb(see_through).getpixel((0, 0)) == WHITE

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepgen.checkpoint.configs import read_defaults, read_dit
 from deepgen.checkpoint.files import INDEX_NAME, WEIGHT_STEMS, ModelFolder
+from deepgen.conditioning.texts import check_text
 from deepgen.config.model import MAX_PROMPT_TOKENS, GenerationDefaults
 from deepgen.config.sizes import LATENT_SCALE, Size, check_side, reference_size
 from deepgen.errors import CheckpointError
@@ -41,12 +42,14 @@ class FoundModel:
         for own in references:
             reference_size(*own, default_side, max_side=self.max_side)
 
-    def check_lengths(self, texts: Sequence[str]) -> None:
-        """Refuse texts of more tokens than any prompt may have.
+    def check_texts(self, texts: Sequence[str]) -> None:
+        """Refuse texts that are not valid Unicode, or have more tokens than any prompt may have.
 
         Raises:
-            ValueError: How long the text is, and how long it may be.
+            ValueError: What is wrong, and how long a text may be.
         """
+        for text in texts:
+            check_text(text)
         # A token is at least one byte, so most texts need no counting.
         long = [text for text in texts if len(text.encode()) > MAX_PROMPT_TOKENS]
         vocabulary = self.path / "tokenizer" / "tokenizer.json"

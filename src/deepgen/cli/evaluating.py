@@ -79,7 +79,7 @@ class Generate:
             benchmark.draw_sources(sources, items, rule)
         check_sources(items, sources)
         model.check_sizes(rule.height, rule.width, [])
-        model.check_lengths([item.prompt for item in items])
+        model.check_texts([item.prompt for item in items])
         draw, manifest = self._prepare(benchmark, items, rule, model)
         tell_of_prompts(benchmark, found)
         share = items[shard.rank :: shard.count]

@@ -1,7 +1,7 @@
-"""What ``generate`` and ``edit`` do: check everything, load the model, make image by image.
+"""What ``generate`` and ``edit`` do: check everything, load the model, make one image at a time.
 
-An image is a call of its own. So its seed alone makes the same file again, finished images
-survive an interruption, and any number of them fits into memory.
+Each image is a call of its own: its seed alone reproduces the file, finished images survive an
+interruption, and any number of them fits into memory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from deepgen.devices import pick_device
 from deepgen.images.io import read_image, write_image
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
@@ -32,13 +30,13 @@ def make_images(
     """Make, write and report every image.
 
     Args:
-        options: What the user said.
+        options: The user's options.
         prompts: One or more; each gets ``options.num_images`` images.
-        image_paths: Images to edit, the same for every prompt; none to draw.
-        stem: Name of files that the user has not named.
+        image_paths: Images to edit, the same for every prompt; none for text-to-image.
+        stem: Start of the file names where the user gives none.
 
     Raises:
-        ValueError: Something the user said cannot be used; nothing was computed.
+        ValueError: An option or a prompt cannot be used; nothing was computed.
         CheckpointError: The model cannot be used.
         ImageError: An image cannot be used.
     """
@@ -46,34 +44,53 @@ def make_images(
     count = len(prompts) * options.num_images
     seed = options.seed if options.seed is not None else secrets.randbelow(2**31)
     if seed + count > MAX_SEED:
-        raise ValueError(f"--seed {seed} leaves no seeds for {count} images; take a smaller one")
+        raise ValueError(f"--seed {seed} leaves no seeds for {count} images; use a smaller one")
     paths = plan_outputs(
         options.output or Path(f"{stem}-{seed}.png"), count, overwrite=options.overwrite
     )
     images = [read_image(path) for path in image_paths]
     model = find_model(options.model)
     model.check_sizes(options.height, options.width, [(each.height, each.width) for each in images])
-    model.check_lengths([*prompts, options.negative_prompt or ""])
+    model.check_texts([*prompts, options.negative_prompt or ""])
 
-    # From here on torch is needed, which takes seconds.
-    pipe = _load(model, options)
-    jobs = [prompt for prompt in prompts for _ in range(options.num_images)]
-    for index, (prompt, path) in enumerate(zip(jobs, paths, strict=True)):
-        record = _make_one(
-            pipe,
-            model,
-            options,
-            prompt=prompt,
-            images=images,
-            seed=seed + index,
-            path=path,
-            label=f"image {index + 1} of {count}",
-        )
-        _show(record, options)
+    # From here on torch is needed, which takes seconds to import.
+    pipe: Any = _load(model, options)
+    settings = _settings(options, model)
+    for index, path in enumerate(paths):
+        start = time.perf_counter()
+        record = {"prompt": prompts[index // options.num_images], "seed": seed + index}
+        steps = settings["num_inference_steps"]
+        with progress_bar(f"image {index + 1} of {count}", steps) as advance:
+            image = pipe(
+                record["prompt"],
+                images or None,
+                seed=record["seed"],
+                callback_on_step_end=lambda *_: advance(),  # Called inside the block.
+                callback_on_step_end_tensor_inputs=(),
+                **settings,
+            ).images[0]
+        record |= {"width": image.width, "height": image.height, "steps": steps}
+        record |= {"guidance": settings["guidance_scale"], "model": options.model}
+        write_image(image, path, record, overwrite=options.overwrite)
+        seconds = round(time.perf_counter() - start, 3)
+        _report({"path": str(path), **record, "seconds": seconds}, options)
 
 
-def _show(record: dict[str, Any], options: ImageOptions) -> None:
-    """A result on standard output, and what made it unrepeatable otherwise on standard error."""
+def _settings(options: ImageOptions, model: FoundModel) -> dict[str, Any]:
+    """What all images have in common, as arguments of the pipeline."""
+    steps, guidance = options.steps, options.guidance
+    return {
+        "negative_prompt": options.negative_prompt,
+        "height": options.height,
+        "width": options.width,
+        "num_inference_steps": model.defaults.num_inference_steps if steps is None else steps,
+        "guidance_scale": model.defaults.guidance_scale if guidance is None else guidance,
+        "padding": options.padding,
+    }
+
+
+def _report(record: dict[str, Any], options: ImageOptions) -> None:
+    """Print the result; a seed that was drawn goes to standard error."""
     print_result(json.dumps(record) if options.json else record["path"])
     if options.seed is None and not options.json:
         print_line(f"{record['path']}: --seed {record['seed']}")
@@ -92,55 +109,6 @@ def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     )
     for adapter in options.adapters():
         pipe.load_lora_weights(adapter.path, scale=adapter.scale)
-    # We draw our own bar, and only where someone watches.
+    # The command has its own bar, shown only on terminals.
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def _make_one(
-    pipe: DeepGenPipeline,
-    model: FoundModel,
-    options: ImageOptions,
-    *,
-    prompt: str,
-    images: Sequence[Image.Image],
-    seed: int,
-    path: Path,
-    label: str,
-) -> dict[str, Any]:
-    """Make and write one image, and return how."""
-    defaults = model.defaults
-    steps = options.steps if options.steps is not None else defaults.num_inference_steps
-    guidance = options.guidance if options.guidance is not None else defaults.guidance_scale
-    start = time.perf_counter()
-    with progress_bar(label, steps) as advance:
-
-        def count_step(*_: object) -> None:
-            advance()
-
-        result: Any = pipe(
-            prompt,
-            list(images) or None,
-            negative_prompt=options.negative_prompt,
-            height=options.height,
-            width=options.width,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            seed=seed,
-            padding=options.padding,
-            callback_on_step_end=count_step,
-            callback_on_step_end_tensor_inputs=(),
-        )
-    image: Image.Image = result.images[0]
-    record = {
-        "prompt": prompt,
-        "seed": seed,
-        "width": image.width,
-        "height": image.height,
-        "steps": steps,
-        "guidance": guidance,
-        "model": options.model,
-    }
-    write_image(image, path, record, overwrite=options.overwrite)
-    seconds = round(time.perf_counter() - start, 3)
-    return {"path": str(path), **record, "seconds": seconds}

@@ -101,7 +101,6 @@ class ImageOptions:
             raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:
             raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
-        _check_text("--negative-prompt", self.negative_prompt or "")
         self.adapters()
 
     def adapters(self) -> list[Adapter]:
@@ -133,21 +132,11 @@ def read_prompts(argument: str) -> list[str]:
         except OSError as error:
             raise ValueError(f"no prompts from {source}: {error.strerror}") from None
     else:
-        _check_text("the prompt", argument)
         return [argument]
     prompts = [line.strip() for line in text.splitlines() if line.strip()]
     if not prompts:
         raise ValueError(f"{source} is empty, expected one prompt a line")
-    for prompt in prompts:
-        _check_text(f"a prompt of {source}", prompt)
     return prompts
-
-
-def _check_text(name: str, text: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} is not valid text; type it in UTF-8") from None
 
 
 def _adapter(value: str) -> Adapter:

@@ -11,14 +11,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from deepgen.conditioning.texts import MAX_CHARACTERS, check_text
 from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
 from deepgen.types import Pixels, Prompt
 
 INPUT = "{input}"
-
-# No token of Qwen2.5 spells more than 128 characters, so what is longer than this is over the limit
-# for certain, and is refused without being encoded (which takes seconds for megabytes).
-MAX_CHARACTERS = 128 * MAX_PROMPT_TOKENS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,10 +160,10 @@ class PromptTokenizer:
         """Token ids of one prompt in its template.
 
         Raises:
-            ValueError: The prompt is too long or no valid Unicode, a reference's size is not a
+            ValueError: The prompt is too long or not valid Unicode, a reference's size is not a
                 multiple of 32, or (``compat`` only) the text of an edit spells image tokens.
         """
-        _check(prompt.text)
+        check_text(prompt.text)
         grids = [_grid(pixels) for pixels in prompt.references]
         ids = self._token_ids(prompt.text, grids)
         if len(ids) > MAX_PROMPT_TOKENS:
@@ -267,21 +264,6 @@ class PromptTokenizer:
         for rows, columns in grids:
             spans.append(ImageSpan(places[sum(span.length for span in spans)], rows, columns))
         return tuple(spans)
-
-
-def _check(text: str) -> None:
-    """Refuse what no tokenizer should get."""
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(
-            f"the prompt has {len(text)} characters, which is over the limit of "
-            f"{MAX_PROMPT_TOKENS} tokens; shorten it"
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as cause:
-        raise ValueError(
-            f"the prompt is no valid Unicode text at character {cause.start}; write it in UTF-8"
-        ) from cause
 
 
 def _grid(pixels: Pixels) -> tuple[int, int]:

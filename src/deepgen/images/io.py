@@ -34,6 +34,7 @@ WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"
 
 PNG_KEY = "deepgen"
 
+ORIENTATION = 0x0112
 EXIF_FOLDER = 0x8769
 USER_COMMENT = 0x9286
 # The standard's eight bytes that say how the comment is encoded.
@@ -111,7 +112,9 @@ def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Imag
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
-    """Bring an open image into upright RGB; see :func:`read_image`.
+    """An image as upright RGB in memory; see :func:`read_image`.
+
+    One that is so already, as all results of this module are, comes back as it is.
 
     Raises:
         ImageError: Empty, too large, or its data are damaged.
@@ -124,6 +127,8 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
         size = f"{image.width} x {image.height}"
         raise ImageError(f"{name} is {size}, expected at least one pixel", reason="empty")
     try:
+        if _is_converted(image):
+            return image
         # Telephones store a second image (depth, gain map) behind a photograph; that is no
         # animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -133,6 +138,16 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
         return _opaque(ImageOps.exif_transpose(image))
     except DAMAGE as error:
         raise _damaged(name, error) from None
+
+
+def _is_converted(image: Image.Image) -> bool:
+    """Whether an image is opaque, upright RGB in memory."""
+    return (
+        type(image) is Image.Image
+        and image.mode == "RGB"
+        and "transparency" not in image.info
+        and image.getexif().get(ORIENTATION, 1) == 1
+    )
 
 
 def _known_formats() -> list[str]:

@@ -13,7 +13,7 @@ from deepgen.types import Pixels
 
 def to_pixels(image: Image.Image) -> Pixels:
     """An RGB image as ``2 * (x / 255) - 1``, channels first, float32."""
-    array = np.array(image.convert("RGB"), dtype=np.uint8)
+    array = np.array(image, dtype=np.uint8)
     return 2 * (torch.from_numpy(array).permute(2, 0, 1).float() / 255) - 1
 
 
