@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from deepgen.checkpoint import writing
+from deepgen.checkpoint import parts, writing
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.errors import CheckpointError
@@ -194,6 +194,24 @@ def test_the_vision_tower_is_loaded_by_the_first_reference(saved: Path) -> None:
     tower = model.conditioner.vlm.visual
     assert tower is not None
     assert not any(value.is_inference() for value in tower.parameters())
+
+
+def test_every_tensor_is_read_once(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    stock = parts.read_tensors
+
+    def recorded(component: str, stored: Any, **options: Any) -> Any:
+        for name, value in stock(component, stored, **options):
+            read.append(f"{component}.{stored[name].name}")
+            yield name, value
+
+    monkeypatch.setattr(parts, "read_tensors", recorded)
+    vlm = load_folder(saved).conditioner.vlm
+    assert not any("visual" in name for name in read)
+    assert vlm.load_vision is not None
+    assert vlm.load_vision() is vlm.require_vision()
+    assert any("visual" in name for name in read)
+    assert len(set(read)) == len(read)
 
 
 def test_positions_that_the_file_lacks_are_computed(folder: Path, saved: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import runpy
 import shutil
@@ -76,7 +77,7 @@ def test_weights_that_are_not_finite_are_named(folder: Path, part: str, value: f
     names = []
 
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
-        name = sorted(tensors)[-1]  # In vlm/ this is one of the vision tower.
+        name = sorted(name for name in tensors if not name.startswith("visual."))[-1]
         names.append(name)
         tensors[name].view(-1)[-1] = value
 
@@ -84,6 +85,13 @@ def test_weights_that_are_not_finite_are_named(folder: Path, part: str, value: f
     message = refusal(folder)
     assert "not finite" in message
     assert names[0] in message
+
+
+def test_a_vision_tower_that_is_not_finite_is_named_when_it_is_read(folder: Path) -> None:
+    edit_weights(folder / VLM, lambda tensors: tensors["visual.merger.ln_q.weight"].fill_(math.nan))
+    vlm = load_folder(folder).conditioner.vlm
+    with pytest.raises(CheckpointError, match=r"not finite in float32: 'visual.merger.ln_q"):
+        vlm.require_vision()
 
 
 def test_weights_too_large_for_the_compute_dtype_are_refused(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -86,9 +86,11 @@ class DiTPart(Part[DiT]):
 
 @dataclass(frozen=True, slots=True)
 class VLMPart(Part[VisionLanguageModel]):
-    """The language model; its vision tower is checked now and loaded at the first reference.
+    """The language model; its vision tower is read once, at the first reference.
 
-    Text-to-image never needs the tower, which is a tenth of the released model's bytes.
+    Text-to-image never needs the tower, a tenth of the released model's bytes. That its tensors
+    are all there, in the right shapes, is known before; that their values are finite is checked on
+    reading, which is the first thing an edit does.
     """
 
     vision: Stored
@@ -99,11 +101,8 @@ class VLMPart(Part[VisionLanguageModel]):
             self.module,
             dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
         )
-        # Known now rather than in the middle of an edit: all its values are finite.
-        for _ in read_tensors(self.component, self.vision, dtype=dtype, device=device):
-            pass
-        self.module.load_vision = partial(
-            _load_vision, self.module.config, self.vision, dtype, device
+        self.module.load_vision = cache(
+            partial(_load_vision, self.module.config, self.vision, dtype, device)
         )
         return self.module
 
