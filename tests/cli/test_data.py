@@ -59,7 +59,7 @@ def test_of_several_captions_the_one_that_was_named_is_imported(
     assert main(command) == 2
     shown = capsys.readouterr()
     assert shown.err == (
-        "error: a row has texts under caption and re_caption; say which is the caption, for "
+        "error: a row has texts under caption and re_caption; choose the caption, for "
         "example --caption-key caption\n"
     )
     assert not (folder / "data").exists()
@@ -80,7 +80,7 @@ def test_an_import_that_is_complete_says_so_or_that_its_source_has_changed(
     assert "already imported, nothing changed\n" in again.err
     (folder / "images" / "000.txt").write_text("corrected")
     assert main(command) == 2
-    assert "another content of the source; import into a new folder" in capsys.readouterr().err
+    assert "other content of the source; import into a new folder" in capsys.readouterr().err
 
 
 def test_people_read_columns_and_where_the_reasons_are(
@@ -132,10 +132,10 @@ def test_damage_is_listed_and_ends_with_exit_code_2(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["sample_id"] == "images/000.png"
     assert shown.err.startswith("error: problems in data: 1; ")
-    assert "or train on: damaged samples are replaced" in shown.err
+    assert "or train anyway: damaged samples are replaced" in shown.err
     shard.unlink()
     assert main(["data", "check", "data"]) == 2
-    assert "or train on" not in capsys.readouterr().err
+    assert "or train anyway" not in capsys.readouterr().err
 
 
 def test_training_on_an_import_without_a_usable_row_names_the_reasons(
@@ -175,7 +175,7 @@ def test_a_full_disk_is_named_in_one_line(folder: Path, capsys: pytest.CaptureFi
         assert main(command) == 2
     shown = capsys.readouterr()
     assert one_line(shown.err)
-    assert "No space left on device; mend that" in shown.err
+    assert "No space left on device; fix that" in shown.err
     assert main(command) == 0
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
@@ -211,7 +211,7 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         (["import", "table", "absent.csv", "data"], "no table at absent.csv"),
         (["import", "table", "images", "data"], "no table at images"),
         (["import", "folder", "images", "images/data"], "is inside images"),
-        (["import", "folder", "images", "edits"], "not empty and no data set"),
+        (["import", "folder", "images", "edits"], "neither empty nor a data set"),
         (["import", "folder", "images", "images/000.txt"], "is inside"),
         (["import", "folder", "empty", "data"], "has no rows"),
         (["import", "folder", "images", "data", "--name", "a/b"], "letters, digits"),
@@ -220,12 +220,12 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
         (["import", "folder", "images", "data", "--min-side", "500"], "none of 5 rows"),
         (["import", "folder", "images", "data", "--images", "edits"], "--images"),
         (["import", "archive", "images", "data"], "archive"),
-        (["check", "images"], "is no data set"),
-        (["stats", "absent"], "is no data set"),
+        (["check", "images"], "is not a data set"),
+        (["stats", "absent"], "is not a data set"),
         (["stats", "absent", "--side", "0"], "--side"),
-        (["cache", "absent"], "is no data set"),
+        (["cache", "absent"], "is not a data set"),
         (["cache", "absent", "--batch-size", "0"], "--batch-size"),
-        (["preview", "absent", "sheet.png"], "is no data set"),
+        (["preview", "absent", "sheet.png"], "is not a data set"),
         (["preview", "absent", "sheet.bmp"], ".webp"),
         (["preview", "absent", "sheet.png", "--count", "0"], "--count"),
         (["preview", "absent", "images/000.png"], "--overwrite"),

@@ -72,7 +72,7 @@ def test_a_lost_index_is_found_and_the_mapped_one_is_made_again(data: DataSet) -
 
 def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(DataError, match="is no data set; make one"):
+        with pytest.raises(DataError, match="is not a data set; create one"):
             DataSet.open(folder)
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="cannot be read"):
@@ -84,7 +84,7 @@ def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
 
 def test_a_damaged_mapped_index_says_what_to_do(data: DataSet) -> None:
     (data.folder / "index.arrow").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match="delete it, it is made again"):
+    with pytest.raises(DataError, match="delete it, and it is written again"):
         DataSet.open(data.folder)
 
 

@@ -291,18 +291,18 @@ def test_a_finished_import_is_not_repeated(tmp_path: Path) -> None:
 def test_a_folder_of_another_import_is_refused(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 3)
     imported(source, tmp_path / "data")
-    with pytest.raises(DataError, match="begun with another name"):
+    with pytest.raises(DataError, match="imported with another name"):
         imported(source, tmp_path / "data", name="other")
-    with pytest.raises(DataError, match="begun with other options"):
+    with pytest.raises(DataError, match="imported with other options"):
         imported(source, tmp_path / "data", min_side=64)
     (source / "000.txt").write_text("another caption")
-    with pytest.raises(DataError, match="another content of the source"):
+    with pytest.raises(DataError, match="other content of the source"):
         imported(source, tmp_path / "data")
 
 
 def test_a_folder_with_something_else_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 1)
-    with pytest.raises(DataError, match="not empty and no data set"):
+    with pytest.raises(DataError, match="neither empty nor a data set"):
         imported(source, source)
     assert sorted(path.name for path in source.iterdir()) == ["000.png", "000.txt"]
 
@@ -381,7 +381,7 @@ def test_a_corrected_caption_is_another_source_even_of_the_same_length(tmp_path:
     before = (source / "001.txt").stat()
     (source / "001.txt").write_text("image nimble 1")
     os.utime(source / "001.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(DataError, match="another content of the source"):
+    with pytest.raises(DataError, match="other content of the source"):
         imported(source, data)
     (source / "001.txt").write_text("image number 1")
     (source / "notes.md").write_text("of no concern to a data set")
@@ -394,7 +394,7 @@ def test_an_image_that_was_replaced_is_another_source_even_of_the_same_size(
     source = captioned_folder(tmp_path / "source", 3)
     imported(source, tmp_path / "data")
     later(source / "001.png")
-    with pytest.raises(DataError, match="another content of the source"):
+    with pytest.raises(DataError, match="other content of the source"):
         imported(source, tmp_path / "data")
 
 
@@ -423,5 +423,5 @@ def test_a_table_knows_when_a_file_that_it_names_has_changed(tmp_path: Path, cha
         (source / changed).write_text('{"reasoning": "despite"}')
     else:
         later(source / changed)
-    with pytest.raises(DataError, match="another content of the source"):
+    with pytest.raises(DataError, match="other content of the source"):
         imported(path, data)

@@ -14,7 +14,6 @@ from deepgen.config.sizes import fix_pixels
 from deepgen.data.collate import MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
 from deepgen.data.loader import Loader, LoaderOptions, Substitution, TaskPlan
-from deepgen.data.order import Visit
 from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError
@@ -54,12 +53,16 @@ def both(tmp_path: Path) -> DataSet:
     return imported(path, tmp_path / "data")
 
 
+def targets(batch: MicroBatch) -> list[Tensor]:
+    return [each.target for each in batch.samples if each.target is not None]
+
+
 def same(first: list[MicroBatch], second: list[MicroBatch]) -> bool:
     """Whether two lists of micro-batches hold the same samples, texts and pixels."""
     return len(first) == len(second) and all(
         mine.sample_ids == other.sample_ids
         and [each.text for each in mine.prompts] == [each.text for each in other.prompts]
-        and all(map(torch.equal, mine.targets, other.targets))
+        and all(map(torch.equal, targets(mine), targets(other)))
         for mine, other in zip(first, second, strict=True)
     )
 
@@ -67,30 +70,30 @@ def same(first: list[MicroBatch], second: list[MicroBatch]) -> bool:
 def test_a_target_is_the_image_resized_whole_to_its_bucket(drawings: DataSet) -> None:
     loader = Loader(drawings, options())
     for batch in loader.batches(0):
-        for example in batch.examples:
-            source = drawings.folder.parent / "source" / example.record.sample_id.split("/")[1]
+        for sample in batch.samples:
+            source = drawings.folder.parent / "source" / sample.record.sample_id.split("/")[1]
             image = Image.open(source)
             height, width = fix_pixels(image.height, image.width, 64)
             expected = to_pixels(image.resize((width, height), Image.Resampling.BICUBIC))
-            assert example.target is not None
-            assert torch.equal(example.target, expected)
+            assert sample.target is not None
+            assert torch.equal(sample.target, expected)
 
 
 def test_every_reference_of_an_edit_is_used_in_its_own_size(both: DataSet) -> None:
     loader = Loader(both, options(tasks=BOTH))
-    found = [e for step in range(9) for batch in loader.batches(step) for e in batch.examples]
+    found = [e for step in range(9) for batch in loader.batches(step) for e in batch.samples]
     counts = Counter(len(e.prompt.references) for e in found if e.record.task == "edit")
     assert counts[1] > 0
     assert counts[2] > 0
-    for example in found:
-        for pixels, own in zip(example.prompt.references, example.record.references, strict=True):
+    for sample in found:
+        for pixels, own in zip(sample.prompt.references, sample.record.references, strict=True):
             assert pixels.shape[1:] == fix_pixels(own.height, own.width, 64)
 
 
-def test_edits_come_before_drawings_and_each_counts_its_own_samples(both: DataSet) -> None:
+def test_edits_come_before_drawings(both: DataSet) -> None:
     batches = Loader(both, options(tasks=BOTH)).batches(5)
     assert [batch.task for batch in batches] == ["edit"] * 2 + ["t2i"] * 3
-    assert [batch.update_samples for batch in batches] == [4] * 2 + [6] * 3
+    assert [len(batch.samples) for batch in batches] == [2] * 5
 
 
 def test_workers_prefetch_and_where_one_starts_change_nothing(drawings: DataSet) -> None:
@@ -126,11 +129,10 @@ def test_an_epoch_shows_every_sample_once(drawings: DataSet) -> None:
         assert len(set(seen)) == len(seen) == 20
 
 
-def test_uniform_batches_know_that_they_are(drawings: DataSet) -> None:
+def test_most_batches_need_no_padding(drawings: DataSet) -> None:
     batches = [batch for step in range(6) for batch in Loader(drawings, options()).batches(step)]
-    for batch in batches:
-        assert batch.is_uniform == (len({target.shape for target in batch.targets}) == 1)
-    assert sum(batch.is_uniform for batch in batches) > len(batches) / 2
+    uniform = sum(len({each.shape for each in targets(batch)}) == 1 for batch in batches)
+    assert uniform > len(batches) / 2
 
 
 def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
@@ -140,7 +142,7 @@ def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
         for text, weight in (("a", 1.0), ("b", 3.0), ("c", 4.0))
     ]
     record = record.model_copy(update={"prompts": variants})
-    drawn = Counter(draw_text(record, Visit(row=0, epoch=epoch), seed=1) for epoch in range(4000))
+    drawn = Counter(draw_text(record, epoch, seed=1) for epoch in range(4000))
     for text, share in (("a", 1 / 8), ("b", 3 / 8), ("c", 4 / 8)):
         assert abs(drawn[text] / 4000 - share) < 0.03
 
@@ -158,22 +160,22 @@ def damage(data: DataSet, row: int) -> str:
 def test_a_damaged_sample_is_replaced_by_one_of_its_size_and_noted(drawings: DataSet) -> None:
     whole = Loader(drawings, options())
     before = {step: whole.batches(step) for step in range(4)}
-    lost = damage(drawings, before[1][0].examples[0].visit.row)
+    lost = damage(drawings, before[1][0].samples[0].occurrence.row)
     first, second = Loader(drawings, options(workers=1)), Loader(drawings, options(workers=4))
     for step in range(4):
         assert same(first.batches(step), second.batches(step))
         for mine, then in zip(first.batches(step), before[step], strict=True):
-            assert [t.shape for t in mine.targets] == [t.shape for t in then.targets]
+            assert [t.shape for t in targets(mine)] == [t.shape for t in targets(then)]
     assert first.journal == second.journal
     assert {each.sample_id for each in first.journal} == {lost}
     assert "has changed since its import" in first.journal[0].message
 
 
-def test_a_journal_keeps_its_substitutes_when_the_file_is_mended(drawings: DataSet) -> None:
+def test_a_journal_keeps_its_substitutes_when_the_file_is_repaired(drawings: DataSet) -> None:
     shard = drawings.folder / "mine-000000.tar"
     healthy = shard.read_bytes()
     step, batch = 1, Loader(drawings, options()).batches(1)
-    damage(drawings, batch[0].examples[0].visit.row)
+    damage(drawings, batch[0].samples[0].occurrence.row)
     broken = Loader(drawings, options())
     replaced = broken.batches(step)
     shard.write_bytes(healthy)
@@ -208,7 +210,7 @@ def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
     (source / "a.txt").write_text("alone")
     data = imported(source, tmp_path / "data")
     damage(data, 0)
-    with pytest.raises(DataError, match="no other sample can be read in its place"):
+    with pytest.raises(DataError, match="no other sample can be read instead"):
         Loader(data, options()).batches(0)
 
 
@@ -238,7 +240,7 @@ def test_edits_none_of_which_leaves_room_for_words_are_refused(
 def test_a_damaged_image_among_twenty_does_not_stop_a_run(drawings: DataSet) -> None:
     lost = {damage(drawings, row) for row in (3, 7)}
     loader = Loader(drawings, options())
-    # Twenty epochs, and 40 visits to the two.
+    # Twenty epochs, and 40 occurrences of the two.
     for step in range(70):
         loader.batches(step)
     assert {each.sample_id for each in loader.journal} == lost
@@ -282,7 +284,7 @@ def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: Data
     assert all({each.sample_id for each in loader.journal} == lost for loader in ranks)
 
 
-def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mended(
+def test_a_run_that_is_started_again_still_counts_damage_unless_it_is_repaired(
     drawings: DataSet,
 ) -> None:
     shard = drawings.folder / "mine-000000.tar"
@@ -297,9 +299,9 @@ def test_a_run_that_is_started_again_still_counts_what_was_bad_unless_it_is_mend
         for step in range(20):
             again.batches(step)
     shard.write_bytes(healthy)
-    mended = Loader(drawings, options(), journal=first.journal)
+    repaired = Loader(drawings, options(), journal=first.journal)
     for step in range(20):
-        mended.batches(step)
+        repaired.batches(step)
 
 
 def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) -> None:

@@ -1,4 +1,4 @@
-"""``deepgen data``: importing images with their texts, and looking after what was imported."""
+"""``deepgen data``: importing images with their texts, and inspecting imported data sets."""
 
 from __future__ import annotations
 
@@ -50,38 +50,38 @@ SHOWN_BUCKETS = 12
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Import:
-    """Import images with captions, or edits; a rerun goes on where it was cut off."""
+    """Import images with captions, or edits; the same command resumes an interrupted import."""
 
     importer: Positional[Annotated[ImporterName, arg(metavar=NAMES, help=DESCRIPTIONS)]]
     source: Positional[Annotated[Path, arg(metavar="SRC")]]
     """The folder or the table."""
     folder: Positional[Annotated[Path, arg(metavar="DST")]]
-    """A new folder for the data set, or that of an import to go on with."""
+    """A new folder for the data set, or that of an interrupted import."""
     name: Text = None
     """First part of every sample's id (default: the name of SRC)."""
     images: Folder = None
-    """Where a table's paths start from (default: the table's own folder)."""
+    """Folder that a table's paths are relative to (default: the table's own)."""
     caption_key: Text = None
-    """Where tables and JSON files hold the text (default: the only usual name that is filled)."""
+    """Column or JSON key of the text (default: the only usual one that has a value)."""
     licence: str = "unknown"
-    """Noted with every sample."""
+    """Recorded with every sample."""
     redistributable: bool = False
-    """Note that the images may be passed on."""
+    """Record that the images may be redistributed."""
     val_share: float = 0.0
-    """Share of samples that are not trained on: a run writes their loss, val/loss, now and then."""
+    """Share of samples held out of training; runs report their loss as val/loss."""
     min_side: int = 81
-    """Images with a shorter side go to quarantine."""
+    """Quarantine images with a side below this."""
     max_references: int = 4
-    """Edits with more references go to quarantine."""
+    """Quarantine edits with more references."""
     shard_mib: int = 256
-    """Size of a shard; a cut-off import repeats at most this much."""
+    """Size of a shard; an interrupted import repeats at most this much."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Import, and print what became of the rows."""
+        """Import, and print the counts."""
         from deepgen.data.dataset import QUARANTINE, read_manifest
         from deepgen.data.importing import ImportOptions, import_source
 
@@ -94,7 +94,7 @@ class Import:
             max_references=self.max_references,
             shard_bytes=self.shard_mib << 20,
         )
-        with _naming_what_failed(self.folder):
+        with _reporting_disk_failures(self.folder):
             source = self._source()
             before = read_manifest(self.folder) if self.folder.is_dir() else None
             with progress_bar("importing", None) as advance:
@@ -127,7 +127,7 @@ class Import:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """Read every byte, decode every image, and compare with what was imported."""
+    """Read every byte, decode every image, and compare with the hashes of the import."""
 
     folder: DataFolder
     """A data set."""
@@ -137,10 +137,10 @@ class Check:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Print what is wrong.
+        """Print the problems.
 
         Raises:
-            DataError: Something is.
+            DataError: There are some.
         """
         from deepgen.data.checking import problems_of
         from deepgen.data.dataset import DataSet
@@ -158,13 +158,13 @@ class Check:
                     parts = (problem.sample_id, problem.reason, problem.message)
                     print_result(": ".join(part for part in parts if part))
         if count:
-            way_on = (
-                ", or train on: damaged samples are replaced by others and noted, two in any case, "
-                "more up to the share that --max-bad-share allows"
+            alternative = (
+                ", or train anyway: damaged samples are replaced by others and recorded, at least "
+                "two, and up to the share of --max-bad-share"
             )
             raise DataError(
                 f"problems in {self.folder}: {count}; import again into a new folder"
-                + (way_on if can_train else "")
+                + (alternative if can_train else "")
             )
         if not self.json:
             print_result(f"{self.folder}: {len(data)} samples, all as imported")
@@ -172,7 +172,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """Draw a contact sheet of some samples with their texts and references."""
+    """Write a contact sheet of some samples with their texts and references."""
 
     folder: DataFolder
     """A data set."""
@@ -205,14 +205,14 @@ class Preview:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cache:
-    """Encode all images once, so that training need not; a rerun goes on where it was cut off."""
+    """Encode all images once instead of in training; the same command resumes."""
 
     folder: DataFolder
     """A data set."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
-    """Whose autoencoder: the embedded model (mini), a model folder, or a hub id."""
+    """Model whose VAE encodes: the embedded model (mini), a model folder, or a hub id."""
     side: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
-    """Images are brought to about SIDE * SIDE pixels (default: the model's own)."""
+    """Images are resized to about SIDE * SIDE pixels (default: the model's own)."""
     batch_size: int = 8
     """Images encoded together."""
     device: DeviceChoice = "auto"
@@ -223,8 +223,8 @@ class Cache:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Encode, and print where the moments are."""
-        with _naming_what_failed(self.folder):
+        """Encode, and print the folder of the moments."""
+        with _reporting_disk_failures(self.folder):
             cache = self._encode()
         path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
         print_result(json.dumps({"path": path, **found}) if self.json else path)
@@ -244,7 +244,7 @@ class Cache:
         from deepgen.vae import LatentCodec
 
         device = torch.device(pick_device(self.device))
-        # In float32: what is rounded once here would be rounded at every visit.
+        # In float32: rounding here would affect every epoch.
         codec = LatentCodec(vae_part(model.folder).load(torch.float32, device)).eval()
         with torch.inference_mode(), progress_bar("encoding", None) as advance:
             return build_cache(
@@ -305,7 +305,7 @@ Action = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Data:
-    """Import images to train on, check them and look at them."""
+    """Import images to train on; check, preview, cache and count them."""
 
     action: OmitSubcommandPrefixes[Action]
     """What to do."""
@@ -321,8 +321,8 @@ class Data:
 
 
 @contextmanager
-def _naming_what_failed(folder: Path) -> Iterator[None]:
-    """Say in one line what a disk refused; whatever was finished before stays.
+def _reporting_disk_failures(folder: Path) -> Iterator[None]:
+    """Report a failure of the disk in one line; finished files stay.
 
     Raises:
         DataError: A file or folder cannot be read or written.
@@ -331,13 +331,13 @@ def _naming_what_failed(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder}: {error.strerror or error}; mend that, and the same "
-            "command goes on behind what is finished"
+            f"{error.filename or folder}: {error.strerror or error}; fix that, and the same "
+            "command resumes"
         ) from error
 
 
 def _name_of(source: Path) -> str:
-    """A name made from that of a file or folder."""
+    """A name derived from that of a file or folder."""
     stem = source.resolve().name if source.is_dir() else source.stem
     return "".join(each if each.isalnum() or each in "-_" else "_" for each in stem) or "data"
 

@@ -1,4 +1,4 @@
-"""Whether a data set still is what its import wrote."""
+"""Checking that a data set is unchanged since its import."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from deepgen.threads import bounded_map
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """Something that is not as it was."""
+    """A difference to what was imported."""
 
     sample_id: str
-    """Empty where no single sample is concerned."""
+    """Empty where the problem does not belong to a single sample."""
     reason: str
     message: str
 
     @property
     def is_replaceable(self) -> bool:
-        """Whether training puts another sample in the place; lost shards and indexes stop it."""
+        """Whether training substitutes another sample; lost shards and indexes stop it."""
         return bool(self.sample_id) and self.reason != "io"
 
 
 def problems_of(
     data: DataSet, *, workers: int | None = None, watch: Callable[[], None] = lambda: None
 ) -> Iterator[Problem]:
-    """Read every byte and decode every image; yields what is wrong, in the order of the rows.
+    """Read every byte and decode every image; yields problems in the order of the rows.
 
     Args:
         data: The data set.
@@ -49,7 +49,7 @@ def problems_of(
 
 
 def _of_indexes(data: DataSet) -> Iterator[Problem]:
-    """Of the Parquet files against the manifest, and against the rows in memory."""
+    """Compare the Parquet files with the manifest and with the rows in memory."""
     indexes = committed_indexes(data.folder)
     if identity_of(data.folder) != data.manifest.identity:
         message = "an index beside a shard was changed, lost or added since the import"

@@ -1,8 +1,8 @@
 """A folder of shards, opened: rows by number, images by one seek, sizes without decoding.
 
-``dataset.json`` says what the folder is and whether its import is complete. ``index.arrow`` holds
-the rows of all Parquet indexes in the form that can be mapped into memory, so that many processes
-share one copy; it can be deleted and is then made again.
+``dataset.json``, the manifest, states what was imported and whether that is complete.
+``index.arrow`` holds the rows of all Parquet indexes in a memory-mapped form, so that all processes
+share one copy; if deleted, it is written again.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ QUARANTINE = "quarantine.jsonl"
 """One line per row that could not be used: sample_id, reason, message."""
 
 FORMAT = 1
-"""Of the folder; raised when older readers would misunderstand it."""
+"""Version of the folder's format; raised when older readers would misread it."""
 
 INDEX_ROWS = 4096
-"""Rows per batch of the memory-mapped index; only decides how finely it can be sliced."""
+"""Rows per batch of the memory-mapped index: the granularity of reads."""
 
 BucketKey = tuple[Size, tuple[Size, ...]]
-"""Size of the target and of each reference as the model sees them, (height, width)."""
+"""(height, width) of the target and of each reference after resizing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
-    """What a data set's folder says about itself."""
+class DataSetManifest:
+    """What ``dataset.json`` states about a data set."""
 
     name: str
     revision: str
-    """Hash of what was imported, with the times at which its images changed."""
+    """Hash of the imported source, with the modification times of its images."""
     options: dict[str, Any] = field(default_factory=dict)
-    """What the import accepted."""
+    """Options of the import."""
     complete: bool = False
     unusable: bool = False
     """Whether the import read its whole source and could use no row of it."""
@@ -63,24 +63,24 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, folder: Path) -> None:
-        """Write it; the file appears whole or not at all."""
+        """Write the file atomically."""
         text = json.dumps(asdict(self), indent=2) + "\n"
         write_atomically(folder / MANIFEST, [text.encode()])
 
     def finished(self, folder: Path) -> None:
-        """Declare the import complete."""
+        """Mark the import as complete."""
         replace(self, complete=True, identity=identity_of(folder)).write(folder)
 
 
-def read_manifest(folder: Path) -> Manifest | None:
-    """What the folder says, or None if it is no data set.
+def read_manifest(folder: Path) -> DataSetManifest | None:
+    """The manifest of a folder, or None if it is not a data set.
 
     Raises:
-        DataError: It says something that is not understood.
+        DataError: It cannot be read, or has another format.
     """
     path = folder / MANIFEST
     try:
-        found = Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        found = DataSetManifest(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, TypeError, ValueError) as error:
@@ -124,7 +124,7 @@ def identity_of(folder: Path) -> str:
 
 def build_index(folder: Path) -> None:
     """Write the memory-mapped index from the Parquet ones."""
-    # Several processes may find it missing at the same moment.
+    # Several processes may find it missing at the same time.
     part = folder / f"{INDEX}.{os.getpid()}.part"
     try:
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
@@ -137,9 +137,9 @@ def build_index(folder: Path) -> None:
 
 
 class DataSet:
-    """A complete data set; :meth:`open` finds it."""
+    """A complete data set; use :meth:`open`."""
 
-    def __init__(self, folder: Path, manifest: Manifest, table: pa.Table) -> None:
+    def __init__(self, folder: Path, manifest: DataSetManifest, table: pa.Table) -> None:
         self.folder = folder
         self.manifest = manifest
         self.table = table
@@ -157,10 +157,10 @@ class DataSet:
         """
         manifest = read_manifest(folder) if folder.is_dir() else None
         if manifest is None:
-            raise DataError(f"{folder} is no data set; make one with deepgen data import")
+            raise DataError(f"{folder} is not a data set; create one with deepgen data import")
         if manifest.unusable:
             raise DataError(nothing_usable(folder))
-        # The index appears just before the manifest says so, within the import itself.
+        # The import itself writes the index just before it marks the manifest as complete.
         if not manifest.complete:
             raise DataError(f"the import into {folder} was interrupted; run it again to finish it")
         path = folder / INDEX
@@ -170,7 +170,9 @@ class DataSet:
             with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as reader:
                 table = reader.read_all()
         except (pa.ArrowInvalid, OSError) as error:
-            raise DataError(f"{path} is damaged ({error}); delete it, it is made again") from None
+            raise DataError(
+                f"{path} is damaged ({error}); delete it, and it is written again"
+            ) from None
         return cls(folder, manifest, table)
 
     def __len__(self) -> int:
@@ -178,15 +180,15 @@ class DataSet:
 
     @cached_property
     def tasks(self) -> list[Task]:
-        """Those that occur, in the order in which updates go through them."""
+        """Those that occur, in their order within a step."""
         found = set(pc.unique(self.table["task"]).to_pylist())
         return [task for task in TASKS if task in found]
 
     def record(self, row: int) -> Record:
-        """All that is known about a sample.
+        """The record of a row.
 
         Raises:
-            DataError: The index holds something that is no record.
+            DataError: The index holds something else.
         """
         if not 0 <= row < len(self):
             raise IndexError(f"row {row} of a data set of {len(self)}")
@@ -202,7 +204,7 @@ class DataSet:
     def rows(
         self, *, task: Task | None = None, split: Split | None = None
     ) -> npt.NDArray[np.int64]:
-        """Numbers of the rows of a task and a split, ascending."""
+        """Row numbers of a task and a split, ascending."""
         chosen = np.ones(len(self), dtype=bool)
         for column, value in (("task", task), ("split", split)):
             if value is not None:
@@ -210,7 +212,7 @@ class DataSet:
         return np.flatnonzero(chosen)
 
     def read(self, image: ImageRef) -> bytes:
-        """The bytes of an image, as the user's file had them.
+        """The bytes of an image, unchanged from the user's file.
 
         Raises:
             ImageError: The shard ends too early.
@@ -228,7 +230,7 @@ class DataSet:
             The keys, and for each row the number of its key.
         """
         sizes = _Sizes(side)
-        # Batch by batch: put together, the columns would no longer be shared between processes.
+        # Batch by batch: combined columns would no longer be shared between processes.
         lists = [batch.column("references") for batch in self._batches]
         targets = np.concatenate([sizes.codes(batch.column("target")) for batch in self._batches])
         references = np.concatenate([sizes.codes(each.flatten()) for each in lists])
@@ -247,15 +249,15 @@ class DataSet:
 
 
 class _Sizes:
-    """Sizes as the model sees them, each with a code, so that arrays can hold them."""
+    """Sizes after resizing, each encoded as one integer, so that arrays can hold them."""
 
     def __init__(self, side: int) -> None:
         self.side = side
-        # Few sizes make up most data sets, and the rule is plain Python.
+        # Most data sets have few sizes, and the rule is plain Python.
         self._fitted = cache(self._fit)
 
     def codes(self, images: pa.StructArray) -> npt.NDArray[np.int64]:
-        """One number per image; equal numbers are equal sizes."""
+        """One number per image; equal numbers mean equal sizes."""
         heights = pc.struct_field(images, "height").to_numpy().astype(np.int64)
         widths = pc.struct_field(images, "width").to_numpy().astype(np.int64)
         distinct, inverse = np.unique(heights << 32 | widths, return_inverse=True)

@@ -1,7 +1,7 @@
-"""Importing: every image is decoded once, what cannot be used is set aside with its reason.
+"""Importing: every image is decoded once; rows that cannot be used are quarantined with a reason.
 
-An import may be killed at any moment. Finished shards stay, and a rerun goes on behind the last one
-and ends with the same bytes as if nothing had happened.
+An import may be killed at any moment. A rerun resumes after the last finished shard, and the result
+is the same byte for byte as that of an uninterrupted import.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deepgen.data.dataset import (
     MANIFEST,
     QUARANTINE,
     DataSet,
-    Manifest,
+    DataSetManifest,
     build_index,
     nothing_usable,
     read_manifest,
@@ -48,21 +48,21 @@ ORIENTATION_TAG = 0x0112
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportOptions:
-    """What an import accepts and what it says about the samples."""
+    """What an import accepts, and what it records about the samples."""
 
     name: str
     """Of the source; the first part of every sample's id and of every shard's name."""
     licence: str = "unknown"
     redistributable: bool = False
     val_share: float = 0.0
-    """Share of samples set aside for validation, chosen by their ids."""
+    """Share of samples in the validation split, chosen by their ids."""
     min_side: int = 81
-    """Pixels; what the public implementation accepts. Thumbnails teach blur."""
+    """Pixels; the limit of the public implementation. Thumbnails teach blur."""
     max_aspect: int = 10
-    """Longer side over shorter side, exclusive; beyond it buckets no longer resemble images."""
+    """Longer side over shorter side, exclusive; beyond it buckets distort images."""
     max_references: int = 4
     shard_bytes: int = 256 << 20
-    """A shard is closed when it reaches this; also what a killed import repeats at most."""
+    """Size at which a shard is closed; also what a killed import repeats at most."""
 
     def __post_init__(self) -> None:
         if not self.name or not all(each.isalnum() or each in "-_" for each in self.name):
@@ -78,7 +78,7 @@ class ImportOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportReport:
-    """What became of the rows of a source."""
+    """What an import made of the rows of its source."""
 
     rows: int
     samples: int
@@ -89,8 +89,8 @@ class ImportReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Looked:
-    """A sample whose images have been decoded."""
+class _Decoded:
+    """A sample with its images decoded."""
 
     sample: RawSample
     target: StoredImage
@@ -105,20 +105,20 @@ def import_source(
     workers: int | None = None,
     watch: Callable[[int], None] = lambda rows: None,
 ) -> ImportReport:
-    """Import a source into a folder, or go on with an import that was cut off.
+    """Import a source into a folder, or resume an interrupted import.
 
     Args:
-        source: Where rows come from.
+        source: Yields the rows.
         folder: A new or empty folder, or that of the same import.
-        options: What is accepted.
-        workers: Threads that decode; by default one per core, at most eight. They never change
-            the result.
-        watch: Called with the number of rows dealt with, after each.
+        options: What is accepted, and what is recorded.
+        workers: Threads that decode; by default one per core, at most eight. Their number never
+            changes the result.
+        watch: Called after each row with the number of rows processed.
 
     Raises:
         DataError: The folder holds something else, the source has changed since, or none of its
             rows can be used.
-        OSError: The disk is full or fails; what is finished stays.
+        OSError: The disk is full or fails; finished shards stay.
     """
     revision = source.revision()
     manifest = _begin(revision.state, folder, options)
@@ -133,9 +133,9 @@ def import_source(
     return _report(folder)
 
 
-def _begin(revision: str, folder: Path, options: ImportOptions) -> Manifest:
+def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManifest:
     """The manifest of this import, written if the folder is new."""
-    wanted = Manifest(
+    wanted = DataSetManifest(
         name=options.name,
         revision=revision,
         options={key: value for key, value in asdict(options).items() if key != "name"},
@@ -147,20 +147,20 @@ def _begin(revision: str, folder: Path, options: ImportOptions) -> Manifest:
     if found is None:
         # A kill may have left the manifest half-written.
         if any(each.name != f"{MANIFEST}.part" for each in folder.iterdir()):
-            raise DataError(f"{folder} is not empty and no data set; choose a new folder")
+            raise DataError(f"{folder} is neither empty nor a data set; choose a new folder")
         wanted.write(folder)
         return wanted
     if not found.complete and not committed_indexes(folder):
-        # Nothing is stored yet, so whatever was wrong may be mended and tried again.
+        # Nothing is stored yet, so the source or the options may be corrected.
         (folder / QUARANTINE).unlink(missing_ok=True)
         wanted.write(folder)
         return wanted
     for name in ("name", "options", "revision"):
         if getattr(found, name) != getattr(wanted, name):
-            what = {"revision": "another content of the source", "options": "other options"}.get(
+            what = {"revision": "other content of the source", "options": "other options"}.get(
                 name, "another name"
             )
-            raise DataError(f"{folder} was begun with {what}; import into a new folder")
+            raise DataError(f"{folder} was imported with {what}; import into a new folder")
     return found
 
 
@@ -174,12 +174,12 @@ class _Import:
         self.revision = revision
         self.writer: ShardWriter | None = None
         self.pending: list[str] = []
-        """Lines of quarantine that belong to the shard in the making."""
+        """Quarantine lines since the last finished shard."""
         self.fresh: set[int] = set()
-        """Keys of the samples in the shard in the making."""
-        self._go_back_to_last_shard()
+        """Keys of the samples in the unfinished shard."""
+        self._resume_after_last_shard()
 
-    def _go_back_to_last_shard(self) -> None:
+    def _resume_after_last_shard(self) -> None:
         indexes = committed_indexes(self.folder)
         self.shards = len(indexes)
         progress = read_progress(indexes[-1]) if indexes else Progress()
@@ -200,10 +200,10 @@ class _Import:
             file.truncate(progress.quarantine_bytes)
 
     def run(self, workers: int, watch: Callable[[int], None]) -> None:
-        """Deal with all rows that are left."""
+        """Process all remaining rows."""
         try:
             rows = islice(self.source.rows(), self.rows, None)
-            for outcome in bounded_map(self._look, rows, workers=workers):
+            for outcome in bounded_map(self._decode, rows, workers=workers):
                 self._add(outcome)
                 self.rows += 1
                 if self.writer is not None and self.writer.size >= self.options.shard_bytes:
@@ -214,7 +214,7 @@ class _Import:
             if self.writer is not None:
                 self.writer.abandon()
 
-    def _look(self, row: RawSample | BadRow) -> _Looked | BadRow:
+    def _decode(self, row: RawSample | BadRow) -> _Decoded | BadRow:
         """Decode the images of a row; runs in a worker thread."""
         if isinstance(row, BadRow):
             return row
@@ -233,13 +233,13 @@ class _Import:
                 raise BadSampleError("ref_target_identical", "a reference is the target itself")
         except BadSampleError as error:
             return BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
-        return _Looked(sample=row, target=target, references=references)
+        return _Decoded(sample=row, target=target, references=references)
 
     def _image(self, source: ImageSource, role: str) -> StoredImage:
-        """Read an image whole and decode it.
+        """Read an image and decode it.
 
         Raises:
-            BadSampleError: It cannot be read, or is not what the options accept.
+            BadSampleError: It cannot be read, or the options exclude it.
         """
         if isinstance(source, bytes):
             data, name = source, role
@@ -272,8 +272,8 @@ class _Import:
             hash=content_hash(data),
         )
 
-    def _add(self, outcome: _Looked | BadRow) -> None:
-        if isinstance(outcome, _Looked):
+    def _add(self, outcome: _Decoded | BadRow) -> None:
+        if isinstance(outcome, _Decoded):
             sample_id = f"{self.options.name}/{outcome.sample.native_id}"
             sid = sid_of(sample_id)
             if not self._is_known(sid):
@@ -297,7 +297,7 @@ class _Import:
         place = int(np.searchsorted(self.known, np.uint64(sid)))
         return place < len(self.known) and int(self.known[place]) == sid
 
-    def _store(self, looked: _Looked, sample_id: str, sid: int) -> None:
+    def _store(self, looked: _Decoded, sample_id: str, sid: int) -> None:
         if self.writer is None:
             self.writer = ShardWriter(self.folder, f"{self.options.name}-{self.shards:06d}")
         writer, sample = self.writer, looked.sample
@@ -328,7 +328,7 @@ class _Import:
         self.samples += 1
 
     def _commit(self) -> None:
-        """Close the shard; its quarantine first, as a rerun cuts off what no index vouches for."""
+        """Finish the shard, after its quarantine: a rerun removes lines that no index covers."""
         with self.quarantine.open("ab") as file:
             file.write("".join(self.pending).encode())
             file.flush()
@@ -349,13 +349,13 @@ def _file_bytes(path: Path, name: str) -> bytes:
     """The content of a file that may be an image.
 
     Raises:
-        BadSampleError: It is missing, no file, too large, or cannot be read.
+        BadSampleError: It is missing, not a file, too large, or cannot be read.
     """
     try:
         if not path.exists():
             raise BadSampleError("missing", f"no image at {name}")
         if not path.is_file():
-            raise BadSampleError("not_an_image", f"{name} is no ordinary file")
+            raise BadSampleError("not_an_image", f"{name} is not a regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
             raise BadSampleError("too_large", f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB")
         return path.read_bytes()

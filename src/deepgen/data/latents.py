@@ -1,7 +1,7 @@
-"""Posterior moments of all images, computed once, since they never change between visits.
+"""Posterior moments of all images, computed once instead of in every epoch.
 
-Mean and log-variance are kept, not a sample: sampling at every visit then draws from exactly what
-the autoencoder would have said. Each entry is 2 x 16 channels at an eighth of the sides in float16.
+Mean and log-variance are stored, so that training still samples the posterior anew in every epoch.
+Each entry has 2 x 16 channels at an eighth of the sides, in float16.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ Encode = Callable[
 FOLDER = "latents"
 
 ROWS_PER_FILE = 256
-"""67 MB of drawings at 512 x 512; also what a cut-off run repeats at most."""
+"""67 MB for text-to-image at 512 x 512; also what an interrupted run repeats at most."""
 
 OPEN_FILES = 64
-"""Files kept open; beyond it the one not used for longest is closed."""
+"""Files kept open; beyond it the least recently used one is closed."""
 
 
 class MomentsCache:
-    """The moments of one data set under one autoencoder; :meth:`open` finds them."""
+    """The moments of one data set under one VAE; :meth:`open` finds them."""
 
     def __init__(self, data: DataSet, *, vae_hash: str, side: int) -> None:
         self.folder = data.folder / FOLDER / f"{vae_hash[:16]}-{side}"
         self.side = side
         key = {"data": data.manifest.identity, "vae": vae_hash, "side": side}
-        # One entry, since safetensors writes several in any order and equal caches are equal files.
+        # One entry: safetensors writes several in any order, and equal caches must be equal files.
         self.metadata = {"moments": json.dumps(key)}
         self.files = -(-len(data) // ROWS_PER_FILE)
         self._opened = lru_cache(maxsize=OPEN_FILES)(self._open_file)
-        # Two threads that miss at the same moment would both open the file.
+        # Two threads that miss at the same time would both open the file.
         self._lock = threading.Lock()
 
     @classmethod
@@ -65,18 +65,18 @@ class MomentsCache:
 
         Args:
             data: The data set.
-            vae_hash: Hash of the autoencoder's weights.
+            vae_hash: Hash of the VAE's weights.
             side: Images are brought to about ``side * side`` pixels.
 
         Raises:
-            DataError: There is none for this autoencoder and side, or it is unfinished.
+            DataError: There is none for this VAE and side, or it is unfinished.
         """
         cache = cls(data, vae_hash=vae_hash, side=side)
         missing = sum(not cache.path(number).exists() for number in range(cache.files))
         if missing:
             raise DataError(
                 f"{missing} of {cache.files} files of moments are missing in {cache.folder}; "
-                f"make them with deepgen data cache {data.folder} --side {side} and the same model"
+                f"run deepgen data cache {data.folder} --side {side} with the same model"
             )
         return cache
 
@@ -92,7 +92,7 @@ class MomentsCache:
             image: 0 for the target, 1 for the first reference, and so on.
 
         Raises:
-            DataError: The file belongs to other data or another autoencoder, or is damaged.
+            DataError: The file belongs to other data or another VAE, or is damaged.
             ImageError: The image could not be decoded when the cache was made.
         """
         path = self.path(row // ROWS_PER_FILE)
@@ -125,21 +125,20 @@ def build_cache(
     batch_size: int = 8,
     watch: Callable[[], None] = lambda: None,
 ) -> MomentsCache:
-    """Encode all images of a data set, or go on where that was cut off.
+    """Encode all images of a data set, or resume where that was interrupted.
 
-    Images that cannot be decoded are left out; the loader finds a substitute for them, as it
-    does without a cache.
+    Images that cannot be decoded are skipped; the loader substitutes them, as without a cache.
 
     Args:
         data: The data set.
-        encode: The autoencoder's encoder: pixels to mean and log-variance.
+        encode: The encoder of the VAE: pixels to mean and log-variance.
         vae_hash: Hash of its weights.
         side: Images are brought to about ``side * side`` pixels.
         batch_size: Images of one size that are encoded together.
         watch: Called after each block of rows.
 
     Raises:
-        OSError: The disk is full or fails; what is finished stays.
+        OSError: The disk is full or fails; finished files stay.
     """
     cache = MomentsCache(data, vae_hash=vae_hash, side=side)
     cache.folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +158,7 @@ def build_cache(
 
 
 def weights_hash(module: nn.Module) -> str:
-    """Hash of a module's weights by their names and values, however they are stored in files."""
+    """Hash of a module's weights by names and values, independent of how files store them."""
     digest = blake2b(digest_size=16)
     for name, value in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(value.shape)}\0".encode())
@@ -168,10 +167,10 @@ def weights_hash(module: nn.Module) -> str:
 
 
 def read_pixels(data: DataSet, record: Record, image: ImageRef, side: int) -> Pixels:
-    """An image as the model sees it, if it still is what it was at the import.
+    """An image at the size of its bucket, checked against the hash of its import.
 
     Raises:
-        ImageError: It is not, or cannot be decoded.
+        ImageError: It changed since then, or cannot be decoded.
         OSError: The shard cannot be read.
     """
     name = f"an image of {record.sample_id}"

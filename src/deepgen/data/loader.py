@@ -1,7 +1,7 @@
-"""The loader: for every update, the micro-batches of one rank, decoded ahead on threads.
+"""The loader: for every step, the micro-batches of one rank, decoded ahead on threads.
 
-Threads and not processes, because Pillow decodes without holding Python's lock; and because what
-they return is fixed by the plan before any of them starts, none of them can change an order.
+Threads and not processes, because Pillow releases Python's lock while it decodes. What they return
+is fixed by the plan before any of them starts, so their timing never changes an order.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ from itertools import islice
 import numpy as np
 
 from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
-from deepgen.data.collate import Example, MicroBatch, draw_text
+from deepgen.data.collate import LoadedSample, MicroBatch, draw_text
 from deepgen.data.dataset import BucketKey, DataSet
 from deepgen.data.latents import MomentsCache, read_pixels
-from deepgen.data.order import MicroBatchPlan, Stream, Visit, Visits, plan_of
+from deepgen.data.order import EpochOrder, MicroBatchPlan, Occurrence, Stream, plan_of
 from deepgen.data.randomness import key_of, permuted
 from deepgen.data.records import ImageRef, Record, Split, Task
 from deepgen.errors import DataError, ImageError
 from deepgen.types import Pixels, Prompt
 
 READ_TRIES = 3
-"""Network disks stumble; one that fails three times over a second is gone."""
+"""Network disks fail now and then; one that fails three times over a second is gone."""
 
 FIRST_PAUSE_SECONDS = 0.2
 """Before the second try; each further pause is four times as long."""
 
 TOLERATED = 2
-"""Samples that may be bad in any data set: of twenty images a single one is 5 % already."""
+"""Damaged samples accepted in any data set: of twenty images a single one is 5 % already."""
 
 NAMED = 5
-"""Samples that a message names; the rest is counted."""
+"""Samples named in a message; the rest is counted."""
 
 SUBSTITUTES = 8
-"""How many stand-ins of the same size, and then of others, are tried for a sample."""
+"""How many substitutes of the same size, and then of others, are tried for a sample."""
 
-WORDS = 64
-"""Tokens that references have to leave: a template has about 20, an instruction about 30."""
+TEXT_TOKENS = 64
+"""Tokens reserved for text: a template has about 20, an instruction about 30."""
 
 TOO_LONG = "prompt_too_long"
-"""Why a sample is replaced whose references leave no room for words."""
+"""Why a sample is replaced whose references leave no room for text."""
 
-MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - WORDS
+MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - TEXT_TOKENS
 """Of all references of a sample together, one for every 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskPlan:
-    """How much of a task goes into one update."""
+    """How much of a task goes into one step."""
 
     microbatch_size: int
-    """Samples per forward pass."""
+    """Samples per micro-batch."""
     microbatches: int
-    """Forward passes per update, on all ranks together; the number of ranks changes nothing."""
+    """Per step, on all ranks together; the number of ranks changes nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,23 +73,23 @@ class LoaderOptions:
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Threads."""
     prefetch: int = 2
-    """Updates that are decoded ahead."""
+    """Steps decoded ahead."""
     max_bad_share: float = 0.01
-    """Of the samples that may turn out damaged; beyond it the run stops. Two always may."""
+    """Share of samples that may turn out damaged; beyond it the run stops. Two always may."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("a loader needs at least one task")
         if self.workers < 1 or self.prefetch < 0:
             raise ValueError(
-                f"a loader needs a thread and cannot prefetch less than nothing, "
-                f"got {self.workers} and {self.prefetch}"
+                f"workers must be at least 1 and prefetch at least 0, got {self.workers} and "
+                f"{self.prefetch}"
             )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Substitution:
-    """A line of the journal: whom another sample stood in for, and why."""
+    """A line of the journal: which sample was replaced by which, and why."""
 
     step: int
     sample_id: str
@@ -100,29 +100,29 @@ class Substitution:
 
     @property
     def is_damage(self) -> bool:
-        """Whether the sample is not what it was; that references are too large was known."""
+        """Whether the sample changed since its import; too large references were known."""
         return self.reason != TOO_LONG
 
 
-_Pending = tuple[MicroBatchPlan, list[Future[tuple[Example, Substitution | None]]]]
+_Pending = tuple[MicroBatchPlan, list[Future[tuple[LoadedSample, Substitution | None]]]]
 
 
 class Loader:
-    """Gives each rank the micro-batches of an update; :meth:`batches` is a function of the step.
+    """Gives each rank the micro-batches of a step; :meth:`batches` is a function of the step.
 
     A sample that cannot be decoded, or whose references alone fill a prompt, is replaced by one of
-    its own bucket (of another if that has none), chosen by seed and sample, and noted in
-    ``journal``. Substitutes of an earlier run can be handed in, so that a file mended in the
-    meantime does not change the order of a resumed one.
+    its own bucket (of another if that has none), chosen by seed and sample, and recorded in
+    ``journal``. Substitutions of an earlier run can be passed in, so that a file repaired in the
+    meantime does not change the order of a resumed run.
 
     Args:
         data: Where samples come from.
         options: What is loaded.
         journal: Substitutions of the run so far.
-        moments: Cached moments, which then stand in the place of targets.
+        moments: Cached moments, which then replace the pixels of targets.
 
     Raises:
-        DataError: The data set has no sample of a task that is asked for, or none that fits.
+        DataError: The data set has no sample of a requested task, or none that fits.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class Loader:
                     f"{data.folder} have more than {MAX_REFERENCE_TOKENS} tokens at side "
                     f"{options.side}; train at a smaller side"
                 )
-        # Edits before drawings, on all ranks.
+        # Edits before text-to-image, on all ranks.
         self.streams = [
             Stream(
-                Visits(self._rows[task], seed=options.seed, name=task),
+                EpochOrder(self._rows[task], seed=options.seed, name=task),
                 self._buckets,
                 microbatch_size=plan.microbatch_size,
                 microbatches=plan.microbatches,
@@ -172,23 +172,23 @@ class Loader:
         ]
 
     def replay(self, journal: Sequence[Substitution]) -> None:
-        """Make the substitutions of an earlier start of the run again, whatever can be read now."""
+        """Repeat the substitutions of an interrupted run, whatever can be read now."""
         self.journal = list(journal)
         self._known = {(each.step, each.sample_id): each for each in journal}
         self._bad = {each.sample_id: each.message for each in journal if each.is_damage}
-        # Those were judged by the start that found them; by now they may have been mended.
+        # The run that found them decided about them; by now they may have been repaired.
         self._has_new_bad = False
 
     def take_substitutions(self) -> list[Substitution]:
-        """Those in the micro-batches handed out since this was last asked."""
+        """Those in the micro-batches returned since the last call."""
         recent, self._recent = self._recent, []
         return recent
 
     def count_substitutions(self, found: Sequence[Substitution]) -> None:
-        """Let those of all ranks count among what is damaged, so that all stop at the same update.
+        """Count the damage found by all ranks, so that all of them stop at the same step.
 
         Args:
-            found: Of an update, on all ranks together; one's own are known already.
+            found: Of a step, on all ranks together; this rank's own are known already.
         """
         for each in found:
             if each not in self.journal:
@@ -198,22 +198,22 @@ class Loader:
                     self._has_new_bad = True
 
     def plan(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatchPlan]:
-        """Which samples a rank visits in an update, without reading any."""
+        """Which samples a rank computes in a step, without reading any."""
         return plan_of(self.streams, step, rank=rank, world_size=world_size)
 
     def batches(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
-        """The micro-batches of one rank for one update.
+        """The micro-batches of one rank for one step.
 
         Raises:
             DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
-                or too many samples could not in earlier updates.
+                or too many samples could not in earlier steps.
         """
         return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
 
     def stream(
         self, first_step: int = 0, *, rank: int = 0, world_size: int = 1
     ) -> Generator[list[MicroBatch], None, None]:
-        """As :meth:`batches`, for ``first_step`` and all updates after it, decoded ahead."""
+        """As :meth:`batches`, for ``first_step`` and all steps after it, decoded ahead."""
         ahead = self.options.prefetch
         return self._stream(first_step, rank=rank, world_size=world_size, prefetch=ahead)
 
@@ -225,7 +225,7 @@ class Loader:
             step = first_step
             try:
                 while True:
-                    self._judge()
+                    self._stop_if_too_damaged()
                     while len(ahead) <= prefetch:
                         plans = self.plan(step, rank=rank, world_size=world_size)
                         ahead.append([self._submit(pool, plan) for plan in plans])
@@ -235,29 +235,24 @@ class Loader:
                 pool.shutdown(wait=False, cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, plan: MicroBatchPlan) -> _Pending:
-        return plan, [pool.submit(self._example, plan.step, visit) for visit in plan.visits]
+        return plan, [pool.submit(self._load, plan.step, each) for each in plan.occurrences]
 
     def _collect(self, pending: _Pending) -> MicroBatch:
         """Wait for a micro-batch; the journal is written here, in the order of the plan."""
         plan, futures = pending
-        examples = []
+        samples = []
         for future in futures:
-            example, substitution = future.result()
-            examples.append(example)
+            sample, substitution = future.result()
+            samples.append(sample)
             if substitution is not None:
                 self._recent.append(substitution)
                 self.count_substitutions([substitution])
-        return MicroBatch(
-            step=plan.step,
-            task=examples[0].record.task,
-            examples=examples,
-            update_samples=plan.update_samples,
-        )
+        return MicroBatch(step=plan.step, task=samples[0].record.task, samples=samples)
 
-    def _judge(self) -> None:
-        """Stop a run whose data are going bad, before it has learned from what is left of them.
+    def _stop_if_too_damaged(self) -> None:
+        """Stop a run whose data are damaged, before it trains on what is left of them.
 
-        Between updates, when whoever keeps the journal has been told of the last one.
+        Called between steps, when the substitutions of the last one are in the journal.
         """
         samples = sum(len(rows) for rows in self._rows.values())
         allowed = max(TOLERATED, int(self.options.max_bad_share * samples))
@@ -267,51 +262,51 @@ class Loader:
             raise DataError(
                 f"{len(self._bad)} of {samples} samples cannot be read, at most {allowed} may: "
                 f"{names}; one because {next(iter(self._bad.values()))}. deepgen data check "
-                f"{self.data.folder} lists what is damaged; mend it, or raise --max-bad-share"
+                f"{self.data.folder} lists what is damaged; repair it, or raise --max-bad-share"
             )
 
-    def _example(self, step: int, visit: Visit) -> tuple[Example, Substitution | None]:
-        """A sample or who stands in for it; runs in a worker thread."""
-        record = self.data.record(visit.row)
+    def _load(self, step: int, occurrence: Occurrence) -> tuple[LoadedSample, Substitution | None]:
+        """A sample or its substitute; runs in a worker thread."""
+        record = self.data.record(occurrence.row)
         known = self._known.get((step, record.sample_id))
         if known is not None:
-            return self._read(replace(visit, row=known.substitute_row)), known
+            return self._read(replace(occurrence, row=known.substitute_row)), known
         reason: str
-        if self._fits[self._buckets[visit.row]]:
+        if self._fits[self._buckets[occurrence.row]]:
             try:
-                return self._read(visit), None
+                return self._read(occurrence), None
             except ImageError as error:
                 reason, message = error.reason, str(error)
         else:
-            tokens = self._reference_tokens[self._buckets[visit.row]]
+            tokens = self._reference_tokens[self._buckets[occurrence.row]]
             reason = TOO_LONG
             message = (
                 f"the references of {record.sample_id} have {tokens} tokens at side "
-                f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for words"
+                f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for text"
             )
-        for row in self._substitutes(visit, record):
+        for row in self._substitutes(occurrence, record):
             try:
-                example = self._read(replace(visit, row=row))
+                sample = self._read(replace(occurrence, row=row))
             except ImageError:
                 continue
-            return example, Substitution(
+            return sample, Substitution(
                 step=step,
                 sample_id=record.sample_id,
-                substitute_id=example.record.sample_id,
+                substitute_id=sample.record.sample_id,
                 substitute_row=row,
                 reason=reason,
                 message=message,
             )
         raise DataError(
-            f"{message}, and no other sample can be read in its place; deepgen data check "
+            f"{message}, and no other sample can be read instead; deepgen data check "
             f"{self.data.folder} lists what is damaged"
         )
 
-    def _substitutes(self, visit: Visit, record: Record) -> list[int]:
+    def _substitutes(self, occurrence: Occurrence, record: Record) -> list[int]:
         """Rows of the same task, first those of the same bucket, in an order of the sample."""
         rows = self._rows[record.task]
-        rows = rows[self._fits[self._buckets[rows]] & (rows != visit.row)]
-        alike = self._buckets[rows] == self._buckets[visit.row]
+        rows = rows[self._fits[self._buckets[rows]] & (rows != occurrence.row)]
+        alike = self._buckets[rows] == self._buckets[occurrence.row]
         key = key_of(self.options.seed, "substitute", record.sid)
         chosen: list[int] = []
         for group in (rows[alike], rows[~alike]):
@@ -319,29 +314,29 @@ class Loader:
             chosen += group[places].tolist()
         return chosen
 
-    def _read(self, visit: Visit) -> Example:
+    def _read(self, occurrence: Occurrence) -> LoadedSample:
         """Read and decode a sample.
 
         Raises:
-            ImageError: One of its images is not what it was at the import.
+            ImageError: One of its images changed since the import.
         """
-        record = self.data.record(visit.row)
+        record = self.data.record(occurrence.row)
         options = self.options
-        text = draw_text(record, visit, seed=options.seed)
+        text = draw_text(record, occurrence.epoch, seed=options.seed)
         references = tuple(self._pixels(record, each) for each in record.references)
         cache = self.moments
-        return Example(
-            visit=visit,
+        return LoadedSample(
+            occurrence=occurrence,
             record=record,
             prompt=Prompt(text=text, references=references),
             target=self._pixels(record, record.target) if cache is None else None,
             moments=None
             if cache is None
-            else tuple(cache.moments(visit.row, each) for each in range(len(record.images))),
+            else tuple(cache.moments(occurrence.row, each) for each in range(len(record.images))),
         )
 
     def _pixels(self, record: Record, image: ImageRef) -> Pixels:
-        return _patiently(lambda: read_pixels(self.data, record, image, self.options.side))
+        return _read_with_retries(lambda: read_pixels(self.data, record, image, self.options.side))
 
 
 def _reference_tokens(key: BucketKey) -> int:
@@ -349,11 +344,11 @@ def _reference_tokens(key: BucketKey) -> int:
     return sum(height * width for height, width in key[1]) // SIZE_UNIT**2
 
 
-def _patiently(read: Callable[[], Pixels]) -> Pixels:
-    """Read, and again after a pause where the disk does not answer.
+def _read_with_retries(read: Callable[[], Pixels]) -> Pixels:
+    """Read, and again after a pause where the disk fails.
 
     Raises:
-        DataError: It never did.
+        DataError: Every try failed.
     """
     pause = FIRST_PAUSE_SECONDS
     for remaining in reversed(range(READ_TRIES)):

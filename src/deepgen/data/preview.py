@@ -1,4 +1,4 @@
-"""A contact sheet: what the samples of a data set look like, with what is said about them."""
+"""A contact sheet: samples of a data set with their prompts."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (200, 200, 200)
 def contact_sheet(
     data: DataSet, *, count: int = 24, columns: int = 4, cell: int = 192, seed: int = 0
 ) -> Image.Image:
-    """Draw some samples; an edit shows its references, an arrow and the target.
+    """Some samples as one image; an edit shows its references, an arrow and the target.
 
-    Texts are set in the font that Pillow brings along, which has no Chinese.
+    Texts use Pillow's built-in font, which has no Chinese characters.
 
     Args:
         data: The data set.
         count: Samples shown, spread over all of it; fewer if there are fewer.
         columns: Samples side by side.
-        cell: Pixels that an image is fitted into.
+        cell: Side in pixels of the square that an image is fitted into.
         seed: Chooses the samples.
 
     Raises:

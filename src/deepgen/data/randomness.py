@@ -1,7 +1,7 @@
-"""Randomness that can be asked for by name, in any order, on any machine.
+"""Per-sample random numbers and keyed shuffling, without any state.
 
-Nothing here has a state: a number is a function of a key, and a key of what it is for. Keys are
-made with BLAKE2b and not with Python's ``hash``, which differs from run to run.
+Every number is a function of a key, and a key of its purpose, so neither order nor machine nor the
+number of processes matters. Keys are BLAKE2b hashes: Python's ``hash`` differs from run to run.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import numpy.typing as npt
 Words = npt.NDArray[np.uint64]
 
 ROUNDS = 6
-"""Of the Feistel network. Four are proven to look random where round functions are; ours is a
-multiplicative mixer, so there are two more."""
+"""Of the Feistel network. Four suffice with pseudorandom round functions (Luby and Rackoff 1988);
+ours is only a multiplicative mixer, so there are two more."""
 
 
 def key_of(*parts: int | str) -> int:
-    """A 64-bit key for what the parts name."""
+    """A 64-bit key: a hash of the parts and their types."""
     text = "\0".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def sample_generator(seed: int, sid: int, epoch: int, purpose: str) -> np.random.Generator:
-    """The random numbers of one visit to one sample, for one purpose.
+    """The per-sample RNG: independent of rank, batch and order.
 
-    By Philox (Salmon et al. 2011), a generator that counts; so rank, batch and order never matter.
+    Philox (Salmon et al. 2011), a counter-based generator, keyed by the arguments.
 
     Args:
         seed: Of the run.
-        sid: 64-bit number of the sample.
-        epoch: How often it was visited before.
-        purpose: What they are for; those of one purpose never depend on another.
+        sid: 64-bit key of the sample.
+        epoch: Complete epochs before this occurrence of the sample.
+        purpose: What the numbers are for; each purpose has its own.
     """
     key = np.array([key_of(seed, purpose), sid], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)
@@ -41,11 +41,11 @@ def sample_generator(seed: int, sid: int, epoch: int, purpose: str) -> np.random
 
 
 def permuted(positions: npt.NDArray[np.int64], size: int, key: int) -> npt.NDArray[np.int64]:
-    """Where a keyed permutation of ``range(size)`` puts the positions.
+    """The images of positions under a keyed permutation of ``range(size)``.
 
-    A Feistel network permutes the smallest power of four that holds ``size``; what lands outside
-    is sent through again until it lands inside (cycle walking), three rounds on average at most.
-    No list of the whole permutation is ever made.
+    A Feistel network permutes ``range`` of the smallest power of four that is at least ``size``;
+    results outside are permuted again until they are inside (cycle walking), at most three rounds
+    on average. The whole permutation is never stored.
     """
     half = max(1, (max(size - 1, 1).bit_length() + 1) // 2)
     values = positions.astype(np.uint64)

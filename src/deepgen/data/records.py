@@ -1,6 +1,6 @@
-"""One training target and all that is known about it: the row of every data set.
+"""One training sample with its metadata: the row of every data set.
 
-A row holds no images. It says where they lie: in which shard, from which byte on, how many.
+A row holds no images but where they are: the shard, the first byte and the length.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Task = Literal["t2i", "edit"]
-"""Drawing from a text alone, or from a text and at least one reference image."""
+"""Text-to-image, or editing with at least one reference image."""
 
 TASKS: tuple[Task, ...] = ("edit", "t2i")
-"""In the order in which every update goes through them, on all processes."""
+"""In their order within a step, on all processes."""
 
 Split = Literal["train", "val"]
 
@@ -29,42 +29,42 @@ PromptKind = Literal[
 ]
 
 LONG_CAPTION = 300
-"""Characters; about the 77 tokens at which text encoders before VLMs stopped reading."""
+"""Characters; about the 77 tokens that CLIP text encoders read."""
 
 UNKNOWN_LANGUAGE = "und"
-"""The language tag (BCP 47) of a text whose language nobody stated."""
+"""The language tag (BCP 47) of a text whose language is not stated."""
 
 
 class Row(BaseModel):
-    """What all parts of a record have in common: unknown or missing fields are errors."""
+    """Base of all parts of a record: unknown or missing fields are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class PromptVariant(Row):
-    """One of the texts a sample can be asked for with; each visit draws one."""
+    """One of the prompts of a sample; one is drawn each epoch."""
 
     text: str
     kind: PromptKind
     lang: str = UNKNOWN_LANGUAGE
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """How often it is drawn, relative to the others of the sample."""
+    """Probability of being drawn, relative to the other prompts of the sample."""
 
 
 class ImageRef(Row):
-    """Where the bytes of an image lie, and what they decode to.
+    """Where the bytes of an image are, and what they decode to.
 
-    The bytes are those of the user's file, untouched.
+    The bytes are those of the user's file, unchanged.
     """
 
     shard: Annotated[str, Field(pattern=r"^[^/\\.][^/\\]*\.tar$")]
-    """File name of the tar, beside the index; never a path, so no index leads out of its folder."""
+    """File name of the tar beside the index; no path, so it cannot point outside the folder."""
     offset: Annotated[int, Field(ge=0)]
     length: Annotated[int, Field(gt=0)]
     format: str
     """As Pillow calls it."""
     width: Annotated[int, Field(gt=0)]
-    """Upright, after the EXIF orientation; no bucket ever needs to decode an image."""
+    """After the EXIF orientation is applied; buckets never need to decode an image."""
     height: Annotated[int, Field(gt=0)]
     exif_orientation: Annotated[int, Field(ge=1, le=8)]
     mode: str
@@ -76,12 +76,12 @@ class ImageRef(Row):
 
 
 class Record(Row):
-    """One training target."""
+    """One training sample: a target, its prompts and its references."""
 
     sample_id: str
     """``<source>/<native id>``: unique, and the same at every import."""
     sid: Annotated[int, Field(ge=0, lt=2**64)]
-    """64-bit hash of ``sample_id``, the key of all randomness that belongs to the sample."""
+    """64-bit hash of ``sample_id``, the key of its per-sample RNG."""
     source: str
     source_rev: str
     """Hash of what was imported: all texts, and names and sizes of all images."""
@@ -90,14 +90,14 @@ class Record(Row):
     """For mixing and reports only."""
     prompts: Annotated[list[PromptVariant], Field(min_length=1)]
     reasoning: str | None = None
-    """Chain of thought, where the source states one."""
+    """Chain of thought, where the source has one."""
     references: list[ImageRef]
-    """In the order in which the prompt counts them; empty for ``t2i``."""
+    """In the order in which the prompt refers to them; empty for ``t2i``."""
     target: ImageRef
     negative_target: ImageRef | None = None
-    """The worse of a pair in preference data."""
+    """The rejected image of a pair in preference data."""
     render_text: list[str]
-    """What must be legible in the target."""
+    """Texts that must be legible in the target."""
     licence: str
     redistributable: bool
     split: Split
@@ -112,7 +112,7 @@ class Record(Row):
 
     @property
     def images(self) -> list[ImageRef]:
-        """All images that training looks at."""
+        """All images that training uses."""
         return [self.target, *self.references]
 
 
@@ -122,14 +122,14 @@ def sid_of(sample_id: str) -> int:
 
 
 def split_of(sid: int, val_share: float) -> Split:
-    """Which split a sample falls into; it stays there however the data set grows."""
-    # Another hash than the key itself: the order of samples is drawn from that one.
+    """The split of a sample; it does not change when the data set grows."""
+    # Another hash than the key itself, from which the order of samples is derived.
     digest = blake2b(sid.to_bytes(8, "little"), digest_size=8, person=b"split").digest()
     return "val" if int.from_bytes(digest, "little") < val_share * 2**64 else "train"
 
 
 def content_hash(data: bytes) -> str:
-    """The hash that images are recognised by."""
+    """The hash that identifies images."""
     return blake2b(data, digest_size=16).hexdigest()
 
 

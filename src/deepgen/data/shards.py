@@ -1,6 +1,6 @@
-"""Shards: uncompressed tars that any WebDataset reader understands, and the index beside each.
+"""Shards: uncompressed tars in WebDataset form, each with a Parquet index beside it.
 
-An index row knows the byte range of each of its images, so nothing ever scans a tar.
+An index row states the byte range of each of its images, so a tar is never scanned.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from deepgen.data.records import ImageRef, Record, to_table
 from deepgen.errors import DataError, ImageError
 
 PROGRESS_KEY = b"deepgen.progress"
-"""Where an index says how far its import had come; among the metadata of the Parquet file."""
+"""Parquet metadata key of the import's progress."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far an import had come when a shard was finished; everything a rerun needs."""
+    """State of an import when a shard was finished; all that resuming it needs."""
 
     rows: int = 0
-    """Of the source, good or bad, that have been dealt with."""
+    """Rows of the source processed so far, usable or not."""
     samples: int = 0
-    """Good ones among them."""
+    """Usable ones among them."""
     quarantine_bytes: int = 0
     """Length of the quarantine file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredImage:
-    """An image to be put into a shard, looked at already."""
+    """A decoded and checked image, ready to be written into a shard."""
 
     data: bytes
     format: str
@@ -49,7 +49,7 @@ class StoredImage:
     hash: str
 
     def placed(self, shard: str, offset: int) -> ImageRef:
-        """The same image, known by its place."""
+        """A reference to the image at its place in a shard."""
         return ImageRef(
             shard=shard,
             offset=offset,
@@ -64,7 +64,7 @@ class StoredImage:
 
 
 class ShardWriter:
-    """Fills one shard. It and its index appear under their names at :meth:`commit`, or never.
+    """Writes one shard. It and its index get their final names at :meth:`commit`, or never.
 
     A member is named ``<number>.jpg`` or ``<number>.reference0.png``, ``<number>.txt`` holds the
     first prompt and ``<number>.json`` all of them: for readers that know nothing of the index.
@@ -81,21 +81,21 @@ class ShardWriter:
         self._file = self._part.open("wb")
 
     def add_image(self, key: str, image: StoredImage, *, role: str = "") -> ImageRef:
-        """Append an image and say where it lies."""
+        """Append an image; returns where it is."""
         suffix = "jpg" if image.format in ("JPEG", "MPO") else image.format.lower()
         member = ".".join(part for part in (key, role, suffix) if part)
         return image.placed(self.name, self._append(member, image.data))
 
     def add_record(self, key: str, record: Record) -> None:
-        """Append the texts of a sample whose images are in, and remember its row."""
+        """Append the texts of a sample after its images, and add its row to the index."""
         self._append(f"{key}.txt", record.prompts[0].text.encode())
         texts = record.model_dump(include={"sample_id", "task", "prompts", "reasoning"})
         self._append(f"{key}.json", json.dumps(texts, ensure_ascii=False).encode())
         self.records.append(record)
 
     def commit(self, progress: Progress) -> None:
-        """Give the shard and then its index their names; only the index makes a shard count."""
-        # The end of a tar: two empty blocks, filled up to a whole record.
+        """Rename the shard and then its index; a shard without an index does not count."""
+        # The end of a tar: two empty blocks, padded to a whole record.
         self._write(bytes(2 * BLOCKSIZE))
         self._write(bytes(-self.size % RECORDSIZE))
         _close_durably(self._file)
@@ -111,15 +111,15 @@ class ShardWriter:
         sync_folder(self.folder)
 
     def abandon(self) -> None:
-        """Leave nothing behind."""
-        # What is still to be written on the way has no room on a full disk.
+        """Remove the unfinished files."""
+        # Closing flushes, which fails on a full disk.
         with suppress(OSError):
             self._file.close()
         self._part.unlink(missing_ok=True)
         self._index_part.unlink(missing_ok=True)
 
     def _append(self, member: str, data: bytes) -> int:
-        """Write a member; returns where its data begin."""
+        """Write a member; returns the offset of its data."""
         header = TarInfo(member)
         header.size = len(data)
         self._write(header.tobuf(USTAR_FORMAT))
@@ -139,17 +139,17 @@ def committed_indexes(folder: Path) -> list[Path]:
 
 
 def read_progress(index: Path) -> Progress:
-    """How far the import was when this index was written.
+    """The state of the import when this index was written.
 
     Raises:
-        DataError: The file is none of ours.
+        DataError: The file is not an index of a shard.
     """
     try:
         metadata = pq.read_schema(index).metadata or {}
         return Progress(**json.loads(metadata[PROGRESS_KEY]))
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
-            f"{index} is no index of a shard ({error}); delete it with its tar and import again"
+            f"{index} is not an index of a shard ({error}); delete it with its tar and import again"
         ) from None
 
 
@@ -178,7 +178,7 @@ def read_bytes(folder: Path, image: ImageRef) -> bytes:
 
 
 def write_atomically(path: Path, chunks: Sequence[bytes]) -> None:
-    """A file that appears whole or not at all."""
+    """Write a file under its final name only when it is complete."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -192,7 +192,7 @@ def write_atomically(path: Path, chunks: Sequence[bytes]) -> None:
 
 
 def _close_durably(file: BinaryIO) -> None:
-    """Close a file whose content is on the disk by then, not only on its way there."""
+    """Close a file after its content has reached the disk."""
     file.flush()
     os.fsync(file.fileno())
     file.close()

@@ -1,4 +1,4 @@
-"""What a data set is made of, in numbers."""
+"""Statistics of a data set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """Counts and spreads; every mapping is in the order in which it is to be shown."""
+    """Counts and quantiles; every mapping is in the order in which it is shown."""
 
     samples: int
     images: int
@@ -27,7 +27,7 @@ class Stats:
     references: dict[int, int]
     """Samples by the number of their references."""
     buckets: dict[str, int]
-    """Samples by the sizes that the model sees, height x width; the largest first."""
+    """Samples by the sizes after resizing, height x width; the largest first."""
     unequal_edits: int
     """Edits with a reference of another size than the target."""
     prompt_characters: dict[str, int]
@@ -37,11 +37,11 @@ class Stats:
 
 
 def stats_of(data: DataSet, *, side: int) -> Stats:
-    """Go through all rows once; no image is opened.
+    """Count over all rows; no image is opened.
 
     Args:
         data: The data set.
-        side: What buckets are counted for.
+        side: Buckets are of about ``side * side`` pixels.
     """
     table = data.table
     prompts = pc.list_flatten(table["prompts"])

@@ -1,4 +1,4 @@
-"""From the bytes of an image to what the model sees: upright RGB at its bucket's size."""
+"""From the bytes of an image to model input: upright RGB at the size of its bucket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from deepgen.types import Pixels
 
 
 def decode_at(data: bytes, size: Size, *, name: str = "the image") -> Pixels:
-    """Decode an image and bring it to a size, as a whole: nothing is cropped.
+    """Decode an image and resize all of it: nothing is cropped.
 
     Aspect ratios change by what rounding to the size requires.
 

@@ -84,8 +84,8 @@ class FlowBatches:
             prompts=prompts,
             reference_latents=[own[1:] for own in posteriors],
             visits=[
-                Visit(sample=each.record.sample_id, epoch=each.visit.epoch)
-                for each in batch.examples
+                Visit(sample=each.record.sample_id, epoch=each.occurrence.epoch)
+                for each in batch.samples
             ],
             weights=torch.full((len(prompts),), weight),
             prompts_cut=len(cut),
@@ -105,7 +105,7 @@ class FlowBatches:
         """Of each sample: its target's and its references', from the cache where there is one."""
         device = next(self.codec.parameters()).device
         images: list[Pixels] = []
-        for each in batch.examples:
+        for each in batch.samples:
             if each.target is not None:
                 images += [p.to(device) for p in (each.target, *each.prompt.references)]
         encoded = iter(self.codec.posteriors(images) if images else [])
@@ -113,5 +113,5 @@ class FlowBatches:
             [next(encoded) for _ in (0, *each.prompt.references)]
             if each.moments is None
             else [self.codec.posterior(moments.to(device)) for moments in each.moments]
-            for each in batch.examples
+            for each in batch.samples
         ]

@@ -24,10 +24,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-"""A table in the folder that describes it; where there is one, it alone counts."""
+"""A table in the folder that lists its images; if there is one, caption files are not read."""
 
 TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "render_text"))
-"""What a caption file may say. Its images are this one; edits belong into a metadata table."""
+"""Keys read from a caption file. Its only image is its own; edits need a metadata table."""
 
 
 def open_source(path: Path, options: SourceOptions) -> TableSource | FolderSource:
@@ -50,12 +50,12 @@ def open_source(path: Path, options: SourceOptions) -> TableSource | FolderSourc
 class FolderSource(Source):
     """``x.jpg`` with ``x.txt`` or ``x.json``, in the folder and all folders below it.
 
-    A sample is known by the image's path. A text file holds one prompt; a JSON file may hold
-    several, with all that a row of a table may say about texts.
+    The id of a sample is the path of its image. A text file holds one prompt; a JSON file may hold
+    several, with the same keys about texts as a row of a table.
 
     Args:
         root: The folder.
-        caption_key: Where JSON files hold the text, of several places.
+        caption_key: Key of the text in JSON files.
     """
 
     def __init__(self, root: Path, caption_key: str | None = None) -> None:
@@ -95,7 +95,7 @@ def _texts(path: Path, caption_key: str | None) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder, hidden ones left out, one folder's names in memory at a time."""
+    """All files below a folder except hidden ones, with the names of one folder in memory."""
     with os.scandir(folder) as entries:
         found = sorted((each for each in entries if each.name[0] != "."), key=lambda e: e.name)
     for entry in found:

@@ -1,4 +1,4 @@
-"""What every importer yields: samples as their publisher wrote them, or why a row is none."""
+"""What every importer yields: samples, or rows that are none with the reason."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from deepgen.errors import DataError
 ImageSource = str | bytes
 """A path relative to the source's root, or the bytes themselves."""
 
-# Of references and targets the first in this order counts; of texts there may be only one. An empty
-# value counts as absent, since some tables carry columns that they never fill.
+# Of references and targets, the first of these names with a value counts; of texts, only one may
+# have a value. Empty values count as absent: some tables have columns that are never filled.
 PROMPT_KEYS = (
     "txt", "prompt", "input_prompt", "caption", "re_caption", "text", "instruction"
 )  # fmt: skip
@@ -37,7 +37,7 @@ ID_KEYS = ("sample_id", "id")
 
 
 class BadSampleError(Exception):
-    """Why a row cannot be used: one word for counting, and a sentence."""
+    """Why a row cannot be used: one word for counting, and a message."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class BadSampleError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BadRow:
-    """A row that goes to quarantine."""
+    """A row for the quarantine."""
 
     native_id: str
     reason: str
@@ -55,7 +55,7 @@ class BadRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RawSample:
-    """A row that reads like a sample; nobody has looked at its images yet."""
+    """A row that is a sample, if its images can be used."""
 
     native_id: str
     prompts: tuple[PromptVariant, ...]
@@ -71,9 +71,9 @@ class Revision:
     """Two hashes of a source."""
 
     content: str
-    """Changes when a row does, or name or size of an image; of a copy it is the same."""
+    """Of all rows and the names and sizes of the images; equal for a copy of the source."""
     state: str
-    """Changes, too, when an image is written again."""
+    """Of the modification times of the images as well."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,16 +87,16 @@ class SourceOptions:
 
 
 class Source(ABC):
-    """Something that samples can be imported from; reading it twice gives the same rows."""
+    """Where samples are imported from; reading it twice gives the same rows."""
 
     root: Path
     """What the paths of images are relative to."""
 
     def revision(self) -> Revision:
-        """What tells this content from another.
+        """Hashes that identify the content of the source.
 
-        All texts are read for it. Images are not, which would double the work: their names, sizes
-        and times of change have to do.
+        All texts are read. Images are not, which would double the work: their names, sizes and
+        modification times stand for them.
 
         Raises:
             DataError: The source cannot be read to its end.
@@ -107,23 +107,23 @@ class Source(ABC):
             if isinstance(row, RawSample):
                 images = (row.target, *row.references)
                 row = replace(row, target="", references=())
-            looks = [_look_of(self.root, each) for each in images]
-            said = "".join(f"{each}\0" for each in (repr(row), *(look for look, _ in looks)))
-            content.update(said.encode())
-            state.update((said + "".join(f"{changed}\0" for _, changed in looks)).encode())
+            found = [_fingerprint(self.root, each) for each in images]
+            text = "".join(f"{each}\0" for each in (repr(row), *(name for name, _ in found)))
+            content.update(text.encode())
+            state.update((text + "".join(f"{changed}\0" for _, changed in found)).encode())
         return Revision(content=content.hexdigest(), state=state.hexdigest())
 
     @abstractmethod
     def rows(self) -> Iterator[RawSample | BadRow]:
-        """All rows, in an order that depends on nothing but the source.
+        """All rows, in an order that depends only on the source.
 
         Raises:
-            DataError: The source as a whole cannot be read on.
+            DataError: The rest of the source cannot be read.
         """
 
 
-def _look_of(root: Path, image: ImageSource) -> tuple[str, int]:
-    """Name and size of an image, and when it last changed, in nanoseconds."""
+def _fingerprint(root: Path, image: ImageSource) -> tuple[str, int]:
+    """Name and size of an image, and its modification time in nanoseconds."""
     if isinstance(image, bytes):
         return content_hash(image), 0
     try:
@@ -136,15 +136,15 @@ def _look_of(root: Path, image: ImageSource) -> tuple[str, int]:
 def read_row(
     row: Mapping[str, Any], native_id: str, caption_key: str | None = None
 ) -> RawSample | BadRow:
-    """A row of a table under any of the usual names of its columns.
+    """A sample from a row of a table, by the usual names of columns.
 
     Args:
         row: Column names and values; lists may be written as JSON, as in CSV files.
-        native_id: Used unless the row has an id of its own.
+        native_id: The id of a row without one of its own.
         caption_key: See :func:`read_prompts`.
 
     Raises:
-        DataError: Several columns may be the caption, and none was chosen.
+        DataError: Several columns may be the caption, and no ``caption_key`` is given.
     """
     own = _first(row, ID_KEYS)
     native_id = native_id if own is None else str(own)
@@ -172,16 +172,16 @@ def read_row(
 def read_prompts(
     row: Mapping[str, Any], *, is_edit: bool, caption_key: str | None = None
 ) -> tuple[PromptVariant, ...]:
-    """The texts of a row: ``prompts`` with their kinds and weights, or the one usual name.
+    """The texts of a row: ``prompts`` with kinds and weights, or a single text under a usual name.
 
     Args:
         row: Column names and values.
         is_edit: Whether the row has references.
-        caption_key: The column that holds the text, usual or not, whatever else there is.
+        caption_key: The column that holds the text, instead of any usual name.
 
     Raises:
-        BadSampleError: There is none, or an instruction without anything to apply it to.
-        DataError: There are several, of which a training run would see only one.
+        BadSampleError: There is none, or an instruction without a reference image.
+        DataError: There are several, and which one to use is not stated.
     """
     variants = _list(row.get(caption_key or "prompts"))
     if not variants and caption_key is not None:
@@ -192,35 +192,35 @@ def read_prompts(
 
 
 def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
-    """The one usual name under which there is a text.
+    """The one usual column that has a text.
 
     Raises:
-        BadSampleError: There is none, or an instruction without anything to apply it to.
+        BadSampleError: There is none, or an instruction without a reference image.
         DataError: There are several.
     """
     filled = [key for key in PROMPT_KEYS if not _is_empty(row.get(key))]
     if not filled:
         raise BadSampleError("empty_prompt", f"no prompt under {', '.join(PROMPT_KEYS)}")
     if "instruction" in filled:
-        # Rows of edits sometimes describe the result as well; what to do is the instruction.
+        # Some edits also describe their result; the instruction counts.
         if is_edit:
             return "instruction"
         filled.remove("instruction")
     if not filled:
-        raise BadSampleError("missing", "an instruction, but no image to apply it to")
+        raise BadSampleError("missing", "an instruction, but no reference image")
     if len(filled) > 1:
         raise DataError(
-            f"a row has texts under {' and '.join(filled)}; say which is the caption, for example "
+            f"a row has texts under {' and '.join(filled)}; choose the caption, for example "
             f"--caption-key {filled[0]}"
         )
     return filled[0]
 
 
 def image_of(value: object) -> ImageSource:
-    """An image as tables hold it: a relative path, its bytes, or a structure of the two.
+    """An image of a table: a relative path, bytes, or a struct of the two.
 
     Raises:
-        BadSampleError: A path that leads out of the source, or nothing of the kind.
+        BadSampleError: A path out of the source, or something else.
     """
     if isinstance(value, Mapping):
         content = value.get("bytes")
@@ -234,7 +234,7 @@ def image_of(value: object) -> ImageSource:
 
 
 def check_relative(path: str) -> None:
-    """Refuse what may lie outside of the source.
+    """Refuse paths that may be outside the source.
 
     Raises:
         BadSampleError: An absolute path, one with ``..``, or a URL.
@@ -245,13 +245,13 @@ def check_relative(path: str) -> None:
     if PurePosixPath(path).is_absolute() or windows.drive or windows.root:
         raise BadSampleError("path", f"{path!r} is an absolute path, expected a relative one")
     if ".." in windows.parts:
-        raise BadSampleError("path", f"{path!r} leads out of the source's folder")
+        raise BadSampleError("path", f"{path!r} points outside the source's folder")
     if "\0" in path:
-        raise BadSampleError("path", f"{path!r} is no path")
+        raise BadSampleError("path", f"{path!r} is not a path")
 
 
 def _check_whole(sample: RawSample) -> None:
-    """Refuse half characters (lone surrogates): JSON can spell them, no file or hash can.
+    """Refuse lone surrogates: JSON can encode them, but neither files nor hashes can.
 
     Raises:
         BadSampleError: A text has one.
@@ -268,7 +268,7 @@ def _check_whole(sample: RawSample) -> None:
     try:
         "".join(f"{text} " for text in texts).encode()
     except UnicodeEncodeError:
-        raise BadSampleError("row", "a text or name holds half a character") from None
+        raise BadSampleError("row", "a text or name has a lone surrogate") from None
 
 
 def _variant(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
@@ -305,7 +305,7 @@ def _is_empty(value: object) -> bool:
 
 
 def _list(value: object) -> list[Any]:
-    """A value, several, or several written as JSON."""
+    """A list from one value, a list, or a list written as JSON."""
     if _is_empty(value):
         return []
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -313,6 +313,6 @@ def _list(value: object) -> list[Any]:
             values = json.loads(value)
         except ValueError:
             return [value]
-        # A caption may well be "[1]"; what is a list here holds texts or objects.
+        # A caption may be "[1]"; real lists hold texts or objects.
         return values if all(isinstance(each, str | dict) for each in values) else [value]
     return value if isinstance(value, list) else [value]

@@ -1,8 +1,8 @@
-"""Tables that name images and texts: JSON Lines, a JSON array, CSV or Parquet.
+"""Tables of images and texts: JSON Lines, a JSON array, CSV or Parquet.
 
-Columns may have any of the usual names (see ``source``). A row may instead point to an annotation
-file beside the images, as ``{"image": "a/x.jpg", "annotation": "a/x.json"}`` does. Everything is
-read as a stream.
+Columns have any of the usual names (see ``source``). A row may instead refer to an annotation file
+beside the images, as in ``{"image": "a/x.jpg", "annotation": "a/x.json"}``. All formats are
+streamed.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from deepgen.errors import DataError
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 CHUNK = 1 << 20
-"""Characters of a JSON array that are looked at together; more than any sensible row has."""
+"""Characters of a JSON array that are read at a time; more than any plausible row has."""
 
 LONGEST_ROW = 64 * CHUNK
-"""Where a value of a JSON array that does not end is given up."""
+"""Characters after which a value of a JSON array that does not end is an error."""
 
 SEPARATORS = tuple(" \t\r\n,")
 
 PARQUET_ROWS = 256
-"""At once; rows may hold whole images."""
+"""Rows read at a time; they may contain images."""
 
 
 class TableSource(Source):
     """A table file, and the folder its paths start from.
 
     Args:
-        path: The table; its suffix says what it is, except that ``.json`` may hold lines.
-        root: Where images lie; by default the table's own folder.
-        caption_key: The column that holds the text, of several.
+        path: The table; its suffix states its format, except that ``.json`` may be JSON Lines.
+        root: Folder that paths of images start from; by default the table's own.
+        caption_key: Column of the text.
 
     Raises:
         DataError: There is no such table.
@@ -66,10 +66,10 @@ class TableSource(Source):
         self.caption_key = caption_key
 
     def rows(self) -> Iterator[RawSample | BadRow]:
-        """Rows without an id of their own are known by their number, from 0.
+        """All rows; the id of one without its own is its number, from 0.
 
         Raises:
-            DataError: The file as a whole cannot be read on.
+            DataError: The rest of the file cannot be read.
         """
         for number, row in enumerate(self._values()):
             native_id = f"{number:06d}"
@@ -108,7 +108,9 @@ class TableSource(Source):
             raise DataError(f"{self.path} is not UTF-8; save it as that") from None
         except (pa.ArrowInvalid, csv.Error, ValueError) as error:
             reason = " ".join(str(error).split())
-            raise DataError(f"{self.path} is damaged ({reason}); mend it and go on") from None
+            raise DataError(
+                f"{self.path} is damaged ({reason}); repair it and import again"
+            ) from None
 
 
 def open_source(path: Path, options: SourceOptions) -> TableSource:
@@ -126,7 +128,7 @@ def read_annotation(path: Path) -> Mapping[str, Any]:
     """A JSON file that belongs to one image.
 
     Raises:
-        BadSampleError: It is missing or no object.
+        BadSampleError: It is missing or not an object.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -135,7 +137,7 @@ def read_annotation(path: Path) -> Mapping[str, Any]:
     except OSError as error:
         raise BadSampleError("io", f"{path.name} cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise BadSampleError("row", f"{path.name} is no JSON ({error})") from None
+        raise BadSampleError("row", f"{path.name} is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise BadSampleError("row", f"{path.name} holds no object with named values")
     return found
@@ -148,12 +150,12 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _csv_rows(file: TextIO, delimiter: str) -> Iterator[Any]:
-    # Captions longer than the module's own limit of 128 kB do exist; a field is no longer than
-    # what fits a C long, which is 32 bits on Windows.
+    # Some captions are longer than the module's default limit of 128 kB; the limit must fit a C
+    # long, which has 32 bits on Windows.
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     for row in csv.DictReader(file, delimiter=delimiter):
         if None in row or None in row.values():
-            yield BadSampleError("row", "the number of fields is not that of the header")
+            yield BadSampleError("row", "the number of fields differs from the header")
         else:
             yield row
 
@@ -164,11 +166,11 @@ def _line_values(file: TextIO) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except ValueError as error:
-                yield BadSampleError("row", f"the line is no JSON ({error})")
+                yield BadSampleError("row", f"the line is not JSON ({error})")
 
 
 def _is_array(file: TextIO) -> bool:
-    """Whether the first character that is not blank opens a JSON array; rewinds."""
+    """Whether the first non-blank character opens a JSON array; rewinds."""
     while (character := file.read(1)).isspace():
         pass
     file.seek(0)
@@ -176,7 +178,7 @@ def _is_array(file: TextIO) -> bool:
 
 
 def _array_values(file: TextIO) -> Iterator[Any]:
-    """The values of a JSON array, never more than a few of them in memory."""
+    """The values of a JSON array, with only a few of them in memory."""
     decoder = json.JSONDecoder()
     text = file.read(CHUNK)
     position = text.index("[") + 1
