@@ -21,7 +21,7 @@ GUIDANCE_SCALE = 4.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Case:
-    """What is drawn: one batch of images of one size, guided."""
+    """What is generated: one batch of images of one size, with guidance."""
 
     images: int = 1
     height: int = 64
@@ -46,7 +46,7 @@ class Inputs:
 
 
 def random_inputs(case: Case, config: DiTConfig, dtype: torch.dtype, device: str) -> Inputs:
-    """Draw the inputs of a case."""
+    """Random inputs of a case."""
     generator = torch.Generator().manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -63,12 +63,12 @@ def random_inputs(case: Case, config: DiTConfig, dtype: torch.dtype, device: str
 
 
 def stock_transformer(config: DiTConfig) -> Any:
-    """diffusers' transformer of the same sizes."""
+    """diffusers' transformer with the same sizes."""
     return SD3Transformer2DModel(**dataclasses.asdict(config))
 
 
 def our_loop(dit: DiT, inputs: Inputs) -> Tensor:
-    """Draw the images with ours, what is prepared once per image included."""
+    """Denoise with our DiT, including what is prepared once per image."""
     conditions = [
         Condition(prompt_embeds=context, pooled_prompt_embeds=pooled)
         for context, pooled in zip(inputs.context, inputs.pooled, strict=True)
@@ -85,10 +85,10 @@ def our_loop(dit: DiT, inputs: Inputs) -> Tensor:
 
 
 def stock_loop(transformer: Any, inputs: Inputs) -> Tensor:
-    """Draw with diffusers' transformer.
+    """Denoise with diffusers' transformer.
 
-    It knows no references. Their tokens stand below the image's as if it were so much taller,
-    which costs what a transformer that looks at references without knowing better would cost.
+    It has no references. Their latents are placed below the image's, as if it were that much
+    taller: this costs what attention to references costs without further optimisation.
     """
     dtype = inputs.context.dtype
     height = inputs.noise.shape[2]

@@ -1,9 +1,9 @@
-"""What the harness of benchmarks costs on top of calling the model; on CPU, with the mini.
+"""Overhead of the evaluation harness over calling the model; on CPU, with the mini.
 
-``python perf/eval_overhead.py --threads 1``: 200 prompts of MiniBench, in shares that are drawn in
-turns by a bare loop over the pipeline (images to edit already open, nothing saved) and by the
-runner of ``eval generate`` (sources read, PNG files, hashes, lines, the final check); the result is
-in ``perf/results/eval_overhead.json``. The target is 5 %.
+``python perf/eval_overhead.py --threads 1``: 200 prompts of MiniBench, in shards that are generated
+alternately by a bare loop over the pipeline (images to edit already open, nothing saved) and by the
+runner of ``eval generate`` (reads sources; writes PNG files, hashes and records; final check); the
+result is in ``perf/results/eval_overhead.json``. The target is 5 %.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from deepgen.eval.run.folder import Manifest, RunFolder, hash_items
 from deepgen.eval.run.generation import Shard, generate, select_items
 
 TARGET = 0.05
-SHARES = 10
+SHARDS = 10
 
 
 def main() -> None:
-    """Draw every share twice, and write the record."""
+    """Generate every shard twice, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=200)
@@ -72,9 +72,9 @@ def main() -> None:
     }
     bare = harness = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        for rank in range(SHARES):
+        for rank in range(SHARDS):
             start = time.perf_counter()
-            for item in items[rank::SHARES]:
+            for item in items[rank::SHARDS]:
                 seed = image_seed(0, item, 0)
                 draw(
                     item.prompt,
@@ -93,7 +93,7 @@ def main() -> None:
                 draw,
                 folder=RunFolder(Path(folder) / "run"),
                 sources=sources,
-                shard=Shard(rank=rank, count=SHARES),
+                shard=Shard(rank=rank, count=SHARDS),
             )
             bare += middle - start
             harness += time.perf_counter() - middle

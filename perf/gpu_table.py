@@ -1,8 +1,8 @@
-"""The DiT's denoising loop on a GPU, against diffusers and against the arithmetic's floor.
+"""The DiT's denoising loop on a GPU, against diffusers and against the lower bound by FLOPs.
 
 ``python perf/gpu_table.py``: the released size with random bfloat16 weights, 512 px, guidance 4,
-50 steps; the result is in ``perf/results/gpu_table.json``. ``--dry-run`` walks through it at toy
-size on a CPU and writes nothing.
+50 steps; the result is in ``perf/results/gpu_table.json``. ``--dry-run`` runs at toy size
+on a CPU and writes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from measure import alternate, compare, environment, write
 from deepgen.config.model import DiTConfig
 from deepgen.dit.model import DiT
 
-# Dense bfloat16 products of an H200, measured; every floor is relative to it.
+# Measured rate of dense bfloat16 matrix products on an H200; the lower bounds are relative to it.
 FLOPS_PER_SECOND = 790e12
 
 TOY = DiTConfig(
@@ -44,12 +44,12 @@ CASES = {
 
 
 def floor_seconds(case: Case, config: DiTConfig) -> float:
-    """Time that the loop's products alone would take at the dense rate.
+    """Time of the loop's matrix products alone at the measured dense rate.
 
-    A multiply-add counts 2. Per image token a block has four projections and an MLP of eight
-    squares of the width, and four more projections where attention is dual; per context token the
-    same but for the last block, which diffusers gives three projections. Context is embedded once
-    and counts nothing. Work that is left out is not taken off, so all sides have one floor.
+    A multiply-add counts as 2 FLOPs. Per image token a block has four projections and an MLP of
+    eight squares of the width, and four more projections where attention is dual; per context token
+    the same, except for the last block, which has three projections in diffusers. Embedding the
+    context is not counted. The bound is the same for all sides, whatever work they save.
     """
     width, blocks, dual = config.width, config.num_layers, len(config.dual_attention_layers)
     image = case.height * case.width // config.patch_size**2 * (1 + case.references)

@@ -1,11 +1,11 @@
-"""``deepgen train`` killed again and again against once and undisturbed: is what it leaves equal?
+"""Are the results of ``deepgen train`` the same after kills as those of an undisturbed run?
 
 ``python perf/kill_command.py``; the results are in ``perf/results/kill_command.json``. Unlike
 ``kill_soak.py`` this is what a user runs: the command with the embedded model, its data set, logs,
 checkpoints and the export of model and adapters. Kills come at random moments, after 0.3 to 1.1 of
-what an undisturbed run takes; every third waits for the export. A run that was killed is started
-again until it ends. Models, adapters, images, settings and metrics are compared byte by
-byte, but for what metrics tell of the machine.
+the duration of an undisturbed run; every third waits for the export. A killed run is restarted
+until it ends. Models, adapters, images, settings and metrics are compared byte by byte, except for
+the metrics of speed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
             "kill_command",
             {
                 "environment": environment(),
-                "updates": arguments.steps,
+                "steps": arguments.steps,
                 "runs": runs,
                 "equal_to_the_last_bit": equal,
                 "files_that_differ": dict(differing),
@@ -92,20 +92,20 @@ class Run:
         ]
 
     def start(self) -> subprocess.Popen[bytes]:
-        """Start it, or go on with it."""
+        """Start or resume it."""
         command = [sys.executable, "-m", "deepgen", *self._arguments]
         self._left_before = set(self._unfinished())
         with self._errors.open("wb") as errors:
             return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
 
     def to_the_end(self) -> float:
-        """Let it run; seconds that it took."""
+        """Run it to the end; returns the seconds it took."""
         start = time.perf_counter()
         self._check(self.start())
         return time.perf_counter() - start
 
     def kill_after(self, seconds: float, *, exporting: bool) -> str | None:
-        """Start it and kill it; in what it was, or None if it ended before.
+        """Start and kill it; returns the phase it was killed in, or None if it ended before.
 
         Args:
             seconds: After which it is killed.
@@ -123,7 +123,7 @@ class Run:
         return None
 
     def outcome(self) -> dict[str, str]:
-        """Hashes of all that it leaves but checkpoints; metrics without the machine's."""
+        """Hashes of all its files but checkpoints; metrics without those of speed."""
         found = {}
         for path in sorted(self.output.rglob("*")):
             name = path.relative_to(self.output)
@@ -141,7 +141,7 @@ class Run:
         return found
 
     def _moment(self) -> str:
-        """What a run was doing that has just been killed."""
+        """The phase in which the run has just been killed."""
         checkpoints = self.output / "checkpoints"
         new = set(self._unfinished()) - self._left_before
         if any(each.parent == checkpoints for each in new):
@@ -155,7 +155,7 @@ class Run:
         return any(each.parent == self.output for each in new)
 
     def _unfinished(self) -> list[Path]:
-        """What is being written, or was when an earlier start was killed."""
+        """Files being written, or left unfinished by an earlier kill."""
         places = (self.output, self.output / "checkpoints")
         return [each for place in places for each in place.glob(".*")]
 
@@ -166,13 +166,13 @@ class Run:
 
 
 def make_data(root: Path) -> Path:
-    """A data set of drawings of the mini's world."""
+    """A data set of images of the mini's world."""
     images = root / "images"
     images.mkdir()
     for number in range(IMAGES):
-        one = training_sample(number, split="soak", kind=KINDS[0])
-        draw(one.target).save(images / f"{number}.png")
-        (images / f"{number}.txt").write_text(one.text, encoding="utf-8")
+        sample = training_sample(number, split="soak", kind=KINDS[0])
+        draw(sample.target).save(images / f"{number}.png")
+        (images / f"{number}.txt").write_text(sample.text, encoding="utf-8")
     command = ["data", "import", "folder", str(images), str(root / "data"), "--min-side", "32"]
     subprocess.run([sys.executable, "-m", "deepgen", *command], check=True, capture_output=True)
     return root / "data"

@@ -1,11 +1,10 @@
-"""A training run killed thirty times against one that never was: are they equal to the last bit?
+"""A training run killed thirty times against an undisturbed one: are they equal to the bit?
 
-``PYTHONPATH=. python perf/kill_soak.py``, with ``--processes 2`` for a run of two, and with
-``--sharding optimizer`` where they divide the model; the results are in
+``PYTHONPATH=. python perf/kill_soak.py``, with ``--processes 2`` for two processes, and with
+``--sharding optimizer`` for sharded optimizer states; the results are in
 ``perf/results/kill_soak.json``, ``kill_soak_2.json`` and ``kill_soak_2_optimizer.json``. Every
-third kill waits until a checkpoint is being written; the others come at random moments, which are
-within a save more often than not. ``--seconds`` ends the killing early; the record says how often
-it was.
+third kill waits until a checkpoint is being written; the others come at random moments, most of
+them during a save. ``--seconds`` limits the time; the record has the number of kills.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def main() -> None:
     parser.add_argument("--sharding", choices=("none", "optimizer", "full"), default="none")
     parser.add_argument("--seconds", type=float, default=math.inf)
     arguments = parser.parse_args()
-    # A run gets on by one to three steps between two kills.
+    # There are one to three steps between two kills.
     steps = 4 * arguments.kills
     killer = Killer(
         steps,

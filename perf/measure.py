@@ -1,4 +1,4 @@
-"""How every script here measures: sides take turns, medians count, and the record says where."""
+"""How every script here measures: sides alternate, medians count, the record has the machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("torch", "diffusers", "transformers")
 
 
 def alternate(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every repeat of each side; sides take turns, so that drift hits all alike."""
+    """Seconds of every repeat of each side; sides alternate, so that drift affects all of them."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, run in sides.items():
@@ -34,13 +34,13 @@ def alternate(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[s
 
 
 def synchronize() -> None:
-    """Wait until the GPU has done what it was told, where there is one."""
+    """Wait for the GPU to finish, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def compare(seconds: Mapping[str, Sequence[float]], baseline: str) -> dict[str, Any]:
-    """Medians of all sides, and their ratios to one of them."""
+    """Medians of all sides, and their ratios to the baseline's."""
     medians = {name: statistics.median(each) for name, each in seconds.items()}
     return {
         "median_seconds": {name: round(each, 4) for name, each in medians.items()},
@@ -54,7 +54,7 @@ def compare(seconds: Mapping[str, Sequence[float]], baseline: str) -> dict[str, 
 
 
 def environment() -> dict[str, Any]:
-    """Date, hardware and versions. The load tells whether anything else was running."""
+    """Date, hardware and versions; the load shows whether anything else was running."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

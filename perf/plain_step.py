@@ -1,7 +1,7 @@
-"""One update as the published training makes it, written with the libraries' models.
+"""A training step as published, written with the libraries' models.
 
-Rows are padded on the left to the longest prompt, and padding takes part in everything. All layers
-of the VLM and its final norm run with autograd through the whole row; adapters are on all of them.
+Sequences are padded on the left to the longest prompt, and padding is computed like any token. All
+layers of the VLM and its final norm run with autograd through whole sequences, all with adapters.
 Only the weights are those of our model, under the libraries' names.
 """
 
@@ -32,21 +32,21 @@ MAX_GRAD_NORM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
+class PlainBatch:
     """A batch: prompts, and images or latents of one size."""
 
     token_ids: Sequence[Sequence[int]]
     pixels: Tensor | None
-    """Encoded at every visit; None where latents are given."""
+    """Encoded in every step; None where latents are given."""
     latents: Tensor
     visits: Sequence[Visit]
     draws: VisitDraws
     sigmas: Tensor
-    """The training levels."""
+    """The noise levels of training."""
 
 
 class PlainStep:
-    """The published update.
+    """The published training step.
 
     Args:
         model: Ours, made ready for a stage; its parameters are used, not copied.
@@ -94,26 +94,26 @@ class PlainStep:
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=BETAS, weight_decay=WEIGHT_DECAY)
 
     def share_moments(self, optimizer: AdamW) -> None:
-        """Take the other side's moments, since there is no room for two."""
+        """Use the other side's moments; there is not enough memory for two."""
         self.optimizer.state = optimizer._adamw.state
 
-    def update(self, seen: Seen) -> tuple[float, float]:
-        """Loss and gradient norm of an update."""
-        loss = self.loss(seen)
+    def step(self, batch: PlainBatch) -> tuple[float, float]:
+        """Make a step; returns loss and gradient norm."""
+        loss = self.loss(batch)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.trained, MAX_GRAD_NORM)
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item(), norm.item()
 
-    def loss(self, seen: Seen) -> Tensor:
+    def loss(self, batch: PlainBatch) -> Tensor:
         """Mean squared error of the velocity."""
-        latents = seen.latents if seen.pixels is None else self._encode(seen.pixels, seen)
-        noise = self._normal(seen, Purpose.NOISE, latents)
-        shares = [seen.draws.uniform(visit, Purpose.LEVEL) for visit in seen.visits]
-        sigmas = seen.sigmas[(torch.tensor(shares) * len(seen.sigmas)).long()]
+        latents = batch.latents if batch.pixels is None else self._encode(batch.pixels, batch)
+        noise = self._normal(batch, Purpose.NOISE, latents)
+        shares = [batch.draws.uniform(visit, Purpose.LEVEL) for visit in batch.visits]
+        sigmas = batch.sigmas[(torch.tensor(shares) * len(batch.sigmas)).long()]
         level = sigmas[:, None, None, None]
-        features = self._read(seen.token_ids)
+        features = self._read(batch.token_ids)
         tokens = self.connector(self.bridge.projector_1(features)).last_hidden_state
         (predicted,) = self.transformer(
             (1 - level) * latents + level * noise,
@@ -126,14 +126,14 @@ class PlainStep:
         return cast(Tensor, errors.flatten(1).mean(dim=1).mean())
 
     def _read(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Tapped states of padded rows, side by side."""
+        """Tapped hidden states of padded sequences, concatenated along the channels."""
         think = self.bridge.meta_queries
         longest = max(map(len, token_ids))
         ids = torch.full((len(token_ids), longest), self.padding_id)
         mask = torch.zeros(len(token_ids), longest + len(think), dtype=torch.long)
-        for row, seen, own in zip(ids, mask, token_ids, strict=True):
+        for row, mask_row, own in zip(ids, mask, token_ids, strict=True):
             row[longest - len(own) :] = torch.tensor(own)
-            seen[longest - len(own) :] = 1
+            mask_row[longest - len(own) :] = 1
         embeddings = torch.cat(
             [self.text.embed_tokens(ids), think.expand(len(token_ids), -1, -1)], dim=1
         )
@@ -148,21 +148,21 @@ class PlainStep:
         return torch.cat([states[tap] for tap in self.taps], dim=-1)
 
     @torch.no_grad()
-    def _encode(self, pixels: Tensor, seen: Seen) -> Tensor:
+    def _encode(self, pixels: Tensor, batch: PlainBatch) -> Tensor:
         """Latents of images, one after the other."""
         posteriors = [self.vae.encode(each[None]).latent_dist for each in pixels]
         mean = torch.cat([each.mean for each in posteriors])
         std = torch.cat([each.std for each in posteriors])
-        drawn = mean + std * self._normal(seen, Purpose.TARGET_POSTERIOR, mean)
+        drawn = mean + std * self._normal(batch, Purpose.TARGET_POSTERIOR, mean)
         config = self.vae.config
         return cast(Tensor, (drawn - config.shift_factor) * config.scaling_factor)
 
-    def _normal(self, seen: Seen, purpose: Purpose, like: Tensor) -> Tensor:
-        return torch.stack([seen.draws.normal(v, purpose, like.shape[1:]) for v in seen.visits])
+    def _normal(self, batch: PlainBatch, purpose: Purpose, like: Tensor) -> Tensor:
+        return torch.stack([batch.draws.normal(v, purpose, like.shape[1:]) for v in batch.visits])
 
 
 class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has no types.
-    """diffusers' joint attention with a boolean mask in which nothing is hidden."""
+    """diffusers' joint attention with a boolean mask that masks nothing."""
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         """Attend."""
@@ -171,8 +171,8 @@ class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has 
         def masked(query: Tensor, key: Tensor, value: Tensor, **given: Any) -> Tensor:
             rows = torch.ones(len(query), query.shape[2], dtype=torch.bool)
             columns = torch.ones(len(query), key.shape[2], dtype=torch.bool)
-            seen = rows[:, None, :, None] & columns[:, None, None, :]
-            return stock(query, key, value, attn_mask=seen, **given)
+            mask = rows[:, None, :, None] & columns[:, None, None, :]
+            return stock(query, key, value, attn_mask=mask, **given)
 
         nn.functional.scaled_dot_product_attention = masked  # type: ignore[assignment]
         try:
@@ -184,7 +184,7 @@ class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has 
 def _text_model(ours: Any, layers: int, lora: LoraConfig | None) -> Any:
     """transformers' language model with our weights.
 
-    The last layer and the norm are not among ours. No image depends on them, so the layer before
+    Ours has neither the last layer nor the norm, since no image depends on them. The layer before
     lends its weights.
     """
     config = copy.deepcopy(ours.config)
@@ -209,9 +209,9 @@ def _text_model(ours: Any, layers: int, lora: LoraConfig | None) -> Any:
 
 
 def _lend(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Have a module use weights that are another one's, trained or frozen as they are."""
+    """Share another module's weights, trained or frozen as they are there."""
     trained = {name: value.requires_grad for name, value in weights.items()}
-    # This marks them as the module's own are.
+    # This sets requires_grad as the module's own parameters have it.
     module.load_state_dict(weights, assign=True)
     for name, value in module.named_parameters():
         value.requires_grad_(trained[name])

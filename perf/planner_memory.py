@@ -1,10 +1,10 @@
-"""Does the planner know what FSDP2 allocates? A model of 200 M parameters on 1, 2 and 4 processes.
+"""The planner's memory estimate against FSDP2: 200 M parameters on 1, 2 and 4 processes.
 
 ``PYTHONPATH=. python perf/planner_memory.py``, by gloo on CPU, in float32; the result is in
-``perf/results/planner_memory.json``. Every process makes a real update and then counts the bytes
-of what it holds: weights, gradients, moments, average, frozen parts. Beside them stands by how much
-its resident memory has grown since the model began to be built, which includes what the allocator
-keeps of past activations and gathered weights. It needs 12 GiB.
+``perf/results/planner_memory.json``. Every process makes a real step and then counts the bytes of
+its weights, gradients, moments, average and frozen parts. The record also has the growth of its
+resident memory since before the model was built, which includes what the allocator keeps of past
+activations and gathered weights. It needs 12 GiB.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ DIT = DiTConfig(
 )
 
 TOLERANCE = 0.05
-"""Of the issue that asked for this."""
+"""Largest relative error of a plan."""
 
 
 def large_model() -> DeepGen:
-    """Random weights; VLM and VAE are toys, as they are the same whatever is divided."""
+    """Random weights; VLM and VAE are toys, since sharding does not change them."""
     tiny = tiny_model()
     torch.manual_seed(0)
     return DeepGen(
@@ -81,9 +81,9 @@ def large_model() -> DeepGen:
 
 
 def count(processes: Processes, folder: str, sharding: Sharding) -> None:
-    """Make an update on one process of several, and write down what it holds."""
+    """Make a step on one process of several, and write down what it allocates."""
     if processes.world_size == 1:
-        # One process has nobody to talk to, but FSDP2 wants to be told so.
+        # FSDP2 needs a process group even for one process.
         dist.init_process_group("gloo", init_method=f"file://{folder}/alone", rank=0, world_size=1)
     before = _resident_bytes()
     model = large_model()
@@ -146,7 +146,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
 
 
 def compare(world_size: int, sharding: Sharding) -> dict[str, Any]:
-    """What was planned for a process and what each one holds."""
+    """The plan for a process and what each one allocates."""
     with tempfile.TemporaryDirectory() as folder:
         group = Together(count, world_size, folder, sharding, patience_seconds=1200)
         codes = group.exit_codes()

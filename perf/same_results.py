@@ -193,8 +193,8 @@ def evaluation(folder: Path) -> dict[str, str]:
     }
     for name, options in runs.items():
         run = folder / name.replace("/", "-")
-        said = deepgen("eval", "run", name, "--output", run, "--json", *options)
-        scores = sorted(numbers(json.loads(said)))
+        printed = deepgen("eval", "run", name, "--output", run, "--json", *options)
+        scores = sorted(numbers(json.loads(printed)))
         found[f"eval/{name}/scores"] = sha256(json.dumps(scores).encode()).hexdigest()[:16]
         images = [digest(path) for path in sorted((run / "images").rglob("*.png"))]
         found[f"eval/{name}/images"] = sha256("".join(images).encode()).hexdigest()[:16]

@@ -1,17 +1,17 @@
-"""One update of each training stage against a plain implementation of the published one, on CPU.
+"""A step of each training stage against a plain implementation of the published one, on CPU.
 
 ``python perf/train_step.py --prompts GENEVAL.jsonl DPG.jsonl``: 512 px, six VLM layers, six DiT
 blocks and one connector layer (the released depths in proportion) at full width, random weights,
-four samples, float32; the results are in ``perf/results/train_step_STAGE.json``. Both sides take
-turns on the same weights and moments, with a learning rate of zero, so that every update sees the
-same model and must find the same loss and gradient. The targets are 1.2 times the speed of the
+four samples, float32; the results are in ``perf/results/train_step_STAGE.json``. Both sides
+alternate on the same weights and moments, with a learning rate of zero, so that every step sees the
+same model and must compute the same loss and gradient. The targets are 1.2 times the speed of the
 plain one for stage 1 and 1.08 times for stage 2, with prompts of one length and given latents. A
-second case is recorded without a target: prompts of those files, padded to the longest, and
-images that the plain side encodes at every visit while ours has cached what the autoencoder said.
+second case is recorded without a target: prompts of those files, padded to the longest, and images
+that the plain side encodes in every step while ours has cached posteriors.
 
-By count, stage 1 needs 9 GiB and stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines.
+Stage 1 needs 9 GiB and stage 2 17 GiB; ``--blocks 3 --batch 2`` is for smaller machines.
 ``--masks`` gives the plain side's DiT the masks that the published training builds for every
-attention (diffusers has none); ``--dry-run`` walks through it at toy size and writes nothing.
+attention (diffusers has none); ``--dry-run`` runs at toy size and writes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 from measure import alternate, compare, environment, write
-from plain_step import PlainStep, Seen
+from plain_step import PlainBatch, PlainStep
 from transformers import PreTrainedTokenizerFast
 
 from deepgen.conditioning.bridge import Bridge
@@ -54,7 +54,7 @@ from deepgen.vae import LatentCodec
 TARGETS: dict[Stage, float] = {"pretrain": 1.2, "sft": 1.08}
 
 VOCABULARY = 8192
-"""Enough for about one token a word, as the released tokenizer has it; the files are English."""
+"""Gives about one token per word, as the released tokenizer; the files are English."""
 
 EQUAL_TOKENS = 142
 """Of the prompts of one length: 12 of the template and 130 of a usual training caption."""
@@ -171,7 +171,7 @@ def new_model(sizes: Sizes, tokenizer: PreTrainedTokenizerFast, blocks: int) -> 
 
 
 def equal_prompts(prompts: Sequence[str], model: DeepGen, count: int) -> list[str]:
-    """So many different prompts of about the usual length, all equally long in tokens."""
+    """``count`` different prompts of the same number of tokens, near the usual one."""
     lengths = [len(model.conditioner.tokenize(Prompt(text=text))) for text in prompts]
     for length in sorted(set(lengths), key=lambda each: abs(each - EQUAL_TOKENS)):
         same = dict.fromkeys(
@@ -179,7 +179,7 @@ def equal_prompts(prompts: Sequence[str], model: DeepGen, count: int) -> list[st
         )
         if len(same) >= count:
             return list(same)[:count]
-    raise SystemExit(f"no {count} prompts are equally long; give more of them")
+    raise SystemExit(f"found no {count} prompts of the same number of tokens; give more prompts")
 
 
 def measure(
@@ -195,11 +195,11 @@ def measure(
     """Time both sides on one batch.
 
     Args:
-        model: Made ready for the stage.
+        model: Prepared for the stage.
         stage: Which.
         prompts: One per sample.
         side: Of the images.
-        repeats: Updates of each side.
+        repeats: Steps of each side.
         masks: The plain side's DiT has masks.
         encodes: The plain side gets images instead of latents.
     """
@@ -229,7 +229,7 @@ def measure(
     )
     lora = None if stage == "pretrain" else LORA
     plain = PlainStep(model, VLM_LAYERS, lora, masks=masks)
-    seen = Seen(
+    plain_batch = PlainBatch(
         token_ids=[model.conditioner.tokenize(each).token_ids for each in batch.prompts],
         pixels=pixels if encodes else None,
         latents=torch.stack(latents),
@@ -239,16 +239,16 @@ def measure(
     )
     found: dict[str, list[tuple[float, float]]] = {"deepgen": [], "plain": []}
 
-    def our_update() -> None:
+    def our_step() -> None:
         values = ours.step()
         found["deepgen"].append((values["loss"], values["grad_norm"]))
 
     sides: dict[str, Callable[[], object]] = {
-        "plain": lambda: found["plain"].append(plain.update(seen)),
-        "deepgen": our_update,
+        "plain": lambda: found["plain"].append(plain.step(plain_batch)),
+        "deepgen": our_step,
     }
-    # Moments are held once, and first touched outside the measurement.
-    our_update()
+    # Moments exist once, and are allocated outside the measurement.
+    our_step()
     plain.share_moments(optimizer)
     sides["plain"]()
     seconds = alternate(sides, repeats)
@@ -258,14 +258,14 @@ def measure(
         **times,
         "speedup": round(1 / times["of_plain"]["deepgen"], 3),
         "target_speedup": None if encodes else TARGETS[stage],
-        "prompt_tokens": [len(each) for each in seen.token_ids],
+        "prompt_tokens": [len(each) for each in plain_batch.token_ids],
         "loss": {name: values[-1][0] for name, values in found.items()},
         "gradient_norm": {name: values[-1][1] for name, values in found.items()},
     }
 
 
 def check_equal(found: dict[str, list[tuple[float, float]]]) -> None:
-    """Refuse to compare sides that do not compute the same."""
+    """Refuse to compare sides that compute different things."""
     loss, norm = found["plain"][0]
     for values in found.values():
         for other_loss, other_norm in values:
@@ -313,7 +313,7 @@ def main() -> None:
             print(json.dumps(record, indent=2))
         else:
             write(f"train_step_{stage}", record)
-        # There is no room for the models of two stages.
+        # There is not enough memory for the models of two stages.
         del model, times
         gc.collect()
 

@@ -9,13 +9,13 @@ import torch
 
 from deepgen.mini.reader.crops import (
     JUNK_KINDS,
-    Shown,
+    CropSample,
     foreign_drawings,
-    shown_group,
-    shown_junk,
-    shown_piece,
-    shown_thing,
-    shown_word,
+    group_sample,
+    junk_sample,
+    piece_sample,
+    thing_sample,
+    word_sample,
 )
 from deepgen.mini.reader.objects import NONE, SHIPPED, WORD, load_classifier, save_classifier
 from deepgen.mini.reader.scenes import load_scene_reader, save_templates
@@ -24,19 +24,19 @@ from deepgen.mini.reader.training import jitter, train_classifier
 from deepgen.mini.world.scene import BACKGROUNDS
 
 FOREIGN = foreign_drawings("train")[:20]
-SHOWN: dict[str, Callable[[random.Random], Shown]] = {
-    "thing": shown_thing,
-    "word": shown_word,
-    "group": shown_group,
-    "piece": partial(shown_piece, foreign=FOREIGN),
-    **{kind: partial(shown_junk, kind, foreign=FOREIGN) for kind in JUNK_KINDS},
+SHOWN: dict[str, Callable[[random.Random], CropSample]] = {
+    "thing": thing_sample,
+    "word": word_sample,
+    "group": group_sample,
+    "piece": partial(piece_sample, foreign=FOREIGN),
+    **{kind: partial(junk_sample, kind, foreign=FOREIGN) for kind in JUNK_KINDS},
 }
 
 
 @pytest.mark.parametrize("kind", SHOWN)
 def test_what_is_shown_lies_in_its_box_and_is_called_what_it_is(kind: str) -> None:
     for index in range(20):
-        shown: Shown = SHOWN[kind](random.Random(index))
+        shown: CropSample = SHOWN[kind](random.Random(index))
         assert 0 <= shown.box.top < shown.box.bottom <= shown.image.height
         assert 0 <= shown.box.left < shown.box.right <= shown.image.width
         pixels = np.asarray(shown.image)[shown.box.inside]

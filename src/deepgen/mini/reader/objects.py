@@ -1,8 +1,8 @@
 """Which objects an image of the mini's world shows, where, and on which background.
 
-Independent of the generator: the background is the median colour along the border, an object is
-what the background cannot flow into, and a small classifier, trained on rendered crops, says what
-it is, in which colour and style, or that it is nothing it knows.
+Independent of the renderer: the background is the median colour along the border, objects are what
+a flood fill from the border does not reach, and a small classifier, trained on rendered crops,
+predicts name, tint and style, or *none* for anything unknown.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from deepgen.mini.reader.parts import Box, boxes_of_parts, explain
+from deepgen.mini.reader.parts import Box, Mask, boxes_of_parts, explain
 
 Name = TypeVar("Name", bound=str)
 
 SHIPPED = Path(__file__).resolve().parent / "assets"
-"""Where the package carries a trained reader."""
+"""Folder of the trained classifier and templates that the package carries."""
 
 NONE = "none"
-"""The class of everything that is no known object, and the tint of what has no nameable one."""
+"""The label of everything that is no known object, and the tint of what has no nameable one."""
 
 WORD = "word"
-"""The class of written words; what they say is read by :mod:`deepgen.mini.reader.letters`."""
+"""The label of written words, which :mod:`deepgen.mini.reader.letters` reads."""
 
 STYLES = ("colour", "line")
 
@@ -52,23 +52,21 @@ MIN_LENGTH = 0.1
 # are not taken for one unknown thing, and the pieces of an unknown one not for doubtful objects.
 UNKNOWN_VALUE = 0.5
 
-# A thing gets a name that is likelier than all others, and than none, together.
+# A thing gets a name only if that is likelier than all other labels together.
 LEAST_SURE = 0.5
 
 Pixels = UInt8[np.ndarray, "height width 3"]
-Mask = Bool[np.ndarray, "height width"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Found:
+class Detection:
     """One object, or one word, in an image."""
 
     label: str
     """Name of the object, or ``word``, or ``none``."""
     probability: float
     tint: str
-    """The tint it is read to have; ``none`` for no nameable one. Means little for labels that no
-    tint can be asked of."""
+    """The predicted tint; ``none`` for no nameable one. Meaningless for labels without tints."""
     style: str
     """``colour`` or ``line``."""
     mask: Mask
@@ -76,7 +74,7 @@ class Found:
 
 
 class Logits(NamedTuple):
-    """What the classifier thinks of each crop."""
+    """The classifier's predictions of each crop."""
 
     labels: Float[Tensor, "batch labels"]
     tints: Float[Tensor, "batch tints"]
@@ -135,31 +133,31 @@ def read_background(
 
 
 def foreground(image: Image.Image) -> Mask:
-    """What the background does not reach from the border."""
+    """Pixels that a flood fill of the background from the border does not reach."""
     pixels = np.asarray(image.convert("RGB"))
     color = np.floor(border_color(pixels))
     near = np.abs(pixels - color).sum(axis=-1) <= FLOW_THRESHOLD
-    # A frame of pure background joins all parts of it, so that one flow reaches everything.
+    # A frame of pure background connects all parts of it, so that one fill reaches them all.
     framed = np.pad(near, 1, constant_values=True)
     reached = np.zeros_like(framed)
     reached[0] = True
     count = 0
     while count < (count := int(reached.sum())):
-        for open_, wet in ((framed, reached), (framed.T, reached.T)):
-            for here in range(1, len(wet)):
-                wet[here] |= open_[here] & wet[here - 1]
-            for here in range(len(wet) - 2, -1, -1):
-                wet[here] |= open_[here] & wet[here + 1]
+        for fillable, filled in ((framed, reached), (framed.T, reached.T)):
+            for here in range(1, len(filled)):
+                filled[here] |= fillable[here] & filled[here - 1]
+            for here in range(len(filled) - 2, -1, -1):
+                filled[here] |= fillable[here] & filled[here + 1]
     covered: Mask = ~reached[1:-1, 1:-1]
     return covered
 
 
-def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Found]:
+def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Detection]:
     """All objects and words of an image, from left to right.
 
-    Drawings have loose strokes, and neighbours may all but touch. So every way to cut the
-    foreground along free rows and columns is a candidate, and the classifier decides: the cut
-    whose parts it knows best wins.
+    Drawings have loose strokes, and neighbours may almost touch. So every division of the
+    foreground along empty rows and columns is a candidate, and the classifier decides: the one
+    whose parts it is most certain of wins.
     """
     pixels = np.asarray(image.convert("RGB"))
     covered = foreground(image)
@@ -183,7 +181,7 @@ def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Found
         mask = np.zeros_like(covered)
         mask[box.inside] = covered[box.inside]
         found.append(
-            Found(
+            Detection(
                 label=label,
                 probability=known[row].item(),
                 tint=classifier.tints[int(logits.tints[row].argmax())],
@@ -217,14 +215,14 @@ def mask_iou(first: Mask, second: Mask) -> float:
     return float(np.logical_and(first, second).sum() / union) if union else 1.0
 
 
-def _whole_words(found: Sequence[Found]) -> list[Found]:
-    """What was found from left to right, words on one line and close together joined into one.
+def _whole_words(found: Sequence[Detection]) -> list[Detection]:
+    """The detections from left to right, words close together on one line joined into one.
 
-    Pieces of a word are words too, so that nothing about them alone tells that they are pieces.
+    A piece of a word looks like a word itself, so that the classifier cannot know it is a piece.
     """
-    joined: list[Found] = []
+    joined: list[Detection] = []
     for each in found:
-        before = next((other for other in reversed(joined) if _goes_on(other, each)), None)
+        before = next((other for other in reversed(joined) if _continues(other, each)), None)
         if before is None:
             joined.append(each)
             continue
@@ -242,7 +240,7 @@ def _whole_words(found: Sequence[Found]) -> list[Found]:
     return joined
 
 
-def _goes_on(first: Found, second: Found) -> bool:
+def _continues(first: Detection, second: Detection) -> bool:
     if first.label != WORD or second.label != WORD:
         return False
     heights = [each.box.bottom - each.box.top for each in (first, second)]

@@ -1,4 +1,4 @@
-"""Cutting an image's foreground into parts, along rows and columns that are free or nearly so."""
+"""Cutting an image's foreground into parts, along rows and columns that are (nearly) empty."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Box(NamedTuple):
 
 
 def boxes_of_parts(mask: Mask) -> list[Box]:
-    """Tight boxes of everything that cuts can make of a mask, the whole first."""
+    """Tight boxes of all parts that cuts can divide a mask into, the whole first."""
     boxes: dict[Box, None] = {}
-    waiting = [(whole, _DEPTH) for whole in _tight(mask, Box(0, 0, *mask.shape))]
+    waiting = [(whole, _DEPTH) for whole in tight_boxes(mask, Box(0, 0, *mask.shape))]
     while waiting:
         box, depth = waiting.pop()
         boxes[box] = None
@@ -55,12 +55,12 @@ def boxes_of_parts(mask: Mask) -> list[Box]:
 
 
 def explain(mask: Mask, values: Mapping[Box, float]) -> list[Box]:
-    """The cuts whose parts are worth most.
+    """The parts of the best division of a mask.
 
     Args:
-        mask: The foreground that :func:`boxes_of_parts` was asked about.
-        values: How well each of its boxes is explained as one thing, from 0 to 1; weighs as many
-            pixels as the box covers.
+        mask: The foreground that :func:`boxes_of_parts` was given.
+        values: How well each of its boxes is explained as one thing, from 0 to 1; weighted by the
+            number of foreground pixels in the box.
     """
 
     @cache
@@ -74,13 +74,15 @@ def explain(mask: Mask, values: Mapping[Box, float]) -> list[Box]:
                 ways.append(_best_chain(worth, price=CUT_PRICE * weight))
         return max(ways, key=lambda way: way[0])
 
-    return [box for whole in _tight(mask, Box(0, 0, *mask.shape)) for box in best(whole, _DEPTH)[1]]
+    return [
+        box for whole in tight_boxes(mask, Box(0, 0, *mask.shape)) for box in best(whole, _DEPTH)[1]
+    ]
 
 
 def _best_chain(
     worth: Mapping[tuple[int, int], tuple[float, tuple[Box, ...]]], price: float
 ) -> tuple[float, tuple[Box, ...]]:
-    """The spans, end to end, that are worth most together, each joint at a price."""
+    """The sequence of adjacent spans of the highest total value, at a price per cut."""
     chains: dict[int, tuple[float, tuple[Box, ...]]] = {0: (price, ())}
     for last in range(1, max(end for _, end in worth) + 1):
         chains[last] = max(
@@ -104,7 +106,7 @@ def _parts(mask: Mask, box: Box, axis: int) -> dict[tuple[int, int], Box]:
                 strip = Box(box.top + start, box.left, box.top + end, box.right)
             else:
                 strip = Box(box.top, box.left + start, box.bottom, box.left + end)
-            for part in _tight(mask, strip):
+            for part in tight_boxes(mask, strip):
                 parts[first, last] = part
     return parts
 
@@ -124,8 +126,8 @@ def _cuts(region: Mask, axis: int) -> list[int]:
     return [0, *sorted(middles), len(crossing)]
 
 
-def _tight(mask: Mask, box: Box) -> list[Box]:
-    """The smallest box around what lies in a box; none where nothing does."""
+def tight_boxes(mask: Mask, box: Box) -> list[Box]:
+    """The smallest box around the foreground within a box, as a list; empty if there is none."""
     region = mask[box.inside]
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if not len(rows):

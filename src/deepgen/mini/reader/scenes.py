@@ -1,7 +1,7 @@
 """An image of the mini's world, read back: background, objects, tints, styles, sizes, words.
 
-Knows nothing of how the generator draws. What it looks for was learned from rendered images and
-lies in the package as data: a classifier's weights, images of letters, lengths of drawings.
+Independent of the renderer: all that it knows was learned or measured on rendered images and is
+data of the package: a classifier's weights, images of letters, lengths of drawings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from deepgen.mini.reader.objects import (
     NONE,
     SHIPPED,
     WORD,
-    Found,
+    Detection,
     Name,
     ObjectClassifier,
     border_color,
@@ -28,13 +28,13 @@ from deepgen.mini.reader.objects import (
     read_background,
 )
 
-# In levels of the channel that is furthest off: about the least distance of two backgrounds.
+# In levels, of the channel that differs most: about the least distance of two backgrounds.
 FARTHEST_BACKGROUND = 38
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectedItem:
-    """One object or word, as it was read."""
+    """One object or word of an image."""
 
     label: str
     """Name of the object, ``word``, or ``none``."""
@@ -42,10 +42,10 @@ class DetectedItem:
     center: tuple[float, float]
     """(y, x), in fractions of the image's height and width."""
     size: float
-    """Side of the square that such a drawing needs, as a fraction of the shorter side; for words
-    and unknown things the longer side of their box."""
+    """Side of the drawing's square, as a fraction of the image's shorter side; for words and
+    unknown things the longer side of their box."""
     tint: str
-    """Meaningful where a tint can be asked for; ``none`` where it has no name."""
+    """``none`` for no nameable one; meaningless for labels without tints."""
     style: str
     text: str | None = None
     """What a word says."""
@@ -53,7 +53,7 @@ class DetectedItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DetectedScene:
-    """Everything that was read from one image."""
+    """What one image shows."""
 
     background: str
     """Name of a palette colour, ``none`` where the border is like none of them."""
@@ -62,7 +62,7 @@ class DetectedScene:
 
     @property
     def things(self) -> tuple[DetectedItem, ...]:
-        """All that is no word; known or not."""
+        """The items that are no words, known or not."""
         return tuple(item for item in self.items if item.text is None)
 
     @property
@@ -73,7 +73,7 @@ class DetectedScene:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SceneReader:
-    """Everything that reading takes."""
+    """A classifier, templates of letters, lengths of drawings, and a palette."""
 
     classifier: ObjectClassifier
     letters: Letters
@@ -90,11 +90,11 @@ class SceneReader:
         return DetectedScene(
             background=background if distance <= FARTHEST_BACKGROUND else NONE,
             items=tuple(
-                self._seen(found, pixels, color) for found in find_objects(image, self.classifier)
+                self._item(found, pixels, color) for found in find_objects(image, self.classifier)
             ),
         )
 
-    def _seen(self, found: Found, pixels: np.ndarray, color: np.ndarray) -> DetectedItem:
+    def _item(self, found: Detection, pixels: np.ndarray, color: np.ndarray) -> DetectedItem:
         box, (height, width) = found.box, pixels.shape[:2]
         longer = max(box.bottom - box.top, box.right - box.left) / min(height, width)
         is_word = found.label == WORD
@@ -112,7 +112,7 @@ class SceneReader:
 def load_scene_reader(
     palette: Mapping[Name, tuple[int, int, int]], folder: Path = SHIPPED
 ) -> SceneReader:
-    """Read a reader's folder; see :func:`save_templates` for what it adds to the classifier's."""
+    """Load what :func:`save_classifier` and :func:`save_templates` wrote to a folder."""
     facts = json.loads((folder / "templates.json").read_text())
     strip = np.asarray(Image.open(folder / "letters.png"), dtype=np.float32) / 255
     alphabet = facts["alphabet"]

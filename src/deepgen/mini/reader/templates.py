@@ -1,7 +1,4 @@
-"""What the reader of the mini's images is told besides the classifier's weights.
-
-Images of its letters, and how long each object's drawing is on the square that it is drawn in.
-"""
+"""Templates of the scene reader, measured on renderings: images of letters, lengths of drawings."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ _CANVAS = 128
 
 
 def letters() -> Letters:
-    """Every letter of the world, alone and in black on white."""
+    """An image of every letter of the world, black on white."""
     images = []
     for letter in ALPHABET:
         word = Word(text=letter, center=(0.5, 0.5), size=_LETTER[1] / _CANVAS)

@@ -1,7 +1,7 @@
-"""Train the classifier that reads the mini's images, and measure it on true and junk ones.
+"""Trains the object classifier, and measures it on true renderings and on junk.
 
 ``python -m deepgen.mini.reader.training OUT`` takes about a quarter of an hour on one CPU core and
-writes the folder that ``scoring/assets`` is. Needs the extra ``[mini]``.
+writes what ``mini/reader/assets`` holds. Needs the extra ``[mini]``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from deepgen.mini.reader.crops import (
     JUNK_KINDS,
-    Shown,
+    CropSample,
     foreign_drawings,
-    shown_group,
-    shown_junk,
-    shown_piece,
-    shown_thing,
-    shown_word,
+    group_sample,
+    junk_sample,
+    piece_sample,
+    thing_sample,
+    word_sample,
 )
 from deepgen.mini.reader.objects import (
     NONE,
@@ -47,7 +47,7 @@ from deepgen.mini.world.version0 import OBJECT_NAMES, SIDE
 TRAIN_STEPS = 2400
 BATCH = 64
 
-# Of the crops. Words, groups and pieces are easy; foreign drawings are many, and of all kinds.
+# Of the crops. Words, groups and pieces are easy; foreign drawings are many and various.
 SHARES = {
     "thing": 0.66,
     "word": 0.04,
@@ -62,11 +62,11 @@ SHARES = {
 TINT_WEIGHT = 0.5
 STYLE_WEIGHT = 0.3
 
-_NOT_ASKED = -100
+_IGNORED = -100
 
 
 def train_classifier(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifier:
-    """Train on rendered crops with blur, noise, scale and colour jitter."""
+    """Train on rendered crops, augmented by blur, noise, and jitter of box and colours."""
     torch.manual_seed(seed)
     classifier = ObjectClassifier((*OBJECTS, WORD, NONE), (*TINTS, NONE)).train()
     foreign = foreign_drawings("train")
@@ -74,11 +74,11 @@ def train_classifier(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifie
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
     for step in range(steps):
         rng = random.Random(seed * 1_000_003 + step)
-        shown = [_shown(rng, foreign) for _ in range(BATCH)]
-        crops = jitter(torch.stack([_crop(each, rng) for each in shown]), rng)
-        labels = [classifier.labels.index(each.label) for each in shown]
-        tints = [classifier.tints.index(each.tint) if each.tint else _NOT_ASKED for each in shown]
-        styles = [STYLES.index(each.style) if each.style else _NOT_ASKED for each in shown]
+        samples = [_sample(rng, foreign) for _ in range(BATCH)]
+        crops = jitter(torch.stack([_crop(each, rng) for each in samples]), rng)
+        labels = [classifier.labels.index(each.label) for each in samples]
+        tints = [classifier.tints.index(each.tint) if each.tint else _IGNORED for each in samples]
+        styles = [STYLES.index(each.style) if each.style else _IGNORED for each in samples]
         logits = classifier(crops)
         loss = (
             nn.functional.cross_entropy(logits.labels, torch.tensor(labels), label_smoothing=0.05)
@@ -90,14 +90,14 @@ def train_classifier(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifie
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            sys.stderr.write(f"reader: step {step}, loss {loss.item():.3f}\n")
+            sys.stderr.write(f"classifier: step {step}, loss {loss.item():.3f}\n")
     return classifier.eval()
 
 
 def jitter(
     crops: Float[Tensor, "batch 3 side side"], rng: random.Random
 ) -> Float[Tensor, "batch 3 side side"]:
-    """Crops in [-1, 1] in other light, softer and noisier, as no renderer draws them."""
+    """Augment crops in [-1, 1]: brightness, contrast, saturation, blur and noise."""
     generator = torch.Generator().manual_seed(rng.getrandbits(32))
 
     def factor() -> Tensor:
@@ -118,7 +118,7 @@ def jitter(
 def measure_classifier(
     classifier: ObjectClassifier, names: tuple[str, ...] = OBJECT_NAMES, count: int = 500
 ) -> dict[str, float]:
-    """Accuracy on version 0's true renderings, and how often junk is called *none*."""
+    """Accuracy on renderings of version 0's world, and the share of junk classified as *none*."""
     right = 0
     for index in range(count):
         scene = _true_scene(names, random.Random(f"true {index}"))
@@ -141,7 +141,7 @@ def measure_junk(
     result = {}
     for kind in JUNK_KINDS:
         images = (
-            shown_junk(kind, random.Random(f"{kind} {index}"), foreign, names).image
+            junk_sample(kind, random.Random(f"{kind} {index}"), foreign, names).image
             for index in range(each)
         )
         refused = [
@@ -162,21 +162,21 @@ def _true_scene(names: tuple[str, ...], rng: random.Random) -> Scene:
     return Scene(height=SIDE, width=SIDE, background=background, items=(thing,))
 
 
-def _shown(rng: random.Random, foreign: tuple[str, ...]) -> Shown:
+def _sample(rng: random.Random, foreign: tuple[str, ...]) -> CropSample:
     kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
     if kind in JUNK_KINDS:
-        return shown_junk(kind, rng, foreign)
+        return junk_sample(kind, rng, foreign)
     if kind == "piece":
-        return shown_piece(rng, foreign)
-    return {"thing": shown_thing, "word": shown_word, "group": shown_group}[kind](rng)
+        return piece_sample(rng, foreign)
+    return {"thing": thing_sample, "word": word_sample, "group": group_sample}[kind](rng)
 
 
-def _crop(shown: Shown, rng: random.Random) -> Float[Tensor, "3 40 40"]:
-    """The crop of a box that is found not quite where it is."""
-    top, left, bottom, right = shown.box
+def _crop(sample: CropSample, rng: random.Random) -> Float[Tensor, "3 40 40"]:
+    """The crop of a sample's box, its edges displaced as detected boxes are."""
+    top, left, bottom, right = sample.box
     reach = 1 + max(bottom - top, right - left) // 30
     moved = [side + rng.randint(-reach, reach) for side in (top, left, bottom, right)]
-    pixels = np.asarray(shown.image)
+    pixels = np.asarray(sample.image)
     box = (moved[0], moved[1], max(moved[2], moved[0] + 2), max(moved[3], moved[1] + 2))
     return to_crop(pixels, box, border_color(pixels))
 
@@ -192,7 +192,7 @@ def _blur(pixels: Tensor, sigma: float) -> Tensor:
 
 
 def main() -> None:
-    """Train, measure, save."""
+    """Train, save and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()

@@ -1,7 +1,7 @@
-"""The choices a sample is made of: what it is about, and where things stand.
+"""The random choices of a sample: its composition, and where things stand.
 
-Training rolls freely, and the sampler drops what shows a held-out composition; the bench takes the
-composition that a sample is about from the held-out list.
+For training all choices are free, and the sampler rejects what shows a held-out composition; for
+the benchmark a sample's composition is drawn from the held-out ones.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ _FIRST_PLACE: dict[Relation, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A request and what fulfils it."""
+    """A prompt or instruction, and the scene that fulfils it."""
 
     prompt: Phrase
     target: Scene
     sources: tuple[Scene, ...] = ()
-    """Images that an instruction starts from; none for a drawing."""
+    """The images to edit; none for text-to-image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dice:
-    """Everything random about one sample."""
+    """The per-sample RNG, and the choices that are made with it."""
 
     rng: random.Random
     bench: bool
     height: int
     width: int
     names: tuple[str, ...] = NAMES
-    """The objects that there are, for a part of the world."""
+    """The objects to choose from, for a part of the world."""
 
     def backdrop(self, names: Collection[str] = ()) -> tuple[str, Background]:
-        """An object, of some names only where they are given, and a background for it."""
+        """An object, one of ``names`` if given, and a background for it."""
         if self.bench:
             chosen = self._from_list("background", names or self.names)
             return chosen[1], cast(Background, chosen[2])
@@ -71,7 +71,7 @@ class Dice:
         return self.name(), self.rng.randint(2, 4)
 
     def related(self) -> tuple[str, Relation, str]:
-        """Two objects and how the first stands to the second, told from the left or from above."""
+        """Two objects and how the first stands to the second."""
         if self.bench:
             chosen = self._from_list("relation", NAMES)
             return chosen[1], cast(Relation, chosen[2]), chosen[3]
@@ -83,7 +83,7 @@ class Dice:
         return self.rng.choice(held_out("word"))[1] if self.bench else self.any_word()
 
     def any_word(self) -> str:
-        """A word that the sample is not about: English two times in three, else mere signs."""
+        """A word that need not be held out: two times in three English, else a code."""
         if self.rng.random() < 2 / 3:
             return self.rng.choice(WORDS)
         return code(self.rng.randrange(1_000_000))
@@ -122,7 +122,7 @@ class Dice:
         tints: tuple[Tint | None, Tint | None] = (None, None),
         style: Style = "colour",
     ) -> tuple[Thing, Thing]:
-        """Two things that stand so."""
+        """Two things in a relation."""
         y, x = _FIRST_PLACE[stands]
         places = ((y, x), (1 - y, 1 - x))
         one, other = (
@@ -145,7 +145,7 @@ class Dice:
         else:
             places = [(y, x) for y in (0.27, 0.73) for x in (0.27, 0.73)]
             size = self._size(0.34, 0.43)
-        # The same draw for every name, so that a shorter list is the beginning of a longer one.
+        # Independent of how many names: a shorter list gives the first things of a longer one.
         self.rng.shuffle(places)
         return tuple(
             Thing(

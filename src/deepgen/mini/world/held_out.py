@@ -1,4 +1,4 @@
-"""What training never shows and the bench asks for.
+"""The held-out compositions: training never shows them, and the benchmark asks for them.
 
 A composition is what a scene puts together: an object and a background, an object and a tint, two
 objects and how they stand, an object and a number, the letters of a word. Listed in
@@ -60,7 +60,7 @@ def all_held_out() -> frozenset[Composition]:
 
 
 def compositions(scene: Scene) -> frozenset[Composition]:
-    """What a scene puts together. Relations are told from the left and from above."""
+    """All compositions of a scene. Relations are normalised to "left of" and "above"."""
     found: set[Composition] = {("word", word.text) for word in scene.words}
     for thing in scene.things:
         found.add(("background", thing.name, scene.background))
@@ -96,8 +96,8 @@ def listing() -> str:
 
 
 def _backgrounds() -> list[Composition]:
-    # Version 0's pairs stay held out, so that its bench is fair to its successors; every other
-    # object misses one background.
+    # Version 0's pairs stay held out, so that its benchmark is fair to its successors; of every
+    # other object one background is held out.
     first = held_out_pairs()
     others = [name for name in OBJECTS if name not in {name for name, _ in first}]
     colors = list(BACKGROUNDS)
@@ -127,7 +127,7 @@ def _counts() -> list[Composition]:
 
 
 def _words() -> list[Composition]:
-    # Short codes come up twice now and then.
+    # Short codes may repeat.
     words = dict.fromkeys([*WORDS[::3], *(code(number) for number in range(_HELD_OUT_CODES))])
     return [(word,) for word in words]
 

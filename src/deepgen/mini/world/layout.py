@@ -1,4 +1,4 @@
-"""Where the items of a scene are: boxes, and which stands left of or above which."""
+"""Where the items of a scene are: their edges, and how two of them stand to each other."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ OPPOSITE: dict[Relation, Relation] = {
 }
 
 
-class Box(NamedTuple):
-    """Edges in pixels; bottom and right lie just outside."""
+class Edges(NamedTuple):
+    """Edges of an item in pixels; bottom and right lie just outside."""
 
     top: float
     left: float
@@ -28,12 +28,12 @@ class Box(NamedTuple):
     right: float
 
 
-def box(item: Item, height: int, width: int) -> Box:
+def box(item: Item, height: int, width: int) -> Edges:
     """The square that holds a drawing, or the edges of a word, on such a canvas."""
     tall = item.size * min(height, width)
     wide = tall if isinstance(item, Thing) else tall * aspect(item.text)
     y, x = item.center[0] * height, item.center[1] * width
-    return Box(y - tall / 2, x - wide / 2, y + tall / 2, x + wide / 2)
+    return Edges(y - tall / 2, x - wide / 2, y + tall / 2, x + wide / 2)
 
 
 def is_tidy(scene: Scene) -> bool:
@@ -50,10 +50,10 @@ def is_tidy(scene: Scene) -> bool:
 
 
 def relation(first: Item, second: Item, scene: Scene) -> Relation | None:
-    """How the first stands to the second; None where no word fits, as on a diagonal."""
+    """Relation of the first item to the second; None where no word fits, as on a diagonal."""
     down = (second.center[0] - first.center[0]) * scene.height
     right = (second.center[1] - first.center[1]) * scene.width
-    # Within about 27 degrees of the axis everybody says "left of" or "above".
+    # Within about 27 degrees of an axis "left of" and "above" are unambiguous.
     if abs(right) >= 2 * abs(down) and right:
         return "left of" if right > 0 else "right of"
     if abs(down) >= 2 * abs(right) and down:
@@ -61,7 +61,7 @@ def relation(first: Item, second: Item, scene: Scene) -> Relation | None:
     return None
 
 
-def _overlap(one: Box, other: Box) -> bool:
+def _overlap(one: Edges, other: Edges) -> bool:
     return (
         one.top < other.bottom
         and other.top < one.bottom

@@ -1,4 +1,4 @@
-"""Requests for a new image that say what they want: objects, tints, counts, places, words."""
+"""Text-to-image samples that say what they want: objects, tints, counts, places, words."""
 
 from __future__ import annotations
 

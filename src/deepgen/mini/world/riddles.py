@@ -1,4 +1,4 @@
-"""Requests that have to be thought about: descriptions, sums, negation, odd one out."""
+"""Samples that take reasoning: descriptions, sums, negation, odd one out."""
 
 from __future__ import annotations
 

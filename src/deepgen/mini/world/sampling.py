@@ -1,4 +1,4 @@
-"""Samples of the whole world: images to draw and edits to make, of every kind.
+"""Samples of the whole world, text-to-image and edits of every kind.
 
 A sample is a function of its split, kind and index, on any machine and in any process.
 """
@@ -48,16 +48,16 @@ _ATTEMPTS = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """A request, in both languages, and what fulfils it."""
+    """A prompt or instruction in both languages, and the scene that fulfils it."""
 
     kind: str
     """One of ``KINDS``."""
     capability: Capability
     prompt: Phrase
-    """The sentence, or the instruction."""
+    """The prompt, or the instruction."""
     target: Scene
     sources: tuple[Scene, ...]
-    """Images that an instruction starts from, none for a drawing; as large as the target."""
+    """The images to edit, as large as the target; none for text-to-image."""
 
 
 def sample(
@@ -70,8 +70,8 @@ def sample(
 
     Args:
         index: Any number; neighbours have nothing in common.
-        split: ``train`` shows nothing that is held out; every target of ``bench`` does.
-        kind: One of ``KINDS``; without one, drawings and edits of all kinds take turns by lot.
+        split: ``train`` shows nothing held out; every target of ``bench`` does.
+        kind: One of ``KINDS``; without one, all kinds are equally likely.
         canvas: (height, width) in pixels, multiples of 32; without one, sizes vary.
     """
     rng = random.Random(f"mini, {split}, {kind}, {index}")

@@ -2,7 +2,7 @@
 
 A :class:`Scene` is the whole truth about one image: its canvas, its background and up to four
 items. ``drawing`` turns it into pixels, ``wording`` into sentences, ``editing`` into another scene.
-Nothing here draws, reads files or rolls dice.
+Nothing here renders, reads files or draws random numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Style = Literal["colour", "line"]
 Background = Literal["white", "gray", "blue", "green", "yellow", "orange", "pink", "purple"]
 Tint = Literal["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"]
 
-# Pale enough that black outlines stand out, far enough apart that a median tells them apart.
+# Pale enough that black outlines stand out, and distant enough to be told apart by a median.
 BACKGROUNDS: dict[Background, tuple[int, int, int]] = {
     "white": (255, 255, 255),
     "gray": (186, 190, 194),

@@ -1,4 +1,4 @@
-"""The mini's world on one image: every object, and a sample of every kind with its words.
+"""Contact sheet of the mini's world: every object, and a sample of every kind with its prompt.
 
 ``python -m deepgen.mini.world.sheet docs/img/mini-world.png`` needs the extra ``[mini]``.
 """
@@ -50,7 +50,7 @@ def _objects() -> Image.Image:
     for index, name in enumerate(OBJECTS):
         thing = Thing(name=name, center=(0.5, 0.5), size=0.9)
         side = _OBJECT_SIDE * 2
-        # Drawings live on multiples of 32; drawn twice as large and halved.
+        # Canvas sides are multiples of 32: rendered twice as large and halved.
         image = draw(Scene(height=side, width=side, background="white", items=(thing,)))
         small = image.resize((_OBJECT_SIDE, _OBJECT_SIDE), Image.Resampling.LANCZOS)
         block.paste(small, (index % columns * _OBJECT_SIDE, index // columns * _OBJECT_SIDE))
@@ -58,7 +58,7 @@ def _objects() -> Image.Image:
 
 
 def _captioned(shown: Sample) -> Image.Image:
-    """The images of a sample in a row, its kind and its English words below."""
+    """The images of a sample in a row, its kind and its English prompt below."""
     scenes = (*shown.sources, shown.target)
     width = len(scenes) * (_SAMPLE_SIDE + 4) - 4
     cell = Image.new("RGB", (width, _SAMPLE_SIDE + (_LINES + 1) * _LINE_HEIGHT + 6), "white")
@@ -66,7 +66,7 @@ def _captioned(shown: Sample) -> Image.Image:
     for index, scene in enumerate(scenes):
         left = index * (_SAMPLE_SIDE + 4)
         cell.paste(draw(scene), (left, 0))
-        # White images would end nowhere.
+        # White images need a border.
         pen.rectangle((left, 0, left + _SAMPLE_SIDE - 1, _SAMPLE_SIDE - 1), outline="#c0c0c0")
     font = ImageFont.load_default(10)
     lines = wrap(shown.prompt.en, int(width / _LETTER_WIDTH))[:_LINES]
@@ -95,7 +95,7 @@ def main() -> None:
     """Write the overview to a file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("output", type=Path)
-    # The world has few colours: with 192 and a second look at them the file shrinks to a third.
+    # The world has few colours: quantised to 192, the file is a third as large.
     sheet().quantize(192, kmeans=3).save(parser.parse_args().output, optimize=True)
 
 

@@ -4,8 +4,8 @@
 background; replace an object), in English and Chinese, at 64 pixels. A sample is a function of its
 split and index alone.
 
-Forty (object, background) pairs are held out: no training sample shows one, as image, source or
-target. The bench asks for exactly these.
+Forty (object, background) pairs are held out: no training sample shows one, neither in its source
+nor in its target. The benchmark asks for exactly these.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BENCH_ROWS: tuple[BenchRow, ...] = (
     "another object alone",
     "another object of two",
 )
-"""Kinds of requests, apart because they are not equally hard."""
+"""Kinds of samples, reported apart because they are not equally hard."""
 
 SIDE = 64
 
@@ -170,7 +170,7 @@ def sample(index: int, split: str = "train") -> TextSample:
 
 
 def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> TextSample:
-    """The sentence for a held-out pair, in one of its English wordings."""
+    """Text-to-image of a held-out pair, in one of the English wordings."""
     name, background = pair
     scene = _one(name, background, random.Random(f"{name} on {background}"))
     text = _fill(WORDINGS["one", "en"][wording], scene, scene)
@@ -178,7 +178,7 @@ def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> TextSamp
 
 
 def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> TextSample:
-    """Put an object on the background it was never seen on, starting from one it was."""
+    """An edit to an object's held-out background, from one that is not held out."""
     name, background = pair
     rng = random.Random(f"{name} onto {background}")
     seen = [color for color in BACKGROUNDS if (name, color) not in _HELD_OUT]
@@ -189,9 +189,9 @@ def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> 
 
 
 def bench_sample(row: BenchRow, index: int) -> TextSample:
-    """Request number ``index`` of a row, whose result shows a held-out pair and whose source none.
+    """Benchmark sample ``index`` of a row; its target shows a held-out pair, its source none.
 
-    Both languages and all wordings; of one object, 400 in a row ask for each pair in each wording
+    Both languages and all wordings; of "one object", 400 samples ask for each pair in each wording
     once.
     """
     rng = random.Random(f"version 0, bench, {row}, {index}")
@@ -274,7 +274,7 @@ def _instruction(
 
 
 def _fill(wording: str, source: Scene, target: Scene) -> str:
-    """Put names into a wording: of a drawing's one or two objects, or of an edit's old and new."""
+    """Fill in the names: one or two objects of a scene, or the old and the new one of an edit."""
     names = [thing.name for thing in source.things]
     changed = [
         (old.name, new.name)

@@ -1,7 +1,7 @@
 """Scenes in words, English and Chinese, with paraphrases.
 
-Functions that take a ``random.Random`` choose among names and sentence forms; all of them tell the
-same truth. What a sentence leaves out is the usual: own colours, middle size, white background.
+Functions that take a ``random.Random`` choose among names and sentence forms of the same meaning.
+What a sentence leaves out has its default: own colours, middle size, white background.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def describe(scene: Scene, rng: random.Random, *, relate: bool = True) -> Phrase
 def on_background(
     subject: Phrase, color: Background, rng: random.Random, *, apart: bool = False
 ) -> Phrase:
-    """Say the background too; white goes mostly without saying.
+    """Mention the background too; white mostly goes without mention.
 
     ``apart`` keeps it out of a long subject, whose last words it would seem to belong to.
     """

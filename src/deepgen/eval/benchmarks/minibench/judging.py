@@ -20,7 +20,8 @@ import numpy as np
 from PIL import Image
 
 from deepgen.eval.benchmarks.minibench.rows import KEPT_DECIBELS, Row
-from deepgen.mini.reader.objects import NONE, WORD, Mask
+from deepgen.mini.reader.objects import NONE, WORD
+from deepgen.mini.reader.parts import Mask
 from deepgen.mini.reader.scenes import DetectedItem, DetectedScene
 from deepgen.mini.world.layout import Relation, relation
 from deepgen.mini.world.sampling import EDIT_KINDS, Sample
