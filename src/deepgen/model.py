@@ -1,4 +1,4 @@
-"""The whole model: conditioner, DiT and VAE. It holds parts and runs no loops."""
+"""The whole model: conditioner, DiT and VAE (DeepGen, arXiv 2602.12205, section 3)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from deepgen.vae import LatentCodec
 
 
 class DeepGen(nn.Module):
-    """DeepGen 1.0 (arXiv 2602.12205), of any size.
+    """DeepGen 1.0 of any size; it holds the parts and runs no loops.
 
     Args:
-        conditioner: Reads prompts and references.
+        conditioner: From prompts and references to conditions.
         dit: Predicts velocities.
-        vae: Turns latents into pixels and back.
+        vae: Between latents and pixels.
         schedule: The noise levels the DiT was trained with.
-        defaults: What a call uses where the user says nothing.
-        provenance: Which training each component comes from, by its name in a model folder.
+        defaults: Settings of a call that the user does not give.
+        provenance: The training that each component comes from, by its name in a model folder.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class DeepGen(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the DiT lives."""
+        """The DiT's device."""
         return self.dit.proj_out.weight.device
 
     @property
@@ -54,17 +54,17 @@ class DeepGen(nn.Module):
         return self.dit.dtype
 
     def checkpoint_activations(self, checkpointing: bool = True) -> None:
-        """Keep no activations inside DiT blocks, connector layers and VLM layers in training."""
+        """Recompute activations of DiT, connector and VLM layers in the backward pass."""
         self.dit.checkpointing = checkpointing
         self.conditioner.bridge.connector.checkpointing = checkpointing
         self.conditioner.vlm.checkpointing = checkpointing
 
     def pack(self, packing: bool = True, *, attention_by_row: bool = False) -> None:
-        """Have rows of different length computed end to end, or (False) filled up.
+        """Pack rows of different length end to end, or pad them.
 
         Args:
-            packing: In VLM and connector.
-            attention_by_row: Also let each row of the DiT attend by itself instead of with a mask.
+            packing: Of rows in VLM and connector.
+            attention_by_row: Attend row by row in the DiT, instead of with a mask.
         """
         self.conditioner.vlm.packing = packing
         self.conditioner.bridge.packing = packing

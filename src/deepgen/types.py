@@ -21,7 +21,7 @@ Latents = Float[Tensor, "latent_channels _height _width"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """What the VLM reads for one row: a text and the reference images it speaks of."""
+    """Input of the VLM for one row: a text and the reference images that it refers to."""
 
     text: str
     references: tuple[Pixels, ...] = ()
@@ -30,22 +30,22 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Condition:
-    """What the bridge hands the DiT for one row.
+    """The bridge's output for one row, which conditions the DiT.
 
-    The public implementation lets padding take part in everything. All padding tokens of a row are
-    one and the same vector, and neither the connector nor the DiT's context has positions, so the
-    row keeps that vector once, in front, and counts it: attention over n equal keys is attention
-    over one key whose logit is larger by ln n.
+    In the public implementation padding takes part in all attention. All padding tokens of a row
+    are one and the same vector, and neither the connector nor the DiT's context has positions, so
+    the row has that vector once, in front, with its count: attention over n equal keys equals
+    attention over one key whose logit is larger by ln n.
     """
 
     prompt_embeds: Float[Tensor, "tokens channels"]
     """Context tokens: at most one padding token, then prompt, then think tokens."""
     pooled_prompt_embeds: Float[Tensor, " pooled"]
     padding: int = 0
-    """How many padding tokens the first context token stands for; 0 means it is a real one."""
+    """How many padding tokens the first context token represents; 0 if it is a real one."""
 
     def expanded(self) -> Float[Tensor, "tokens channels"]:
-        """Context with every padding token written out, as the public implementation has it."""
+        """Context with every padding token written out, as in the public implementation."""
         if self.padding == 0:
             return self.prompt_embeds
         pads = self.prompt_embeds[:1].expand(self.padding, -1)

@@ -16,13 +16,13 @@ from deepgen.types import Latents, Pixels
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What the autoencoder holds possible for one image, after shift and scale."""
+    """The autoencoder's posterior of one image's latents, after shift and scale."""
 
     mean: Latents
     std: Latents
 
     def sample(self, noise: Latents) -> Latents:
-        """Latents that standard normal noise picks out: ``mean + std * noise``, in float32."""
+        """``mean + std * noise`` in float32, for standard normal noise."""
         return self.mean.float() + self.std.float() * noise
 
 
@@ -30,7 +30,7 @@ class LatentCodec(nn.Module):
     """Encodes images into latents of roughly unit variance, and decodes them.
 
     ``latents = (z - shift) * scale`` with the autoencoder's own ``shift_factor`` and
-    ``scaling_factor``. Images of one size are computed together; nothing crosses samples.
+    ``scaling_factor``. Images of one size are computed as a batch, without influence on each other.
     """
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -53,7 +53,7 @@ class LatentCodec(nn.Module):
         return [each.mean for each in self.posteriors(pixels)]
 
     def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
-        """What latents images in [-1, 1] may have, in float32; training draws from it."""
+        """Posteriors of the latents of images in [-1, 1], in float32, to sample from."""
         return [self.posterior(each) for each in _by_size(pixels, self.moments)]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
@@ -68,18 +68,18 @@ class LatentCodec(nn.Module):
     def moments(
         self, pixels: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch moment_channels latent_height latent_width"]:
-        """Mean and log-variance of the posterior, stacked, before shift and scale; to be cached."""
+        """Mean and log-variance of the posterior, concatenated, before shift and scale."""
         posterior = self.autoencoder.encode(pixels.to(self.dtype)).latent_dist
         return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
     def posterior(self, moments: Float[Tensor, "moment_channels _height _width"]) -> Posterior:
-        """What latents an image with these moments may have, in float32."""
+        """The posterior with these moments, in float32."""
         mean, logvar = moments.float().chunk(2)
         return Posterior((mean - self.shift) * self.scale, (logvar / 2).exp() * self.scale)
 
 
 def _by_size(items: Sequence[Tensor], run: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Run equally large items as one batch each, and return results in the items' order."""
+    """Run the items of each size as one batch, and return results in the items' order."""
     groups: dict[torch.Size, list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault(item.shape, []).append(index)

@@ -256,7 +256,7 @@ def test_saving_never_replaces_what_it_was_not_told_to(tmp_path: Path) -> None:
     (other / "diary").write_text("dear")
     with pytest.raises(CheckpointError, match=r"has no model_index.json and is not overwritten"):
         save_folder(model, other, overwrite=True)
-    with pytest.raises(CheckpointError, match="no folder"):
+    with pytest.raises(CheckpointError, match="not a folder"):
         save_folder(model, other / "diary", overwrite=True)
     assert {each.name for each in tmp_path.iterdir()} == {"out", "other"}
 

@@ -50,7 +50,7 @@ def test_names_types_and_shapes_are_those_that_were_saved(tmp_path: Path) -> Non
         (b"{{", "damaged header"),
         (b"\xff\xfe{}", "damaged header"),
         (b"[" * 100_000, "damaged header"),
-        (b"[1, 2]", "no JSON object"),
+        (b"[1, 2]", "not a JSON object"),
         (b'{"a": 1, "a": 2}', "twice"),
         ({"a": 7}, "must have"),
         ({"a": {"dtype": "F32", "shape": [8]}}, "must have"),

@@ -82,8 +82,11 @@ def test_what_is_no_adapter_for_this_model_changes_nothing(model: DeepGen, tmp_p
     wrong_shape = {key.replace("to_q", "to_k"): value[:, :16] for key, value in good.items()}
     cases: list[tuple[dict[str, Tensor], str]] = [
         ({**good, "transformer.x.lora_A.weight": torch.zeros(1, 1)}, "without its"),
-        ({**good, "transformer.extra": torch.zeros(1)}, "understood: 'transformer.extra'"),
-        ({"a": torch.zeros(1)}, "understood: 'a'"),
+        (
+            {**good, "transformer.extra": torch.zeros(1)},
+            "supported LoRA adapter: 'transformer.extra'",
+        ),
+        ({"a": torch.zeros(1)}, "supported LoRA adapter: 'a'"),
         ({**good, **wrong_shape}, "another model"),
         ({key.replace("to_q", "to_x"): value for key, value in good.items()}, "does not have"),
         ({key: value / 0 for key, value in good.items()}, "not finite"),

@@ -293,7 +293,7 @@ def shard(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
             lambda index: index["weight_map"].update(x="model-00001-of-00001.safetensors"),
             "no file has: 'x'",
         ),
-        (lambda index: index["weight_map"].pop("meta_queries"), "does not say"),
+        (lambda index: index["weight_map"].pop("meta_queries"), "does not list"),
     ],
 )
 def test_an_index_that_does_not_fit_its_shards_is_refused(

@@ -17,7 +17,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
-from deepgen.conditioning.vlm import VisionLanguageModel, dead_keys, module_key
+from deepgen.conditioning.vlm import VisionLanguageModel, module_key, unused_keys
 from deepgen.config.model import BridgeConfig
 from deepgen.types import Prompt
 from tests.shared import golden
@@ -117,9 +117,9 @@ def take_over(
 ) -> VisionLanguageModel:
     """Our model with the stock model's weights."""
     ours = VisionLanguageModel(model.config, bridge, **{"rope_precision": "fp32", **options})
-    is_dead = dead_keys(model.config.text_config.num_hidden_layers, bridge)
+    is_unused = unused_keys(model.config.text_config.num_hidden_layers, bridge)
     weights = {
-        module_key(key): value for key, value in model.state_dict().items() if not is_dead(key)
+        module_key(key): value for key, value in model.state_dict().items() if not is_unused(key)
     }
     ours.load_state_dict(weights)
     return ours.eval()
@@ -184,9 +184,9 @@ def golden_vlm() -> VisionLanguageModel:
     config = golden_json("model/vlm/config.json")
     with torch.device("meta"):
         vlm = VisionLanguageModel(config, bridge, rope_precision="fp32")
-    is_dead = dead_keys(config["text_config"]["num_hidden_layers"], bridge)
+    is_unused = unused_keys(config["text_config"]["num_hidden_layers"], bridge)
     weights = load_file(golden("model/vlm/model.safetensors"))
-    live = {module_key(key): value for key, value in weights.items() if not is_dead(key)}
+    live = {module_key(key): value for key, value in weights.items() if not is_unused(key)}
     vlm.load_state_dict(live, assign=True)
     return vlm.eval()
 

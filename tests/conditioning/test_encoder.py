@@ -174,7 +174,7 @@ def test_golden_connector_outputs(reference_model, case):
     arrays = golden_arrays(case)
     if "connector_out" not in arrays:
         return
-    reference_model.train().eval()  # forget what other tests computed
+    reference_model.train().eval()  # clear_cache what other tests computed
     with recorded(reference_model.bridge.connector) as calls:
         conditions = encode_golden(reference_model, case)
     assert len(calls) == len(conditions)

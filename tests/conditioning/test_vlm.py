@@ -6,9 +6,9 @@ from deepgen.conditioning.prompts import PromptTokenizer, TokenRow
 from deepgen.conditioning.vision import VisionTower, build_vision_tower
 from deepgen.conditioning.vlm import (
     VisionLanguageModel,
-    dead_keys,
     module_key,
     tapped_states,
+    unused_keys,
 )
 from deepgen.config.model import BridgeConfig
 from deepgen.types import Prompt
@@ -229,23 +229,23 @@ def test_a_model_built_on_the_meta_device_works_once_it_has_weights(stock, vlm, 
 @pytest.mark.parametrize("bridge", [TINY_BRIDGE, TINY_LAST_BRIDGE], ids=["stacked", "last"])
 @pytest.mark.parametrize("layout", ["5.x", "saved by 4.56"])
 def test_every_stored_tensor_is_either_dead_or_has_its_place(stock, bridge, layout):
-    is_dead = dead_keys(6, bridge)
+    is_unused = unused_keys(6, bridge)
     stored = list(stock.state_dict())
     if layout == "saved by 4.56":
         stored = [
             key.replace("language_model.", "").replace("model.visual", "visual") for key in stored
         ]
-    live = {module_key(key) for key in stored if not is_dead(key)}
+    live = {module_key(key) for key in stored if not is_unused(key)}
     assert live == set(take_over(stock, bridge).state_dict())
 
 
 def test_what_is_dead_has_no_influence(stock, vlm, tokenize):
     row = tokenize(Prompt(text="a red cube"))
     damaged = random_vlm()
-    is_dead = dead_keys(6, TINY_BRIDGE)
+    is_unused = unused_keys(6, TINY_BRIDGE)
     with torch.no_grad():
         for name, weight in damaged.named_parameters():
-            if is_dead(name):
+            if is_unused(name):
                 weight.fill_(float("nan"))
     expected = torch.cat([stock_states(stock, row)[tap] for tap in TAPS], dim=-1)
     found = torch.cat([stock_states(damaged, row)[tap] for tap in TAPS], dim=-1)

@@ -32,27 +32,27 @@ def test_a_drawing_has_the_models_own_size_and_the_empty_negative() -> None:
     assert (request.height, request.width) == (512, 512)
     assert request.negative_prompt == ""
     assert request.references == ()
-    assert request.shown_size is None
+    assert request.output_size is None
 
 
 def test_an_edit_is_made_at_its_first_references_size_and_shown_at_the_users() -> None:
     (request,) = parse("make it night", Image.new("RGB", (1000, 750)))
     assert (request.height, request.width) == (448, 608)
-    assert request.shown_size == (750, 1000)
+    assert request.output_size == (750, 1000)
     assert request.negative_prompt == EDIT_NEGATIVE_PROMPT
 
 
 def test_a_reference_whose_size_fits_is_left_alone() -> None:
     (request,) = parse("make it night", PHOTO)
     assert (request.references[0].height, request.references[0].width) == (768, 1024)
-    assert request.shown_size is None
+    assert request.output_size is None
 
 
 def test_an_explicit_size_wins_and_is_not_resized_back() -> None:
     (request,) = parse("make it night", Image.new("RGB", (333, 777)), height=256, width=320)
     assert (request.height, request.width) == (256, 320)
     assert (request.references[0].height, request.references[0].width) == (800, 352)
-    assert request.shown_size is None
+    assert request.output_size is None
 
 
 def test_every_prompt_of_a_list_has_references_of_its_own() -> None:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepgen.checkpoint.folder import load_folder
-from deepgen.conditioning.vlm import dead_keys, module_key
+from deepgen.conditioning.vlm import module_key, unused_keys
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels
@@ -34,8 +34,10 @@ def adapted_model() -> DeepGen:
     model = recorded_model()
     vlm = model.conditioner.vlm
     (file,) = golden("native/vlm_base").glob("*.safetensors")
-    is_dead = dead_keys(vlm.config.text_config.num_hidden_layers, model.conditioner.bridge.config)
-    base = {module_key(key): value for key, value in load_file(file).items() if not is_dead(key)}
+    is_unused = unused_keys(
+        vlm.config.text_config.num_hidden_layers, model.conditioner.bridge.config
+    )
+    base = {module_key(key): value for key, value in load_file(file).items() if not is_unused(key)}
     vlm.require_vision()
     vlm.load_state_dict(base)
     settings = json.loads(golden("native/lora_config.json").read_text())

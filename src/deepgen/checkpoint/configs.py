@@ -1,7 +1,7 @@
-"""The JSON files of a model folder as our own configurations, and back; no torch in here.
+"""The JSON files of a model folder as our configurations, and back; no torch in here.
 
-Each ``read_`` function takes the values of one file and raises ``CheckpointError``, which names
-that file, where they cannot be used.
+Each ``read_`` function takes the values of one file and raises ``CheckpointError``, with the
+file's name, if they cannot be used.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ PIPELINE_CLASS = "DeepGenPipeline"
 VLM_MODEL_TYPE = "qwen2_5_vl"
 
 ACTIVATION = "gelu_pytorch_tanh"
-"""What transformers calls the connector's activation."""
+"""The connector's activation, by transformers' name."""
 
 RELEASED_HIDDEN_SIZE = 2048
-"""The width of connector whose heads, activation and epsilon need not be said."""
+"""For a connector of this width, heads, activation and epsilon are optional in the file."""
 
 LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
 
@@ -56,7 +56,7 @@ JSON_TYPES: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "str": (str,),
 }
-"""What JSON may give for a field so annotated; other fields are checked by their class's reader."""
+"""JSON types by a field's annotation; fields of other types are checked by their own reader."""
 
 
 def read_dit(values: Mapping[str, Any]) -> DiTConfig:
@@ -66,7 +66,7 @@ def read_dit(values: Mapping[str, Any]) -> DiTConfig:
     if values.get("out_channels") is None and "in_channels" in values:
         values = {**values, "out_channels": values["in_channels"]}
     known = {
-        # What diffusers takes where an older file says nothing.
+        # What diffusers assumes for older files.
         "dual_attention_layers": (),
         "qk_norm": None,
         **_known(DiTConfig, values, where),
@@ -90,8 +90,8 @@ def write_dit(config: DiTConfig) -> dict[str, Any]:
 def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> BridgeConfig:
     """Sizes of the bridge, from ``connector/config.json`` and the shapes of its tensors.
 
-    Shapes decide wherever they can. What they cannot show, the number of heads, the activation and
-    the epsilon, must be in the file, except for the released width.
+    Shapes decide where they can. The number of heads, the activation and the epsilon must be in
+    the file, except for the released width.
     """
     where = "connector/config.json"
     nested = values.get("connector", values)
@@ -105,29 +105,29 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
             f"connector: projector_1 reads {features} channels, which are no multiple of the "
             f"think tokens' {llm_width}"
         )
-    said = values.get("num_queries", think_tokens)
-    if said != think_tokens:
+    stated = values.get("num_queries", think_tokens)
+    if stated != think_tokens:
         raise CheckpointError(
-            f"connector: the file has {think_tokens} think tokens, but {where} says {said}"
+            f"connector: the file has {think_tokens} think tokens, but {where} says {stated}"
         )
-    unseen: dict[str, Any] = {
+    settings: dict[str, Any] = {
         name: nested[name]
         for name in ("num_attention_heads", "hidden_act", "layer_norm_eps")
         if nested.get(name) is not None
     }
     if width == RELEASED_HIDDEN_SIZE:
-        unseen = {
+        settings = {
             "num_attention_heads": 32,
             "hidden_act": ACTIVATION,
             "layer_norm_eps": 1e-6,
-            **unseen,
+            **settings,
         }
-    if len(unseen) < 3:
-        absent = {"num_attention_heads", "hidden_act", "layer_norm_eps"} - unseen.keys()
+    if len(settings) < 3:
+        absent = {"num_attention_heads", "hidden_act", "layer_norm_eps"} - settings.keys()
         raise CheckpointError(
             f"{where} lacks {listed(absent)}, which a connector of width {width} needs"
         )
-    if unseen["hidden_act"] != ACTIVATION:
+    if settings["hidden_act"] != ACTIVATION:
         raise CheckpointError(f"{where}: hidden_act must be {ACTIVATION}")
     layers = {match[1] for match in map(CONNECTOR_LAYER.match, stored) if match}
     config = {
@@ -138,8 +138,8 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         "hidden_size": width,
         "intermediate_size": _matrix(stored, "connector.layers.0.mlp.fc1.weight")[0],
         "num_hidden_layers": len(layers),
-        "num_attention_heads": unseen["num_attention_heads"],
-        "layer_norm_eps": unseen["layer_norm_eps"],
+        "num_attention_heads": settings["num_attention_heads"],
+        "layer_norm_eps": settings["layer_norm_eps"],
         "pooled_projection_dim": _matrix(stored, "projector_2.weight")[0],
         "joint_attention_dim": _matrix(stored, "projector_3.weight")[0],
     }
@@ -147,7 +147,7 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
 
 
 def read_rope_precision(values: Mapping[str, Any]) -> RopePrecision:
-    """``rope_precision`` of ``connector/config.json``; ``bf16`` where it says nothing."""
+    """``rope_precision`` of ``connector/config.json``; by default ``bf16``."""
     found = values.get("rope_precision", "bf16")
     if found not in ROPE_PRECISIONS:
         raise CheckpointError(
@@ -188,7 +188,7 @@ def read_schedule(values: Mapping[str, Any]) -> ScheduleConfig:
         unsupported.append("time_shift_type")
     if unsupported:
         raise CheckpointError(f"{where} asks for {listed(unsupported)}, which is not supported")
-    # What diffusers takes for a missing shift.
+    # What diffusers assumes for a missing shift.
     known = {"shift": 1.0, **_known(ScheduleConfig, values, where)}
     config = _build(ScheduleConfig, known, where)
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
@@ -202,7 +202,7 @@ def write_schedule(config: ScheduleConfig) -> dict[str, Any]:
 
 
 def read_defaults(index: Mapping[str, Any]) -> GenerationDefaults:
-    """What a call uses where the user says nothing, from ``model_index.json``."""
+    """Default settings of a call, from ``model_index.json``."""
     where = "model_index.json"
     values = index.get("defaults", {})
     if not isinstance(values, Mapping):
@@ -222,7 +222,7 @@ def read_defaults(index: Mapping[str, Any]) -> GenerationDefaults:
 
 
 def read_provenance(index: Mapping[str, Any]) -> dict[str, str]:
-    """Which training each component comes from, by its folder's name; may be empty."""
+    """The training that each component comes from, by its folder's name; may be empty."""
     values = index.get("provenance", {})
     if not isinstance(values, dict) or not all(isinstance(each, str) for each in values.values()):
         raise CheckpointError("model_index.json: provenance must map components to texts")
@@ -230,17 +230,17 @@ def read_provenance(index: Mapping[str, Any]) -> dict[str, str]:
 
 
 def check_class(values: Mapping[str, Any], expected: str, where: str) -> None:
-    """Refuse the configuration of another class; a file that names none is taken at its word."""
+    """Refuse the configuration of another class; a file without a class is accepted."""
     found = values.get("_class_name", expected)
     if found != expected:
         raise CheckpointError(f"{where} describes {found!r}, but {expected} is expected")
 
 
 def check_depths(values: Mapping[str, Any], tensors: int, where: str) -> None:
-    """Refuse numbers of layers that the stored tensors cannot fill.
+    """Refuse numbers of layers that exceed the number of stored tensors.
 
-    A model is built before its tensors are compared with the file's, and one of a billion layers
-    would never be.
+    A model is built before its tensors are compared with the file's; one of a billion layers
+    would take forever.
     """
     remaining = [values]
     while remaining:
@@ -293,7 +293,7 @@ def _build(config: type[T], values: Mapping[str, Any], where: str) -> T:
 def _matrix(
     stored: Mapping[str, StoredTensor], name: str, *, may_be_empty: bool = False
 ) -> tuple[int, int]:
-    """Rows and columns of a tensor of the connector, positive but for rows that may be none."""
+    """Rows and columns of a tensor of the connector; only ``may_be_empty`` allows zero rows."""
     if name not in stored:
         raise CheckpointError(f"connector lacks {name!r}")
     shape = stored[name].shape

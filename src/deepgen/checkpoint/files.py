@@ -1,4 +1,4 @@
-"""The files of a model folder, opened only after it is clear what they are; no torch in here.
+"""The files of a model folder, checked before they are opened; no torch in here.
 
 Only JSON, the tokenizer's texts and safetensors are ever read.
 """
@@ -19,7 +19,7 @@ WEIGHT_STEMS = {
     "vlm": "model",
     "connector": "model",
 }
-"""What the files with a component's weights are called, as diffusers and transformers do."""
+"""File names of each component's weights, as in diffusers and transformers."""
 
 CONFIG_NAMES = {
     "transformer": "config.json",
@@ -33,7 +33,7 @@ CONFIG_NAMES = {
 INDEX_NAME = "model_index.json"
 TEMPLATE_NAME = "prompt_template.json"
 CARD_NAME = "model_card.json"
-"""What a stage tells of the model it made; nothing is loaded from it."""
+"""Record of the training; nothing is loaded from it."""
 
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
@@ -41,10 +41,10 @@ PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 MAX_JSON_BYTES = 16 << 20
 
 VOCABULARY_NAMES = ("vocab.json", "merges.txt")
-"""What a tokenizer without ``tokenizer.json`` consists of."""
+"""The files of a tokenizer without ``tokenizer.json``."""
 
 LISTED_NAMES = 4
-"""How many names a message spells out before it only counts."""
+"""How many names a message lists; the rest is counted."""
 
 
 class ModelFolder:
@@ -66,9 +66,9 @@ class ModelFolder:
         _refuse_links_outside(path)
 
     def missing(self) -> list[str]:
-        """Parts that every model has and this folder lacks."""
+        """Required files that this folder lacks."""
         needed = [f"{component}/{name}" for component, name in CONFIG_NAMES.items()]
-        # Of one file, or of two as Qwen's older tokenizers have it. Without, every text is empty.
+        # One file, or two for Qwen's older tokenizers. Without them every text would be empty.
         split = [f"tokenizer/{name}" for name in VOCABULARY_NAMES]
         if not all((self.path / name).is_file() for name in split):
             needed.append("tokenizer/tokenizer.json")
@@ -84,7 +84,7 @@ class ModelFolder:
         if not path.is_file():
             raise CheckpointError(f"{name} is missing")
         if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{name} is larger than any such file")
+            raise CheckpointError(f"{name} has more than {MAX_JSON_BYTES:,} bytes, the limit")
         try:
             values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as cause:
@@ -101,7 +101,7 @@ class ModelFolder:
         """All tensors of a component by name, from one file or several.
 
         Raises:
-            CheckpointError: Files are missing, damaged, pickles, or not what their index says.
+            CheckpointError: Files are missing, damaged, pickles, or differ from their index.
         """
         folder, stem = self.path / component, WEIGHT_STEMS[component]
         single = folder / f"{stem}.safetensors"
@@ -135,7 +135,7 @@ class ModelFolder:
             for tensor in read_header(path).values():
                 if weight_map.get(tensor.name) != name:
                     raise CheckpointError(
-                        f"{component}/{name} holds {tensor.name!r}, which {index} does not say"
+                        f"{component}/{name} holds {tensor.name!r}, which {index} does not list"
                     )
                 found[tensor.name] = tensor
         absent = weight_map.keys() - found.keys()
@@ -145,7 +145,7 @@ class ModelFolder:
 
 
 def listed(names: Any) -> str:
-    """The first few names, quoted since they come from files, and how many follow."""
+    """The first few names, quoted since they come from files, and the number of the others."""
     ordered = sorted(map(repr, names))
     rest = len(ordered) - LISTED_NAMES
     return ", ".join(ordered[:LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")
@@ -164,12 +164,12 @@ def _refuse_constant(name: str) -> None:
 
 
 def _refuse_links_outside(folder: Path) -> None:
-    """Links may lead to files of the folder, and from a hub snapshot into the same hub cache."""
+    """Refuse links, except to files of the folder, or from a hub snapshot into the same cache."""
     root = Path(os.path.realpath(folder))
     allowed = [root]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         allowed.append(root.parent.parent / "blobs")
-    # Not followed: what links within the folder lead to is visited anyway.
+    # Not followed: the targets of links within the folder are visited anyway.
     for current, folders, files in os.walk(root, followlinks=False):
         for name in (*folders, *files):
             path = Path(current, name)

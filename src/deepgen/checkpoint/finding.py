@@ -17,7 +17,7 @@ from deepgen.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundModel:
-    """A model folder that is complete as far as names and headers tell."""
+    """A model folder that is complete by its file names and headers."""
 
     folder: ModelFolder
     defaults: GenerationDefaults
@@ -33,20 +33,20 @@ class FoundModel:
         """Refuse sizes, (height, width), that the model has no positions for.
 
         Raises:
-            ValueError: Which one, and how long a side may be.
+            ValueError: Which side, and the maximum.
         """
         for name, side in (("--height", height), ("--width", width)):
             if side is not None:
                 check_side(name, side, max_side=self.max_side)
         default_side = round(math.sqrt(self.defaults.height * self.defaults.width))
-        for own in references:
-            reference_size(*own, default_side, max_side=self.max_side)
+        for size in references:
+            reference_size(*size, default_side, max_side=self.max_side)
 
     def check_texts(self, texts: Sequence[str]) -> None:
         """Refuse texts that are not valid Unicode, or have more tokens than any prompt may have.
 
         Raises:
-            ValueError: What is wrong, and how long a text may be.
+            ValueError: What was found, and the maximum.
         """
         for text in texts:
             check_text(text)
@@ -60,7 +60,7 @@ class FoundModel:
         try:
             tokenizer = Tokenizer.from_file(str(vocabulary))
         except Exception as cause:
-            # The library raises bare Exceptions for damaged files.
+            # The library raises plain Exceptions for damaged files.
             raise CheckpointError(f"{vocabulary} cannot be read: {cause}") from None
         for text in long:
             count = len(tokenizer.encode(text, add_special_tokens=False))
@@ -71,10 +71,10 @@ class FoundModel:
 
 
 def find_model(name: str) -> FoundModel:
-    """Find ``mini``, a folder or a hub model, and check what can be checked without its weights.
+    """Find ``mini``, a folder or a hub model, and check everything but the values of its weights.
 
     Raises:
-        CheckpointError: It is not there, or parts are missing or damaged.
+        CheckpointError: It does not exist, or parts are missing or damaged.
     """
     from deepgen.checkpoint.hub import resolve
 
@@ -86,13 +86,13 @@ def find_model(name: str) -> FoundModel:
         except CheckpointError as error:
             problems.append(str(error))
     if problems:
-        raise CheckpointError(f"{folder.path} is no complete model: {'; '.join(problems)}")
+        raise CheckpointError(f"{folder.path} is not a complete model: {'; '.join(problems)}")
     dit = read_dit(folder.config("transformer"))
     defaults = read_defaults(folder.json(INDEX_NAME))
     max_side = LATENT_SCALE * dit.patch_size * dit.pos_embed_max_size
     if max(defaults.height, defaults.width) > max_side:
         raise CheckpointError(
-            f"{folder.path}: the model's own size, {defaults.width} x {defaults.height}, is beyond "
-            f"its positions, which end at {max_side}"
+            f"{folder.path}: the default size of {defaults.width} x {defaults.height} exceeds the "
+            f"{max_side} pixels per side that the model has positions for"
         )
     return FoundModel(folder=folder, defaults=defaults, max_side=max_side)

@@ -43,7 +43,7 @@ from deepgen.checkpoint.parts import (
     vae_part,
     vlm_part,
 )
-from deepgen.checkpoint.writing import appearing_whole, config_values, write_json, write_weights
+from deepgen.checkpoint.writing import atomic_folder, config_values, write_json, write_weights
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
@@ -64,35 +64,35 @@ def load_folder(
 ) -> DeepGen:
     """Load a model folder.
 
-    Every tensor is accounted for before the first is read, and as many problems of a folder as can
-    be seen together are told together.
+    The names and shapes of all tensors are checked before the first is read, and one error lists
+    as many problems as can be found together.
 
     Args:
         path: The folder.
-        dtype: Compute dtype; None and ``auto`` choose by device, see :func:`compute_dtype`.
+        dtype: To compute in; None and ``auto`` choose by device, see :func:`compute_dtype`.
         device: Where the weights go.
-        rope_precision: Rotary frequencies of the VLM; None takes what the folder says.
+        rope_precision: Of the rotary frequencies of the VLM; None uses the folder's setting.
 
     Returns:
         The model in evaluation mode.
 
     Raises:
         CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
-        ValueError: The dtype is none that the model computes in.
+        ValueError: The dtype is not supported.
     """
     device = torch.device(device)
     dtype = compute_dtype(dtype, device)
     plan = _plan(path, rope_precision)
     problems = Problems(path)
-    with problems.gather():
+    with problems.collect():
         dit = plan.dit.load(dtype, device)
-    with problems.gather():
+    with problems.collect():
         vae = plan.vae.load(dtype, device)
-    with problems.gather():
+    with problems.collect():
         bridge = plan.bridge.load(dtype, device)
-    with problems.gather():
+    with problems.collect():
         vlm = plan.vlm.load(dtype, device)
-    problems.settle()
+    problems.raise_if_any()
     model = DeepGen(
         Conditioner(vlm, bridge, plan.tokenizer, plan.template),
         dit,
@@ -129,22 +129,21 @@ def save_folder(
     overwrite: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a model folder; it appears whole or not at all.
+    """Write a model folder; it appears complete or not at all.
 
-    Stock diffusers loads ``transformer/``, ``vae/`` and ``scheduler/``. Of the VLM only what
-    conditions images is ever loaded, and that is what is written: ``vlm/`` loads again here, and
-    stock transformers makes up the language head and (for the stacked bridge) the last layer and
-    the final norm, which nothing here reads.
+    diffusers loads its ``transformer/``, ``vae/`` and ``scheduler/``. Of the VLM only the part that
+    conditions images is loaded, and so written: transformers, reading ``vlm/``, initializes the
+    unused language head and (for the stacked bridge) last layer and final norm at random.
 
     Args:
         model: The model.
         path: The new folder.
-        dtype: What floats are stored as; None keeps what the model computes in.
-        overwrite: Replace a model folder that is there.
-        card: What is to be told of its making, for ``model_card.json``.
+        dtype: Of the stored weights; None keeps the model's.
+        overwrite: Replace an existing model folder.
+        card: Record of the training, for ``model_card.json``.
 
     Raises:
-        CheckpointError: There is something at ``path`` already, or it cannot be written.
+        CheckpointError: ``path`` exists, or cannot be written.
     """
     conditioner = model.conditioner
     vlm, bridge = conditioner.vlm, conditioner.bridge
@@ -189,7 +188,7 @@ def save_folder(
     }
     if card is not None:
         configs[CARD_NAME] = dict(card)
-    with appearing_whole(path, overwrite=overwrite) as folder:
+    with atomic_folder(path, overwrite=overwrite) as folder:
         for name, values in configs.items():
             write_json(folder / name, values)
         for component, tensors in weights.items():
@@ -198,10 +197,13 @@ def save_folder(
 
 
 def compute_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
-    """What to compute in: as asked, or the best that a device is fast in.
+    """The given dtype, or the most precise one that the device is fast in.
 
-    Float32 on CPUs; bfloat16 elsewhere, as the model was trained. Only GPUs without it get
-    float16, whose range the VLM's largest activations may exceed.
+    Float32 on CPUs; bfloat16 elsewhere, as in training. GPUs without bfloat16 get float16, whose
+    range the VLM's largest activations may exceed.
+
+    Raises:
+        ValueError: The dtype is not supported.
     """
     if isinstance(dtype, torch.dtype):
         dtype = str(dtype).removeprefix("torch.")
@@ -216,21 +218,21 @@ def compute_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
 
 
 class Problems:
-    """What is wrong with a folder, gathered so that one message tells all of it."""
+    """The problems of a folder, collected so that one error can list all of them."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.found: list[str] = []
 
     @contextmanager
-    def gather(self) -> Iterator[None]:
-        """Note what goes wrong inside, and go on behind it."""
+    def collect(self) -> Iterator[None]:
+        """Note an error of the block, and continue after it."""
         try:
             yield
         except CheckpointError as error:
             self.found.append(str(error))
 
-    def settle(self) -> None:
+    def raise_if_any(self) -> None:
         """Raise if anything was noted."""
         if self.found:
             raise CheckpointError(f"{self.path} cannot be loaded: {'; '.join(self.found)}")
@@ -251,7 +253,7 @@ class _Plan:
     provenance: dict[str, str]
 
     def misfits(self) -> list[str]:
-        """Where components do not fit each other."""
+        """Components that do not fit each other."""
         bridge, dit = self.bridge.module.config, self.dit.module.config
         vlm = self.vlm.module
         pairs = {
@@ -277,7 +279,7 @@ class _Plan:
         rows = len(vlm.embedding)
         if len(self.tokenizer) > rows:
             found.append(
-                f"the tokenizer has {len(self.tokenizer)} tokens, but the VLM knows {rows}"
+                f"the tokenizer has {len(self.tokenizer)} tokens, but the VLM has {rows} embeddings"
             )
         try:
             PromptTokenizer(self.tokenizer, self.template)
@@ -293,27 +295,27 @@ def _plan(path: Path, rope_precision: RopePrecision | None) -> _Plan:
     missing = folder.missing()
     if missing:
         problems.found.append(f"it lacks {', '.join(missing)}")
-    problems.settle()
+    problems.raise_if_any()
 
-    with problems.gather():
+    with problems.collect():
         index = folder.json(INDEX_NAME)
         defaults = read_defaults(index)
         provenance = read_provenance(index)
-    with problems.gather():
+    with problems.collect():
         schedule = read_schedule(folder.config("scheduler"))
-    with problems.gather():
+    with problems.collect():
         template = read_template(folder)
-    with problems.gather():
+    with problems.collect():
         tokenizer = read_tokenizer(folder)
-    with problems.gather():
+    with problems.collect():
         dit = dit_part(folder)
-    with problems.gather():
+    with problems.collect():
         vae = vae_part(folder)
-    with problems.gather():
+    with problems.collect():
         precision = rope_precision or read_rope_precision(folder.config("connector"))
         bridge = bridge_part(folder)
         vlm = vlm_part(folder, bridge.module.config, precision)
-    problems.settle()
+    problems.raise_if_any()
 
     plan = _Plan(
         dit=dit,
@@ -327,5 +329,5 @@ def _plan(path: Path, rope_precision: RopePrecision | None) -> _Plan:
         provenance=provenance,
     )
     problems.found += plan.misfits()
-    problems.settle()
+    problems.raise_if_any()
     return plan

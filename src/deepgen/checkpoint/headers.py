@@ -1,8 +1,8 @@
-"""What a safetensors file says it holds, checked against the file itself; no torch in here.
+"""Headers of safetensors files, checked against the files themselves; no torch in here.
 
 A safetensors file is eight bytes with the length of a JSON header, the header, and the bytes of
-the tensors one after the other. Headers come from strangers: whatever one says is compared with
-the file's real size before any library maps it into memory.
+the tensors one after the other. Headers are untrusted: they are compared with the file's real size
+before any library maps it into memory.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
-# The released model's longest header has 150 kB; more than this is no header.
+# The released model's longest header has 150 kB.
 MAX_HEADER_BYTES = 16 << 20
 
 PREFIX_BYTES = 8
 
 SHOWN = 60
-"""Characters that a message repeats of what it refuses."""
+"""How many characters of a refused value a message quotes."""
 
 MAX_DIMENSIONS = 8
 MAX_SIZE = 1 << 48
@@ -61,8 +61,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     """All tensors of a file by name.
 
     Raises:
-        CheckpointError: The file is no safetensors file, is truncated, or its header does not
-            describe it exactly.
+        CheckpointError: It is not a safetensors file, is truncated, or differs from its header.
     """
     where = f"{path.parent.name}/{path.name}"
     try:
@@ -74,7 +73,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == PREFIX_BYTES else 0
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - PREFIX_BYTES):
                 raise CheckpointError(
-                    f"{where} is truncated or no safetensors file: its {size} bytes cannot hold "
+                    f"{where} is truncated or not a safetensors file: its {size} bytes cannot hold "
                     f"a header of {length}"
                 )
             text = file.read(length)
@@ -95,7 +94,7 @@ def _parse(text: bytes, where: str) -> dict[str, dict[str, Any]]:
     except (ValueError, RecursionError) as cause:
         raise CheckpointError(f"{where} has a damaged header: {cause}") from cause
     if not isinstance(entries, dict):
-        raise CheckpointError(f"{where} has a damaged header: it is no JSON object")
+        raise CheckpointError(f"{where} has a damaged header: it is not a JSON object")
     entries.pop("__metadata__", None)
     for name, entry in entries.items():
         problem = _problem(entry)
@@ -112,7 +111,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _problem(entry: object) -> str | None:
-    """What is wrong with one entry by itself."""
+    """What is wrong with one entry, or None."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         return "must have dtype, shape and data_offsets"
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -129,8 +128,8 @@ def _problem(entry: object) -> str | None:
 
 
 def _are_sizes(values: object) -> bool:
-    # The type itself, because True is an int too. Longer lists and larger numbers than any tensor
-    # has could be multiplied for hours.
+    # The exact type, because True is an int. Products of very long lists or very large numbers
+    # would take hours.
     return (
         isinstance(values, list)
         and len(values) <= MAX_DIMENSIONS
@@ -151,5 +150,5 @@ def _check_layout(entries: dict[str, dict[str, Any]], data_bytes: int, where: st
     if end != data_bytes:
         verb = "is truncated" if end > data_bytes else "has bytes that belong to no tensor"
         raise CheckpointError(
-            f"{where} {verb}: it has {data_bytes} bytes of tensors, its header promises {end}"
+            f"{where} {verb}: it has {data_bytes} bytes of tensors, its header describes {end}"
         )

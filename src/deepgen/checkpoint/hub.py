@@ -1,4 +1,4 @@
-"""Where a model is: the embedded one, a folder, or a model of the Hugging Face hub."""
+"""From the name of a model to its folder: the embedded model, a folder, or a hub model."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ EMBEDDED = "mini"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 PATTERNS = ("*.json", "*.safetensors", "tokenizer/*.txt")
-"""What is downloaded of a hub model: nothing that could be run."""
+"""Files that are downloaded of a hub model: none that could be executed."""
 
-# Refusals are to come within 15 seconds, and looking the name up has no limit of its own.
+# An error should come within 15 seconds, and the lookup of a name has no time limit by default.
 TIMEOUT_SECONDS = 8.0
 
 
 def resolve(model: str, *, revision: str | None = None, local_files_only: bool = False) -> Path:
-    """The folder of a model; a hub model is downloaded into the hub's cache if it is not there.
+    """The folder of a model; a hub model is downloaded into the hub's cache if needed.
 
     Args:
         model: ``mini``, a folder, or a hub id with an optional ``@revision``.
         revision: Branch, tag or commit of a hub model.
-        local_files_only: Never ask the network.
+        local_files_only: Never use the network.
 
     Raises:
-        CheckpointError: There is no such model, or the network is needed and not there.
-        ValueError: Two different revisions are asked for, or one of something that has none.
+        CheckpointError: There is no such model, or it needs a download that fails.
+        ValueError: Two different revisions are given, or one for a local model.
     """
     try:
         path = Path(model).expanduser()
-        there = path.exists()
+        is_local = path.exists()
     except (OSError, RuntimeError) as cause:
         raise CheckpointError(f"{model} cannot be a folder: {cause}") from None
-    if model == EMBEDDED or there:
+    if model == EMBEDDED or is_local:
         if revision is not None:
             raise ValueError(f"only hub models have revisions, {model} does not")
         return _embedded() if model == EMBEDDED else _folder(path)
     name, _, own_revision = model.partition("@")
     if not HUB_ID.fullmatch(name):
         raise CheckpointError(
-            f"there is no folder {model}, and a hub id would look like organisation/name"
+            f"there is no folder {model}, and it is not a hub id such as organisation/name"
         )
     if own_revision and revision not in (None, own_revision):
         raise ValueError(f"{model} already names a revision, and {revision} is another one")
@@ -52,7 +52,7 @@ def resolve(model: str, *, revision: str | None = None, local_files_only: bool =
 
 
 def _embedded() -> Path:
-    # As data of the installed package, not by importing it: the loader does not know the mini.
+    # As data of the package, not by import: this layer may not import deepgen.mini.
     path = Path(str(importlib.resources.files("deepgen"))) / EMBEDDED / "assets"
     if not (path / INDEX_NAME).is_file():
         raise CheckpointError(
@@ -69,7 +69,7 @@ def _folder(path: Path) -> Path:
 
 
 def _from_hub(name: str, revision: str | None, local_files_only: bool) -> Path:
-    # Half a second of imports that local models can do without.
+    # Imported late: it takes half a second, and local models do not need it.
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -95,7 +95,7 @@ def _from_hub(name: str, revision: str | None, local_files_only: bool) -> Path:
             "hf auth login if it is private"
         ) from cause
     except Exception as cause:
-        # Which errors mean "no network" differs between versions of the hub's client.
+        # The errors for "no network" differ between versions of the hub's client.
         unreachable = f" (the hub cannot be reached: {type(cause).__name__})"
     offline = local_files_only or bool(unreachable)
     try:
@@ -104,7 +104,7 @@ def _from_hub(name: str, revision: str | None, local_files_only: bool) -> Path:
         )
     except LocalEntryNotFoundError as cause:
         raise CheckpointError(
-            f"{shown} is no folder, and no hub model on this machine{unreachable}; check the "
+            f"{shown} is neither a folder nor a hub model on this machine{unreachable}; check the "
             "path, or try again with a network"
         ) from cause
     except Exception as cause:

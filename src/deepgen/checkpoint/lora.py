@@ -1,8 +1,8 @@
-"""LoRA adapters: saved, and merged into the weights they were trained for (arXiv 2106.09685).
+"""LoRA adapters: saving, and merging into weights (arXiv 2106.09685).
 
-Read and written are the two layouts that people have: diffusers'
+Two layouts are read and written: diffusers'
 (``pytorch_lora_weights.safetensors``, keys ``transformer.*.lora_A.weight``) and peft's
-(``adapter_model.safetensors`` beside ``adapter_config.json``, keys
+(``adapter_model.safetensors`` next to ``adapter_config.json``, keys
 ``base_model.model.*.lora_A.weight``).
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from deepgen.checkpoint.files import CARD_NAME, listed
 from deepgen.checkpoint.headers import read_header
 from deepgen.checkpoint.weights import read_tensors
-from deepgen.checkpoint.writing import appearing_whole, write_json
+from deepgen.checkpoint.writing import atomic_folder, write_json
 from deepgen.conditioning.vlm import VisionLanguageModel, module_key
 from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
@@ -37,7 +37,7 @@ LINEAR = (".lora_A.weight", ".lora_B.weight")
 EMBEDDING = (".lora_embedding_A", ".lora_embedding_B")
 ALPHA = ".alpha"
 UNREAD_SWITCHES = ("use_dora", "fan_in_fan_out", "lora_bias", "use_qalora")
-"""Variants of peft that would change what an adapter adds."""
+"""Settings of peft variants that change the arithmetic, none of which is supported."""
 QWEN = ("model.language_model.", "language_model.", "model.visual.", "visual.")
 
 
@@ -45,20 +45,20 @@ QWEN = ("model.language_model.", "language_model.", "model.visual.", "visual.")
 def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     """Add an adapter to the weights: ``W + scale * (alpha / r) * B A``, rounded once.
 
-    Nothing is changed unless everything fits.
+    If anything does not fit, nothing is changed.
 
     Args:
         model: Changed in place.
         path: An adapter file, or a folder with one.
-        scale: Strength on top of the adapter's own; the same call with ``-scale`` takes it back,
-            up to rounding.
+        scale: Factor on top of the adapter's alpha; the same call with ``-scale`` undoes it, up to
+            rounding.
 
     Returns:
-        How many layers were adapted.
+        The number of adapted layers.
 
     Raises:
-        CheckpointError: A file that is no adapter, pairs that are incomplete, and layers that the
-            model lacks or has in another shape.
+        CheckpointError: The file is not an adapter, has incomplete pairs, or adapts layers that
+            the model lacks or has in another shape.
     """
     file = _find(path)
     stored = read_header(file)
@@ -73,7 +73,7 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
         if (down.ndim, up.ndim) != (2, 2) or 0 in (*down.shape, *up.shape):
             raise CheckpointError(f"{file.name}: {name} has no two matrices of a rank above 0")
         if ends == EMBEDDING:
-            # An embedding's rows are what it puts out: W + (B A)^T.
+            # The rows of an embedding are its outputs: W + (B A)^T.
             down, up = up.T, down.T
         weight = _target(model, name, file)
         if (up.shape[0], down.shape[1]) != tuple(weight.shape) or up.shape[1] != down.shape[0]:
@@ -89,10 +89,9 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
         updates.append((weight, up @ down * (scale * alpha / rank)))
     if unused or not updates:
         kinds = listed(unused) if unused else "no lora_A weights"
-        raise CheckpointError(f"{file.name} is no LoRA adapter that is understood: {kinds}")
+        raise CheckpointError(f"{file.name} is not a supported LoRA adapter: {kinds}")
     for weight, delta in updates:
         weight.copy_(weight.float() + delta.to(weight.device))
-    model.conditioner.forget()
     return len(updates)
 
 
@@ -103,25 +102,25 @@ def save_vlm_lora(
     overwrite: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the adapters of the language model as peft reads them.
+    """Write the adapters of the language model in peft's layout.
 
-    ``PeftModel.from_pretrained(qwen, path)`` gives them to stock transformers' whole Qwen2.5-VL.
+    ``PeftModel.from_pretrained(qwen, path)`` applies them to transformers' whole Qwen2.5-VL.
 
     Args:
         vlm: With adapters.
-        path: The new folder, which appears whole or not at all.
-        overwrite: Replace adapters of this kind that are there.
-        card: What is to be told of their making, for ``model_card.json``.
+        path: The new folder, which appears complete or not at all.
+        overwrite: Replace existing adapters of this kind.
+        card: Record of the training, for ``model_card.json``.
 
     Raises:
-        CheckpointError: There is something at ``path`` already, or it cannot be written.
+        CheckpointError: ``path`` exists, or cannot be written.
         ValueError: The VLM has no adapters.
     """
     settings = _settings(vlm)
-    # Whole names: those of the vision tower's layers end alike. In order, since a set has another
-    # one in every process, and the same adapters are to be the same bytes.
+    # Full names: layers of the vision tower have the same endings. Sorted: the order of a set
+    # differs between processes, and equal adapters should be equal bytes.
     settings.target_modules = sorted(f"model.{name}" for name, _ in lora_layers(vlm))
-    with appearing_whole(path, overwrite=overwrite, known_by=PEFT_FILE) as folder:
+    with atomic_folder(path, overwrite=overwrite, marker=PEFT_FILE) as folder:
         if card is not None:
             write_json(folder / CARD_NAME, card)
         settings.save_pretrained(folder)
@@ -132,19 +131,19 @@ def save_vlm_lora(
 def save_dit_lora(
     dit: DiT, path: Path, *, overwrite: bool = False, card: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the adapters of the DiT as diffusers reads them.
+    """Write the adapters of the DiT in diffusers' layout.
 
     ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
     :func:`merge_lora`.
 
     Args:
         dit: With adapters.
-        path: The new folder, which appears whole or not at all.
-        overwrite: Replace adapters of this kind that are there.
-        card: What is to be told of their making, for ``model_card.json``.
+        path: The new folder, which appears complete or not at all.
+        overwrite: Replace existing adapters of this kind.
+        card: Record of the training, for ``model_card.json``.
 
     Raises:
-        CheckpointError: There is something at ``path`` already, or it cannot be written.
+        CheckpointError: ``path`` exists, or cannot be written.
         ValueError: The DiT has no adapters.
     """
     settings = _settings(dit)
@@ -154,13 +153,13 @@ def save_dit_lora(
         "target_modules": sorted(name for name, _ in lora_layers(dit)),
     }
     # diffusers writes the configuration of each component under its prefix.
-    # One entry and no second: safetensors writes several in an order that changes.
+    # A single entry: safetensors writes several in varying order.
     metadata = {
         "lora_adapter_metadata": json.dumps(
             {f"transformer.{name}": value for name, value in described.items()}, sort_keys=True
         ),
     }
-    with appearing_whole(path, overwrite=overwrite, known_by=DIFFUSERS_FILE) as folder:
+    with atomic_folder(path, overwrite=overwrite, marker=DIFFUSERS_FILE) as folder:
         if card is not None:
             write_json(folder / CARD_NAME, card)
         tensors = {f"transformer.{key}": value for key, value in _stored(dit).items()}
@@ -168,12 +167,12 @@ def save_dit_lora(
 
 
 def _settings(module: nn.Module) -> peft.LoraConfig:
-    """How a module's adapters were made."""
+    """The settings of a module's adapters."""
     for _, layer in lora_layers(module):
         dropout = getattr(layer.lora_dropout[ADAPTER], "p", 0.0)
         rank, alpha = layer.r[ADAPTER], layer.lora_alpha[ADAPTER]
         return peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, inference_mode=True)
-    raise ValueError("there are no adapters to save")
+    raise ValueError("the module has no adapters to save")
 
 
 def _stored(module: nn.Module) -> dict[str, Tensor]:
@@ -201,14 +200,14 @@ def _find(path: Path) -> Path:
 
 
 class _Alphas:
-    """An adapter's alpha: as its configuration or file says, else its rank, which is scale 1."""
+    """An adapter's alpha: from its configuration or file, else its rank, which means scale 1."""
 
     def __init__(self, values: object, file: Path) -> None:
         if not isinstance(values, dict):
             raise CheckpointError(f"the configuration of {file.name} must be a JSON object")
         unread = [name for name in UNREAD_SWITCHES if values.get(name)]
         if unread:
-            raise CheckpointError(f"{file.name} needs {listed(unread)}, which nothing here applies")
+            raise CheckpointError(f"{file.name} needs {listed(unread)}, which is not supported")
         patterns = values.get("alpha_pattern") or {}
         if not isinstance(patterns, dict):
             raise CheckpointError(f"the alpha_pattern of {file.name} must be a JSON object")
@@ -217,7 +216,7 @@ class _Alphas:
         self.by_root = bool(values.get("use_rslora"))
 
     def __call__(self, name: str, rank: int) -> float:
-        """As if it were divided by the rank; rsLoRA (arXiv 2312.03732) divides by its root."""
+        """Alpha to be divided by the rank; rsLoRA (arXiv 2312.03732) divides by its square root."""
         alpha = float(rank) if self.alpha is None else self.alpha
         for pattern, own in self.patterns.items():
             if name == pattern or name.endswith(f".{pattern}"):
@@ -250,7 +249,7 @@ def _alphas(file: Path) -> _Alphas:
 
 
 def _target(model: DeepGen, name: str, file: Path) -> Tensor:
-    """The weight that an adapter's key speaks of."""
+    """The weight that an adapter's key refers to."""
     roots: dict[str, nn.Module] = {
         "transformer.": model.dit,
         "vlm.": model.conditioner.vlm,
@@ -261,7 +260,7 @@ def _target(model: DeepGen, name: str, file: Path) -> Tensor:
         plain = plain.removeprefix(wrapper)
     root = next((each for each in roots if plain.startswith(each)), "transformer.")
     if plain.startswith(QWEN):
-        # As in the whole Qwen2.5-VL, of whichever version of transformers.
+        # Names of the whole Qwen2.5-VL, in any version of transformers.
         root, plain = "vlm.", module_key(plain)
     if plain.removeprefix("vlm.").startswith("visual."):
         model.conditioner.vlm.require_vision()

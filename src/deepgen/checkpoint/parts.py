@@ -1,7 +1,7 @@
-"""Each component of a model folder as a module without weights, and where its weights are.
+"""Each component of a model folder as a module without weights, and its stored tensors.
 
-Modules are built on the meta device from values that we parsed ourselves, always of the same few
-classes, whatever class or code a configuration names.
+Modules are built on the meta device, from values parsed here and always of the same few classes,
+whatever class or code a configuration names.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from deepgen.checkpoint.configs import (
 )
 from deepgen.checkpoint.files import TEMPLATE_NAME, ModelFolder, listed
 from deepgen.checkpoint.headers import StoredTensor
-from deepgen.checkpoint.weights import Stored, account, fill, read_tensors, shapes
+from deepgen.checkpoint.weights import Stored, check_tensors, fill, read_tensors, shapes
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.prompts import PromptTemplate
 from deepgen.conditioning.vision import build_vision_tower
-from deepgen.conditioning.vlm import VisionLanguageModel, dead_keys, module_key
+from deepgen.conditioning.vlm import VisionLanguageModel, module_key, unused_keys
 from deepgen.config.model import BridgeConfig, RopePrecision
 from deepgen.dit.model import DiT
 from deepgen.dit.patchify import sinusoidal_table
@@ -44,14 +44,14 @@ M = TypeVar("M", bound=nn.Module)
 T = TypeVar("T")
 
 POSITIONS = "pos_embed.pos_embed"
-"""The DiT's table of positions, which a file may leave out."""
+"""The DiT's table of positions, which is optional in a file."""
 
 VISION_PREFIX = "visual."
 
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[M]):
-    """A component whose tensors are accounted for but not read yet."""
+    """A component whose tensors are checked by name and shape, but not read yet."""
 
     component: str
     module: M
@@ -72,7 +72,7 @@ class DiTPart(Part[DiT]):
     """The DiT."""
 
     def load(self, dtype: torch.dtype, device: torch.device) -> DiT:
-        """The DiT with its weights; positions that no file has are computed."""
+        """The DiT with its weights; positions are computed if the file lacks them."""
         tensors = dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device))
         if POSITIONS not in tensors:
             config = self.module.config
@@ -88,15 +88,15 @@ class DiTPart(Part[DiT]):
 class VLMPart(Part[VisionLanguageModel]):
     """The language model; its vision tower is read once, at the first reference.
 
-    Text-to-image never needs the tower, a tenth of the released model's bytes. That its tensors
-    are all there, in the right shapes, is known before; that their values are finite is checked on
-    reading, which is the first thing an edit does.
+    Text-to-image does not need the tower, a tenth of the released model's bytes. Names and shapes
+    of its tensors are checked on loading, and that they are finite on reading, which is the first
+    thing an edit does.
     """
 
     vision: Stored
 
     def load(self, dtype: torch.dtype, device: torch.device) -> VisionLanguageModel:
-        """The language model with its weights, and able to load its tower."""
+        """The language model with its weights, and with ``load_vision`` set."""
         fill(
             self.module,
             dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
@@ -114,7 +114,7 @@ def dit_part(folder: ModelFolder) -> DiTPart:
     check_depths(values, len(stored), "transformer/config.json")
     config = read_dit(values)
     module = _build("transformer/config.json", lambda: DiT(config))
-    account("transformer", shapes(module), stored, optional=frozenset({POSITIONS}))
+    check_tensors("transformer", shapes(module), stored, optional=frozenset({POSITIONS}))
     return DiTPart("transformer", module, stored)
 
 
@@ -131,7 +131,7 @@ def vae_part(folder: ModelFolder) -> Part[AutoencoderKL]:
         if type(number) not in (int, float) or not math.isfinite(number) or number == 0 != unset:
             raise CheckpointError(f"vae/config.json: {name} cannot be {number!r}")
     module = _build("vae/config.json", lambda: AutoencoderKL.from_config(values))
-    account("vae", shapes(module), stored)
+    check_tensors("vae", shapes(module), stored)
     return Part("vae", module, stored)
 
 
@@ -140,15 +140,15 @@ def bridge_part(folder: ModelFolder) -> Part[Bridge]:
     stored = folder.stored("connector")
     config = read_bridge(folder.config("connector"), stored)
     module = _build("connector/config.json", lambda: Bridge(config))
-    account("connector", shapes(module), stored)
+    check_tensors("connector", shapes(module), stored)
     return Part("connector", module, stored)
 
 
 def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrecision) -> VLMPart:
-    """The VLM of a folder, less what this bridge never reads.
+    """The VLM of a folder, without the parts that this bridge never reads.
 
-    Tensors without influence (the language head, and for the stacked bridge the last layer and the
-    final norm) may be there, in the right shape, or not.
+    Unused tensors (the language head, and for the stacked bridge the last layer and the final
+    norm) are optional, but must have the right shapes.
     """
     where = "vlm/config.json"
     stored = folder.stored("vlm")
@@ -168,9 +168,9 @@ def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrec
     tower = _build(where, lambda: build_vision_tower(module.config))
     live = shapes(module) | shapes(tower, VISION_PREFIX)
     depth = module.config.text_config.num_hidden_layers
-    dead = _dead_shapes(live, depth, dead_keys(depth, bridge))
+    dead = _unused_shapes(live, depth, unused_keys(depth, bridge))
     named = _by_module_key(stored)
-    account("vlm", live | dead, named, optional=frozenset(dead))
+    check_tensors("vlm", live | dead, named, optional=frozenset(dead))
     read = {key: tensor for key, tensor in named.items() if key not in dead}
     return VLMPart(
         "vlm",
@@ -187,7 +187,7 @@ def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrec
 def read_tokenizer(folder: ModelFolder) -> Any:
     """The tokenizer of a folder: Qwen2's, or any other that is complete in ``tokenizer.json``.
 
-    Which class is ours to choose; ``auto_map`` and other class names mean nothing.
+    ``auto_map`` and other class names are ignored.
     """
     name = folder.config("tokenizer").get("tokenizer_class")
     qwen = name in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
@@ -195,7 +195,7 @@ def read_tokenizer(folder: ModelFolder) -> Any:
     try:
         return tokenizer_class.from_pretrained(folder.path / "tokenizer", local_files_only=True)
     except Exception as cause:
-        # The tokenizers library raises bare Exceptions for damaged files.
+        # The tokenizers library raises plain Exceptions for damaged files.
         raise CheckpointError(f"tokenizer/ cannot be read: {one_line(cause)}") from cause
 
 
@@ -208,22 +208,22 @@ def read_template(folder: ModelFolder) -> PromptTemplate:
 
 
 def one_line(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """The first line of an error's message, or its class if there is none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _build(where: str, make: Callable[[], T]) -> T:
-    """Build a module on the meta device from a configuration that may be nonsense."""
+    """Build a module on the meta device from an untrusted configuration."""
     try:
         with torch.device("meta"):
             return make()
     except Exception as cause:
-        # Constructors of three libraries raise whatever they stumble over.
+        # Constructors of three libraries raise all kinds of errors.
         raise CheckpointError(f"{where} cannot be used: {one_line(cause)}") from cause
 
 
 def _check_width(values: Mapping[str, Any], named: Stored, where: str) -> None:
-    """Refuse a width that the stored embedding does not have, before anything is built from it."""
+    """Refuse a width other than the stored embedding's, before anything is built from it."""
     text = values.get("text_config")
     width = (text if isinstance(text, Mapping) else values).get("hidden_size")
     embedding = named.get("language_model.embed_tokens.weight")
@@ -234,7 +234,7 @@ def _check_width(values: Mapping[str, Any], named: Stored, where: str) -> None:
 
 
 def _by_module_key(stored: Stored) -> dict[str, StoredTensor]:
-    """Tensors of the VLM under the module's names, whichever version of transformers saved them."""
+    """Tensors of the VLM under the module's names, for files of any version of transformers."""
     named: dict[str, StoredTensor] = {}
     twice = []
     for name, tensor in stored.items():
@@ -247,10 +247,10 @@ def _by_module_key(stored: Stored) -> dict[str, StoredTensor]:
     return named
 
 
-def _dead_shapes(
-    live: Mapping[str, tuple[int, ...]], depth: int, is_dead: Callable[[str], bool]
+def _unused_shapes(
+    live: Mapping[str, tuple[int, ...]], depth: int, is_unused: Callable[[str], bool]
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that a whole Qwen2.5-VL has beyond the live ones."""
+    """Shapes of the tensors that a whole Qwen2.5-VL has in addition to the used ones."""
     text = "language_model."
     embedding = live[f"{text}embed_tokens.weight"]
     first = f"{text}layers.0."
@@ -259,7 +259,7 @@ def _dead_shapes(
         if key.startswith(first):
             for layer in range(depth):
                 whole[f"{text}layers.{layer}.{key.removeprefix(first)}"] = shape
-    return {key: shape for key, shape in whole.items() if is_dead(key)}
+    return {key: shape for key, shape in whole.items() if is_unused(key)}
 
 
 def _load_vision(
@@ -267,8 +267,8 @@ def _load_vision(
 ) -> VisionTower:
     """The vision tower with its weights.
 
-    Outside of inference mode, which the first edit may run in: its tensors could never be used
-    in training afterwards.
+    Outside of inference mode, which the first edit may run in: tensors made in it can never be
+    used in training.
     """
     with torch.inference_mode(False):
         tower = _build("vlm/config.json", lambda: build_vision_tower(config))

@@ -1,4 +1,4 @@
-"""Stored tensors into modules: every one accounted for, none held twice."""
+"""Loading stored tensors into modules, with all names and shapes checked."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from deepgen.checkpoint.headers import StoredTensor
 from deepgen.errors import CheckpointError
 
 Stored = Mapping[str, StoredTensor]
-"""Tensors on disk, by the name that the module has for them."""
+"""Tensors on disk, by their names in the module."""
 
 
-def account(
+def check_tensors(
     component: str,
     expected: Mapping[str, tuple[int, ...]],
     stored: Stored,
     *,
     optional: frozenset[str] = frozenset(),
 ) -> None:
-    """Compare what a module needs with what is there.
+    """Compare a module's tensors with the stored ones, by name and shape.
 
     Args:
-        component: For the message.
+        component: Its name, for the message.
         expected: Shapes of the module's tensors.
         stored: Tensors on disk.
-        optional: What may be missing.
+        optional: Names that may be missing.
 
     Raises:
         CheckpointError: Tensors are unknown, missing or misshapen; all three are listed.
@@ -63,10 +63,10 @@ def shapes(module: nn.Module, prefix: str = "") -> dict[str, tuple[int, ...]]:
 def read_tensors(
     component: str, stored: Stored, *, dtype: torch.dtype, device: torch.device
 ) -> Iterator[tuple[str, Tensor]]:
-    """Read tensors one after the other, mapped into memory rather than copied where possible.
+    """Read tensors one by one, memory-mapped where possible.
 
     Raises:
-        CheckpointError: A file cannot be read; or, after the last tensor, some were not finite.
+        CheckpointError: A file cannot be read; or, after the last tensor, that some are not finite.
     """
     infinite = []
     with ExitStack() as stack:
@@ -78,7 +78,7 @@ def read_tensors(
                 value: Tensor = opened[tensor.file].get_tensor(tensor.name)
             except (SafetensorError, OSError) as cause:
                 raise CheckpointError(f"{component}/{tensor.file.name}: {cause}") from cause
-            # First moved, then cast: a GPU casts faster, and half the bytes cross the bus.
+            # Moved before the cast: a GPU casts faster, and 16-bit weights cross the bus as such.
             value = value.to(device).to(dtype)
             if not is_finite(value):
                 infinite.append(tensor.name)
@@ -91,15 +91,14 @@ def read_tensors(
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Give a module on the meta device its tensors, without copying them."""
+    """Assign tensors to a module on the meta device, without a copy."""
     module.load_state_dict(tensors, assign=True)
 
 
 def is_finite(tensor: Tensor) -> bool:
     """Whether all values are finite.
 
-    Extremes show NaN and infinities as well as looking at each value does, at the speed of
-    memory and without a second tensor.
+    Minimum and maximum show NaN and infinities too, without a temporary tensor of the same size.
     """
     if tensor.numel() == 0:
         return True

@@ -1,4 +1,4 @@
-"""Writing a model folder so that nobody ever sees half of one."""
+"""Writing model folders, which appear complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from torch import Tensor
 from deepgen.checkpoint.files import INDEX_NAME, WEIGHT_STEMS
 from deepgen.errors import CheckpointError
 
-# Below the limits of old file systems and of what people like to resume a download of.
+# Below the limits of old file systems, and small enough to download again.
 SHARD_BYTES = 4 << 30
 
 
 @contextmanager
-def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) -> Iterator[Path]:
-    """A new folder beside ``path`` that takes its name once the block is through.
+def atomic_folder(path: Path, *, overwrite: bool, marker: str = INDEX_NAME) -> Iterator[Path]:
+    """A temporary folder next to ``path``, renamed to it when the block succeeds.
 
     Args:
         path: The folder.
-        overwrite: Replace a folder of the same kind that is there.
-        known_by: A file that every folder of this kind has.
+        overwrite: Replace an existing folder of the same kind.
+        marker: A file that every folder of this kind contains.
 
     Raises:
-        CheckpointError: ``path`` is taken: by anything but an empty folder, or with ``overwrite``
-            by one of another kind; or it cannot be written.
+        CheckpointError: ``path`` is a file or a folder with content (with ``overwrite``, one of
+            another kind), or cannot be written.
     """
-    _check_free(path, known_by if overwrite else None)
+    _check_free(path, marker if overwrite else None)
     token = secrets.token_hex(4)
     new = path.parent / f".{path.name}.{token}.partial"
     old = path.parent / f".{path.name}.{token}.old"
@@ -61,7 +61,7 @@ def appearing_whole(path: Path, *, overwrite: bool, known_by: str = INDEX_NAME) 
 
 
 def share_like_folder(folder: Path) -> None:
-    """Let all who may read a folder read its files; safetensors are their writer's alone."""
+    """Give all files the folder's permissions; safetensors makes files private to their owner."""
     mode = folder.stat().st_mode & 0o666
     for each in folder.rglob("*"):
         if each.is_file():
@@ -69,17 +69,17 @@ def share_like_folder(folder: Path) -> None:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove what a killed process left beside a folder that was to appear whole.
+    """Remove temporary folders of :func:`atomic_folder` that a killed process left behind.
 
     Args:
-        path: The folder; what somebody is writing there now would be lost.
+        path: The final folder; no process may be writing it now.
     """
     unfinished = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.(partial|old)")
     for each in sorted(path.parent.glob(f".{glob.escape(path.name)}.*")):
         if not unfinished.fullmatch(each.name):
             continue
         if each.suffix == ".old" and not path.exists():
-            # The kill came when the old folder had lost its name and the new one had none.
+            # Killed between the renaming of the old folder and that of the new one.
             each.rename(path)
         else:
             shutil.rmtree(each, ignore_errors=True)
@@ -89,17 +89,17 @@ def _check_free(path: Path, replaceable: str | None) -> None:
     if not path.exists() and not path.is_symlink():
         return
     if path.is_symlink() or not path.is_dir():
-        raise CheckpointError(f"{path} exists and is no folder")
+        raise CheckpointError(f"{path} exists and is not a folder")
     if not any(path.iterdir()):
         return
     if replaceable is None:
-        raise CheckpointError(f"{path} exists; give another folder, or overwrite it explicitly")
+        raise CheckpointError(f"{path} exists; choose another folder, or overwrite it")
     if not (path / replaceable).is_file():
         raise CheckpointError(f"{path} has no {replaceable} and is not overwritten")
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a JSON file, with the folder it is in."""
+    """Write a JSON file, and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(values, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
@@ -108,8 +108,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def config_values(config: Any) -> dict[str, Any]:
     """A diffusers or transformers configuration as the values of its file.
 
-    Without diffusers' own notes: by ``_use_default_values`` a reader would reset what the list
-    names, although it has been set since.
+    Without diffusers' private entries: by ``_use_default_values`` a reader would reset values that
+    have been set since.
     """
     if hasattr(config, "to_json_string"):
         values: dict[str, Any] = json.loads(config.to_json_string())
@@ -120,7 +120,7 @@ def config_values(config: Any) -> dict[str, Any]:
 def write_weights(
     folder: Path, component: str, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> None:
-    """Write a component's tensors: one file, or shards with an index where they are large."""
+    """Write a component's tensors: one file, or shards with an index above ``SHARD_BYTES``."""
     shards = _shards(tensors, dtype)
     stem = WEIGHT_STEMS[component]
     names = [f"{stem}-{place + 1:05}-of-{len(shards):05}" for place in range(len(shards))]
@@ -128,7 +128,7 @@ def write_weights(
         names = [stem]
     for name, keys in zip(names, shards, strict=True):
         stored = {key: tensors[key].detach().to("cpu", dtype).contiguous() for key in keys}
-        # What transformers and diffusers ask for: that these are PyTorch's tensors.
+        # Required by transformers and diffusers.
         save_file(stored, folder / f"{name}.safetensors", metadata={"format": "pt"})
     if len(shards) > 1:
         weight_map = {

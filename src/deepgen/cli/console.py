@@ -1,4 +1,4 @@
-"""What people see on standard error: single lines, and a bar with the time left."""
+"""Output of the commands: results on standard output, lines and progress on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Advance = Callable[[], None]
 
 
 def print_line(text: str) -> None:
-    """One line on standard error, whatever characters and line breaks came with the text."""
+    """Print one line on standard error; line breaks become spaces."""
     line = " ".join(text.split())
     encoding = sys.stderr.encoding or "utf-8"
     sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -18,7 +18,7 @@ def print_line(text: str) -> None:
 
 
 def print_result(text: str) -> None:
-    """One result on standard output, in whatever characters that can take."""
+    """Print a result on standard output; characters it cannot encode are escaped."""
     out = sys.stdout
     encoding = out.encoding or "utf-8"
     out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -27,9 +27,11 @@ def print_result(text: str) -> None:
 
 @contextmanager
 def progress_bar(description: str, steps: int | None) -> Iterator[Advance]:
-    """Show ``steps`` steps, where someone watches; the function that comes back counts one.
+    """A progress bar, on terminals only; yields a function that advances it by one step.
 
-    Without ``steps``, nobody knows how many there will be.
+    Args:
+        description: Text before the bar.
+        steps: Their total number; None if unknown.
     """
     from rich.console import Console
     from rich.progress import (

@@ -14,17 +14,17 @@ from deepgen.cli.options import ImageOptions, read_prompts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Edit(ImageOptions):
-    """Change an image by an instruction."""
+    """Edit an image by an instruction."""
 
     instruction: Positional[Annotated[str, arg(metavar="INSTRUCTION")]]
-    """What to change; - reads standard input and @FILE a file, one instruction a line."""
-    # No default, yet the parser takes an empty list, so run() refuses that.
+    """What to change; - reads standard input and @FILE a file, one instruction per line."""
+    # Without a default, but the parser accepts an empty list, which run() refuses.
     images: Positional[
         Annotated[
             tuple[Path, ...], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="(required)")
         ]
     ]
-    """The image to change; more are further references, in order."""
+    """The image to edit; further images are additional references, in order."""
 
     def run(self) -> None:
         """Edit, write the files and print their paths."""
@@ -32,7 +32,5 @@ class Edit(ImageOptions):
             raise ValueError("an edit needs an image, found none; give it after the instruction")
         instructions = read_prompts(self.instruction)
         if not all(text.strip() for text in instructions):
-            raise ValueError(
-                "the instruction is empty, expected a sentence that says what to change"
-            )
+            raise ValueError("the instruction is empty, expected a text that says what to change")
         make_images(self, instructions, image_paths=self.images, stem="edited")

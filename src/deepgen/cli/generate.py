@@ -1,4 +1,4 @@
-"""``deepgen generate``: images from sentences."""
+"""``deepgen generate``: images from prompts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from deepgen.cli.options import ImageOptions, read_prompts
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate(ImageOptions):
-    """Draw an image from a sentence."""
+    """Generate images from a prompt."""
 
     prompt: Positional[Annotated[str, arg(metavar="PROMPT")]]
-    """What to draw; - reads standard input and @FILE a file, one prompt a line."""
+    """What to generate; - reads standard input and @FILE a file, one prompt per line."""
 
     def run(self) -> None:
-        """Draw, write the files and print their paths."""
+        """Generate, write the files and print their paths."""
         prompts = read_prompts(self.prompt)
         if not all(prompt.strip() for prompt in prompts):
-            raise ValueError("the prompt is empty, expected a sentence that says what to draw")
+            raise ValueError("the prompt is empty, expected a text that says what to generate")
         make_images(self, prompts, image_paths=(), stem="generated")

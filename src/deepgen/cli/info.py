@@ -1,4 +1,4 @@
-"""``deepgen info``: what a model is made of, from its headers alone."""
+"""``deepgen info``: the components of a model, from its headers alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from deepgen.cli.console import print_result
 NO_PROVENANCE = "not recorded"
 
 CONNECTOR_CLASS = "stacked channel bridging"
-"""Connector configurations name no class."""
+"""Shown for connectors, whose configurations name no class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Info:
 
 
 def _components(found: FoundModel) -> list[dict[str, Any]]:
-    """One entry per folder of the model; those without weights count zero parameters."""
+    """One entry per folder of the model; those without weights have zero parameters."""
     provenance = read_provenance(found.folder.json(INDEX_NAME))
     components = []
     for name in CONFIG_NAMES:
@@ -68,7 +68,7 @@ def _components(found: FoundModel) -> list[dict[str, Any]]:
 
 
 def _class_name(component: str, config: Mapping[str, Any]) -> str:
-    """What a component calls itself; each library has its own key for it."""
+    """The class named in a component's configuration; each library has its own key for it."""
     architectures = config.get("architectures")
     first = architectures[0] if isinstance(architectures, list) and architectures else None
     named = config.get("_class_name") or config.get("tokenizer_class") or first
@@ -104,7 +104,7 @@ def _table(report: Mapping[str, Any]) -> str:
         if name != "edit_negative_prompt"
     )
     shown = [f"{report['model']} ({report['path']})", *lines, f"defaults: {defaults}"]
-    # Texts from the files of a model: nothing of them is to command the terminal.
+    # These texts come from the model's files, so control characters are escaped.
     return "\n".join("".join(map(_visible, line)) for line in shown)
 
 

@@ -1,7 +1,7 @@
-"""The command ``deepgen``: parses, runs one command, and turns what went wrong into one line.
+"""The command ``deepgen``: parse, run one command, and report an error in one line.
 
-Exit codes: 0 done; 2 the user's input cannot be used; 1 a failure of ours; 75 stopped by a signal
-and saved, start it again; 130 interrupted.
+Exit codes: 0 done; 2 the user's input cannot be used; 1 an internal error; 75 stopped by a signal
+after saving, to be started again; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ DONE = 0
 FAILED = 1
 UNUSABLE_INPUT = 2
 STOPPED = 75
-"""What batch systems take as a request to be started again (EX_TEMPFAIL)."""
+"""EX_TEMPFAIL; batch systems start such a job again."""
 
 INTERRUPTED = 130
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report("interrupted", INTERRUPTED, debug=False)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
-        # Libraries announce their own changes to programmers, not to people with an image in mind.
+        # These are for programmers who use the libraries, not for users of the command.
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
         try:
@@ -79,22 +79,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | Train | TrainMini:
-    """The command that was typed.
+    """Parse a command line.
 
     Raises:
-        SystemExit: Help was asked for (0), or a mistake was reported (2).
+        SystemExit: Help was printed (0), or an error in the command line (2).
     """
-    complaint = StringIO()
+    parser_error = StringIO()
     try:
-        with redirect_stderr(complaint):
+        with redirect_stderr(parser_error):
             if arguments[:1] == ["train"]:
-                # All stages at once have settings of their own.
+                # "train mini" trains all stages, with different settings.
                 is_mini = "mini" in arguments[1:2]
                 return (parse_train_mini if is_mini else parse_train)(arguments[1:])
             return tyro.cli(
                 Command,
                 prog="deepgen",
-                description="Images and edits from a sentence.",
+                description="Text-to-image generation and image editing.",
                 args=list(arguments),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
             )
@@ -102,12 +102,12 @@ def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | T
         raise SystemExit(_report(str(error), UNUSABLE_INPUT, debug=False)) from None
     except SystemExit as end:
         if end.code:
-            _report(_sentence(complaint.getvalue()), UNUSABLE_INPUT, debug=False)
+            _report(_message(parser_error.getvalue()), UNUSABLE_INPUT, debug=False)
         raise
 
 
-def _sentence(box: str) -> str:
-    """What the parser has to say, without the frame it draws around it."""
+def _message(box: str) -> str:
+    """The parser's message, without the frame around it."""
     words: list[str] = []
     for line in box.splitlines():
         inner = line.strip(" │")
@@ -120,13 +120,13 @@ def _sentence(box: str) -> str:
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
-    """Report a failure of ours."""
+    """Report an internal error."""
     hint = "" if debug else "; --debug shows where"
     return _report(f"{type(error).__name__}: {error}{hint}", FAILED, debug=debug)
 
 
 def _report(message: str, code: int, *, debug: bool) -> int:
-    """Write the one line, after the traceback where that was asked for."""
+    """Print the line, after the traceback with ``--debug``."""
     if debug:
         import traceback
 

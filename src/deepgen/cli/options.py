@@ -1,4 +1,4 @@
-"""What ``generate`` and ``edit`` have in common on the command line, checked without weights."""
+"""Options that ``generate`` and ``edit`` share, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecisi
 from deepgen.config.sizes import check_side
 
 MAX_STEPS = 1000
-"""As many noise levels as the model was trained with; more cannot be finer."""
+"""The number of noise levels in training; more steps cannot be finer."""
 
 MAX_IMAGES = 100_000
 
 MAX_SEED = 2**63
-"""Seeds of torch's generators are 64-bit numbers with a sign."""
+"""Seeds of torch's generators are signed 64-bit numbers."""
 
-# "(default: None)" would stand after each of these, where the help says what happens instead.
+# Suppress "(default: None)" in the help, which describes the default in words.
 Side = Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")]
 Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
@@ -52,43 +52,43 @@ class ImageOptions:
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
     output: File = None
-    """Image file: .png, .jpg or .webp; {i} is the image's number (default: by the seed)."""
+    """Image file: .png, .jpg or .webp; {i} is the image's number (default: named by the seed)."""
     negative_prompt: Text = None
-    """What to steer away from (default: the model's own text for the task)."""
+    """What to steer away from (default: the model's text for the task)."""
     width: Side = None
-    """A multiple of 32 (default: the model's own; for edits that of the first image)."""
+    """Width in pixels, a multiple of 32 (default: the model's; for edits, the first image's)."""
     height: Side = None
-    """As width."""
+    """Height in pixels, likewise."""
     steps: Whole = None
-    """Sampling steps; more are slower and finer (default: the model's own)."""
+    """Sampling steps; more are slower and finer (default: the model's)."""
     guidance: Number = None
-    """How closely to follow the prompt; up to 1 without negatives (default: the model's own)."""
+    """Guidance scale: how closely to follow the prompt; none up to 1 (default: the model's)."""
     seed: Whole = None
-    """Image i uses SEED + i (default: drawn and reported)."""
+    """Image i uses SEED + i (default: random, and reported)."""
     num_images: Annotated[int, arg(metavar="INT")] = 1
     """Images per prompt."""
     device: DeviceChoice = "auto"
-    """Where to compute."""
+    """Device to compute on."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What to compute in; auto is float32 on a CPU and bfloat16 on a GPU."""
+    """Precision to compute in; auto is float32 on a CPU and bfloat16 on a GPU."""
     padding: PaddingChoice = None
-    """How a prompt and its negative pad each other (default: as the model says)."""
+    """How a prompt and its negative are padded (default: the model's setting)."""
     rope_precision: RopeChoice = None
-    """Precision of the text model's rotary frequencies (default: as the model says)."""
+    """Precision of the text model's rotary frequencies (default: the model's setting)."""
     lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
     """A LoRA adapter to apply."""
     overwrite: bool = False
     """Replace existing output files."""
     json: bool = False
-    """Print one JSON object per image instead of its path."""
+    """Print a JSON object per image instead of its path."""
     debug: bool = False
-    """Show where an error comes from."""
+    """Print the traceback of an error."""
 
     def check(self) -> None:
         """Refuse values that no model can use.
 
         Raises:
-            ValueError: What was found and what was expected.
+            ValueError: What was found, what was expected.
         """
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
@@ -107,19 +107,19 @@ class ImageOptions:
         """The LoRA adapters, in order.
 
         Raises:
-            ValueError: One is missing, or its scale is no number.
+            ValueError: One is missing, or its scale is not a finite number.
         """
         return [_adapter(value) for value in self.lora]
 
 
 def read_prompts(argument: str) -> list[str]:
-    """The prompts that an argument stands for.
+    """The prompts of a command-line argument.
 
-    ``-`` is standard input and ``@FILE`` a file, both with one prompt a line, blank lines skipped;
-    anything else is the prompt itself.
+    ``-`` is standard input and ``@FILE`` a file, both with one prompt per line, blank lines
+    skipped; anything else is the prompt itself.
 
     Raises:
-        ValueError: The file is missing, no text, or has no prompt in it.
+        ValueError: The file is missing, not text, or has no prompts.
     """
     if argument == "-":
         source, text = "standard input", sys.stdin.read()
@@ -128,21 +128,21 @@ def read_prompts(argument: str) -> list[str]:
         try:
             text = Path(source).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
-            raise ValueError(f"{source} is not UTF-8 text, expected one prompt a line") from None
+            raise ValueError(f"{source} is not UTF-8 text, expected one prompt per line") from None
         except OSError as error:
-            raise ValueError(f"no prompts from {source}: {error.strerror}") from None
+            raise ValueError(f"{source} cannot be read: {error.strerror}") from None
     else:
         return [argument]
     prompts = [line.strip() for line in text.splitlines() if line.strip()]
     if not prompts:
-        raise ValueError(f"{source} is empty, expected one prompt a line")
+        raise ValueError(f"{source} is empty, expected one prompt per line")
     return prompts
 
 
 def _adapter(value: str) -> Adapter:
     name, colon, number = value.rpartition(":")
     path, scale = Path(value), 1.0
-    # A file may well have a colon in its name, so what exists as a whole is no scale.
+    # A file may have a colon in its name, so an existing path has no scale.
     if colon and not path.exists():
         try:
             path, scale = Path(name), float(number)

@@ -1,4 +1,4 @@
-"""Stacked Channel Bridging: from the VLM's hidden states to what the DiT is told."""
+"""Stacked Channel Bridging: from the VLM's hidden states to the DiT's condition (DeepGen paper)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from deepgen.types import Condition
 
 
 class Bridge(nn.Module):
-    """Think tokens, and the way from VLM features to the DiT's context (DeepGen paper).
+    """Think tokens, and the projection of VLM features to the DiT's context.
 
-    Six hidden states stand side by side on the channel axis, at every position: prompt, images,
-    think tokens and padding alike::
+    The features of a token are six hidden states, concatenated along the channels; tokens are
+    those of prompt, images and padding, and the think tokens::
 
         tokens  = connector(projector_1(features))
         pooled  = projector_2(mean over tokens)
@@ -40,14 +40,14 @@ class Bridge(nn.Module):
         self.projector_2 = Linear(width, config.pooled_projection_dim)
         self.projector_3 = Linear(width, config.joint_attention_dim)
         self.packing = True
-        """Compute rows of different length end to end, instead of filling up the shorter ones."""
+        """Pack rows of different length end to end, instead of padding the shorter ones."""
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start so that any prompt gives a condition of zeros, which leaves a trained DiT as it is.
+        """Start with a condition of zeros for every prompt, so that a trained DiT is not disturbed.
 
-        ``projector_1`` and the connector keep what their constructors gave them.
+        ``projector_1`` and the connector keep the initialization of their constructors.
         """
         nn.init.normal_(self.meta_queries, std=self.config.llm_hidden_size**-0.5)
         for head in (self.projector_2, self.projector_3):
@@ -69,8 +69,11 @@ class Bridge(nn.Module):
 
         Args:
             rows: Features of the real tokens of each row.
-            padding: How many padding tokens stand before each row.
-            pad_feature: Features of a padding token; needed where there is any.
+            padding: Number of padding tokens in front of each row.
+            pad_feature: Features of a padding token; required if any row is padded.
+
+        Raises:
+            ValueError: Rows are padded, and ``pad_feature`` is missing.
         """
         dtype = self.projector_1.weight.dtype
         exact = product_dtype(self.projector_1.weight) in EXACT

@@ -16,7 +16,7 @@ from deepgen.nn.linear import Linear
 Tokens = Float[Tensor, "batch tokens channels"]
 Heads = Float[Tensor, "batch heads tokens head_channels"]
 Counts = Float[Tensor, "batch tokens"]
-"""How many equal tokens each token stands for: 1, the size of a padding, or 0 for no token."""
+"""How many equal tokens each token represents: 1, the length of a padding, or 0 for none."""
 
 
 class SelfAttention(nn.Module):
@@ -84,13 +84,13 @@ class MLP(nn.Module):
             nn.init.normal_(linear.bias, std=1e-6)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Transform each token by itself."""
+        """Transform each token independently."""
         out: Tensor = self.fc2(F.gelu(self.fc1(tokens), approximate="tanh"))
         return out
 
 
 class ConnectorLayer(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and added to what it read."""
+    """A pre-norm residual layer: attention, then MLP."""
 
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
@@ -105,31 +105,31 @@ class ConnectorLayer(nn.Module):
         key_bias: Float[Tensor, "batch 1 1 tokens"] | None,
         lengths: Sequence[int] | None = None,
     ) -> Tokens:
-        """Pass the tokens on."""
+        """``x = tokens + attention(norm(tokens))``, then ``x + mlp(norm(x))``."""
         attended: Tensor = tokens + self.self_attn(self.layer_norm1(tokens), key_bias, lengths)
         out: Tensor = attended + self.mlp(self.layer_norm2(attended))
         return out
 
 
 class Connector(nn.Module):
-    """A stack of such layers; no final norm, and no positions: token order means nothing."""
+    """A stack of layers without final norm or positions: permuting tokens permutes the result."""
 
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
         self.layers = nn.ModuleList(ConnectorLayer(config) for _ in range(config.num_hidden_layers))
         self.checkpointing = False
-        """Compute layers again in the backward pass instead of keeping what happens inside."""
+        """Recompute layers in the backward pass instead of keeping their activations."""
 
     def forward(
         self, tokens: Tokens, counts: Counts | None = None, lengths: Sequence[int] | None = None
     ) -> Tokens:
-        """Let all tokens of a row see each other.
+        """Full attention among the tokens of each row.
 
         Args:
             tokens: Rows of projected features.
             counts: How many equal tokens each one stands for, None where all are single. Attention
                 over n equal keys is attention over one whose logit is larger by ln n.
-            lengths: Of the rows, where they stand end to end in one row of tokens.
+            lengths: Of the rows, where they are packed end to end into one.
         """
         key_bias = None if counts is None else counts.log()[:, None, None]
         for layer in self.layers:

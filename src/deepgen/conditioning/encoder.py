@@ -1,4 +1,4 @@
-"""The conditioner: prompts and reference images in, what the DiT is told out."""
+"""The conditioner: from prompts and reference images to conditions of the DiT."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from deepgen.nn.autocast import product_dtype
 from deepgen.nn.checksum import checksum
 from deepgen.types import Condition, Pixels, Prompt
 
-# One entry of the released model is 2 to 10 MB; 16 hold the negatives and the prompts that
-# someone is trying seeds and settings with, and stay small beside the weights.
+# One entry of the released model is 2 to 10 MB. 16 hold the negatives and the prompts that a user
+# tries seeds and settings with, and are small compared with the weights.
 CACHED_CONDITIONS = 16
 
 Key = TypeVar("Key", bound=Hashable)
@@ -34,9 +34,9 @@ PromptKey = tuple[str, tuple[bytes, ...]]
 class Conditioner(nn.Module):
     """VLM and bridge together, from prompts to conditions.
 
-    Only real tokens are ever run through the VLM, and only once per distinct prompt. Conditions
-    are kept for the next call as long as the weights do not change; where gradients are wanted,
-    nothing is kept.
+    Only real tokens are run through the VLM, and only once per distinct prompt. Conditions are
+    cached for later calls as long as the weights do not change; with gradients enabled, nothing is
+    cached.
 
     Args:
         vlm: The VLM.
@@ -76,13 +76,13 @@ class Conditioner(nn.Module):
         """What the conditions are computed in."""
         return self.bridge.projector_1.weight.dtype
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Drop all cached conditions, to free their memory; changed weights drop them anyway."""
         self._cache.clear()
 
     def train(self, mode: bool = True) -> Conditioner:
         """Switch between training and inference, and drop all cached conditions."""
-        self.forget()
+        self.clear_cache()
         super().train(mode)
         return self
 
@@ -108,7 +108,7 @@ class Conditioner(nn.Module):
         Raises:
             ValueError: A prompt is too long, or a reference's size is not a multiple of 32.
         """
-        # By way of __call__, so that hooks (offloading, FSDP) see it.
+        # Through __call__, so that hooks (offloading, FSDP) run.
         conditions: tuple[list[Condition], list[Condition] | None] = self(
             positive, negative, padding, guided
         )
@@ -164,8 +164,8 @@ class Conditioner(nn.Module):
             return found
 
         def run(compute: Callable[[list[Key]], Sequence[T]], keys: Iterable[Key]) -> dict[Key, T]:
-            """Each key once. What is kept is computed alone: in a batch it would be rounded as its
-            mates have it, and an image would depend on what was asked for before.
+            """Each key once. Cached values are computed one by one: in a batch, rounding depends on
+            the other rows, and an image would depend on earlier calls.
             """
             distinct = list(dict.fromkeys(keys))
             batches = [[key] for key in distinct] if caching else [distinct] if distinct else []
@@ -176,11 +176,11 @@ class Conditioner(nn.Module):
             }
 
         prompts = [key for key, _ in missing]
-        seen = run(
+        image_features = run(
             lambda digests: self.vlm.encode_references([pixels[each] for each in digests]),
             (digest for _, images in prompts for digest in images),
         )
-        features = run(lambda keys: self._read(keys, rows, seen), prompts)
+        features = run(lambda keys: self._read(keys, rows, image_features), prompts)
         pad = self._pad_feature(caching) if any(count for _, count in missing) else None
         computed = run(
             lambda padded: self.bridge(
@@ -199,12 +199,12 @@ class Conditioner(nn.Module):
         self,
         prompts: Sequence[PromptKey],
         rows: dict[PromptKey, TokenRow],
-        seen: dict[bytes, Float[Tensor, "_ width"]],
+        image_features: dict[bytes, Float[Tensor, "_ width"]],
     ) -> list[Float[Tensor, "_ features"]]:
         """VLM features of each prompt."""
         features: list[Tensor] = self.vlm(
             [rows[key] for key in prompts],
-            [[seen[digest] for digest in images] for _, images in prompts],
+            [[image_features[digest] for digest in images] for _, images in prompts],
             self.bridge.meta_queries,
         )
         return features
@@ -233,8 +233,8 @@ class ConditionCache:
     def validate(self, conditioner: Conditioner) -> None:
         """Drop everything that would come out differently now.
 
-        That is after any write to the weights, on another device, or in another precision. Where
-        the weights lie in memory does not count, so offloaded weights may come and go.
+        That is after any write to the weights, on another device, or in another precision. Only
+        their values count, not their memory: offloading may move them between calls.
         """
         precision = product_dtype(conditioner.bridge.meta_queries)
         source = (conditioner.device, precision, checksum(conditioner.parameters()))
@@ -277,7 +277,7 @@ def padding_counts(lengths: Sequence[int], samples: int, padding: Padding) -> li
 
 
 def _digest(pixels: Pixels, known: dict[int, bytes]) -> bytes:
-    """Identity of an image by its values; ``known`` spares objects already seen in this call."""
+    """Hash of an image's values; ``known`` has those of this call's earlier objects, by id."""
     if id(pixels) not in known:
         values = pixels.detach().cpu().contiguous()
         digest = hashlib.blake2b(values.view(torch.uint8).numpy().data, digest_size=16)

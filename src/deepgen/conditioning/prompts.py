@@ -25,10 +25,10 @@ class PromptTemplate:
     instruction: str = "<|im_start|>user\n{input}<|im_end|>\n<|im_start|>assistant\n"
     """One turn of a conversation, without a system message."""
     generation: str = "Generate an image: {input}"
-    """What a text-to-image prompt says; edits go without."""
+    """Prefix of a text-to-image prompt; edits have none."""
     image_start: str = "<|vision_start|>"
     image_context: str = "<|image_pad|>"
-    """Stands for one cell of a reference image; its embedding is never looked up."""
+    """Placeholder of one cell of a reference image; its embedding is replaced by image features."""
     image_end: str = "<|vision_end|>"
     padding: str = "<|endoftext|>"
 
@@ -66,7 +66,7 @@ class PromptTemplate:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpan:
-    """Where the tokens of one reference stand in a row: a raster of cells of 32 x 32 pixels."""
+    """Position of a reference's tokens in a row: a raster of cells of 32 x 32 pixels."""
 
     start: int
     rows: int
@@ -80,7 +80,7 @@ class ImageSpan:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One prompt as the VLM gets it, without padding and without think tokens."""
+    """The token ids of one prompt, without padding and think tokens."""
 
     token_ids: tuple[int, ...]
     images: tuple[ImageSpan, ...] = ()
@@ -89,11 +89,11 @@ class TokenRow:
         return len(self.token_ids)
 
     def position_ids(self, think_tokens: int = 0) -> Int[Tensor, "3 tokens"]:
-        """M-RoPE positions (time, height, width) of all tokens, think tokens counted on as text.
+        """M-RoPE positions (time, height, width) of all tokens, as in Qwen2.5-VL.
 
-        A text token has the same position on all three axes, one more than what came before. The
-        tokens of an image that starts at position ``s`` have ``(s, s + row, s + column)``, and
-        the text goes on at ``s + max(rows, columns)``.
+        Think tokens count as text. A text token has the same position on all three axes, one more
+        than the token before. The tokens of an image that starts at position ``s`` have ``(s, s +
+        row, s + column)``, and the text continues at ``s + max(rows, columns)``.
         """
         parts = []
         position = end = 0
@@ -115,11 +115,11 @@ def _text_positions(first: int, length: int) -> Int[Tensor, "3 tokens"]:
 
 
 class PromptTokenizer:
-    """Puts prompts into the template's words and those into token ids.
+    """Inserts prompts into the template and converts them to token ids.
 
-    Users may write anything: in their text the names of special tokens are plain characters, so
-    no prompt can end its own turn or pass for an image. (The public implementation reads them as
-    special tokens; ``compat`` does too.) Braces in the text mean nothing.
+    In the user's text the names of special tokens are plain characters, so no prompt can end its
+    chat turn or imitate an image. (The public implementation parses them as special tokens;
+    ``compat`` does too.) Braces in the text have no meaning.
 
     Args:
         tokenizer: A fast Hugging Face tokenizer that knows the template's special tokens.
@@ -176,42 +176,41 @@ class PromptTokenizer:
         return TokenRow(tuple(ids), self._locate(ids, grids))
 
     def shortened(self, prompt: Prompt) -> Prompt:
-        """The prompt with as much of its text as the limit leaves room for.
+        """The prompt with its text truncated to the token limit.
 
-        The text alone is cut, on the right; the template and the references stay whole. The public
-        implementation cuts the tokens of a training prompt on the left instead, and with them the
-        beginning of the turn.
+        Only the text is cut, on the right; the template and the references stay whole. The public
+        implementation cuts the tokens of a training prompt on the left instead, which removes the
+        start of the chat turn.
 
         Returns:
-            The same object where nothing has to go.
+            The same object if nothing has to be cut.
 
         Raises:
             ValueError: A reference's size is not a multiple of 32.
         """
         grids = [_grid(pixels) for pixels in prompt.references]
-        # Nearly all prompts are short, and a training step has better things to wait for: no token
-        # spells less than a byte, and normal form C at most triples those of a text.
+        # A cheap bound that nearly all prompts pass: no token spells less than a byte, and normal
+        # form C at most triples the bytes of a text.
         most = len(self._frame([])) + sum(rows * columns + 2 for rows, columns in grids)
         if most + 3 * len(prompt.text.encode(errors="replace")) <= MAX_PROMPT_TOKENS:
             return prompt
         text = prompt.text[:MAX_CHARACTERS]
         while text and (excess := len(self._token_ids(text, grids)) - MAX_PROMPT_TOKENS) > 0:
-            # What is left may be spelled with another number of tokens than it had before, so the
-            # result is measured again.
+            # The rest may be tokenized differently than before, so it is measured again.
             starts = self._encoding(text, special=False, return_offsets_mapping=True)
             places = [start for start, _ in starts["offset_mapping"]]
             text = text[: places[-excess]] if excess < len(places) else ""
         return prompt if text == prompt.text else replace(prompt, text=text)
 
     def _token_ids(self, text: str, grids: list[tuple[int, int]]) -> list[int]:
-        """Of the template with everything in place."""
+        """Token ids of the filled template."""
         frame = self._frame(grids)
         if self.compat:
             return self._encode(frame.replace(INPUT, text), special=True)
         return self._encode_plainly(frame, text)
 
     def _frame(self, grids: list[tuple[int, int]]) -> str:
-        """The template with everything in place but the user's text."""
+        """The template with the images filled in, but not the user's text."""
         template = self.template
         if not grids:
             return template.instruction.replace(INPUT, template.generation)
@@ -235,11 +234,11 @@ class PromptTokenizer:
         return encoding
 
     def _encode_plainly(self, frame: str, text: str) -> list[int]:
-        """Only the frame's special tokens are special.
+        """Token ids where only the template's special tokens are special.
 
-        The text is encoded together with the frame's words around it, because byte pairs do not
-        stop where the text begins (its first word takes the space before it); a special token, on
-        the other hand, always separates what stands before and after it.
+        The text is encoded together with the template's text around it, because byte pairs may
+        cross its start (its first word takes the preceding space); a special token always separates
+        the text on both sides.
         """
         ids: list[int] = []
         for piece in self._boundary.split(frame):
@@ -250,7 +249,7 @@ class PromptTokenizer:
         return ids
 
     def _locate(self, ids: list[int], grids: list[tuple[int, int]]) -> tuple[ImageSpan, ...]:
-        """Where each reference's tokens begin; they come in the order of the references."""
+        """The position of each reference's tokens, in the order of the references."""
         if not grids:
             return ()
         places = [place for place, id_ in enumerate(ids) if id_ == self.image_id]

@@ -1,4 +1,4 @@
-"""Reference images on their way into the VLM's vision tower."""
+"""Reference images through the VLM's vision tower (Qwen2.5-VL)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PATCH = 14
 MERGE = 2
 """Patches per side that the tower merges into one token."""
 FRAMES = 2
-"""Frames per patch: the tower reads video, where an image is a frame seen twice."""
-# A token of 2 x 2 patches of 14 pixels is to stand for 32 pixels, so that the VLM and the DiT
-# (VAE by 8, patch 2) cut the image along the same lines.
+"""Frames per patch: the tower reads video, and an image is one frame repeated."""
+# A token of 2 x 2 patches of 14 pixels covers 32 pixels of the image, so that the VLM and the DiT
+# (VAE by 8, patch 2, merged by 2) use the same grid.
 SHRINK = MERGE * PATCH / SIZE_UNIT
 
 # Statistics of CLIP's training images (Radford et al. 2021), which Qwen2.5-VL was trained with.
@@ -45,7 +45,7 @@ def shrink(pixels: Pixels) -> Pixels:
 
 
 def to_patches(pixels: Pixels) -> Patches:
-    """Normalise a shrunk image and cut it into patches, the four of a token side by side.
+    """Normalise a shrunk image and cut it into patches, with the four of a token adjacent.
 
     All in the dtype of the pixels, the constants too: bfloat16 models were trained on statistics
     rounded to bfloat16.
@@ -104,9 +104,9 @@ def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
 def encode_references(
     tower: VisionTower, references: Sequence[Pixels]
 ) -> list[Float[Tensor, "_ channels"]]:
-    """Image tokens of each reference, in raster order, by one pass over all of them.
+    """Image tokens of each reference, in raster order, from one forward pass.
 
-    Attention never crosses images, so they do not notice each other.
+    Attention never crosses images, so each is encoded as it would be alone.
     """
     weight: Tensor = tower.patch_embed.proj.weight
     shrunk = [shrink(pixels.to(weight.device, weight.dtype)) for pixels in references]

@@ -1,4 +1,4 @@
-"""The language model of Qwen2.5-VL as an encoder: one causal pass, several layers read."""
+"""The language model of Qwen2.5-VL as an encoder: the hidden states of several layers."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def tapped_states(layers: int, taps: int) -> tuple[int, ...]:
     return tuple(range(layers - 1, -1, -(layers // taps)))
 
 
-def live_layers(layers: int, kind: BridgeKind, taps: int) -> int:
-    """How many decoder layers influence the image; what follows them is never run."""
+def used_layers(layers: int, kind: BridgeKind, taps: int) -> int:
+    """How many decoder layers influence the image; later ones are never run."""
     return layers if kind == "last" else tapped_states(layers, taps)[0]
 
 
-def dead_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
-    """Tell which tensors of a stored Qwen2.5-VL never influence an image.
+def unused_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
+    """Which tensors of a stored Qwen2.5-VL never influence an image.
 
     Args:
         layers: Decoder layers of the stored model.
@@ -60,9 +60,9 @@ def dead_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
     Returns:
         A predicate on tensor names, in any of the layouts that versions of transformers write.
     """
-    live = live_layers(layers, bridge.kind, bridge.num_selected_layers)
+    live = used_layers(layers, bridge.kind, bridge.num_selected_layers)
 
-    def is_dead(key: str) -> bool:
+    def is_unused(key: str) -> bool:
         if key.endswith("lm_head.weight"):
             return True
         layer = LAYER_KEY.search(key)
@@ -70,7 +70,7 @@ def dead_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
             return int(layer[1]) >= live
         return bridge.kind == "stacked" and FINAL_NORM_KEY.search(key) is not None
 
-    return is_dead
+    return is_unused
 
 
 def module_key(key: str) -> str:
@@ -121,12 +121,12 @@ class TextRotary(nn.Module):
 
 
 class VisionLanguageModel(nn.Module):
-    """What is left of Qwen2.5-VL where it only conditions images.
+    """The part of Qwen2.5-VL that conditions images.
 
-    Built from transformers' modules, whose weights it keeps under their names
-    (``language_model.*``, ``visual.*``), without what no image depends on: the language head,
-    and for the stacked bridge the last decoder layer and the final norm. Built on torch's current
-    default device, the meta device included.
+    Built from transformers' modules and with their names of weights (``language_model.*``,
+    ``visual.*``), without the parts that no image depends on: the language head, and for the
+    stacked bridge the last decoder layer and the final norm. Built on torch's current default
+    device, the meta device included.
 
     Args:
         config: Configuration of the whole Qwen2.5-VL, as stored.
@@ -149,22 +149,22 @@ class VisionLanguageModel(nn.Module):
         self.config = config
         self.rope_precision = rope_precision
         self.detach_prompts = True
-        """Run prompts without autograd where nothing in here is trained: gradients are equal."""
+        """Run prompts without autograd if none of these weights is trained: gradients are equal."""
         self.checkpointing = False
-        """Compute layers again in the backward pass instead of keeping what happens inside."""
+        """Recompute layers in the backward pass instead of keeping their activations."""
         self.packing = True
-        """Compute rows of different length end to end, instead of filling up the shorter ones."""
+        """Pack rows of different length end to end, instead of padding the shorter ones."""
         self.load_vision: Callable[[], VisionTower] | None = None
-        """Called at the first reference where the vision tower is not there yet."""
+        """Loads the vision tower, at the first reference."""
         depth = config.text_config.num_hidden_layers
         stacked = bridge.kind == "stacked"
         self.taps = tapped_states(depth, bridge.num_selected_layers) if stacked else ()
         """States the bridge stacks; empty where it reads the normalised last one instead."""
 
         text = copy.deepcopy(config.text_config)
-        text.num_hidden_layers = live_layers(depth, bridge.kind, bridge.num_selected_layers)
+        text.num_hidden_layers = used_layers(depth, bridge.kind, bridge.num_selected_layers)
         text.layer_types = text.layer_types[: text.num_hidden_layers]
-        # SDPA at heart: no mask is given where all is causal, so it may take its causal kernels.
+        # This is SDPA; without a mask, for causal attention, it may use its causal kernels.
         AttentionInterface.register(PACKED_ATTENTION, attend_packed)
         text._attn_implementation = PACKED_ATTENTION
         self.language_model = TextModel(text)
@@ -188,7 +188,7 @@ class VisionLanguageModel(nn.Module):
         return weight
 
     def attach_vision(self, tower: VisionTower) -> None:
-        """Take a vision tower; its rotary embedding becomes that of this model."""
+        """Add the vision tower, with its rotary embedding in this model's precision."""
         vision: Any = tower.config
         tower.rotary_pos_emb = VisionRotary(
             vision.hidden_size // vision.num_heads, self.rope_precision
@@ -196,10 +196,10 @@ class VisionLanguageModel(nn.Module):
         self.visual = tower
 
     def require_vision(self) -> VisionTower:
-        """The vision tower, loaded now if it was not needed before.
+        """The vision tower, which is loaded on first use.
 
         Raises:
-            RuntimeError: There is none, and nothing to load it with.
+            RuntimeError: The model was built without a tower and without ``load_vision``.
         """
         if self.visual is None:
             if self.load_vision is None:
@@ -213,7 +213,7 @@ class VisionLanguageModel(nn.Module):
         return self.visual
 
     def encode_references(self, references: Sequence[Pixels]) -> list[Float[Tensor, "_ channels"]]:
-        """Image tokens of each reference, ready to take their places among the embeddings."""
+        """Image features of each reference, one per image token, in the width of the embeddings."""
         return encode_references(self.require_vision(), references)
 
     def forward(
@@ -222,20 +222,20 @@ class VisionLanguageModel(nn.Module):
         image_features: Sequence[Sequence[Float[Tensor, "_ channels"]]],
         think_tokens: Float[Tensor, "think channels"],
     ) -> list[Float[Tensor, "_ features"]]:
-        """Read prompts and the think tokens after them, in one causal pass.
+        """Features of prompts and the think tokens after them, by causal attention.
 
-        (In two where nothing in here is trained; see :attr:`detach_prompts`.) Rows of different
-        length stand end to end and each sees itself alone; or (:attr:`packing`) they are filled up
-        on the right, where a causal pass cannot see. Every row gets what it would get alone.
+        One forward pass, or two with :attr:`detach_prompts`. Rows of different length are packed
+        end to end, each attending only to itself, or without :attr:`packing` padded on the right,
+        which causal attention ignores. Either way a row gets the features it would get alone.
 
         Args:
             rows: Prompts.
             image_features: Image tokens of each row's references, in order.
-            think_tokens: Learned embeddings that follow each prompt as they are.
+            think_tokens: Learned embeddings, appended to each prompt.
 
         Returns:
-            Per row, features of prompt and think tokens: the tapped states side by side, deepest
-            first, or the normalised last state.
+            Per row, features of prompt and think tokens: the tapped states concatenated along the
+            channels, deepest first, or the normalised last state.
         """
         think = think_tokens.to(self.embedding.dtype)
         prompts = [
@@ -244,7 +244,7 @@ class VisionLanguageModel(nn.Module):
         device = self.embedding.device
         positions = [row.position_ids(len(think)).to(device) for row in rows]
         if self.detach_prompts and torch.is_grad_enabled() and not self._is_trained():
-            return self._read_apart(prompts, think, positions)
+            return self._read_prompts_first(prompts, think, positions)
         return self._read_rows([torch.cat([each, think]) for each in prompts], positions)
 
     def _is_trained(self) -> bool:
@@ -256,7 +256,7 @@ class VisionLanguageModel(nn.Module):
         positions: Sequence[Int[Tensor, "3 _"]],
         cache: DynamicCache | None = None,
     ) -> list[Float[Tensor, "_ features"]]:
-        """Features of rows of embeddings; ``cache`` is filled up on the right in any case."""
+        """Features of rows of embeddings; rows of ``cache`` are padded on the right in any case."""
         lengths = [len(row) for row in rows]
         if self.packing and len(set(lengths)) > 1:
             packed = None if cache is None else DynamicCache()
@@ -272,17 +272,17 @@ class VisionLanguageModel(nn.Module):
         )
         return [each[:length] for each, length in zip(features, lengths, strict=True)]
 
-    def _read_apart(
+    def _read_prompts_first(
         self,
         prompts: Sequence[Float[Tensor, "_ channels"]],
         think: Float[Tensor, "think channels"],
         positions: Sequence[Int[Tensor, "3 _"]],
     ) -> list[Float[Tensor, "_ features"]]:
-        """Prompts first, without autograd, then the think tokens behind them, with it.
+        """Prompts without autograd, then the think tokens with it.
 
-        Attention is causal and nothing in here is trained, so the states of a prompt depend on
-        nothing that is: their derivatives are zero, and the think tokens see constant keys and
-        values.
+        Attention is causal and these weights are frozen, so the states of a prompt depend on no
+        trained weight: their derivatives are zero, and the think tokens attend to constant keys
+        and values.
         """
         lengths = [len(each) for each in prompts]
         cache = DynamicCache()
@@ -294,26 +294,26 @@ class VisionLanguageModel(nn.Module):
             )
         if not len(think):
             return before
-        seen = torch.ones(
+        mask = torch.ones(
             len(prompts), 1, len(think), max(lengths) + len(think), dtype=torch.bool
         ).tril(max(lengths))
-        for row, length in zip(seen, lengths, strict=True):
+        for row, length in zip(mask, lengths, strict=True):
             row[..., length : max(lengths)] = False
-        behind = self._read(
+        think_features = self._read(
             think.expand(len(prompts), -1, -1),
             torch.stack(
                 [each[:, length:] for each, length in zip(positions, lengths, strict=True)], 1
             ),
             cache,
-            seen.to(self.embedding.device),
+            mask.to(self.embedding.device),
         )
-        return [torch.cat(pair) for pair in zip(before, behind, strict=True)]
+        return [torch.cat(pair) for pair in zip(before, think_features, strict=True)]
 
     def pad_feature(self, padding_id: int) -> Float[Tensor, " features"]:
-        """Features of a padding token, the same at every place of every prompt.
+        """Features of a padding token, the same at every position of every prompt.
 
         Padding attends to nothing and the attention's output has no bias, so only the MLPs
-        move it: ``p[l + 1] = p[l] + MLP(norm(p[l]))``.
+        change it: ``p[l + 1] = p[l] + MLP(norm(p[l]))``.
         """
         token = torch.tensor([padding_id], device=self.embedding.device)
         hidden_states: Tensor = self.language_model.embed_tokens(token)
@@ -341,17 +341,18 @@ class VisionLanguageModel(nn.Module):
         embeddings: Float[Tensor, "batch tokens channels"],
         position_ids: Int[Tensor, "3 batch tokens"],
         cache: DynamicCache | None = None,
-        seen: Bool[Tensor, "batch 1 tokens all_tokens"] | None = None,
+        mask: Bool[Tensor, "batch 1 tokens all_tokens"] | None = None,
         lengths: Sequence[int] | None = None,
     ) -> Float[Tensor, "batch tokens features"]:
-        """One pass; ``cache`` has keys and values of the tokens before, and takes those of these.
+        """One forward pass.
 
         Args:
-            embeddings: What is read.
-            position_ids: Its places.
-            cache: See above; None where there is nothing before and nothing behind.
-            seen: Which tokens see which; None means all see themselves and those before them.
-            lengths: Of rows that stand end to end in one; None where each has its own.
+            embeddings: Of the tokens.
+            position_ids: Their M-RoPE positions.
+            cache: Keys and values of earlier tokens, to which those of these are added; None where
+                there are neither earlier nor later tokens.
+            mask: True where a token attends to another; None is causal attention.
+            lengths: Of rows that are packed end to end into one; None where each has its own.
         """
         position_embeddings = self.language_model.rotary_emb(embeddings, position_ids)
         states = [embeddings]
@@ -361,10 +362,10 @@ class VisionLanguageModel(nn.Module):
                     layer,
                     states[-1],
                     position_embeddings=position_embeddings,
-                    attention_mask=seen,
+                    attention_mask=mask,
                     past_key_values=cache,
                     lengths=lengths,
-                    # A second pass would add to the cache again.
+                    # Recomputation would add to the cache again.
                     checkpointing=self.checkpointing and cache is None,
                 )
             )
@@ -373,7 +374,7 @@ class VisionLanguageModel(nn.Module):
     def _select(
         self, states: Sequence[Float[Tensor, "*rows channels"]]
     ) -> Float[Tensor, "*rows features"]:
-        """What the bridge reads of all hidden states."""
+        """The features that the bridge reads: some of the hidden states."""
         if self.taps:
             return torch.cat([states[tap] for tap in self.taps], dim=-1)
         normalized: Tensor = self.language_model.norm(states[-1])

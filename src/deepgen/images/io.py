@@ -23,10 +23,9 @@ from PIL.PngImagePlugin import PngInfo
 from deepgen.errors import ImageError
 
 MAX_PIXELS = 180_000_000
-"""About twice what the largest cameras make; more is refused from the header alone."""
+"""About twice the size of the largest cameras' images; more is refused from the header alone."""
 
-# Formats that people exchange. Others (PostScript among them, which starts a program) are not even
-# tried.
+# Formats in common use. Others (PostScript among them, which starts a program) are not even tried.
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
 
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
@@ -37,27 +36,27 @@ PNG_KEY = "deepgen"
 ORIENTATION = 0x0112
 EXIF_FOLDER = 0x8769
 USER_COMMENT = 0x9286
-# The standard's eight bytes that say how the comment is encoded.
+# The standard's eight bytes for the encoding of the comment.
 ASCII_COMMENT = b"ASCII\0\0\0"
 
 # At 95 no artefact shows at any zoom; above it JPEG files only grow.
 JPEG_QUALITY = 95
 
 START_BYTES = 12
-"""Enough of a file to show what it is instead of an image."""
+"""Enough of a file for a message to show what it is, if not an image."""
 
-# What Pillow's decoders raise on bytes that are not what their header says.
-DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
+# What Pillow's decoders raise on damaged data.
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
 def read_image(path: Path) -> Image.Image:
     """Read an image file as upright RGB.
 
-    Animations give their first frame, with a warning. Transparent parts become white, 16-bit
-    images are scaled to 8, CMYK goes through its embedded profile.
+    Of animations the first frame is used, with a warning. Transparent parts become white, 16-bit
+    images are scaled to 8 bits, CMYK is converted with its embedded profile.
 
     Raises:
-        ImageError: There is no image, it is damaged, or larger than ``MAX_PIXELS``.
+        ImageError: The file is missing, damaged, no image, or larger than ``MAX_PIXELS``.
     """
     start = _start_of_file(path)
     with _opened(path, start, name=str(path)) as image:
@@ -65,10 +64,10 @@ def read_image(path: Path) -> Image.Image:
 
 
 def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
-    """As :func:`read_image`, of a file's content.
+    """As :func:`read_image`, for the content of a file.
 
     Raises:
-        ImageError: As there.
+        ImageError: It is damaged, no image, or larger than ``MAX_PIXELS``.
     """
     with open_image(data, name=name) as image:
         return to_rgb(image, name=name)
@@ -76,10 +75,10 @@ def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
 
 @contextmanager
 def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]:
-    """Open a file's content without decoding it, to ask for its format or hand it to ``to_rgb``.
+    """Open the content of a file without decoding it, for its format or for :func:`to_rgb`.
 
     Raises:
-        ImageError: It is no image, or its header is damaged or promises too much.
+        ImageError: It is no image, its header is damaged, or it is larger than ``MAX_PIXELS``.
     """
     if not data:
         raise ImageError(f"{name} is empty, expected an image", reason="empty")
@@ -89,10 +88,10 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
 
 @contextmanager
 def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Image.Image]:
-    """An open image, and our words for what its decoder complains about."""
+    """An open image; errors of its decoder become ``ImageError``."""
     try:
         with warnings.catch_warnings():
-            # Of a large image, below our own threshold, and of damage, which an error tells.
+            # Pillow warns of large images below our limit, and of damage, which raises here.
             warnings.filterwarnings("ignore", module="PIL")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(source, formats=_known_formats()) as image:
@@ -107,14 +106,14 @@ def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Imag
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None
-    except DAMAGE as error:
+    except DECODER_ERRORS as error:
         raise _damaged(name, error) from None
 
 
 def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
     """An image as upright RGB in memory; see :func:`read_image`.
 
-    One that is so already, as all results of this module are, comes back as it is.
+    An image that already is, as all results of this module are, is returned unchanged.
 
     Raises:
         ImageError: Empty, too large, or its data are damaged.
@@ -129,14 +128,13 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
     try:
         if _is_converted(image):
             return image
-        # Telephones store a second image (depth, gain map) behind a photograph; that is no
-        # animation.
+        # Phones store a second image (depth, gain map) after a photograph; that is no animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
             image.seek(0)
         image.load()
         return _opaque(ImageOps.exif_transpose(image))
-    except DAMAGE as error:
+    except DECODER_ERRORS as error:
         raise _damaged(name, error) from None
 
 
@@ -151,7 +149,7 @@ def _is_converted(image: Image.Image) -> bool:
 
 
 def _known_formats() -> list[str]:
-    """Those of ``READ_FORMATS`` that this build of Pillow has; older ones lack AVIF."""
+    """Those of ``READ_FORMATS`` that this build of Pillow supports; older ones lack AVIF."""
     Image.init()
     return [name for name in READ_FORMATS if name in Image.OPEN]
 
@@ -177,7 +175,7 @@ def _start_of_file(path: Path) -> bytes:
 
 def _too_large(name: str) -> ImageError:
     return ImageError(
-        f"{name} is too large: at most {MAX_PIXELS:,} pixels are read; make it smaller first",
+        f"{name} is too large: at most {MAX_PIXELS:,} pixels are read; scale it down",
         reason="too_large",
     )
 
@@ -188,9 +186,9 @@ def _damaged(name: str, error: Exception) -> ImageError:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """RGB of any mode, over white where it is transparent."""
+    """An image of any mode as RGB, over white where it is transparent."""
     if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_deep(image)
+        return _from_16_bit(image)
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -200,21 +198,21 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _from_deep(image: Image.Image) -> Image.Image:
+def _from_16_bit(image: Image.Image) -> Image.Image:
     """16-bit grey as 8-bit: 65535 becomes 255. Pillow's own conversion would clip at 255.
 
-    Mode ``I`` does not say how deep it is; where no value exceeds 255 it is taken for 8 bits.
+    Mode ``I`` does not have a depth; where no value exceeds 255 it is assumed to be 8 bits.
     """
     values = np.asarray(image)
     levels = values.astype(np.uint16) if values.dtype != np.int32 else values.clip(0, 65535)
     if image.mode != "I" or values.max() > 255:
-        # In whole numbers and in place: a large scan in floating point takes gigabytes.
+        # In integers: a large scan in floating point takes gigabytes.
         levels = levels // 257 + (levels % 257 > 128)
     return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
-    """Through the embedded profile, which says what the inks look like; else by complement."""
+    """CMYK as RGB by the embedded colour profile; without one, by complement."""
     profile = image.info.get("icc_profile")
     if profile:
         try:
@@ -260,12 +258,12 @@ def write_image(
         exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = ASCII_COMMENT + text.encode("ascii")
         quality = {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
         options = {"exif": exif.tobytes(), **quality}
-    with _appearing_whole(path, overwrite=overwrite) as part:
+    with atomic_file(path, overwrite=overwrite) as part:
         image.save(part, format=kind, **options)
 
 
 @contextmanager
-def _appearing_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def atomic_file(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A temporary file in the same folder, renamed to ``path`` when the block succeeds."""
     part = path.parent / f".deepgen-{uuid.uuid4().hex}.part"
     try:

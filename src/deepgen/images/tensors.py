@@ -18,17 +18,17 @@ def to_pixels(image: Image.Image) -> Pixels:
 
 
 def to_image(pixels: Float[Tensor, "3 _height _width"]) -> Image.Image:
-    """Decoded pixels as 8 bits: ``clamp(127.5 x + 128, 0, 255)``, truncated.
+    """Pixels around [-1, 1] as an 8-bit RGB image: ``clamp(127.5 x + 128, 0, 255)``, truncated.
 
-    In float32, whatever they were decoded in: in bfloat16 the same line is off by 0.4 levels.
+    Always in float32: in bfloat16 the result is 0.4 levels too bright on average.
     """
     levels = (127.5 * pixels.float() + 128).clamp(0, 255).to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
 def resize(image: Image.Image, height: int, width: int) -> Image.Image:
-    """The whole image at another size, by Pillow's own default, as the model was trained.
+    """The whole image at another size, by Pillow's bicubic filter, as the model was trained.
 
-    Bicubic, with its support widened for shrinking, so that nothing is skipped.
+    When shrinking, the filter's support is widened (antialiasing).
     """
     return image.resize((width, height), Image.Resampling.BICUBIC)

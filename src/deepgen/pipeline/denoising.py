@@ -1,4 +1,4 @@
-"""The DiT as a guided velocity: what the flow is integrated over."""
+"""The DiT with guidance as the velocity field that the flow integrates."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def guided_velocity(
     sigmas: Float[Tensor, " steps_and_end"],
     guidance_scale: float,
 ) -> Velocity:
-    """Prepare everything that no step changes, and return the velocity of all images.
+    """Compute everything that is the same for all steps, and return the velocity of all images.
 
     Args:
         dit: The denoiser.
         sizes: (height, width) of each image's latents.
         positive: What each image should show.
-        negative: What it should not; empty runs no negative branch at all.
-        references: Clean latents that each image is made from.
-        sigmas: The noise levels that will be asked for, by index.
+        negative: What it should not show; empty for no negative branch.
+        references: Clean latents of each image's references.
+        sigmas: The noise levels of all steps, which are addressed by index.
         guidance_scale: See :func:`deepgen.flow.guidance.guide`.
     """
     branches = 2 if negative else 1

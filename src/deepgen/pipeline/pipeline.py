@@ -53,18 +53,18 @@ class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
     """What a call returns."""
 
     images: Any
-    """A list of PIL images, or by ``output_type`` an array or tensor; of these a list too where
-    the images of a call differ in size."""
+    """A list of PIL images, or by ``output_type`` an array or tensor, or a list of these where the
+    images of a call differ in size."""
     seeds: list[int | None]
-    """The seed that makes each image again; None where a generator was given."""
+    """The seed that reproduces each image; None where a generator or latents were given."""
 
 
 class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
-    """Draws images from sentences and changes images by instructions.
+    """Generates images from prompts and edits images by instructions.
 
-    A diffusers pipeline in its manners (``to``, ``save_pretrained``, progress bar, callbacks,
-    offloading), with one component, the whole model. Loading reads safetensors and JSON only; no
-    code and no pickle from a model is ever run.
+    A diffusers pipeline (``to``, ``save_pretrained``, progress bar, callbacks, offloading) with one
+    component, the whole model. Loading reads safetensors and JSON only; no code and no pickle from
+    a model is ever run.
     """
 
     def __init__(self, model: DeepGen) -> None:
@@ -96,8 +96,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             torch_dtype: The same, as older diffusers scripts write it.
             device: Where the weights go.
             revision: Branch, tag or commit of a hub model.
-            local_files_only: Never ask the network.
-            rope_precision: Rotary frequencies of the VLM; None takes what the model says.
+            local_files_only: Never use the network.
+            rope_precision: Of the rotary frequencies of the VLM; None uses the model's setting.
 
         Raises:
             CheckpointError: The model cannot be found or loaded; the message names what and why.
@@ -118,7 +118,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
     ) -> None:
-        """Write the model folder; it appears whole or not at all."""
+        """Write the model folder; it appears complete or not at all."""
         save_folder(self.model, Path(save_directory), overwrite=overwrite)
 
     def load_lora_weights(
@@ -132,7 +132,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             scale: Its strength.
 
         Raises:
-            CheckpointError: It is no adapter, or one for another model; nothing was changed.
+            CheckpointError: It is not an adapter, or one for another model; nothing was changed.
         """
         merge_lora(self.model, Path(pretrained_model_name_or_path), scale)
 
@@ -140,13 +140,13 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""
         kwargs.pop("silence_dtype_warnings", None)
         if self._offload_device is not None:
-            raise ValueError("an offloaded pipeline places its parts itself and cannot be moved")
+            raise ValueError("an offloaded pipeline moves its parts itself and cannot be moved")
         self.model.to(*args, **kwargs)
         return self
 
     @property
     def device(self) -> torch.device:
-        """Where the computation happens."""
+        """Where it computes."""
         return self._offload_device or self.model.device
 
     @property
@@ -157,11 +157,14 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     def enable_model_cpu_offload(
         self, gpu_id: int | None = None, device: torch.device | str = "cuda"
     ) -> None:
-        """Keep on the device only what works: VLM and bridge, then DiT, then VAE.
+        """Keep on the device only the part in use: VLM and bridge, then DiT, then VAE.
 
         Args:
             gpu_id: Number of the GPU, if not the current one.
             device: The device to compute on.
+
+        Raises:
+            ValueError: The device is the CPU.
         """
         target = torch.device(device)
         if target.type == "cpu":
@@ -172,8 +175,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         self._offload_device = target
 
     @contextmanager
-    def _working(self, *parts: nn.Module) -> Iterator[None]:
-        """Have these parts on the computing device for a while, if they live elsewhere."""
+    def _on_device(self, *parts: nn.Module) -> Iterator[None]:
+        """Move these parts to the computing device for a while, if they are offloaded."""
         if self._offload_device is None:
             yield
             return
@@ -191,8 +194,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     # -- generation ------------------------------------------------------------------------------
 
-    # Not inference mode: what comes out may be trained on, and weights that move must keep count of
-    # who writes to them.
+    # Not inference mode: its tensors cannot be used in training, and weights may be moved here.
     @torch.no_grad()
     def __call__(
         self,
@@ -217,32 +219,31 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Make images.
 
         Args:
-            prompt: What to draw, or what to change; one text or a list of them.
-            image: None to draw; an image or a list of images to edit. For a list of prompts, a
-                list of lists.
+            prompt: What to generate, or what to change; one text or a list of them.
+            image: None for text-to-image; an image or a list of images to edit. For a list of
+                prompts, a list of lists.
             negative_prompt: What to steer away from; None is the model's default for the task.
-            height: Of the result, a multiple of 32; None is the model's own, or that of the first
-                image to edit.
+            height: Of the result in pixels, a multiple of 32; None is the model's default, or that
+                of the first image to edit.
             width: As ``height``.
             num_inference_steps: Euler steps; None is the model's default.
-            guidance_scale: How hard to follow the prompt; at 1 or below the negative prompt costs
-                and does nothing.
-            num_images_per_prompt: Images per prompt; they follow each other in the result.
+            guidance_scale: Weight of the prompt against the negative one; None is the model's
+                default. At 1 or below there is no guidance, and the negative prompt has no effect.
+            num_images_per_prompt: Images per prompt, adjacent in the result.
             seed: Image *i* of the call uses ``seed + i``.
-            generator: Instead of a seed: one generator, or one per image. Noise is drawn where
-                the generator lives; CPU generators give the same image on every device.
+            generator: Instead of a seed: one generator, or one per image. Noise is drawn on
+                the generator's device; CPU generators give the same image on every device.
             latents: Initial noise ``[batch, 16, height / 8, width / 8]``, used as given.
             output_type: ``pil``; ``np`` ([0, 1], channels last); ``pt`` ([0, 1], channels first);
                 ``latent`` (scaled latents, undecoded).
             padding: How the two prompts of an image pad each other; None is the model's default.
             callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after every
                 step; a returned ``{"latents": ...}`` replaces them; raising cancels the call. Where
-                the schedule depends on the size, images of each size have steps of their own,
-                one size after another.
-            callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (where the
-                latents are heading) and ``preview`` (those decoded, as PIL images) the callback
+                the schedule depends on the size, images are sampled one size after another.
+            callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (the current
+                estimate of the result) and ``preview`` (that decoded, as PIL images) the callback
                 gets.
-            return_dict: False returns the tuple ``(images,)``, as older diffusers scripts ask.
+            return_dict: False returns the tuple ``(images,)``, for older diffusers scripts.
 
         Raises:
             ValueError: An argument cannot be used; nothing was computed.
@@ -267,12 +268,12 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             defaults=model.defaults,
             max_side=model.max_side,
         )
-        own_negatives = negative_prompt and any(each.negative_prompt for each in requests)
-        if own_negatives and not is_guided(sampling.guidance_scale):
-            # Two callers up, since torch stands between.
+        has_negatives = negative_prompt and any(each.negative_prompt for each in requests)
+        if has_negatives and not is_guided(sampling.guidance_scale):
+            # Two frames up, because of the decorator of torch.
             warnings.warn(
-                f"the negative prompt does nothing at a guidance scale of "
-                f"{sampling.guidance_scale:g}; it does above 1",
+                f"the negative prompt has no effect at a guidance scale of "
+                f"{sampling.guidance_scale:g}; it has above 1",
                 stacklevel=3,
             )
         count = len(requests) * per_prompt
@@ -304,7 +305,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return output if return_dict else (images,)
 
     def _reference_pixels(self, request: Request) -> tuple[Pixels, ...]:
-        """References as the model sees them: resized whole, [-1, 1], on the device."""
+        """References as the model gets them: resized, in [-1, 1], on the device."""
         return tuple(
             to_pixels(resize(each.image, each.height, each.width)).to(self.device)
             for each in request.references
@@ -316,9 +317,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         pixels: Sequence[tuple[Pixels, ...]],
         sampling: Sampling,
     ) -> tuple[list[Condition], list[Condition]]:
-        """What the DiT is told, per request; the negative side is empty without guidance."""
+        """Positive and negative conditions per request; the latter are empty without guidance."""
         pairs = list(zip(requests, pixels, strict=True))
-        with self._working(self.model.conditioner):
+        with self._on_device(self.model.conditioner):
             positive, negative = self.model.conditioner.encode(
                 [Prompt(text=each.prompt, references=own) for each, own in pairs],
                 [Prompt(text=each.negative_prompt, references=own) for each, own in pairs],
@@ -328,10 +329,10 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return positive, negative or []
 
     def _encode(self, pixels: Sequence[tuple[Pixels, ...]]) -> list[list[Latents]]:
-        """Clean latents of every request's references (posterior mean)."""
+        """Clean latents of every request's references (mean of the posterior)."""
         if not any(pixels):
             return [[] for _ in pixels]
-        with self._working(self.model.vae):
+        with self._on_device(self.model.vae):
             latents = iter(self.model.vae.encode([each for own in pixels for each in own]))
         return [[next(latents) for _ in own] for own in pixels]
 
@@ -362,7 +363,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         groups = schedules(noise, sampling.steps, model.schedule, model.dit.config.patch_size)
         for members, sigmas in groups:
             start = [noise[index] for index in members]
-            with self._working(model.dit), self.progress_bar(total=sampling.steps) as bar:
+            with self._on_device(model.dit), self.progress_bar(total=sampling.steps) as bar:
                 velocity = guided_velocity(
                     model.dit,
                     [(each.shape[1], each.shape[2]) for each in start],
@@ -379,20 +380,20 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                     bar.update()
                     if self._interrupt:
                         break
-            cut_short = self._interrupt and not replaced
-            finished = step.clean_latents if cut_short else step.latents
+            is_unfinished = self._interrupt and not replaced
+            finished = step.clean_latents if is_unfinished else step.latents
             result.update(zip(members, finished, strict=True))
         return [result[index] for index in range(len(noise))]
 
     def _call_back(self, callback: StepCallback, inputs: Sequence[str], step: Step) -> bool:
-        """Show the callback what it asked for; return whether it put other latents in place."""
+        """Run the callback on what it wants to see; return whether it replaced the latents."""
         tensors: dict[str, Any] = {}
         if "latents" in inputs:
             tensors["latents"] = _stack(step.latents)
         if "clean_latents" in inputs:
             tensors["clean_latents"] = _stack(step.clean_latents)
         if "preview" in inputs:
-            with self._working(self.model.vae):
+            with self._on_device(self.model.vae):
                 tensors["preview"] = [
                     to_image(e) for e in self.model.vae.decode(step.clean_latents)
                 ]
@@ -400,28 +401,27 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if "latents" not in changed:
             return False
         latents = list(changed["latents"])
-        own, theirs = [e.shape for e in step.latents], [e.shape for e in latents]
-        if own != theirs:
-            raise ValueError(f"the callback's latents must be of shapes {own}, got {theirs}")
+        expected, found = [e.shape for e in step.latents], [e.shape for e in latents]
+        if found != expected:
+            raise ValueError(f"the callback's latents must be of shapes {expected}, got {found}")
         step.latents[:] = latents
         return True
 
     def _finish(
         self, latents: list[Latents], images: Sequence[Request], output_type: str
     ) -> list[Image.Image] | np.ndarray | Tensor | list[Any]:
-        """Decode, and bring into the asked form."""
+        """Decode and convert to ``output_type``."""
         if output_type == "latent":
             return _stack(latents)
-        with self._working(self.model.vae):
+        with self._on_device(self.model.vae):
             decoded = self.model.vae.decode(latents)
         if not all(each.isfinite().all() for each in decoded):
             raise FloatingPointError(
-                f"the model computed no finite image in {self.dtype}; try dtype float32, and "
-                "leave out adapters"
+                f"the images are not finite in {self.dtype}; try dtype float32, or no adapters"
             )
         if output_type == "pil":
             return [
-                _shown(to_image(each), request)
+                _at_output_size(to_image(each), request)
                 for each, request in zip(decoded, images, strict=True)
             ]
         unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
@@ -431,11 +431,11 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
 
 
-def _shown(image: Image.Image, request: Request) -> Image.Image:
-    """An edit in the size of the image it was made from."""
-    if request.shown_size is None:
+def _at_output_size(image: Image.Image, request: Request) -> Image.Image:
+    """An edit, resized to its first reference's original size if the request says so."""
+    if request.output_size is None:
         return image
-    return resize(image, *request.shown_size)
+    return resize(image, *request.output_size)
 
 
 def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:
@@ -444,5 +444,5 @@ def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:
 
 
 def _repeat(items: Sequence[T], count: int) -> list[T]:
-    """Each item ``count`` times, neighbours together."""
+    """Each item ``count`` times, adjacent."""
     return [item for item in items for _ in range(count)]

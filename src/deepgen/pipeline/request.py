@@ -1,4 +1,4 @@
-"""What one call of the pipeline asks for, checked before any weight is touched."""
+"""The arguments of a pipeline call, checked and completed before any weight is used."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Generators = Generator | Sequence[Generator] | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """One reference image and the size the model sees it in."""
+    """One reference image and the size, in pixels, that the model gets it in."""
 
     image: Image.Image
-    """RGB, upright, at the user's size."""
+    """RGB, upright, at its original size."""
     height: int
     width: int
 
@@ -38,15 +38,15 @@ class Request:
     negative_prompt: str
     references: tuple[Reference, ...]
     height: int
-    """Of the generated image, before an edit is resized back."""
+    """Of the generated image in pixels, before an edit is resized back."""
     width: int
-    shown_size: tuple[int, int] | None
-    """(height, width) that a finished edit is resized back to; None leaves it."""
+    output_size: tuple[int, int] | None
+    """(height, width) that an edit is resized to in the end; None for no resizing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How all images of a call are made."""
+    """Settings that all images of a call share."""
 
     steps: int
     guidance_scale: float
@@ -65,10 +65,10 @@ def parse_requests(
     defaults: GenerationDefaults,
     max_side: int,
 ) -> list[Request]:
-    """Check and complete what the user said, one request per prompt.
+    """Check and complete the arguments, one request per prompt.
 
-    An edit without ``height`` and ``width`` is generated at the size its first reference is seen
-    in, and shown at the size of the user's image; given ``latents`` fix the size.
+    An edit without ``height`` and ``width`` is generated at the size that the model gets its first
+    reference in, and resized to that reference's original size; given ``latents`` fix the size.
 
     Args:
         latents: Initial noise ``[batch, channels, height / 8, width / 8]``, or None.
@@ -87,14 +87,14 @@ def parse_requests(
     requests = []
     for text, negative, own in zip(prompts, negatives, images, strict=True):
         references = tuple(_reference(each, default_side, max_side) for each in own)
-        seen = (references[0].height, references[0].width) if references else None
-        free = height is None and width is None and bool(references)
-        fallback = seen or (defaults.height, defaults.width)
+        first = (references[0].height, references[0].width) if references else None
+        is_free = height is None and width is None and bool(references)
+        fallback = first or (defaults.height, defaults.width)
         size = (
             check_side("height", fallback[0] if height is None else height, max_side=max_side),
             check_side("width", fallback[1] if width is None else width, max_side=max_side),
         )
-        shown = (references[0].image.height, references[0].image.width) if free else None
+        original = (references[0].image.height, references[0].image.width) if is_free else None
         requests.append(
             Request(
                 prompt=text,
@@ -102,7 +102,7 @@ def parse_requests(
                 references=references,
                 height=size[0],
                 width=size[1],
-                shown_size=shown if shown != size else None,
+                output_size=original if original != size else None,
             )
         )
     return requests
@@ -114,7 +114,11 @@ def parse_sampling(
     padding: str | None,
     defaults: GenerationDefaults,
 ) -> Sampling:
-    """Check and complete the settings that all images of a call share."""
+    """Check and complete the settings that all images of a call share.
+
+    Raises:
+        ValueError: What was found, what was expected.
+    """
     steps = defaults.num_inference_steps if steps is None else steps
     steps = parse_count("num_inference_steps", steps)
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
@@ -128,10 +132,10 @@ def parse_sampling(
 
 
 def parse_count(name: str, value: object) -> int:
-    """A whole number of at least 1; numpy's are taken too.
+    """A whole number of at least 1, possibly one of numpy.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is anything else.
     """
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
@@ -141,11 +145,11 @@ def parse_count(name: str, value: object) -> int:
 def noise_generators(
     count: int, seed: object, generator: object, *, drawn: bool = True
 ) -> tuple[list[Generator], list[int | None]]:
-    """One generator per image, and the seed each image can be made again with.
+    """One generator per image, and the seed that reproduces each image.
 
     Image *i* of a call uses ``seed + i``. Without a seed and a generator one is drawn from
     torch's global generator, so ``torch.manual_seed`` is enough for a repeatable script. Where no
-    noise is ``drawn``, because latents are given, no seed makes the image again.
+    noise is ``drawn``, because latents are given, no seed reproduces the image.
     """
     if generator is not None:
         if seed is not None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from PIL import Image, UnidentifiedImageError
 
 from deepgen.errors import ImageError
-from deepgen.images.io import DAMAGE
+from deepgen.images.io import DECODER_ERRORS
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 """What judges take as it is stored."""
@@ -59,7 +59,7 @@ def stored_image(path: Path, *, detail: Detail = "") -> EncodedImage:
         raise ImageError(
             f"{path} cannot be shown to a judge; expected one of {', '.join(MEDIA_TYPES)}"
         ) from None
-    except DAMAGE as error:
+    except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{path} is damaged ({reason}); generate it again") from None
     return EncodedImage(data=data, media_type=media_type, detail=detail)

@@ -52,7 +52,7 @@ class LabelConditioner(Conditioner):
         self.start = nn.Parameter(torch.zeros(width))
         self.pooled = nn.Linear(width, bridge.pooled_projection_dim)
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """There is no cache to clear."""
 
     def forward(
