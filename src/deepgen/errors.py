@@ -1,21 +1,20 @@
 """The few exceptions that deepgen raises on purpose.
 
-Bad arguments raise ``ValueError``, as everywhere in Python. What is left are the things a caller
-may want to tell apart: a model that cannot be loaded, a data set that cannot be used, an image
-that cannot be read, a training run that cannot go on, and a judge or another scorer that cannot be
-used at all.
+Invalid arguments raise ``ValueError``, as everywhere in Python. These classes are what a caller may
+want to handle: a model that cannot be loaded, a data set, benchmark or scorer that cannot be used,
+an image that cannot be read, and a training run that cannot continue.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-Unreadable = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged"]
+ImageFault = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged"]
 """Why an image cannot be read, in one word, for counting."""
 
 
 class DeepGenError(Exception):
-    """Base of all errors that name something the user can mend."""
+    """Base of all errors that the user can fix; the message says how."""
 
 
 class CheckpointError(DeepGenError):
@@ -27,23 +26,23 @@ class DataError(DeepGenError, ValueError):
 
 
 class ImageError(DeepGenError, ValueError):
-    """An image that is missing, damaged, too large or no image at all."""
+    """An image that is missing, damaged, too large or not an image."""
 
-    def __init__(self, message: str, *, reason: Unreadable = "damaged") -> None:
+    def __init__(self, message: str, *, reason: ImageFault = "damaged") -> None:
         super().__init__(message)
         self.reason = reason
 
 
 class TrainingError(DeepGenError):
-    """A training run that cannot go on; what was saved before is whole."""
+    """A training run that cannot continue; its last checkpoint is intact."""
 
 
 class StoppedError(TrainingError):
-    """A training run that was asked to stop, and has saved where it is."""
+    """A training run that stopped on request, after saving a checkpoint."""
 
 
 class ScorerError(DeepGenError):
-    """A judge, worker or scorer that cannot be used: nothing it would be asked could succeed."""
+    """A judge, worker or scorer that cannot be used: every request to it would fail."""
 
 
 class BenchmarkError(DeepGenError, ValueError):

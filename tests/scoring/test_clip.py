@@ -84,7 +84,7 @@ def test_sizes_may_be_plain_numbers(tmp_path: Path) -> None:
     assert Preprocessing.from_folder(tmp_path).side == SIDE
     stated["crop_size"] = 8
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(stated), encoding="utf-8")
-    with pytest.raises(ScorerError, match=r"cuts \[8\] pixels from images resized to 16"):
+    with pytest.raises(ScorerError, match=r"crops \[8\] pixels from images resized to 16"):
         Preprocessing.from_folder(tmp_path)
 
 

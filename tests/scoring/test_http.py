@@ -9,7 +9,13 @@ from contextlib import contextmanager
 import pytest
 
 from deepgen.scoring import http as json_http
-from deepgen.scoring.http import GIVE_UP_AFTER, HttpError, Patience, request_json, with_retries
+from deepgen.scoring.http import (
+    GIVE_UP_AFTER,
+    CircuitBreaker,
+    HttpError,
+    request_json,
+    with_retries,
+)
 from tests.scoring.servers import Said, serve
 
 
@@ -98,9 +104,9 @@ def test_the_last_failure_is_told_after_all_tries() -> None:
         with_retries(fail, attempts=3, backoff_seconds=0.001)
 
 
-def test_patience_ends_only_with_failures_in_a_row() -> None:
-    patience = Patience()
-    assert not any(patience.failed() for _ in range(GIVE_UP_AFTER - 1))
-    patience.succeeded()
-    assert not any(patience.failed() for _ in range(GIVE_UP_AFTER - 1))
-    assert patience.failed()
+def test_breaker_ends_only_with_failures_in_a_row() -> None:
+    breaker = CircuitBreaker()
+    assert not any(breaker.failed() for _ in range(GIVE_UP_AFTER - 1))
+    breaker.succeeded()
+    assert not any(breaker.failed() for _ in range(GIVE_UP_AFTER - 1))
+    assert breaker.failed()

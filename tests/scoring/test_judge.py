@@ -421,7 +421,7 @@ def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message:
 
 def test_a_file_that_is_no_store_of_replies_is_refused(tmp_path: Path) -> None:
     (tmp_path / "replies.sqlite").write_text("scores of last year " * 100)
-    with pytest.raises(ScorerError, match="cannot be used as a store of judge replies"):
+    with pytest.raises(ScorerError, match="cannot be used as a cache of judge replies"):
         ReplyCache(tmp_path / "replies.sqlite")
 
 
@@ -430,7 +430,7 @@ def test_a_store_that_fails_in_the_middle_is_one_line(tmp_path: Path) -> None:
         client = judge(server, tmp_path)
         with sqlite3.connect(tmp_path / "replies.sqlite") as database:
             database.execute("DROP TABLE replies")
-        with pytest.raises(ScorerError, match=r"the store of judge replies .* fails"):
+        with pytest.raises(ScorerError, match=r"the cache of judge replies .* failed"):
             client.ask(question(), parse_yes_no)
 
 

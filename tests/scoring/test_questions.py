@@ -41,7 +41,7 @@ def test_what_is_no_whole_image_is_not_sent(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="no image at"):
         stored_image(tmp_path / "absent.png")
     noise(8, 8).save(tmp_path / "a.bmp")
-    with pytest.raises(ImageError, match="cannot be shown to a judge; expected one of PNG"):
+    with pytest.raises(ImageError, match="cannot be sent to a judge; expected one of PNG"):
         stored_image(tmp_path / "a.bmp")
     noise(64, 64).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:5000])

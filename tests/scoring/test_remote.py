@@ -111,7 +111,7 @@ def test_an_answer_about_other_items_scores_none(said: Any) -> None:
     assert all(answer.value is None and answer.reason for answer in answers)
 
 
-def test_a_worker_that_stumbles_is_asked_again() -> None:
+def test_a_failed_request_is_sent_again() -> None:
     left = iter([Said({}, status=503), Said({}, drop=True)])
     with serve(worker_that(lambda items: next(left, None) or truly(items))) as server:
         answers = worker(server).score(ITEMS, read_number)
@@ -131,14 +131,14 @@ def test_a_worker_that_hangs_costs_its_batch_and_no_more() -> None:
     assert answers[0].reason == "no answer in time"
 
 
-def test_a_worker_that_is_gone_stops_the_run() -> None:
+def test_a_worker_that_is_down_stops_the_run() -> None:
     client = worker(unused_url(), request_attempts=1, batch_size=1)
     many = [item(level) for level in range(GIVE_UP_AFTER + 5)]
-    with pytest.raises(ScorerError, match=r"the worker at .* gives no answers .*start it"):
+    with pytest.raises(ScorerError, match=r"the worker at .* does not answer .*start it"):
         client.score(many, read_number)
 
 
-def test_a_worker_says_its_version() -> None:
+def test_a_worker_states_its_version() -> None:
     with serve(worker_that(truly)) as server:
         assert worker(server).version() == VERSION
 
@@ -146,8 +146,8 @@ def test_a_worker_says_its_version() -> None:
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        ({"weights": "x"}, "does not say its name"),
-        (["brightness"], r"gives no answers \(the answer is no JSON object"),
+        ({"weights": "x"}, "does not state its name"),
+        (["brightness"], r"does not answer \(the answer is not a JSON object"),
     ],
 )
 def test_a_worker_without_a_name_is_refused_in_one_line(version: Any, message: str) -> None:

@@ -165,7 +165,7 @@ def test_a_worker_gives_numbers_in_the_order_of_the_images() -> None:
 def test_a_worker_that_is_not_there_cannot_be_opened() -> None:
     with serve(worker) as server:
         url = server.url
-    with pytest.raises(ScorerError, match="gives no answers"):
+    with pytest.raises(ScorerError, match="does not answer"):
         open_scorer("remote", url=url)
 
 

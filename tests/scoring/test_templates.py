@@ -125,12 +125,12 @@ def test_every_gap_needs_its_value(tmp_path: Path) -> None:
     [
         ("ABSENT", "it has 0 definitions of 'ABSENT'"),
         ("NUMBER", "it is a Constant, expected a string"),
-        ("ROUNDED", "the gap 'NUMBER' is formatted"),
+        ("ROUNDED", "the slot 'NUMBER' is formatted"),
         ("BY_KIND", "it is a Dict"),
         ("BY_KIND/alter", "no key 'alter'"),
         ("ask/rubric", "'rubric' is assigned 2 times; choose rubric#1"),
         ("rubric", "it has 0 definitions"),
-        ("ask/@99", "strings, number 99 was asked for"),
+        ("ask/@99", "strings, number 99 was requested"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path: Path, symbol: str, reason: str) -> None:

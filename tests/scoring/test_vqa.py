@@ -40,7 +40,7 @@ def test_a_blip_answers_each_question_alone_and_in_a_batch(folder: Path) -> None
 def test_only_yes_is_yes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = BlipAnswers(str(folder))
     said = iter([["yes", "no", "yes it is", ""]])
-    monkeypatch.setattr(model, "_say", lambda pixels, questions: next(said))
+    monkeypatch.setattr(model, "_generate", lambda pixels, questions: next(said))
     assert [each.value for each in model.ask(IMAGE, ["a"] * 4)] == [True, False, False, False]
 
 
@@ -51,7 +51,7 @@ def test_a_model_that_fails_is_an_error_of_each_question(
         raise RuntimeError("CUDA out of memory\nby much")
 
     model = BlipAnswers(str(folder))
-    monkeypatch.setattr(model, "_say", out_of_memory)
+    monkeypatch.setattr(model, "_generate", out_of_memory)
     answers = model.ask(IMAGE, ["a", "b"])
     assert [each.status for each in answers] == [Status.ERROR] * 2
     assert answers[0].reason == "RuntimeError: CUDA out of memory by much"

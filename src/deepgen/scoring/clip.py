@@ -1,4 +1,4 @@
-"""How well an image fits a text, by CLIP."""
+"""CLIPScore: how well an image fits a text."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CHECKPOINT = "openai/clip-vit-large-patch14"
 """What CLIPScore was defined with, and what CVTG-2K uses."""
 
 PATTERNS = ("*.json", "merges.txt", "model*.safetensors")
-"""The files of a hub id that are needed."""
+"""Files needed from the hub."""
 
 DEPICTS = "A photo depicts"
-"""Stands before every text of CLIPScore."""
+"""Prefix of every text of CLIPScore."""
 
 WEIGHT = 2.5
-"""Brings CLIPScore, whose cosines rarely pass 0.4, to about the range from 0 to 1."""
+"""Scales CLIPScore, whose cosines rarely exceed 0.4, to about the range from 0 to 1."""
 
 Embeddings = Float[Tensor, "rows channels"]
 """One unit vector a row, so that products of rows are cosines."""
@@ -39,33 +39,33 @@ Embeddings = Float[Tensor, "rows channels"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preprocessing:
-    """How a checkpoint wants its images."""
+    """Image preprocessing of a checkpoint."""
 
     side: int
-    """The shorter side is brought to it, and a square of it cut from the middle."""
+    """The shorter side is resized to it, then a square of it is cropped from the center."""
     mean: tuple[float, ...]
     """Of each channel of pixels in [0, 1]."""
     std: tuple[float, ...]
 
     @classmethod
     def from_folder(cls, folder: Path) -> Preprocessing:
-        """Read ``preprocessor_config.json``, in which sizes are numbers or named numbers."""
+        """Read ``preprocessor_config.json``, where sizes are numbers or mappings."""
         stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
         size, crop = stated["size"], stated["crop_size"]
         side = size["shortest_edge"] if isinstance(size, dict) else size
         crops = {crop["height"], crop["width"]} if isinstance(crop, dict) else {crop}
         if crops != {side}:
             raise ScorerError(
-                f"{folder} cuts {sorted(crops)} pixels from images resized to {side}; expected a "
-                "CLIP that sees the whole shorter side"
+                f"{folder} crops {sorted(crops)} pixels from images resized to {side}; expected a "
+                "CLIP that uses the whole shorter side"
             )
         return cls(side=side, mean=tuple(stated["image_mean"]), std=tuple(stated["image_std"]))
 
     def __call__(self, image: Image.Image) -> Float[Tensor, "3 side side"]:
-        """Resize with cubic filtering, cut the middle square, normalise."""
+        """Resize with bicubic filtering, crop the central square, normalise."""
         image = image.convert("RGB")
         shorter = min(image.size)
-        # The original cuts the longer side's fraction off.
+        # The original truncates the longer side.
         width, height = (int(self.side * length / shorter) for length in image.size)
         resized = image.resize((width, height), Image.Resampling.BICUBIC)
         left, top = round((width - self.side) / 2), round((height - self.side) / 2)
@@ -76,12 +76,12 @@ class Preprocessing:
 
 
 class Clip:
-    """Images and texts as points on one sphere.
+    """Image and text embeddings of CLIP (arXiv 2103.00020).
 
     Args:
         model: A transformers ``CLIPModel``.
         tokenizer: Its ``CLIPTokenizer``.
-        preprocessing: How it wants its images.
+        preprocessing: Of its images.
     """
 
     def __init__(self, model: Any, tokenizer: Any, preprocessing: Preprocessing) -> None:
@@ -98,7 +98,7 @@ class Clip:
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> Embeddings:
-        """Unit vectors of texts; each is cut to what the model can read, 77 tokens as a rule."""
+        """Unit vectors of texts, each truncated to the model's context, usually 77 tokens."""
         tokens = self.tokenizer(
             list(texts),
             padding=True,
@@ -122,9 +122,9 @@ class Clip:
         """
         if len(images) != len(texts):
             raise ValueError(f"{len(images)} images and {len(texts)} texts, expected as many")
-        shown = self.embed_images(images)
-        said = self.embed_texts([f"{DEPICTS} {text}" for text in texts])
-        scores: list[float] = clip_scores(shown, said).tolist()
+        image_embeds = self.embed_images(images)
+        text_embeds = self.embed_texts([f"{DEPICTS} {text}" for text in texts])
+        scores: list[float] = clip_scores(image_embeds, text_embeds).tolist()
         return scores
 
 
@@ -176,12 +176,12 @@ def load_clip(folder: Path, *, device: str = "cpu") -> Clip:
 
     Args:
         folder: As :func:`deepgen.scoring.weights.find_weights` finds it.
-        device: Where it computes, in float32.
+        device: Of the computation, in float32.
 
     Raises:
-        ScorerError: Its files are not what a CLIP has.
+        ScorerError: It is not a CLIP.
     """
-    # Takes seconds, and only who scores with CLIP needs it.
+    # Imported here because it takes seconds.
     from transformers import CLIPModel, CLIPTokenizer
 
     try:

@@ -1,4 +1,4 @@
-"""Which colour an object has, by CLIP: GenEval's colour step (arXiv 2310.11513)."""
+"""The colour of an object, by CLIP: GenEval's colour step (arXiv 2310.11513)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from deepgen.scoring.clip import Clip, Embeddings
 
-# Around the object, so that its surroundings lend it no colour.
+# Replaces the surroundings of the object, so that they do not affect its colour.
 GREY = "#999"
 
 _TEMPLATES = (
@@ -24,10 +24,10 @@ _TEMPLATES = (
 
 
 class ClipColors:
-    """Chooses among named colours for objects of a class, without having learned them.
+    """Zero-shot classification of objects of a class among named colours.
 
-    Every colour is the mean direction of three texts, and an object has the colour whose direction
-    is nearest to that of its image.
+    A colour is the mean embedding of three texts; an object has the colour of the highest cosine
+    with its image.
     """
 
     def __init__(self, clip: Clip, colors: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ class ClipColors:
         self._lock = threading.Lock()
 
     def read(self, label: str, crops: Sequence[Image.Image]) -> list[str]:
-        """The colours of some objects of one class, each cut out by :func:`cut_out`."""
+        """The colours of objects of one class, each cropped by :func:`cut_out`."""
         if not crops:
             return []
         with self._lock:
@@ -62,11 +62,11 @@ def cut_out(
     box: tuple[float | int, float | int, float | int, float | int],
     mask: Bool[np.ndarray, "height width"] | None,
 ) -> Image.Image:
-    """An object on grey, cut to its box; without a mask its surroundings inside the box stay."""
+    """An object on grey, cropped to its box; without a mask, its whole box."""
     image = image.convert("RGB")
     if mask is not None:
         grey = Image.new("RGB", image.size, GREY)
         image = Image.composite(image, grey, Image.fromarray(mask))
     left, top, right, bottom = (round(edge) for edge in box)
-    # A box thinner than half a pixel would be no image.
+    # A box thinner than half a pixel would be empty.
     return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))

@@ -1,4 +1,4 @@
-"""Which everyday objects a photograph shows, and where: a detector's classes, boxes and masks."""
+"""Object detection: classes, boxes and masks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.weights import find_weights
 
 CHECKPOINT = "facebook/mask2former-swin-small-coco-instance"
-"""The nearest relative of GenEval's own detector that needs no compiled parts."""
+"""The closest model to GenEval's own detector that needs no compiled extension."""
 
-# No protocol counts an object below 0.3; what is far below costs only memory.
+# No protocol counts an object below 0.3; far lower ones only cost memory.
 LEAST_CONFIDENCE = 0.05
 
 MOST_OBJECTS = 100
-"""Of one image, most confident first, as COCO's own evaluation counts them."""
+"""Of one image, most confident first: the limit of COCO's evaluation."""
 
 PATTERNS = ("*.json", "*.safetensors")
 
@@ -40,12 +40,12 @@ class DetectedObject:
     """One object in an image."""
 
     label: str
-    """As the detector calls its class."""
+    """The detector's name of the class."""
     box: tuple[float, float, float, float]
     """(left, top, right, bottom), in pixels."""
     confidence: float
     mask: Mask | None = None
-    """Which pixels belong to it, where the detector says so."""
+    """Its pixels, where the detector gives them."""
 
 
 @runtime_checkable
@@ -67,14 +67,14 @@ class TransformersDetector:
 
     Args:
         source: A model folder or hub id.
-        device: Where it computes, in float32.
+        device: Of the computation, in float32.
 
     Raises:
-        ScorerError: There is none, or it is no detector.
+        ScorerError: There is none, or it is not a detector.
     """
 
     def __init__(self, source: str = CHECKPOINT, *, device: str = "cpu") -> None:
-        # Takes seconds, and only who scores with a detector needs it.
+        # Imported here because it takes seconds.
         from transformers import AutoConfig, AutoModelForObjectDetection
         from transformers import Mask2FormerForUniversalSegmentation as Mask2Former
 
@@ -113,7 +113,7 @@ class TransformersDetector:
         """All objects of a confidence above 0.05."""
         image = image.convert("RGB")
         try:
-            # One at a time: more would only share the same processors.
+            # One at a time: more would only share the same cores.
             with self._lock, torch.inference_mode():
                 inputs = self._processor(images=image, return_tensors="pt").to(self._model.device)
                 outputs = self._model(**inputs)
@@ -148,14 +148,14 @@ class TransformersDetector:
 
 
 def _load_processor(folder: Path) -> Any:
-    """What prepares images for a model, in its kind without torchvision.
+    """The image processor of a model, without torchvision.
 
-    ``AutoImageProcessor`` asks for torchvision in some versions of transformers.
+    ``AutoImageProcessor`` requires torchvision in some versions of transformers.
     """
     import transformers
 
     stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    # Folders of old name what it was called then.
+    # Older folders have its former name.
     named = stated.get("image_processor_type") or stated.get("feature_extractor_type", "nobody")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")
     name = name.removesuffix("Pil")
@@ -174,7 +174,7 @@ def read_instances(
     shown: tuple[int, int],
     size: tuple[int, int],
 ) -> list[DetectedObject]:
-    """Objects from the queries of a Mask2Former (arXiv 2112.01527), as it is evaluated on COCO.
+    """Objects from the queries of a Mask2Former (arXiv 2112.01527), as in its COCO evaluation.
 
     A query's confidence in a class is its softmax times the mean foreground probability inside its
     mask; a query may stand for several classes, and masks may overlap.
@@ -224,13 +224,13 @@ def _mask(
 
 
 def _box(mask: Mask) -> tuple[float, float, float, float]:
-    """Right and bottom lie just outside."""
+    """Right and bottom are exclusive."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _shown_size(inputs: Any) -> tuple[int, int]:
-    """How much of the model's input is image; the rest is padding."""
+    """Height and width of the image in the model's input; the rest is padding."""
     if "pixel_mask" not in inputs:
         height, width = inputs["pixel_values"].shape[-2:]
         return int(height), int(width)
@@ -239,7 +239,7 @@ def _shown_size(inputs: Any) -> tuple[int, int]:
 
 
 def _within(box: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """A box without what lies outside of the image."""
+    """A box clipped to the image."""
     left, top, right, bottom = box
     width, height = size
     return max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
@@ -249,7 +249,7 @@ class RemoteDetector(RemoteModel):
     """A detector behind a worker, such as the official one in its old environment.
 
     A value is a list of objects ``{"label", "box": [left, top, right, bottom], "confidence"}``,
-    perhaps with a ``mask``: lengths of runs of pixels, row by row, first of those outside.
+    optionally with a ``mask``: run lengths of pixels, row by row, beginning outside.
     """
 
     def find(self, image: Image.Image) -> Answer[list[DetectedObject]]:
@@ -258,11 +258,11 @@ class RemoteDetector(RemoteModel):
 
 
 def reader_of(size: tuple[int, int]) -> Callable[[Any], list[DetectedObject] | Unreadable]:
-    """What a worker sends for an image of a size (width, height), as objects."""
+    """A parser of a worker's objects for an image of a size (width, height)."""
 
     def read(value: Any) -> list[DetectedObject] | Unreadable:
         if not isinstance(value, list):
-            return Unreadable(f"{str(value)[:60]} is no list of objects")
+            return Unreadable(f"{str(value)[:60]} is not a list of objects")
         try:
             found = [_object(row, size) for row in value]
         except (KeyError, TypeError, ValueError) as error:
@@ -276,7 +276,7 @@ def _object(row: Mapping[str, Any], size: tuple[int, int]) -> DetectedObject:
     left, top, right, bottom = (float(edge) for edge in row["box"])
     confidence, label = float(row["confidence"]), row["label"]
     if not isinstance(label, str) or not 0 <= confidence <= 1:
-        raise ValueError("a label is a text and a confidence lies from 0 to 1")
+        raise ValueError("a label is a text and a confidence is from 0 to 1")
     if not (left <= right and top <= bottom):
         raise ValueError("a box is left, top, right, bottom")
     mask = None if row.get("mask") is None else mask_of_runs(row["mask"], size)
@@ -286,10 +286,10 @@ def _object(row: Mapping[str, Any], size: tuple[int, int]) -> DetectedObject:
 
 
 def mask_of_runs(runs: Sequence[int], size: tuple[int, int]) -> Mask:
-    """Runs of pixels outside and inside by turns, row by row, as a mask of a size (width, height).
+    """A mask of a size (width, height) from alternating runs of pixels outside and inside.
 
     Raises:
-        ValueError: They do not add up to the image.
+        ValueError: They do not sum to the image.
     """
     width, height = size
     inside = np.arange(len(runs)) % 2 == 1

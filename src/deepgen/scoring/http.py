@@ -1,7 +1,7 @@
-"""JSON over HTTP with limits on time and size: what judges and workers are spoken to with.
+"""JSON over HTTP with limits on time and size, for judges and workers.
 
-The standard library's client, because no other one is there in every installation: versions of
-huggingface_hub bring different ones.
+It uses the standard library's client: no other one is in every installation, since versions of
+huggingface_hub depend on different ones.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# Busy servers and servers that restart; 408 and 425 ask for another try by their definition.
+# Busy or restarting servers; 408 and 425 request another try by definition.
 TEMPORARY = frozenset({408, 409, 425, 429})
 
 LARGEST_REPLY = 64 * 1024 * 1024
-"""Bytes. A detector's masks of a batch take a few; more is a broken or hostile server."""
+"""Bytes. The masks of a batch take a few MB; more is a broken or hostile server."""
 
 GIVE_UP_AFTER = 20
-"""Questions in a row without any reply, each with all its tries: the server is gone. With one try
-and a quarter of all requests failing, chance alone does this once in a million million."""
+"""Consecutive requests without a reply, each after all its tries, until the server counts as down.
+With a quarter of all requests failing at random, this happens once in 10^12."""
 
 LONGEST_WAIT_SECONDS = 60.0
-"""Servers may ask for hours; a run that waits that long looks like one that hangs."""
+"""Limit on ``Retry-After``: servers may request hours, and a run must not appear to hang."""
 
 
 class HttpError(Exception):
-    """A request that brought no JSON object.
+    """A request that did not return a JSON object.
 
     Attributes:
-        status: The HTTP status, or None when no whole answer came at all.
-        body: What the server said, cut to what a person would read.
-        retry_after_seconds: How long the server asks to wait, if it does.
+        status: The HTTP status, or None without a complete response.
+        body: The beginning of the response.
+        retry_after_seconds: The ``Retry-After`` of the server, if there is one.
     """
 
     def __init__(
@@ -71,37 +71,39 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NoRedirect)
 
 
-class Patience:
-    """Counts what fails in a row, from any thread, until the server must be taken for gone."""
+class CircuitBreaker:
+    """Counts consecutive failures, from any thread, until the server counts as down."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
 
     def succeeded(self) -> None:
-        """There was an answer."""
+        """Record a response."""
         with self._lock:
             self._failures = 0
 
     def failed(self) -> bool:
-        """There was none, after all tries; True if that was once too often."""
+        """Record a request that failed after all its tries; True if the server counts as down."""
         with self._lock:
             self._failures += 1
             return self._failures >= GIVE_UP_AFTER
 
 
 def checked_url(url: str) -> str:
-    """An address without its trailing slash.
+    """A URL without its trailing slash.
 
     Raises:
-        ValueError: It is no http(s) address, or it carries a user name or password.
+        ValueError: It is not an http(s) URL, or it contains a user name or password.
     """
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{url!r} is no address; expected something like http://localhost:8000/v1")
+        raise ValueError(
+            f"{url!r} is not an address; expected something like http://localhost:8000/v1"
+        )
     if parts.username or parts.password:
         raise ValueError(
-            f"the address at {parts.hostname} carries a user name or password; secrets come from "
+            f"the address at {parts.hostname} contains a user name or password; secrets come from "
             "the environment"
         )
     return url.rstrip("/")
@@ -117,13 +119,13 @@ def request_json(
     """POST a JSON object, or GET without one, and return the JSON object that comes back.
 
     Args:
-        timeout_seconds: For each wait on the server, and for the answer as a whole. A server that
-            stops in the middle is given up after at most twice as long.
-        bearer: Secret of the ``Authorization`` header; it is cut out of everything that the
-            server says.
+        timeout_seconds: For each wait on the server, and for the response as a whole. A stalled
+            response is given up after at most twice as long.
+        bearer: Secret of the ``Authorization`` header; removed from everything that the server
+            returns.
 
     Raises:
-        HttpError: Anything else came back, or nothing did.
+        HttpError: There was no response, or it is not a JSON object.
     """
     data = None if body is None else json.dumps(body).encode()
     headers = {"Content-Type": "application/json"}
@@ -134,29 +136,29 @@ def request_json(
         with _OPENER.open(request, timeout=timeout_seconds) as response:
             text = _read(response, time.monotonic() + timeout_seconds)
     except urllib.error.HTTPError as error:
-        raise _refused(error, bearer, timeout_seconds) from None
+        raise _status_error(error, bearer, timeout_seconds) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _unanswered(error) from None
+        raise _connection_error(error) from None
     text = _without(bearer, text)
     try:
         answer = json.loads(text)
     except (ValueError, RecursionError):
-        raise HttpError("the answer is no JSON", body=_shown(text)) from None
+        raise HttpError("the answer is not JSON", body=_shown(text)) from None
     if not isinstance(answer, dict):
-        raise HttpError("the answer is no JSON object", body=_shown(text))
+        raise HttpError("the answer is not a JSON object", body=_shown(text))
     return answer
 
 
-def said(failure: HttpError) -> str:
-    """A failure in words, with the beginning of what the server told."""
+def describe(failure: HttpError) -> str:
+    """A failure in one line, with the beginning of the response."""
     return f"{failure}: {failure.body[:200]}" if failure.body else str(failure)
 
 
 def with_retries(call: Callable[[], T], *, attempts: int, backoff_seconds: float) -> T:
-    """Call until it succeeds, fails for good, or has failed ``attempts`` times.
+    """Call until it succeeds, fails permanently, or has failed ``attempts`` times.
 
-    Waits ``backoff * 2^i``, give or take a half, so that callers that failed together do not come
-    back together; at least as long as the server asks for.
+    Waits ``backoff * 2^i`` with 50 % jitter, so that callers that failed together do not retry
+    together, and at least the ``Retry-After`` of the server.
 
     Raises:
         HttpError: The last one.
@@ -168,8 +170,8 @@ def with_retries(call: Callable[[], T], *, attempts: int, backoff_seconds: float
             if not failure.temporary or attempt + 1 == attempts:
                 raise
             wait = backoff_seconds * 2**attempt * random.uniform(0.5, 1.5)
-            asked = failure.retry_after_seconds or 0.0
-            time.sleep(min(max(wait, asked), LONGEST_WAIT_SECONDS))
+            requested = failure.retry_after_seconds or 0.0
+            time.sleep(min(max(wait, requested), LONGEST_WAIT_SECONDS))
     raise ValueError(f"attempts must be at least 1, got {attempts}")
 
 
@@ -182,13 +184,13 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
             raise OSError(f"the answer is larger than {LARGEST_REPLY:,} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError
-    # read1 takes a connection that breaks off for the end.
+    # read1 does not tell a lost connection from the end.
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
     return b"".join(parts)
 
 
-def _refused(error: urllib.error.HTTPError, secret: str, timeout_seconds: float) -> HttpError:
+def _status_error(error: urllib.error.HTTPError, secret: str, timeout_seconds: float) -> HttpError:
     with error:
         try:
             body = error.read(1 << 16)
@@ -199,12 +201,12 @@ def _refused(error: urllib.error.HTTPError, secret: str, timeout_seconds: float)
         f"HTTP {error.code}",
         status=error.code,
         body=_shown(_without(secret, body)),
-        # The header may also be a date; those are long waits, which are not kept anyway.
+        # The header may also be a date, which means a wait beyond the limit.
         retry_after_seconds=float(wait) if wait.isdecimal() else None,
     )
 
 
-def _unanswered(error: Exception) -> HttpError:
+def _connection_error(error: Exception) -> HttpError:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, TimeoutError):
         return HttpError("no answer in time")

@@ -15,11 +15,11 @@ from PIL import Image
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
 from deepgen.scoring.http import (
+    CircuitBreaker,
     HttpError,
-    Patience,
     checked_url,
+    describe,
     request_json,
-    said,
     with_retries,
 )
 from deepgen.scoring.parsing import after_thinking
@@ -28,7 +28,7 @@ from deepgen.scoring.reply_cache import Ending, Reply, ReplyCache
 
 T = TypeVar("T")
 
-# What providers call their filters: as a reason to stop, or as the code of a refused request.
+# Names of providers' filters, as finish reasons and as error codes.
 FILTERED = frozenset(
     {
         "blocklist",
@@ -44,7 +44,7 @@ FILTERED = frozenset(
     }
 )
 
-# How judges decline in words. Only looked for where a reply could not be parsed.
+# How judges decline in prose; only checked in replies that could not be parsed.
 DECLINED = re.compile(
     r"\s*(?:(?:i am|i['’]m|sorry|i apologi[sz]e|unfortunately)\b.{0,80}?)?"
     r"\b(?:i )?(?:can(?:['’]t|not)|(?:am )?unable to|not able to)\b.{0,40}?"
@@ -61,17 +61,17 @@ PROBE_COLORS = {"red": (230, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgeConfig:
-    """Which judge, and how it is asked."""
+    """Which judge, and how requests are sent."""
 
     base_url: str
     """Up to and without ``/chat/completions``, for example ``http://localhost:8000/v1``."""
     model: str
-    """As the server calls it; a dated snapshot where there is one."""
+    """Name of the model on the server; a dated snapshot where there is one."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
-    """Sent as they are: temperature, seed, ``response_format`` with a JSON schema,
+    """Sent unchanged: temperature, seed, ``response_format`` with a JSON schema,
     ``chat_template_kwargs`` that switch thinking, and so on."""
     max_tokens: tuple[int, ...] = (4096,)
-    """Limit of a reply; the next one holds after a reply that was cut. Empty sends none."""
+    """Limits of a reply: the next one applies after a truncated reply. Empty sends none."""
     concurrency: int = 16
     """Requests in flight at any time, from all threads."""
     timeout_seconds: float = 90.0
@@ -79,11 +79,11 @@ class JudgeConfig:
     request_attempts: int = 4
     """Tries of one request while the connection or the server fails."""
     reply_attempts: int = 4
-    """Replies asked for while they cannot be read."""
+    """Replies requested while they cannot be parsed."""
     backoff_seconds: float = 1.0
     """Wait before the second try, doubled before each further one."""
     api_key_variable: str = "DEEPGEN_JUDGE_KEY"
-    """Environment variable with the key, if the judge wants one."""
+    """Environment variable with the API key, if the judge needs one."""
 
     def __post_init__(self) -> None:
         checked_url(self.base_url)
@@ -104,27 +104,27 @@ class JudgeConfig:
 
 @runtime_checkable
 class Judge(Protocol):
-    """Who answers questions about images."""
+    """Answers questions about images."""
 
     @property
     def name(self) -> str:
-        """What results are recorded under."""
+        """The name recorded with results."""
         ...
 
     def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
-        """Put one question; may be called from many threads."""
+        """Ask one question; callable from several threads."""
         ...
 
 
 class HttpJudge:
-    """A judge behind chat completions, every reply of which is kept.
+    """A judge behind a chat-completions endpoint; every reply is cached.
 
-    A reply that cannot be read is asked for again, under another key, a bounded number of times.
-    What fails is told as it is: refused, unreadable or error.
+    A reply that cannot be parsed is requested again, under another key, a bounded number of times.
+    Failures are refused, unreadable or error.
 
     Args:
-        config: Who and how.
-        cache: Where replies are kept and found again; two judges may share it.
+        config: Which judge, and how requests are sent.
+        cache: All replies; several judges may share it.
     """
 
     def __init__(self, config: JudgeConfig, cache: ReplyCache) -> None:
@@ -132,20 +132,20 @@ class HttpJudge:
         self.cache = cache
         self._slots = threading.BoundedSemaphore(config.concurrency)
         self._lock = threading.Lock()
-        self._patience = Patience()
+        self._breaker = CircuitBreaker()
         self._served_model = ""
 
     @property
     def name(self) -> str:
-        """The model's own name as the server gave it, once there was a reply."""
+        """The model as the server names it, once there was a reply."""
         return self._served_model or self.config.model
 
     def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
-        """Put one question, or find what was answered to it before.
+        """Ask one question, or return its cached reply.
 
         Raises:
-            ScorerError: Nothing that this judge is asked can succeed: it is gone, wants another
-                key, does not know the model, or became another model in the middle of a run.
+            ScorerError: No request can succeed: the server is down, needs another key, does not
+                have the model, or serves another model than before.
         """
         reply: Reply | None = None
         reason = ""
@@ -153,12 +153,12 @@ class HttpJudge:
             try:
                 reply = self._reply(question, attempt)
             except HttpError as failure:
-                return _answer(question, reply, Status.ERROR, said(failure), count=attempt)
+                return _answer(question, reply, Status.ERROR, describe(failure), count=attempt)
             if reply.ending is Ending.REFUSED:
                 reason = "the provider's filter refused"
                 return _answer(question, reply, Status.REFUSED, reason, count=attempt + 1)
             if reply.ending is Ending.TRUNCATED:
-                reason = "the limit of tokens cut the reply"
+                reason = "the reply was truncated by the limit of tokens"
                 continue
             parsed = parse(reply.text)
             if not isinstance(parsed, Unreadable):
@@ -169,10 +169,10 @@ class HttpJudge:
         return _answer(question, reply, status, reason, count=self.config.reply_attempts)
 
     def check(self) -> None:
-        """See, in at most four requests, whether the judge answers and sees images.
+        """Check, in at most four requests, that the judge answers and takes images.
 
         Raises:
-            ScorerError: It does not; one line says what to mend.
+            ScorerError: It does not; the message says what to fix.
         """
         for color, rgb in PROBE_COLORS.items():
             image = png_image(Image.new("RGB", (64, 64), rgb))
@@ -190,7 +190,7 @@ class HttpJudge:
 
     def _check_failed(self, failure: HttpError) -> ScorerError:
         if failure.status is not None:
-            # Servers word this refusal in many ways, so the same question without an image tells.
+            # Servers report this in many ways; the same question without an image tells.
             try:
                 self._post(Question(parts=(PROBE,)), self._longest)
             except HttpError:
@@ -198,9 +198,9 @@ class HttpJudge:
             else:
                 return ScorerError(
                     f"the judge {self.config.model} takes text but no images "
-                    f"({said(failure)}); choose a model with image input"
+                    f"({describe(failure)}); choose a model with image input"
                 )
-        return self._gone(failure)
+        return self._unavailable(failure)
 
     def _reply(self, question: Question, attempt: int) -> Reply:
         key = self._key(question, attempt)
@@ -216,7 +216,7 @@ class HttpJudge:
                 self._count_failure(failure)
                 raise
             body = {"error": failure.body}
-        self._patience.succeeded()
+        self._breaker.succeeded()
         reply = Reply(
             key=key,
             judge=self.config.model,
@@ -233,10 +233,10 @@ class HttpJudge:
         return reply
 
     def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
-        """Whether a stored reply need not be asked for again."""
+        """Whether a cached reply need not be requested again."""
         if found.ending is Ending.WHOLE:
             return True
-        # A cut reply was followed up already if the next attempt is there too.
+        # A truncated reply was followed by another attempt if that is cached too.
         followed = self.cache.find(self._key(question, attempt + 1)) is not None
         return found.ending is Ending.TRUNCATED and followed
 
@@ -256,7 +256,7 @@ class HttpJudge:
 
     @property
     def _longest(self) -> int:
-        """The attempt that may be answered at greatest length, as thinking takes it."""
+        """The attempt with the largest limit of tokens, as thinking needs it."""
         return len(self.config.max_tokens)
 
     def _post(self, question: Question, attempt: int) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class HttpJudge:
                     bearer=os.environ.get(self.config.api_key_variable, ""),
                 )
             if not _is_completion(answer):
-                raise HttpError(f"the answer is no chat completion: {str(answer)[:200]}")
+                raise HttpError(f"the answer is not a chat completion: {str(answer)[:200]}")
             return answer
 
         return with_retries(
@@ -285,46 +285,47 @@ class HttpJudge:
         )
 
     def _pin(self, reply: Reply) -> None:
-        """Stop where a name turns out to stand for two models: their scores do not mix."""
-        if "choices" not in reply.body:  # A refused request does not say which model it was for.
+        """Stop if a name turns out to mean two models: their scores cannot be mixed."""
+        if "choices" not in reply.body:  # A refused request does not state the model.
             return
         with self._lock:
             self._served_model = self._served_model or reply.model
             if reply.model != self._served_model:
                 raise ScorerError(
-                    f"{self.config.model} was {self._served_model} and is {reply.model}; ask for "
-                    "one of them by its full name, or score anew with an empty store of replies"
+                    f"{self.config.model} was {self._served_model} and is {reply.model}; give the "
+                    "full name of one of them, or score again with an empty reply cache"
                 )
 
     def _count_failure(self, failure: HttpError) -> None:
         if failure.status in (401, 403, 404):
-            raise self._gone(failure)
-        if self._patience.failed():
+            raise self._unavailable(failure)
+        if self._breaker.failed():
             if not failure.temporary:
-                self.check()  # Perhaps it cannot see at all, and this says so.
-            raise self._gone(failure)
+                self.check()  # Perhaps it takes no images; then this raises.
+            raise self._unavailable(failure)
 
-    def _gone(self, failure: HttpError) -> ScorerError:
+    def _unavailable(self, failure: HttpError) -> ScorerError:
         url = self.config.base_url
         if failure.status in (401, 403):
             variable = self.config.api_key_variable
-            held = "its key was refused" if os.environ.get(variable) else "it is not set"
+            state = "its key was refused" if os.environ.get(variable) else "it is not set"
             return ScorerError(
-                f"the judge at {url} wants a key ({said(failure)}); it is read from the "
-                f"environment variable {variable}, and {held}"
+                f"the judge at {url} needs a key ({describe(failure)}); it is read from the "
+                f"environment variable {variable}, and {state}"
             )
         if failure.status == 404:
             return ScorerError(
-                f"the judge at {url} does not know {self.config.model} ({said(failure)}); check "
-                "the model's name, and that the address ends where /chat/completions follows"
+                f"the judge at {url} does not know {self.config.model} ({describe(failure)}); "
+                "check the model's name, and that the address ends where /chat/completions follows"
             )
         if not failure.temporary:
             return ScorerError(
-                f"the judge at {url} refuses every question ({said(failure)}); correct its "
+                f"the judge at {url} refuses every question ({describe(failure)}); correct its "
                 "parameters"
             )
         return ScorerError(
-            f"no judge answers at {url} ({said(failure)}); start the server or correct the address"
+            f"no judge answers at {url} ({describe(failure)}); start the server or "
+            "correct the address"
         )
 
 
@@ -354,7 +355,7 @@ def _is_completion(body: Mapping[str, Any]) -> bool:
     if not (isinstance(choices, list) and choices and isinstance(choices[0], dict)):
         return False
     message = choices[0].get("message")
-    # Filters may leave the message out.
+    # Filters may omit the message.
     return isinstance(message, dict) or _is_filtered(choices[0])
 
 
@@ -363,9 +364,9 @@ def _is_filtered(choice: Mapping[str, Any]) -> bool:
 
 
 def _is_filter(failure: HttpError) -> bool:
-    """Whether a refused request was refused for what it shows."""
+    """Whether a request was refused for its content."""
     words = set(re.findall(r"\w+", failure.body.lower()))
-    # "safety" alone also occurs in harmless messages; as a code of an error nobody uses it.
+    # "safety" alone also occurs in harmless messages, and is not an error code.
     return failure.status in (400, 403) and bool(words & (FILTERED - {"safety"}))
 
 

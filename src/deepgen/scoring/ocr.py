@@ -1,7 +1,7 @@
-"""Whether an image shows the words it was asked for, by the rules of CVTG-2K.
+"""Whether an image shows the words of its prompt, by the rules of CVTG-2K (arXiv 2503.23461).
 
-The rules are pure functions over recognised text. What recognises it is an optional part, and so
-belongs to the name of a score: engines differ by several points.
+The rules are pure functions of recognised text. The OCR engine is optional and part of the identity
+of a score: engines differ by several points.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from deepgen.scoring.answers import Answer, Status, error_answer
 from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
 from deepgen.scoring.scorer import ScorerInput
 
-# Keeps the official division by the longer length from being one by zero.
+# Of the official formula: avoids a division by zero.
 _EPSILON = 1e-5
 
 _QUOTED = re.compile(r"'(.*?)'", re.DOTALL)
@@ -44,7 +44,7 @@ class WordScore:
     ned_closest: float
     """The same with the recognised word of the smallest edit distance."""
     extra: int
-    """Recognised words that are no target."""
+    """Recognised words that are not targets."""
 
 
 def target_words(prompt: str) -> list[str]:
@@ -90,15 +90,15 @@ class TextReader(Protocol):
         ...
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
-        """The lines that it sees, in its own order; an empty list where there is no text.
+        """The recognised lines, in the engine's order; an empty list where there is no text.
 
-        Never raises for one image's sake: that is an answer with the status ``error``.
+        A failure on one image is an answer with the status ``error``.
         """
         ...
 
 
 class RapidOcrReader:
-    """rapidocr with the models of its own package: works offline, on a CPU.
+    """rapidocr with the models of its package: works offline, on a CPU.
 
     Raises:
         ScorerError: It is not installed.
@@ -114,7 +114,7 @@ class RapidOcrReader:
             ) from None
         from importlib.metadata import version
 
-        # It reports every image without text as a warning otherwise.
+        # By default it warns of every image without text.
         self._engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error"})
         self._name = f"rapidocr-{version('rapidocr')}"
         self._lock = threading.Lock()
@@ -130,7 +130,7 @@ class RapidOcrReader:
         try:
             with self._lock:
                 lines = list(self._engine(blue_first).txts or ())
-        except Exception as error:  # It names none of its own.
+        except Exception as error:  # It defines none of its own.
             return error_answer(error, self.name)
         return Answer(status=Status.SCORED, value=lines, model=self.name)
 

@@ -1,8 +1,8 @@
-"""Reading a judge's reply: one function per benchmark, from text to a value or ``Unreadable``.
+"""Parsing of judges' replies: one function per benchmark, from text to a value or ``Unreadable``.
 
-None of them raises, whatever the judge wrote, and none guesses: a reply that does not hold exactly
-what its benchmark asks for is unreadable, and the judge is asked again. Where the official scorer
-is looser than that, the function says so.
+None of them raises, whatever the judge wrote, and none guesses: a reply that does not contain
+exactly what its benchmark expects is unreadable, and is requested again. Where the official parser
+is more lenient, the function says so.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from deepgen.scoring.answers import Unreadable
 
 END_OF_THINKING = "</think>"
 
-# Judges who think in Chinese write the wide one.
+# Judges that think in Chinese write the wide one.
 COLON = r"[:\uff1a]"
 
-# One digit that is no part of a longer number, perhaps in bold.
+# One digit that is not part of a longer number, perhaps in bold.
 DIGIT = r"[*\s]*([0-9])(?![0-9]|\.[0-9])"
 
-# Reading on from every brace takes the square of their number; no reply needs as many as this.
+# Parsing from every brace takes quadratic time; no reply needs as many as this.
 MOST_BRACES = 100
 
 
 def after_thinking(reply: str) -> str:
-    """What a judge says after thinking aloud; nothing if it never came to an end.
+    """The reply after the thinking; empty if the thinking did not end.
 
-    Some servers hand over only the closing mark, since the opening one is part of their prompt.
+    Some servers return only the closing tag, since the opening one is part of their prompt.
     """
     _, marked, rest = reply.rpartition(END_OF_THINKING)
     if marked:
@@ -41,17 +41,17 @@ def after_thinking(reply: str) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckPoints:
-    """UniGenBench: what one image got, in the order of its prompt's test points."""
+    """UniGenBench: the scores of one image, in the order of its prompt's test points."""
 
     analysis: tuple[str, ...]
     scores: tuple[int, ...]
-    """1 where the test point shows, else 0."""
+    """1 where the test point is fulfilled, else 0."""
 
 
 def parse_check_points(reply: str, count: int) -> CheckPoints | Unreadable:
     """UniGenBench: the lists inside ``analysis`` and ``score``, both ``count`` long.
 
-    Stricter than the official reader in that scores must be 0 or 1.
+    Stricter than the official parser in that scores must be 0 or 1.
     """
     lists = []
     for tag in ("analysis", "score"):
@@ -120,14 +120,14 @@ class WiseScores:
 def parse_wise_legacy(reply: str) -> WiseScores | Unreadable:
     """WISE, legacy: three labelled digits, or else three lines that are a bare digit.
 
-    Stricter than the official reader in that labelled digits too must be 0, 1 or 2.
+    Stricter than the official parser in that labelled digits too must be 0, 1 or 2.
     """
     text = after_thinking(reply)
     labels = ("consistency", "realism", "aesthetic quality")
     labelled = [
         re.findall(rf"{label}[*\s]*{COLON}?{DIGIT}", text, re.IGNORECASE) for label in labels
     ]
-    # Who repeats a score means the last one, and so does the official reader.
+    # Of repeated scores the last one counts, as in the official parser.
     found = [digits[-1] for digits in labelled if digits]
     if len(found) != 3:
         found = re.findall(r"^[ \t]*([0-2])[ \t]*$", text, re.MULTILINE)
@@ -141,10 +141,10 @@ def parse_wise_legacy(reply: str) -> WiseScores | Unreadable:
 
 def parse_wise_verified(reply: str) -> int | Unreadable:
     """WISE, verified: ``Score: 0`` or ``Score: 1``; contradicting itself is unreadable."""
-    said = set(re.findall(rf"score[*\s]*{COLON}{DIGIT}", after_thinking(reply), re.IGNORECASE))
-    if len(said) != 1:
-        return Unreadable("two different scores" if said else "no score")
-    digit = said.pop()
+    scores = set(re.findall(rf"score[*\s]*{COLON}{DIGIT}", after_thinking(reply), re.IGNORECASE))
+    if len(scores) != 1:
+        return Unreadable("two different scores" if scores else "no score")
+    digit = scores.pop()
     return int(digit) if digit in "01" else Unreadable("the score is neither 0 nor 1")
 
 
@@ -210,7 +210,7 @@ def _literal(text: str) -> Any:
 
 
 def _json_object_with(key: str, text: str) -> dict[str, Any] | None:
-    # Line breaks inside strings are no JSON, but judges write reasons with them.
+    # Line breaks inside strings are invalid JSON, but judges write reasons with them.
     decoder = json.JSONDecoder(strict=False)
     for start in islice(re.finditer(r"\{", text), MOST_BRACES):
         try:

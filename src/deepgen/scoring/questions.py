@@ -1,4 +1,4 @@
-"""What a judge is asked: text and images in the order in which it sees them."""
+"""Requests to a judge: text and images in order."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from deepgen.errors import ImageError
 from deepgen.images.io import DECODER_ERRORS
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
-"""What judges take as it is stored."""
+"""Formats that judges accept without conversion."""
 
 Detail = Literal["", "low", "high", "auto"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedImage:
-    """One image as the bytes that go to the judge."""
+    """An image as the bytes that are sent."""
 
     data: bytes
     media_type: str
     detail: Detail = ""
-    """How finely the judge is to look, for services that know the option."""
+    """Resolution at which the judge reads it, for services with this option."""
 
     @property
     def sha256(self) -> str:
-        """Of the bytes that are sent, so another encoding is another image."""
+        """Of the encoded bytes, so another encoding is another image."""
         return hashlib.sha256(self.data).hexdigest()
 
     def url(self) -> str:
@@ -45,19 +45,19 @@ def stored_image(path: Path, *, detail: Detail = "") -> EncodedImage:
     """An image file, byte for byte.
 
     Raises:
-        ImageError: There is no such file, it is damaged, or in no format that judges take.
+        ImageError: There is no such file, it is damaged, or judges do not accept its format.
     """
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
             image.load()
-            # A JPEG with a second image behind it, as telephones take them, calls itself MPO.
+            # Pillow calls a JPEG with a second image, as phones write, MPO.
             media_type = MEDIA_TYPES.get(str(image.format), MEDIA_TYPES["JPEG"])
     except FileNotFoundError:
         raise ImageError(f"no image at {path}; check the path") from None
     except UnidentifiedImageError:
         raise ImageError(
-            f"{path} cannot be shown to a judge; expected one of {', '.join(MEDIA_TYPES)}"
+            f"{path} cannot be sent to a judge; expected one of {', '.join(MEDIA_TYPES)}"
         ) from None
     except DECODER_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -66,14 +66,14 @@ def stored_image(path: Path, *, detail: Detail = "") -> EncodedImage:
 
 
 def png_image(image: Image.Image, *, detail: Detail = "") -> EncodedImage:
-    """An image without loss."""
+    """A losslessly encoded image."""
     return EncodedImage(data=_encoded(image, "PNG"), media_type="image/png", detail=detail)
 
 
 def jpeg_image(
     image: Image.Image, *, quality: int = 95, longest_side: int | None = None, detail: Detail = ""
 ) -> EncodedImage:
-    """An image as JPEG, shrunk first where its longer side passes ``longest_side``."""
+    """An image as JPEG, downsized first if its longer side exceeds ``longest_side``."""
     image = image.convert("RGB")
     if longest_side is not None:
         image.thumbnail((longest_side, longest_side))
@@ -96,22 +96,22 @@ class Question:
 
     @property
     def text(self) -> str:
-        """All it says, without the images."""
-        said = [part for part in self.parts if isinstance(part, str)]
-        return "\n".join([self.system, *said] if self.system else said)
+        """All text, without the images."""
+        texts = [part for part in self.parts if isinstance(part, str)]
+        return "\n".join([self.system, *texts] if self.system else texts)
 
     @property
     def prompt_hash(self) -> str:
-        """SHA-256 of its texts and of where the images stand between them."""
+        """SHA-256 of its texts and of the places of images between them."""
         shown = [part if isinstance(part, str) else None for part in self.parts]
         return sha256_of_json([self.system, shown])
 
     def messages(self) -> list[dict[str, Any]]:
-        """As chat-completions servers take them."""
+        """In the form of a chat-completions request."""
         return self._messages(EncodedImage.url)
 
     def fingerprint(self) -> list[dict[str, Any]]:
-        """The messages with a hash in place of each image: what the cache knows them by."""
+        """The messages with a hash instead of each image: the key of the cache."""
         return self._messages(lambda image: image.sha256)
 
     def _messages(self, address: Callable[[EncodedImage], str]) -> list[dict[str, Any]]:
@@ -129,9 +129,9 @@ class Question:
 
 
 def sha256_of_json(value: Any) -> str:
-    """Hash that does not depend on the order of keys or on white space."""
+    """Hash of a JSON value, independent of the order of keys and of white space."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    # Lone surrogates occur in scraped prompts; they are hashed as they are, not refused.
+    # Lone surrogates occur in scraped prompts; they are hashed, not refused.
     return hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
 
 

@@ -1,14 +1,14 @@
-"""Scorers in a process of their own: detectors, VQA models and OCR that need an old environment.
+"""Scorers in their own processes: detectors, VQA models and OCR that need an old environment.
 
-A worker is any server with two addresses::
+A worker is any server with two endpoints::
 
-    GET  /version  ->  {"name": ..., and whatever tells its libraries and weights apart}
+    GET  /version  ->  {"name": ..., and versions of its libraries and weights}
     POST /score    {"items": [{"id", "prompt", "target_texts", "image"}, ...]}
                    ->  {"scores": [{"id", "value", "error"}, ...]}
 
 Images are base64 of PNG or JPEG files. A value is any JSON: a number for a reward, boxes for a
-detector, a word for a question, lines for recognised text; null stands for a failure that ``error``
-names. JSON only: a pickle would let either side run code on the other.
+detector, a word for a question, lines for recognised text; null is a failure, with its reason in
+``error``. JSON only: a pickle would let either side run code on the other.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from PIL import Image
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status, Unreadable
 from deepgen.scoring.http import (
+    CircuitBreaker,
     HttpError,
-    Patience,
     checked_url,
+    describe,
     request_json,
-    said,
     with_retries,
 )
 from deepgen.scoring.questions import EncodedImage, png_image
@@ -47,14 +47,14 @@ class WorkItem:
     """Unique within one call; answers are matched by it."""
     image: EncodedImage
     prompt: str = ""
-    """The prompt of the image, or the question about it."""
+    """The prompt of the image, or a question about it."""
     target_texts: tuple[str, ...] = ()
-    """What is to be read in it."""
+    """Texts that must be legible in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerConfig:
-    """Where a worker is, and how it is asked."""
+    """Where a worker is, and how requests are sent."""
 
     base_url: str
     """Up to and without ``/score``."""
@@ -83,22 +83,22 @@ class Worker:
 
     def __init__(self, config: WorkerConfig) -> None:
         self.config = config
-        self._patience = Patience()
+        self._breaker = CircuitBreaker()
 
     def version(self) -> dict[str, Any]:
-        """What the worker says it is; belongs into every result.
+        """The worker's description of itself, which is part of every result.
 
         Raises:
-            ScorerError: Nobody answers, or it does not say its name.
+            ScorerError: There is no response, or it states no name.
         """
         try:
             answer = self._request("/version", None)
         except HttpError as failure:
-            raise self._gone(failure) from None
+            raise self._unavailable(failure) from None
         if not isinstance(answer.get("name"), str) or not answer["name"]:
             raise ScorerError(
-                f"the worker at {self.config.base_url} does not say its name; /version must answer "
-                'with an object such as {"name": "mmdet2", "weights": "sha256 of the file"}'
+                f"the worker at {self.config.base_url} does not state its name; /version must "
+                'answer with an object such as {"name": "mmdet2", "weights": "sha256 of the file"}'
             )
         return answer
 
@@ -109,14 +109,14 @@ class Worker:
 
         Args:
             items: With different ids.
-            read: Turns a value as it came into what it means; never raises.
+            read: Converts a JSON value; never raises.
 
         Raises:
-            ScorerError: The worker is gone.
+            ScorerError: The worker is down.
             ValueError: Two items share an id.
         """
         if len({item.id for item in items}) != len(items):
-            raise ValueError("two items share an id; answers could not be told apart")
+            raise ValueError("two items share an id; their answers could not be distinguished")
         size = self.config.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         scored = bounded_map(
@@ -127,14 +127,14 @@ class Worker:
     def _score_batch(
         self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
     ) -> list[Answer[T]]:
-        body = {"items": [_on_the_wire(item) for item in items]}
+        body = {"items": [_to_json(item) for item in items]}
         try:
             rows = _rows_by_id(self._request("/score", body), {item.id for item in items})
         except HttpError as failure:
-            if self._patience.failed():
-                raise self._gone(failure) from None
-            return [Answer(status=Status.ERROR, reason=said(failure)) for _ in items]
-        self._patience.succeeded()
+            if self._breaker.failed():
+                raise self._unavailable(failure) from None
+            return [Answer(status=Status.ERROR, reason=describe(failure)) for _ in items]
+        self._breaker.succeeded()
         return [_answer(rows[item.id], read) for item in items]
 
     def _request(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
@@ -148,15 +148,15 @@ class Worker:
             backoff_seconds=self.config.backoff_seconds,
         )
 
-    def _gone(self, failure: HttpError) -> ScorerError:
+    def _unavailable(self, failure: HttpError) -> ScorerError:
         return ScorerError(
-            f"the worker at {self.config.base_url} gives no answers ({said(failure)}); start it or "
-            "correct the address"
+            f"the worker at {self.config.base_url} does not answer ({describe(failure)}); start it "
+            "or correct the address"
         )
 
 
 def describe_worker(version: Mapping[str, Any]) -> str:
-    """A worker's name with what tells its libraries and weights apart."""
+    """A worker's name with the versions it states."""
     rest = ", ".join(f"{key} {version[key]}" for key in sorted(version) if key != "name")
     return f"{version['name']} ({rest})" if rest else str(version["name"])
 
@@ -232,28 +232,28 @@ def open_scorer(
     """The scorer behind an address.
 
     Raises:
-        ScorerError: Nobody answers there.
+        ScorerError: There is no response.
     """
     worker = Worker(WorkerConfig(base_url=url, concurrency=concurrency))
     return RemoteScorer(worker, bounds)
 
 
 def read_number(value: Any) -> float | Unreadable:
-    """A finite number, as rewards are."""
+    """Read a finite number, such as a reward."""
     # bool is a kind of int to Python; integers may be larger than any float; NaN fails to compare.
     if type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    return Unreadable(f"{str(value)[:60]} is no finite number")
+    return Unreadable(f"{str(value)[:60]} is not a finite number")
 
 
 def read_lines(value: Any) -> list[str] | Unreadable:
-    """A list of strings, as recognised text is."""
+    """Read a list of strings, such as recognised text."""
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return value
-    return Unreadable(f"{str(value)[:60]} is no list of lines")
+    return Unreadable(f"{str(value)[:60]} is not a list of lines")
 
 
-def _on_the_wire(item: WorkItem) -> dict[str, Any]:
+def _to_json(item: WorkItem) -> dict[str, Any]:
     return {
         "id": item.id,
         "prompt": item.prompt,
@@ -263,13 +263,13 @@ def _on_the_wire(item: WorkItem) -> dict[str, Any]:
 
 
 def _rows_by_id(answer: dict[str, Any], ids: set[str]) -> dict[str, dict[str, Any]]:
-    """The scores by id; an answer about other items than those asked is none at all."""
+    """The scores by id; an answer about other items than the requested ones is an error."""
     rows = answer.get("scores")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise HttpError("the answer has no list of scores")
     by_id = {str(row.get("id")): row for row in rows}
     if set(by_id) != ids or len(rows) != len(ids):
-        raise HttpError(f"the answer is about {sorted(by_id)[:9]}, asked was {sorted(ids)[:9]}")
+        raise HttpError(f"the answer is about {sorted(by_id)[:9]}, expected {sorted(ids)[:9]}")
     return by_id
 
 

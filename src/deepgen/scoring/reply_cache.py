@@ -1,7 +1,7 @@
-"""Every reply that a judge ever gave, on disk, found again by what was asked.
+"""Every reply of a judge, on disk, keyed by the request.
 
-A new prompt, image encoding, judge or sampling parameter makes another key. A new parser or
-aggregation does not, so that scoring again after such a change asks nobody.
+Another prompt, image encoding, judge or sampling parameter is another key. Another parser or
+aggregation is not, so that scoring again after such a change sends no request.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS replies (
 CREATE INDEX IF NOT EXISTS replies_by_key ON replies (key, id);
 """
 
-# Other processes that score into the same file hold it for milliseconds.
+# Other processes with the same file lock it for milliseconds.
 BUSY_SECONDS = 30.0
 
 
@@ -45,40 +45,40 @@ class Ending(StrEnum):
 
     WHOLE = "whole"
     TRUNCATED = "truncated"
-    """The limit of tokens cut it."""
+    """Cut by the limit of tokens."""
     REFUSED = "refused"
-    """A filter stopped it."""
+    """Stopped by a filter."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """One reply and how it came about."""
+    """One reply and its request."""
 
     key: str
     judge: str
-    """The model that was asked for."""
+    """The requested model."""
     model: str
-    """The model that the server says answered."""
+    """The model stated by the server."""
     prompt_hash: str
     attempt: int
-    """0 for the first reply to a question; more after unreadable ones."""
+    """0 for the first reply to a question; higher after unreadable ones."""
     ending: Ending
     text: str
     body: dict[str, Any]
-    """The server's whole answer, with its token counts."""
+    """The whole response of the server, with its token counts."""
     seconds: float
 
 
 class ReplyCache:
-    """A file of replies; only ever appended to, and the newest of a key counts.
+    """An append-only file of replies; the newest of a key counts.
 
-    Threads may share one; processes may share the file, on a file system of this machine.
+    Threads may share an instance; processes may share the file, on a local file system.
 
     Args:
-        path: Created with its folder if absent.
+        path: Created with its folder if missing.
 
     Raises:
-        ScorerError: The file is there and is something else, or cannot be written.
+        ScorerError: The file is something else, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,14 +87,14 @@ class ReplyCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, check_same_thread=False)
-            # Appending does not block readers of other processes then.
+            # Appending then does not block readers in other processes.
             self._database.execute("PRAGMA journal_mode=WAL")
-            # Whoever kills the process loses nothing; only a power cut may take the last replies.
+            # A killed process loses nothing; only a power cut may lose the last replies.
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(SCHEMA)
         except (sqlite3.Error, OSError) as error:
             raise ScorerError(
-                f"{path} cannot be used as a store of judge replies ({error}); name another file"
+                f"{path} cannot be used as a cache of judge replies ({error}); give another file"
             ) from None
 
     def find(self, key: str) -> Reply | None:
@@ -120,7 +120,7 @@ class ReplyCache:
         )
 
     def add(self, reply: Reply) -> None:
-        """Append a reply; it outlives this process from here on."""
+        """Append a reply durably."""
         values = (
             reply.key,
             reply.judge,
@@ -151,12 +151,12 @@ class ReplyCache:
                 yield
             except sqlite3.DatabaseError as error:
                 raise ScorerError(
-                    f"the store of judge replies {self._path} fails ({error}); see whether its "
-                    "disk is full, or name another file"
+                    f"the cache of judge replies {self._path} failed ({error}); check that its "
+                    "disk is not full, or give another file"
                 ) from None
 
     def close(self) -> None:
-        """Give the file free."""
+        """Close the file."""
         with self._lock:
             self._database.close()
 
@@ -168,5 +168,5 @@ class ReplyCache:
 
 
 def _storable(text: str) -> str:
-    """JSON may carry lone surrogates, which are no text to a database."""
+    """JSON may contain lone surrogates, which a database does not accept."""
     return text.encode("utf-8", errors="replace").decode("utf-8")

@@ -1,4 +1,4 @@
-"""A judge that answers from a list, for tests and for trying a run without a server."""
+"""A judge that answers from a list, for tests and for dry runs without a server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class ScriptedJudge:
-    """Gives each question the reply whose key occurs in the question's text.
+    """Gives each question the reply whose key occurs in the text of the question.
 
     Args:
         replies: Key to reply. Of several keys that occur the longest counts; the empty key occurs
@@ -45,11 +45,11 @@ class ScriptedJudge:
 
     @property
     def name(self) -> str:
-        """Another list of replies is another judge."""
+        """Includes a hash of the replies: another list is another judge."""
         return f"scripted-{sha256_of_json(self.replies)[:12]}"
 
     def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
-        """Answer from the list; a question that no key fits is an error of that question."""
+        """Answer from the list; a question without a matching key is an ``error``."""
         fitting = [key for key in self.replies if key in question.text]
         if not fitting:
             return Answer(

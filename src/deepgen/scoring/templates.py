@@ -1,8 +1,8 @@
 """Judge prompts, read at run time from the repository of their benchmark.
 
 A rephrased judge prompt is another benchmark, and several repositories state no licence, so the
-words are neither copied nor rewritten here. What is kept is where they stand and what they hash to.
-Files are parsed and never run.
+texts are neither copied nor paraphrased here. Only their places and hashes are stored. Files are
+parsed, never executed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class PinnedFile:
     path: str
     """Inside the repository, with forward slashes."""
     sha256: str | None
-    """None where nobody has verified the file yet; then any file passes."""
+    """None where the file is not verified yet; then any file passes."""
 
     def read(self, folder: Path) -> bytes:
         """The file's bytes.
@@ -39,7 +39,7 @@ class PinnedFile:
             folder: A checkout of the repository.
 
         Raises:
-            ScorerError: The file is not there, or is another one.
+            ScorerError: The file is missing, or is another version.
         """
         path = folder / self.path
         try:
@@ -61,7 +61,7 @@ class PinnedFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TemplateSource:
-    """Where a judge prompt stands, and how its scorer fills it."""
+    """Where a judge prompt is, and how its scorer fills it."""
 
     file: PinnedFile
     symbol: str = ""
@@ -69,42 +69,42 @@ class TemplateSource:
     functions, classes, a variable, keys of a dictionary. ``name#2`` is the second assignment to a
     name that has several, ``@3`` the third string inside a function. Empty means the whole file."""
     style: Literal["plain", "format"] = "plain"
-    """Whether braces mean themselves, or the scorer calls ``format`` on it. The slots of f-strings
-    are known without."""
+    """Whether braces are literal, or the scorer calls ``format`` on it. The slots of f-strings are
+    found without it."""
     marks: tuple[str, ...] = ()
-    """What the scorer replaces by value, such as ``<edit_prompt>``."""
+    """Placeholders that the scorer replaces, such as ``<edit_prompt>``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A gap in a template."""
+    """A slot of a template."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A judge prompt with named gaps."""
+    """A judge prompt with named slots."""
 
     parts: tuple[str | Slot, ...]
 
     @property
     def slots(self) -> frozenset[str]:
-        """The names of its gaps."""
+        """The names of its slots."""
         return frozenset(part.name for part in self.parts if isinstance(part, Slot))
 
     def fill(self, values: Mapping[str, str]) -> str:
-        """The prompt for one question; values are put in as they are.
+        """The prompt for one question; values are inserted unchanged.
 
         Raises:
-            ValueError: A gap has no value, or a value no gap.
+            ValueError: A slot has no value, or a value no slot.
         """
         if set(values) != self.slots:
             raise ValueError(f"values for {sorted(values)}, expected for {sorted(self.slots)}")
         return "".join(values[part.name] if isinstance(part, Slot) else part for part in self.parts)
 
     def renamed(self, names: Mapping[str, str]) -> Template:
-        """The same with other names for some of its gaps."""
+        """The same with other names for some slots."""
         return Template(
             tuple(
                 Slot(names.get(part.name, part.name)) if isinstance(part, Slot) else part
@@ -114,18 +114,18 @@ class Template:
 
     @property
     def sha256(self) -> str:
-        """Of its words and of which gaps stand between them."""
+        """Of its texts and the slots between them."""
         parts = [[part.name] if isinstance(part, Slot) else part for part in self.parts]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def parse_template(text: str) -> Template:
-    """A template from a text with its gaps in braces."""
+    """A template from a text with slots in braces."""
     return Template(tuple(_format_parts(text)))
 
 
 def join_templates(templates: Sequence[Template], separator: str) -> Template:
-    """Templates one after another, as one."""
+    """Concatenate templates."""
     parts: list[str | Slot] = []
     for template in templates:
         parts += [separator, *template.parts] if parts else template.parts
@@ -149,7 +149,7 @@ def load_template(folder: Path, source: TemplateSource) -> Template:
         elif suffix == ".py":
             parts = _string_parts(_find(ast.parse(text), source.symbol.split("/")))
         else:
-            raise LookupError(f"names inside a {suffix or 'nameless'} file mean nothing")
+            raise LookupError(f"a {suffix or 'nameless'} file has no names inside")
     except (LookupError, ValueError, SyntaxError, TypeError) as error:
         raise ScorerError(
             f"{source.file.path} of {source.file.repository} holds no text {source.symbol!r} "
@@ -174,7 +174,7 @@ def load_texts(folder: Path, source: TemplateSource) -> dict[str, str]:
         if not isinstance(found, dict) or not all(
             isinstance(text, str) for pair in found.items() for text in pair
         ):
-            raise LookupError("it is no dictionary of texts")
+            raise LookupError("it is not a dictionary of texts")
     except (LookupError, ValueError, SyntaxError, TypeError) as error:
         raise ScorerError(
             f"{source.file.path} of {source.file.repository} holds no texts {source.symbol!r} "
@@ -192,7 +192,7 @@ def _json_string(value: Any, symbol: str) -> str:
 
 
 def _find(node: ast.AST, names: list[str]) -> ast.AST:
-    """Follow names from a module, function, class or dictionary to what they stand for."""
+    """Follow names from a module, function, class or dictionary to their values."""
     for name in names:
         node = _find_one(node, name)
     return node
@@ -205,7 +205,7 @@ def _find_one(node: ast.AST, name: str) -> ast.AST:
                 return value
         raise LookupError(f"no key {name!r}")
     if name.startswith("@"):
-        # A dictionary lists its keys before its values; people count as they read.
+        # ast lists keys of a dictionary before its values; numbers follow the text.
         in_order = sorted(_strings(node), key=lambda each: (each.lineno, each.col_offset))
         return _chosen(in_order, int(name[1:]), "strings")
     base, _, number = name.partition("#")
@@ -217,17 +217,17 @@ def _find_one(node: ast.AST, name: str) -> ast.AST:
 
 def _chosen(found: Sequence[ast.AST], number: int, kind: str) -> ast.AST:
     if not 1 <= number <= len(found):
-        raise LookupError(f"it has {len(found)} {kind}, number {number} was asked for")
+        raise LookupError(f"it has {len(found)} {kind}, number {number} was requested")
     return found[number - 1]
 
 
 def _definitions(scope: ast.AST, name: str) -> list[ast.AST]:
-    """What a name stands for in a scope, in the order of its lines; branches and loops included."""
+    """Definitions of a name in a scope, in the order of lines, branches and loops included."""
     found: list[ast.AST] = []
     for node in ast.iter_child_nodes(scope):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found += [node] if node.name == name else []
-            continue  # Names inside it are another scope's.
+            continue  # Names inside it belong to another scope.
         targets: list[ast.expr] = []
         if isinstance(node, ast.Assign):
             targets = node.targets
@@ -266,7 +266,7 @@ def _string_parts(node: ast.AST) -> list[str | Slot]:
         return [part for value in node.values for part in _string_parts(value)]
     if isinstance(node, ast.FormattedValue):
         if node.conversion != -1 or node.format_spec is not None:
-            raise LookupError(f"the gap {ast.unparse(node.value)!r} is formatted, not just filled")
+            raise LookupError(f"the slot {ast.unparse(node.value)!r} is formatted, not only filled")
         return [Slot(ast.unparse(node.value))]
     raise LookupError(f"it is a {type(node).__name__}, expected a string, an f-string or a sum")
 
@@ -278,13 +278,15 @@ def _format_parts(part: str | Slot) -> list[str | Slot]:
     try:
         fields = list(string.Formatter().parse(part))
     except ValueError as error:
-        raise ScorerError(f"the judge prompt is no format string ({error})") from None
+        raise ScorerError(f"the judge prompt is not a format string ({error})") from None
     for literal, name, spec, conversion in fields:
         parts += [literal] if literal else []
         if name is None:
             continue
         if spec or conversion:
-            raise ScorerError(f"the gap {name!r} of the judge prompt is formatted, not just filled")
+            raise ScorerError(
+                f"the slot {name!r} of the judge prompt is formatted, not only filled"
+            )
         parts.append(Slot(name))
     return parts
 

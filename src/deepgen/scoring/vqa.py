@@ -1,4 +1,4 @@
-"""Questions about images, answered by a small model: the kind of scorer that DPG-Bench has."""
+"""Visual question answering with a small model, as DPG-Bench scores."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from deepgen.scoring.templates import Template
 from deepgen.scoring.weights import find_weights
 
 CHECKPOINT = "Salesforce/blip-vqa-base"
-"""A VQA model that installs without an old environment."""
+"""A VQA model that needs no old environment."""
 
 PATTERNS = ("*.json", "*.txt", "*.safetensors")
 
-# Answers to questions of yes or no; the longest that VQA models were trained on have ten words.
+# The longest answers that VQA models were trained on have ten words.
 MOST_TOKENS = 10
 
-# Of one image at a time: prompts have up to some fifty.
+# About one image at a time: prompts have up to about fifty.
 QUESTIONS_AT_ONCE = 16
 
 
 @runtime_checkable
 class AnswersQuestions(Protocol):
-    """Answers yes-or-no questions about images; may be used by many threads."""
+    """Answers yes-or-no questions about images; callable from several threads."""
 
     @property
     def name(self) -> str:
-        """Model and version, which belong to the name of every score."""
+        """Model and version, part of the identity of every score."""
         ...
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
@@ -45,21 +45,21 @@ class AnswersQuestions(Protocol):
 
 
 class BlipAnswers:
-    """A BLIP model for questions (arXiv 2201.12086) from transformers.
+    """A BLIP model for VQA (arXiv 2201.12086) from transformers.
 
     Args:
         source: A model folder or hub id.
-        device: Where it computes, in float32.
+        device: Of the computation, in float32.
 
     Raises:
         ScorerError: There is none, or it is another kind of model.
     """
 
     def __init__(self, source: str = CHECKPOINT, *, device: str = "cpu") -> None:
-        # Takes seconds, and only who scores with such a model needs it.
+        # Imported here because it takes seconds.
         from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipImageProcessorPil
 
-        weights = find_weights(source, PATTERNS, wanted="a model that answers questions (--vqa)")
+        weights = find_weights(source, PATTERNS, wanted="a VQA model (--vqa)")
         try:
             model = BlipForQuestionAnswering.from_pretrained(
                 weights.folder, use_safetensors=True, dtype=torch.float32
@@ -68,7 +68,7 @@ class BlipAnswers:
             self._processor: Any = BlipImageProcessorPil.from_pretrained(weights.folder)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScorerError(
-                f"no model for questions could be loaded from {source} "
+                f"no VQA model could be loaded from {source} "
                 f"({' '.join(str(error).split())[:200]}); give a BLIP such as {CHECKPOINT}, or a "
                 "judge or worker for other models"
             ) from None
@@ -82,24 +82,24 @@ class BlipAnswers:
         return self._name
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
-        """Yes only where the model says exactly that."""
+        """Yes only where the model answers exactly that."""
         try:
             with self._lock, torch.inference_mode():
                 pixels = self._processor(images=image.convert("RGB"), return_tensors="pt")
                 shown = pixels["pixel_values"].to(self._model.device)
-                said = [
+                replies = [
                     reply
                     for start in range(0, len(questions), QUESTIONS_AT_ONCE)
-                    for reply in self._say(shown, questions[start : start + QUESTIONS_AT_ONCE])
+                    for reply in self._generate(shown, questions[start : start + QUESTIONS_AT_ONCE])
                 ]
         except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
             return [error_answer(error, self.name) for _ in questions]
         return [
             Answer(status=Status.SCORED, value=reply == "yes", reply=reply, model=self.name)
-            for reply in said
+            for reply in replies
         ]
 
-    def _say(self, pixels: torch.Tensor, questions: Sequence[str]) -> list[str]:
+    def _generate(self, pixels: torch.Tensor, questions: Sequence[str]) -> list[str]:
         tokens = self._tokenizer(list(questions), padding=True, return_tensors="pt")
         written = self._model.generate(
             input_ids=tokens["input_ids"].to(pixels.device),
@@ -115,31 +115,32 @@ class BlipAnswers:
 class RemoteAnswers(RemoteModel):
     """A model behind a worker, such as the official mPLUG in its old environment.
 
-    Each question comes as the prompt of an image, and its value is the answer as a text.
+    Each question is sent as the prompt of an image, and the value is the answer as text.
     """
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
-        """Yes only where the worker says exactly that."""
+        """Yes only where the worker answers exactly that."""
         return self.score_image(image, read_exact_yes, questions)
 
 
 def read_exact_yes(value: Any) -> bool | Unreadable:
-    """Whether an answer is exactly yes; everything else that is a text is no."""
+    """Whether an answer is exactly yes; every other text means no."""
     if isinstance(value, str):
         return value == "yes"
-    return Unreadable(f"{str(value)[:60]} is no answer")
+    return Unreadable(f"{str(value)[:60]} is not an answer")
 
 
 class JudgeAnswers:
-    """A judge that is asked every question by itself.
+    """A judge that is asked one question per request.
 
     Args:
-        wording: How, with a gap ``question``.
+        judge: The judge.
+        template: Of a request, with the slot ``question``.
     """
 
-    def __init__(self, judge: Judge, wording: Template) -> None:
+    def __init__(self, judge: Judge, template: Template) -> None:
         self.judge = judge
-        self.wording = wording
+        self.template = template
 
     @property
     def name(self) -> str:
@@ -147,11 +148,11 @@ class JudgeAnswers:
         return self.judge.name
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
-        """In turn, until one has no answer: then the image has no score anyway."""
+        """One after another, up to the first without an answer: then the image has no score."""
         encoded, answers = png_image(image), []
         parse: Parse[bool] = _parse_yes
         for question in questions:
-            asked = Question(parts=(encoded, self.wording.fill({"question": question})))
+            asked = Question(parts=(encoded, self.template.fill({"question": question})))
             answers.append(self.judge.ask(asked, parse))
             if answers[-1].status is not Status.SCORED:
                 break

@@ -1,4 +1,4 @@
-"""Where the weights of a local scorer are, and which they are: two weights are two scorers."""
+"""Locating and identifying the weights of local scorers: other weights are another scorer."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class Weights:
 
     folder: Path
     name: str
-    """As the user gave it."""
+    """As given by the user."""
     version: str
-    """Commit of a hub id, else SHA-256 of the folder's safetensors."""
+    """Commit of a hub id, or SHA-256 of a folder's safetensors."""
 
     @property
     def identity(self) -> str:
-        """What results are recorded under."""
+        """The name recorded with results."""
         return f"{self.name}@{self.version}"
 
 
 def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weights:
-    """The folder of a model, from this machine, the hub's cache or the hub.
+    """The folder of a model: local, from the hub's cache or from the hub.
 
     Args:
-        source: A folder or a hub id, with ``@revision`` behind it if not the newest.
-        patterns: Files that are needed of a hub id; safetensors only, never a pickle.
-        wanted: What the model is to be, for the complaint.
+        source: A folder or a hub id, with ``@revision`` appended if not the newest.
+        patterns: Files needed from the hub; safetensors only, never a pickle.
+        wanted: Description of the model, for the error message.
 
     Raises:
         ScorerError: There is none.
     """
-    # Only who loads a model pays for it.
+    # Imported here because it is slow.
     from huggingface_hub import snapshot_download
 
     folder = Path(source)

@@ -92,7 +92,7 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
     [
         ("wise", ScoringOptions(), "none was named: give --judge-url"),
         ("wise", ScoringOptions(judge_url=URL), "give --judge-model"),
-        ("wise", ScoringOptions(judge_url="localhost", judge_model="m"), "is no address"),
+        ("wise", ScoringOptions(judge_url="localhost", judge_model="m"), "is not an address"),
         ("wise", ScoringOptions(judge_url="scripted:nowhere.json"), "holds no scripted replies"),
         ("dpg", ScoringOptions(judge_url=URL), "give --judge-model"),
         (
@@ -136,7 +136,7 @@ def test_a_worker_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     url = unused_url()
     for name in ("geneval", "dpg", "cvtg"):
-        with pytest.raises(ScorerError, match="gives no answers") as info:
+        with pytest.raises(ScorerError, match="does not answer") as info:
             open_scorer(find_benchmark(name), ScoringOptions(worker_url=url))
         assert "\n" not in str(info.value)
 
