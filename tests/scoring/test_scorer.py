@@ -187,8 +187,11 @@ def test_a_judge_sees_the_references_of_an_edit_first(tmp_path: Path) -> None:
         scorer = open_scorer(
             "yes_no", url=f"{server.url}/v1", model="stub", cache=tmp_path / "replies.sqlite"
         )
+        before = dict(scorer.identity)
         given = ScorerInput(image=image(1), prompt="make it blue", references=(image(255),))
         assert score_images(scorer, [given])[0].value == 1.0
+        # Also once the server has stated the name of its snapshot.
+        assert scorer.identity == before
     content = server.heard[0].body["messages"][0]["content"]
     shown = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
     levels = [

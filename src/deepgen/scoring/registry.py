@@ -37,7 +37,7 @@ def open_scorer(name: str, **options: Any) -> Scorer:
     try:
         signature.bind(**options)
     except TypeError as error:
-        taken = ", ".join(signature.parameters)
+        taken = ", ".join(signature.parameters) or "no options"
         raise ScorerError(
             f"the scorer {name} cannot be opened: {error}; it takes {taken}"
         ) from None

@@ -39,8 +39,11 @@ class YesNoScorer:
 
     @property
     def identity(self) -> Mapping[str, str]:
-        """Judge and hash of the question."""
-        return {"judge": self.judge.name, "question_sha256": self.question.sha256}
+        """The requested judge, and the hash of the question."""
+        judge = self.judge
+        # What the server calls its model is only known after a reply, and is in every answer.
+        name = judge.config.model if isinstance(judge, HttpJudge) else judge.name
+        return {"judge": name, "question_sha256": self.question.sha256}
 
     def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
         """Ask about each image; refusals and unreadable replies are failures."""
