@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,12 +18,12 @@ from measure import environment, write
 from PIL import Image
 
 from deepgen.checkpoint.finding import find_model
-from deepgen.cli.evaluating import draw_one, load_pipeline
 from deepgen.eval.benchmark import image_seed
-from deepgen.eval.fetch import locate, source_folder
+from deepgen.eval.fetch import locate
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run.folder import Manifest, RunFolder, hash_items
-from deepgen.eval.run.generation import Shard, generate, select_items
+from deepgen.eval.run.folder import RunFolder, RunManifest, hash_items
+from deepgen.eval.run.generation import Shard, generate, prepare_sources, select_items
+from deepgen.eval.run.model import image_generator, resolve_rule
 
 TARGET = 0.05
 SHARDS = 10
@@ -39,23 +37,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     benchmark, model = find_benchmark("minibench"), find_model("mini")
-    rule = benchmark.generation["default"]
+    rule = resolve_rule(benchmark, "default", model.defaults)
     prompts = locate(benchmark, None)
     items = select_items(benchmark.load(prompts).items, arguments.prompts)
-    own = model.defaults
-    rule = replace(
-        rule,
-        height=own.height,
-        width=own.width,
-        steps=own.num_inference_steps,
-        guidance_scale=own.guidance_scale,
-    )
-    sources = source_folder(benchmark, prompts, rule)
-    assert benchmark.draw_sources is not None
-    benchmark.draw_sources(sources, items, rule)
-    pipe = load_pipeline(model, "cpu")
-    draw = partial(draw_one, pipe)
-    manifest = Manifest(
+    sources = prepare_sources(benchmark, prompts, items, rule)
+    generate_image = image_generator(model.path, "cpu")
+    manifest = RunManifest(
         benchmark=benchmark.name,
         model="mini",
         weights_sha256="",
@@ -63,20 +50,22 @@ def main() -> None:
         limit=arguments.prompts,
         base_seed=0,
         rule=rule,
-        how={},
+        settings={},
         versions={},
     )
     opened = {
         each.id: [Image.open(sources / path).convert("RGB") for path in each.sources]
         for each in items
     }
+    # Once before any time is taken: the first call loads the weights.
+    generate_image("a cup", [], rule.height, rule.width, 0, 1, rule.guidance_scale)
     bare = harness = 0.0
     with tempfile.TemporaryDirectory() as folder:
         for rank in range(SHARDS):
             start = time.perf_counter()
             for item in items[rank::SHARDS]:
                 seed = image_seed(0, item, 0)
-                draw(
+                generate_image(
                     item.prompt,
                     opened[item.id],
                     rule.height,
@@ -90,7 +79,7 @@ def main() -> None:
                 benchmark,
                 items,
                 manifest,
-                draw,
+                generate_image,
                 folder=RunFolder(Path(folder) / "run"),
                 sources=sources,
                 shard=Shard(rank=rank, count=SHARDS),

@@ -89,14 +89,14 @@ def test_fetching_says_at_the_end_in_one_line_what_did_not_come(
     assert all("cannot be fetched (no network)" in line for line in reasons)
     assert error.startswith("error: ")
     assert all(line.partition(" ")[0] in error for line in reasons)
-    assert "did not come: try again" in error
+    assert "failed: try again" in error
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["fetch", "nothing"], "there is no benchmark nothing; there are"),
+        (["fetch", "nothing"], "there is no benchmark nothing; choose one of"),
         (["fetch"], "name at least one benchmark"),
         (["list", "--data", "nowhere"], "there is no folder nowhere"),
         (["contamination", "absent.txt"], "absent.txt cannot be read"),

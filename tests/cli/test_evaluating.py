@@ -38,7 +38,7 @@ def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubPipeline:
     defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
     found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
     monkeypatch.setattr(evaluating, "find_model", lambda name: found)
-    monkeypatch.setattr(evaluating, "load_pipeline", lambda model, device: stub)
+    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", lambda path, device: stub)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
     return stub
@@ -49,7 +49,7 @@ def command(*words: str) -> int:
     return main(["eval", *words, "--data", data])
 
 
-def test_a_subset_is_drawn_in_two_shares_and_then_done(
+def test_a_subset_is_generated_in_two_shares_and_then_done(
     pipe: StubPipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu")
@@ -60,35 +60,35 @@ def test_a_subset_is_drawn_in_two_shares_and_then_done(
     assert "8 of 8 images are there, done" in capsys.readouterr().err
     assert [call["num_inference_steps"] for call in pipe.calls] == [3] * 8
 
-    def no_model(model: FoundModel, device: str) -> None:
-        raise AssertionError("nothing is left to draw")
+    def no_model(path: Path, device: str) -> None:
+        raise AssertionError("nothing is left to generate")
 
-    monkeypatch.setattr(evaluating, "load_pipeline", no_model)
+    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", no_model)
     assert command(*start) == 0
     rule = RunFolder(Path("run")).manifest().rule
     assert (rule.steps, rule.guidance_scale, rule.height) == (3, 2.5, None)
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "told"),
+    ("benchmark", "named"),
     [
         ("unigenbench/en-long", "note: test_prompts_en_long.csv, row 510: put back the comma"),
-        ("corebench", "warning: corebench is here in part only, without C-MI.json, C-MA.json"),
+        ("corebench", "warning: corebench is incomplete here, without C-MI.json, C-MA.json"),
     ],
 )
-def test_what_was_mended_or_is_missing_is_told_before_anything_is_drawn(
-    benchmark: str, told: str, pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+def test_what_was_repaired_or_is_missing_is_named_before_anything_is_generated(
+    benchmark: str, named: str, pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = ("generate", benchmark, "--limit", "1", "--output", "run", "--device", "cpu")
     assert command(*start) == 0
-    assert told in capsys.readouterr().err
+    assert named in capsys.readouterr().err
     assert command("report", "run", "--json") == 0
     shown = capsys.readouterr()
     report = json.loads(shown.out)
     # The report is read by others, so what was mended stands in it, without this machine's path.
     assert [note for note in report["notes"] if "put back" in note] == (
         ["test_prompts_en_long.csv, row 510: put back the comma that its list of test points lacks"]
-        if "note" in told[:4]
+        if "note" in named[:4]
         else []
     )
 
@@ -111,7 +111,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
     assert command("report", "run", "--json") == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["state"] == "not done"
-    assert "run is not done: 4 of 4 images are drawn, 0 judged" in shown.err
+    assert "run is not done: 4 of 4 images are there, 0 evaluated" in shown.err
     assert "These are no results" in Path("run/report.md").read_text()
 
 
@@ -120,7 +120,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
     [
         (["generate", "nothing", "--output", "new"], "there is no benchmark nothing"),
         (["generate", "geneval", "--output", "new", "--shard", "3/2"], "--shard 3/2: expected R/N"),
-        (["generate", "geneval", "--output", "new", "--limit", "0"], "at least 1 item"),
+        (["generate", "geneval", "--output", "new", "--limit", "0"], "--limit must be at least 1"),
         (["generate", "geneval", "--output", "new", "--seed", "-1"], "--seed must be"),
         (["generate", "geneval", "--output", "model"], "not empty and has no run.json"),
         (["generate", "geneval", "--output", "run", "--limit", "2"], "over 1 prompts, not 2"),

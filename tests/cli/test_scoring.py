@@ -13,34 +13,34 @@ from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.cli import evaluating
 from deepgen.cli.main import main
-from deepgen.cli.scoring import Who
+from deepgen.cli.scoring import ScorerFlags
 from deepgen.config.model import GenerationDefaults
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark, ImageRecord
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.scorer import Drawing, ScoringOptions
-from tests.eval.drawing import files_of
+from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions
+from tests.eval.generating import files_of
 from tests.eval.records import prompt_folder
 
 
-class RednessScorer:
+class RednessScorer(ImageScorer):
     """An image is right if it is more red than not."""
 
-    concurrency = 2
-
     def __init__(self) -> None:
-        self.identity = {"model": "redness"}
+        super().__init__({"model": "redness"}, concurrency=2)
         self.gone = False
 
     def check(self) -> None:
         if self.gone:
             raise ScorerError("no judge answers at http://localhost:1/v1; start it")
 
-    def __call__(self, drawing: Drawing) -> ImageRecord:
-        pixel = drawing.image.getpixel((0, 0))
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
+        pixel = generated.image.getpixel((0, 0))
         assert isinstance(pixel, tuple)
         values = {"correct": pixel[0] > 127}
-        return ImageRecord(item=drawing.item.id, copy=drawing.copy, values=values, reason="seen")
+        return ImageRecord(
+            item=generated.item.id, copy=generated.copy, values=values, reason="seen"
+        )
 
 
 @pytest.fixture
@@ -48,13 +48,15 @@ def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RednessScorer:
     """The stub in place of every scorer, and a model of one colour per seed."""
     stub = RednessScorer()
 
-    def open_stub(who: Who, benchmark: Benchmark, run: Path, device: str) -> RednessScorer:
+    def create_stub(
+        flags: ScorerFlags, benchmark: Benchmark, run: Path, device: str
+    ) -> RednessScorer:
         # As judges do: their replies are kept from the first one on, which is a probe.
         run.mkdir(parents=True, exist_ok=True)
         (run / "replies.sqlite").touch()
         return stub
 
-    monkeypatch.setattr(Who, "open", open_stub)
+    monkeypatch.setattr(ScorerFlags, "create", create_stub)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "model_index.json").write_text("{}")
@@ -65,7 +67,7 @@ def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RednessScorer:
         return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
 
     monkeypatch.setattr(evaluating, "find_model", lambda name: found)
-    monkeypatch.setattr(evaluating, "load_pipeline", lambda model, device: draw)
+    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", lambda path, device: draw)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
     return stub
@@ -88,8 +90,8 @@ def test_one_command_draws_judges_and_reports(
     assert {Path(path).parent for path in paths} == {folder}
     assert all(Path(path).is_file() for path in paths)
     report = json.loads((folder / "report.json").read_text())
-    assert (report["state"], report["judged_by"]) == ("done", {"model": "redness"})
-    assert "Judged by: model redness" in (folder / "report.md").read_text()
+    assert (report["state"], report["scorer"]) == ("done", {"model": "redness"})
+    assert "Scorer: model redness" in (folder / "report.md").read_text()
 
     before = files_of(folder)
     assert command(*RUN, "--json") == 0
@@ -137,7 +139,7 @@ def test_images_that_others_drew_are_scored_reported_and_compared(
     assert command("report", run, "ours", "--json") == 0
     pair = json.loads(capsys.readouterr().out)
     assert pair["state"] == "done"
-    made = pair["first"]["made"]
+    made = pair["first"]["run"]
     assert (made["model"], made["base_seed"]) == ("another model", None)
     assert sum(each["first"] != each["second"] for each in pair["items"]) <= 1
     # Whoever says only later who drew them is heard, and nothing is judged again.
@@ -253,8 +255,8 @@ def test_the_embedded_model_runs_minibench_out_of_the_box(
     shown = capsys.readouterr()
     assert "4 of 4 images are there: 4 scored; done" in shown.err
     report = json.loads(Path("runs/minibench-mini-4/report.json").read_text())
-    assert report["made"]["rule"]["height"] == 64
-    assert "own accuracy at 64 px" in report["judged_by"]
+    assert report["run"]["rule"]["height"] == 64
+    assert "reader accuracy at 64 px" in report["scorer"]
     assert "never saw a request for counting" in Path("runs/minibench-mini-4/report.md").read_text()
     for name in shown.out.splitlines():
         assert Path(name).is_file()
@@ -271,10 +273,10 @@ def test_each_process_of_torchrun_scores_on_the_gpu_of_its_local_rank(
 ) -> None:
     given: list[ScoringOptions] = []
     monkeypatch.setattr(
-        "deepgen.eval.judged.opening.open_scorer", lambda benchmark, options: given.append(options)
+        "deepgen.cli.scoring.create_scorer", lambda benchmark, options: given.append(options)
     )
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    Who().open(find_benchmark("geneval"), tmp_path, "auto")
+    ScorerFlags().create(find_benchmark("geneval"), tmp_path, "auto")
     assert [each.device for each in given] == ["cuda:1"]

@@ -10,7 +10,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from deepgen.errors import ScorerError
@@ -18,11 +18,11 @@ from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.scoring import Scoring, score
-from deepgen.eval.scorer import Drawing
-from tests.eval.drawing import BENCHMARK, make_items, make_manifest
+from deepgen.eval.scorer import GeneratedImage, ImageScorer
+from tests.eval.generating import BENCHMARK, make_items, make_manifest
 
 
-class NumberScorer:
+class NumberScorer(ImageScorer):
     """Every fourth number or so is refused."""
 
     def __init__(
@@ -33,29 +33,28 @@ class NumberScorer:
         seconds: float = 0.0,
         gone_after: int | None = None,
     ) -> None:
-        self.identity: Mapping[str, str] = {"model": name}
-        self.concurrency = concurrency
+        super().__init__({"model": name}, concurrency=concurrency)
         self.seconds = seconds
         self.gone_after = gone_after
-        self.seen: list[Drawing] = []
+        self.seen: list[GeneratedImage] = []
         self.checks = 0
         self._lock = threading.Lock()
 
     def check(self) -> None:
         self.checks += 1
 
-    def __call__(self, drawing: Drawing) -> ImageRecord:
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
         time.sleep(self.seconds)
         with self._lock:
             if self.gone_after is not None and len(self.seen) >= self.gone_after:
                 raise ScorerError("the judge has gone; start it again")
-            self.seen.append(drawing)
-        number = hashlib.sha256(drawing.image.tobytes()).digest()[0]
+            self.seen.append(generated)
+        number = hashlib.sha256(generated.image.tobytes()).digest()[0]
         if number % 4 == 0:
             return ImageRecord(
-                item=drawing.item.id, copy=drawing.copy, status="refused", reason="a filter"
+                item=generated.item.id, copy=generated.copy, status="refused", reason="a filter"
             )
-        return ImageRecord(item=drawing.item.id, copy=drawing.copy, values={"number": number})
+        return ImageRecord(item=generated.item.id, copy=generated.copy, values={"number": number})
 
 
 def judge(

@@ -10,9 +10,10 @@ from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
-from deepgen.eval.run.folder import Drawn, RunFolder, hash_items
+from deepgen.eval.run.folder import ImageEntry, RunFolder, hash_items
+from deepgen.eval.run.scorer_identity import RunScorer
 from deepgen.eval.run.stored import StoredRun
-from tests.eval.drawing import COPIES, RULE, make_manifest
+from tests.eval.generating import COPIES, RULE, make_manifest
 
 OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}
 
@@ -50,7 +51,7 @@ def make_run(
     limit: int | None = None,
     model: str = "noise",
     image: Callable[[Item, int], Image.Image] | None = None,
-    judged_by: Mapping[str, str] = OFFICIAL_DETECTOR,
+    scorer: Mapping[str, str] = OFFICIAL_DETECTOR,
 ) -> StoredRun:
     """A run whose images are all drawn."""
     manifest = make_manifest(
@@ -60,7 +61,7 @@ def make_run(
         prompts_sha256=hash_items(items),
         limit=limit,
         rule=replace(RULE, images_per_item=copies),
-        how={"preset": "paper", "device": "cpu"},
+        settings={"preset": "paper", "device": "cpu"},
     )
     lines, records = {}, {}
     for item in items:
@@ -70,7 +71,7 @@ def make_run(
             colour = (40 * item.number % 256, 60 * copy, 120)
             drawn = image(item, copy) if image else Image.new("RGB", (32, 32), colour)
             drawn.save(path)
-            lines[item.id, copy] = Drawn(
+            lines[item.id, copy] = ImageEntry(
                 item=item.id,
                 copy=copy,
                 seed=None,
@@ -92,5 +93,5 @@ def make_run(
         images=lines,
         records=records,
         sources=folder / "prompts",
-        judged_by=judged_by,
+        scorer=RunScorer(identity=scorer),
     )

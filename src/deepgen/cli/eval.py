@@ -1,4 +1,4 @@
-"""``deepgen eval``: the benchmarks, their prompts and images, and training lists' share."""
+"""``deepgen eval``: benchmarks, their prompts and runs, and their prompts in training lists."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class Fetch:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Print one line per file: what became of it, and where it is."""
+        """Print one line per file: its outcome and its path."""
         if not self.benchmarks:
             raise BenchmarkError("name at least one benchmark; deepgen eval list shows them")
         chosen = [find_benchmark(name) for name in self.benchmarks]
         missing, failed = [], []
         for benchmark in chosen:
             folder = (self.data or cache_folder()) / benchmark.folder
-            if benchmark.draw_sources is not None:
+            if benchmark.render_sources is not None:
                 print_line(f"{benchmark.name} is computed: there is nothing to fetch")
             for file in fetch(benchmark, folder):
                 if file.note:
@@ -79,13 +79,13 @@ class Fetch:
                     failed.append(str(file.path))
                 else:
                     _write(f"{file.outcome}  {file.path}")
-        complaints = []
+        problems = []
         if failed:
-            complaints.append(f"{', '.join(failed)} did not come: try again, or see the reasons")
+            problems.append(f"{', '.join(failed)} failed: try again, or see the reasons")
         if missing:
-            complaints.append(f"{', '.join(missing)} cannot be fetched: get it by hand as said")
-        if complaints:
-            raise BenchmarkError("; ".join(complaints))
+            problems.append(f"{', '.join(missing)} has no address: get it by hand as described")
+        if problems:
+            raise BenchmarkError("; ".join(problems))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,8 +127,8 @@ class Contamination:
             loaded[benchmark.name] = found.items
             if found.absent:
                 print_line(f"warning: {benchmark.name} lacks {', '.join(found.absent)}")
-        # Computed prompts are always here, and nobody asks for these alone.
-        if all(find_benchmark(name).draw_sources is not None for name in loaded):
+        # Computed prompts are always here, and never the only ones wanted.
+        if all(find_benchmark(name).render_sources is not None for name in loaded):
             raise BenchmarkError(
                 "no prompts of any benchmark are here, but for computed ones; fetch some, such as "
                 "deepgen eval fetch geneval wise, or name their folder with --data"
@@ -140,7 +140,7 @@ class Contamination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Eval:
-    """The benchmarks: prompts, images, scores, reports, and what training lists have of them."""
+    """Benchmarks: prompts, images, scores, reports, and their prompts in training lists."""
 
     command: OmitSubcommandPrefixes[
         Annotated[List, subcommand("list")]
@@ -179,7 +179,7 @@ def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:
 
 
 def _state(benchmark: Benchmark, data: Path | None) -> str:
-    if benchmark.draw_sources is not None:
+    if benchmark.render_sources is not None:
         return "computed"
     try:
         found = benchmark.load(locate(benchmark, data))

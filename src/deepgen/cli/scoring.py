@@ -1,4 +1,4 @@
-"""``deepgen eval score`` and ``run``: judging the images of a benchmark, whoever drew them."""
+"""``deepgen eval score`` and ``run``: scoring the images of a benchmark, from whatever model."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.evaluating import Generate, Report, shard_of, tell_of_prompts
+from deepgen.cli.evaluating import Generate, Report, print_prompt_notes
 from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item, Preset
-from deepgen.eval.fetch import locate, source_folder
-from deepgen.eval.registry import find_benchmark
+from deepgen.eval.fetch import locate
+from deepgen.eval.registry import create_scorer, find_benchmark
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from deepgen.eval.run.folder import Manifest, RunFolder
-    from deepgen.eval.scorer import Imagescorer
+    from deepgen.eval.run.folder import RunFolder, RunManifest
+    from deepgen.eval.scorer import ImageScorer
 
 UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Who:
-    """Who judges; each benchmark takes what it needs."""
+class ScorerFlags:
+    """Judge, detector, VQA model or OCR engine; each benchmark takes what it needs."""
 
     judge_url: Text = None
     """OpenAI-compatible server of the judge, such as http://localhost:8000/v1; its key comes from
@@ -40,22 +40,22 @@ class Who:
     judge_concurrency: Annotated[int, arg(metavar="INT")] = 16
     """Requests in flight at any time."""
     judge_parameters: Text = None
-    """JSON object for the judge's server, beside or instead of {"temperature": 0}; null takes one
-    away."""
+    """JSON object for the judge's server, beside or instead of {"temperature": 0}; null removes
+    one."""
     judge_timeout: Annotated[float, arg(metavar="SECONDS")] = 90.0
     """How long one request may take."""
     cache: File = None
     """File of the judge's replies, for several runs (default: one in the run)."""
     official: File = None
     """Folder of the official repository's files (default: as fetched)."""
-    own_words: bool = False
-    """Ask the judge in our words, where the authors' are not at hand; such scores are not to be
-    compared with published ones."""
+    paraphrased_prompts: bool = False
+    """Give the judge our paraphrases where the official prompts are not at hand; such scores are
+    not comparable with published ones."""
     worker_url: Text = None
-    """GenEval, DPG-Bench, CVTG-2K: server of a detector, VQA model or reader in an environment of
-    its own."""
+    """GenEval, DPG-Bench, CVTG-2K: server of a detector, VQA model or OCR engine in an environment
+    of its own."""
     detector: Text = None
-    """GenEval: folder or hub id of an object detector, or a .jsonl file of what one has found
+    """GenEval: folder or hub id of an object detector, or a .jsonl file of stored detections
     (default: a Mask2Former of the hub)."""
     clip: Text = None
     """GenEval and CVTG-2K: folder or hub id of a CLIP (default: OpenAI's of the hub); for CVTG-2K
@@ -64,15 +64,10 @@ class Who:
     """DPG-Bench: folder or hub id of a model that answers questions about images (default: a
     BLIP of the hub)."""
     ocr: Text = None
-    """CVTG-2K: engine that reads words (default: rapidocr, the only one)."""
+    """CVTG-2K: OCR engine (default: rapidocr, the only one)."""
 
-    def open(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> Imagescorer:
+    def create(self, benchmark: Benchmark, run: Path, device: DeviceChoice) -> ImageScorer:
         """The benchmark's scorer."""
-        if benchmark.scorer == "scenes":
-            from deepgen.eval.benchmarks.minibench.scorer import MiniBenchScorer
-
-            return MiniBenchScorer(benchmark)
-        from deepgen.eval.judged.opening import open_scorer
         from deepgen.eval.run.folder import REPLIES
         from deepgen.eval.scorer import ScoringOptions
 
@@ -84,7 +79,7 @@ class Who:
             judge_timeout_seconds=self.judge_timeout,
             cache=self.cache or run / REPLIES,
             official=self.official,
-            own_words=self.own_words,
+            paraphrased_prompts=self.paraphrased_prompts,
             worker_url=self.worker_url,
             detector=self.detector,
             clip=self.clip,
@@ -92,7 +87,7 @@ class Who:
             ocr=self.ocr,
             device=str(local_device(pick_device(device))),
         )
-        return open_scorer(benchmark, options)
+        return create_scorer(benchmark, options)
 
 
 def _object(text: str | None) -> dict[str, Any]:
@@ -110,26 +105,26 @@ def _object(text: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """Judge the images of a run, or of any folder; what was interrupted goes on."""
+    """Score the images of a run, or of any folder; an interrupted run is resumed."""
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
     output: Folder = None
     """Folder of the run (default, with --images: beside them)."""
     images: Folder = None
-    """Images that something else drew, in the layout of the official scorer; they stay there."""
+    """Images of any other model, in the layout of the official scorer; they stay there."""
     model_name: Annotated[str, arg(metavar="NAME")] = UNKNOWN
-    """Who drew them."""
+    """The model that generated them."""
     limit: Whole = None
-    """With --images: so many prompts only, equally many of each category (default: all)."""
+    """With --images: only so many prompts, equally many of each category (default: all)."""
     data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
-    who: Who = field(default_factory=Who)
-    """Who judges."""
+    scorer: ScorerFlags = field(default_factory=ScorerFlags)
+    """Judge, detector, VQA model or OCR engine."""
     retry_failed: bool = False
-    """Judge images again that could not be judged."""
+    """Score failed images again."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
-    """Judge the R-th of N shares, from 1/N to N/N (default: as torchrun says, else all)."""
+    """Score the R-th of N shares, from 1/N to N/N (default: by torchrun's ranks, else all)."""
     device: DeviceChoice = "auto"
     """Where local scorers compute."""
     json: bool = False
@@ -138,8 +133,8 @@ class Score:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Judge what was not judged yet; the last line says how much of the run is there."""
-        self.judge()
+        """Score what has no record yet; the last line counts the images of the run."""
+        self.score()
         print_result(json.dumps(_summary(self.path, self.data)) if self.json else str(self.path))
 
     @property
@@ -156,37 +151,34 @@ class Score:
         images = self.images.resolve()
         return images.with_name(f"{images.name}-{self.benchmark.replace('/', '-')}")
 
-    def judge(self, scorer: Imagescorer | None = None) -> None:
-        """Judge what was not judged yet, and tell what is there.
+    def score(self, scorer: ImageScorer | None = None) -> None:
+        """Score what has no record yet, and count the images of the run.
 
         Args:
-            scorer: One that was opened before.
+            scorer: One that was created before.
         """
         from deepgen.eval.run.folder import RunFolder
-        from deepgen.eval.run.generation import check_sources, select_items
-        from deepgen.eval.run.layout import survey
+        from deepgen.eval.run.generation import choose_shard, prepare_sources, select_items
+        from deepgen.eval.run.layout import find_issues
         from deepgen.eval.run.scoring import score
+        from deepgen.eval.run.stored import check_prompts
 
         benchmark = find_benchmark(self.benchmark)
-        share = shard_of(self.shard)
+        shard = choose_shard(self.shard)
         folder, prompts = RunFolder(self.path), locate(benchmark, self.data)
         found = benchmark.load(prompts)
-        complete = found.items
-        manifest = self._manifest(benchmark, complete, folder)
-        items = select_items(complete, manifest.limit)
-        _check_run(benchmark, items, manifest, folder, data=self.data)
-        sources = source_folder(benchmark, prompts, manifest.rule)
-        if benchmark.draw_sources is not None:
-            benchmark.draw_sources(sources, items, manifest.rule)
-        check_sources(items, sources)
+        manifest = self._manifest(benchmark, found.items, folder)
+        items = select_items(found.items, manifest.limit)
+        check_prompts(benchmark, items, manifest, folder.path, self.data)
+        sources = prepare_sources(benchmark, prompts, items, manifest.rule)
         if self.images is not None:
-            # Of a run of ours, this was told when it was drawn.
-            tell_of_prompts(benchmark, found)
-        for complaint in survey(benchmark, complete, items, manifest, folder).complaints():
-            print_line(f"warning: {complaint}")
-        scorer = scorer or self.who.open(benchmark, self.path, self.device)
-        mine = len(items[share.rank :: share.count]) * manifest.rule.images_per_item
-        with progress_bar(f"judging {benchmark.title}", mine) as advance:
+            # For a run of ours, these were printed when it was generated.
+            print_prompt_notes(benchmark, found)
+        for issue in find_issues(benchmark, found.items, items, manifest, folder).messages():
+            print_line(f"warning: {issue}")
+        scorer = scorer or self.scorer.create(benchmark, self.path, self.device)
+        share = len(items[shard.rank :: shard.count]) * manifest.rule.images_per_item
+        with progress_bar(f"scoring {benchmark.title}", share) as advance:
             scoring = score(
                 benchmark,
                 items,
@@ -194,7 +186,7 @@ class Score:
                 scorer,
                 folder=folder,
                 sources=sources,
-                shard=share,
+                shard=shard,
                 retry_failed=self.retry_failed,
                 advance=advance,
             )
@@ -202,19 +194,19 @@ class Score:
         state = "done" if scoring.done else "not done"
         if scoring.first_failure:
             print_line(
-                f"warning: images that could not be judged, the first {scoring.first_failure}; "
-                "scores.jsonl has every reason, and --retry-failed judges them again"
+                f"warning: images failed, the first {scoring.first_failure}; scores.jsonl has "
+                "every reason, and --retry-failed scores them again"
             )
-        print_line(f"{scoring.drawn} of {scoring.expected} images are there: {counts}; {state}")
+        print_line(f"{scoring.generated} of {scoring.expected} images are there: {counts}; {state}")
 
     def _manifest(
         self, benchmark: Benchmark, complete: Sequence[Item], folder: RunFolder
-    ) -> Manifest:
-        """What the run is, begun here if the images are someone else's."""
+    ) -> RunManifest:
+        """What the run is; it starts here if the images are another model's."""
         from deepgen import __version__
-        from deepgen.eval.run.folder import Manifest, hash_items
+        from deepgen.eval.run.folder import RunManifest, hash_items
         from deepgen.eval.run.generation import select_items
-        from deepgen.eval.run.layout import adopt
+        from deepgen.eval.run.layout import register_images
 
         if self.images is None:
             if self.limit is not None:
@@ -223,7 +215,7 @@ class Score:
                 raise BenchmarkError("--model-name goes with --images; a run knows its own model")
             return folder.manifest()
         items = select_items(complete, self.limit)
-        manifest = Manifest(
+        manifest = RunManifest(
             benchmark=benchmark.name,
             model=self.model_name,
             weights_sha256=UNKNOWN,
@@ -231,11 +223,11 @@ class Score:
             prompts_sha256=hash_items(items),
             base_seed=None,
             rule=benchmark.generation["default"],
-            how={"drawn": "elsewhere"},
+            settings={"generated": "elsewhere"},
             versions={"deepgen": __version__},
             images=str(self.images.resolve()),
         )
-        adopt(benchmark, items, manifest, folder)
+        register_images(benchmark, items, manifest, folder)
         if self.model_name != UNKNOWN:
             folder.name_model(self.model_name)
         return manifest
@@ -243,7 +235,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Draw, judge and report a benchmark; what was interrupted goes on."""
+    """Generate, score and report a benchmark; an interrupted run is resumed."""
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
@@ -256,17 +248,17 @@ class Run:
     preset: Preset = "default"
     """The model's own settings, or those of the published runs."""
     limit: Whole = None
-    """So many prompts only, equally many of each category (default: all)."""
+    """Only so many prompts, equally many of each category (default: all)."""
     seed: int = 0
     """Image i of prompt p uses SEED + 1000 p + i."""
-    who: Who = field(default_factory=Who)
-    """Who judges."""
+    scorer: ScorerFlags = field(default_factory=ScorerFlags)
+    """Judge, detector, VQA model or OCR engine."""
     retry_failed: bool = False
-    """Judge images again that could not be judged."""
+    """Score failed images again."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     json: bool = False
-    """Print the scores as a JSON object instead of where the reports are."""
+    """Print the scores as a JSON object instead of the paths of the reports."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -277,7 +269,7 @@ class Run:
                 "eval run is one process; under torchrun use eval generate, then eval score"
             )
         output = self.output or self._usual_folder()
-        drawing = Generate(
+        generation = Generate(
             benchmark=self.benchmark,
             output=output,
             model=self.model,
@@ -287,19 +279,19 @@ class Run:
             seed=self.seed,
             device=self.device,
         )
-        judging = Score(
+        scoring = Score(
             benchmark=self.benchmark,
             output=output,
             data=self.data,
-            who=self.who,
+            scorer=self.scorer,
             retry_failed=self.retry_failed,
             device=self.device,
         )
-        scorer = self.who.open(find_benchmark(self.benchmark), output, self.device)
-        # Before anything is drawn: that a judge cannot be asked would come to light hours later.
+        scorer = self.scorer.create(find_benchmark(self.benchmark), output, self.device)
+        # Before anything is generated: an unreachable judge would show only hours later.
         scorer.check()
-        drawing.draw()
-        judging.judge(scorer)
+        generation.generate()
+        scoring.score(scorer)
         _, paths = Report(runs=(output,), data=self.data).write()
         if self.json:
             summary = _summary(output, self.data) | {"reports": [str(path) for path in paths]}
@@ -315,54 +307,10 @@ class Run:
         return Path("runs") / name.replace("/", "-")
 
 
-def _check_run(
-    benchmark: Benchmark,
-    items: Sequence[Item],
-    manifest: Manifest,
-    folder: RunFolder,
-    data: Path | None,
-) -> None:
-    """See that a run is of this benchmark and of these prompts.
-
-    Raises:
-        BenchmarkError: Of which it is.
-    """
-    from deepgen.eval.run.folder import hash_items
-
-    if manifest.benchmark != benchmark.name:
-        raise BenchmarkError(
-            f"{folder.path} is a run of {manifest.benchmark}, not of {benchmark.name}; name that "
-            "benchmark, or another folder"
-        )
-    if hash_items(items) != manifest.prompts_sha256:
-        raise BenchmarkError(
-            f"the prompts of {benchmark.name} {'here' if data is None else f'in {data}'} are not "
-            f"those that {folder.path} was drawn from; name their folder with --data"
-        )
-
-
 def _summary(path: Path, data: Path | None) -> dict[str, Any]:
-    """The scores of a run under the strict rule, for programs."""
-    from deepgen.eval.report.results import describe
+    """The scores of a run under the strict rule."""
+    from deepgen.eval.report.results import describe, summarize
     from deepgen.eval.run.stored import read_run
 
     stored = read_run(path, data)
-    report = describe(stored, "")
-    strict = report["rules"]["strict"]
-    headline = stored.benchmark.metrics[0].name
-    interval = report["intervals"].get(headline)
-    return {
-        "benchmark": report["benchmark"],
-        "run": str(path),
-        "model": stored.manifest.model,
-        "scorer": report["judged_by"],
-        "state": report["state"],
-        "subset": report["subset"],
-        "headline": strict["headline"],
-        "metrics": strict["metrics"],
-        "categories": strict["categories"][headline],
-        "interval": interval and [interval["low"], interval["high"]],
-        "counts": report["counts"],
-        "coverage": report["coverage"],
-        "rule": "strict",
-    }
+    return summarize(describe(stored, ""), stored)

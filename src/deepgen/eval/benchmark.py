@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
+from deepgen.eval.judge.official_prompts import PromptSources
+from deepgen.eval.published import PublishedTable
+
 Json: TypeAlias = Any
 """What ``json.loads`` returns."""
 
@@ -193,7 +196,7 @@ class Benchmark:
     """Prompts, generation, scorer and aggregate of one protocol."""
 
     name: str
-    """With the variant after a slash: ``wise/verified``."""
+    """That of its folder, with the variant after a slash: ``wise/verified``."""
     title: str
     task: Task
     source: Source
@@ -201,7 +204,7 @@ class Benchmark:
     """Name of its sub-folder in a folder that holds the prompts of several benchmarks."""
     scorer: ScorerKind
     judge: str
-    """Who answers under the official protocol."""
+    """Judge, detector or engine of the official protocol."""
     expected_items: int
     generation: Mapping[Preset, GenerationRule]
     load: Callable[[Path], ItemList]
@@ -224,8 +227,19 @@ class Benchmark:
     """Files the official scorer wants beside the images: a text, or a source to copy."""
     grid_path: Callable[[Item], PurePosixPath] | None = None
     """Where the official scorer wants all copies of an item as one grid of two columns."""
-    draw_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
+    render_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
     """Makes the images to edit, in a folder and at the size of a run, where a benchmark is
     computed and not published; such a benchmark has no files of its own."""
+    judge_prompts: PromptSources | None = None
+    """Needed where a judge scores."""
+    published: tuple[PublishedTable, ...] = ()
+    """Scores under this protocol, the most complete table first."""
+    published_elsewhere: str = ""
+    """Why scores of the same name are not comparable with this variant."""
     notes: tuple[str, ...] = ()
     """What a reader of any report has to know besides."""
+
+    @property
+    def family(self) -> str:
+        """Name without the variant: that of its folder in ``benchmarks/``."""
+        return self.name.partition("/")[0]

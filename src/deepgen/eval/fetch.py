@@ -1,6 +1,6 @@
 """Prompt files from their authors' homes at pinned commits, checked against their hashes.
 
-With them come the files that hold the official questions of judges, which scoring needs.
+With them come the files that hold the official judge prompts, which scoring needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from urllib.request import urlopen
 
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
-from deepgen.eval.judged.official_prompts import OFFICIAL_PROMPTS
 from deepgen.eval.prompt_files import find_file, read_json
 
 TIMEOUT_SECONDS = 30.0
@@ -31,7 +30,7 @@ TIMEOUT_SECONDS = 30.0
 MOST_BYTES = 256 * 2**20
 
 OFFICIAL = "official"
-"""Folder of the files with the judge's questions, beside the prompts."""
+"""Folder of the files with the official judge prompts, beside the prompts."""
 
 RECORDED = "checksums.json"
 """Hashes of files that nobody had verified when they were first fetched."""
@@ -76,7 +75,7 @@ def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
     """
     root = cache_folder() if data is None else data
     folder = root / benchmark.folder
-    if benchmark.draw_sources is not None:
+    if benchmark.render_sources is not None:
         # Nothing is fetched of a benchmark whose prompts are computed.
         return cache_folder() / benchmark.folder
     if not folder.is_dir():
@@ -95,7 +94,7 @@ def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
 
 def source_folder(benchmark: Benchmark, prompts: Path, rule: GenerationRule) -> Path:
     """Where the images to edit are: beside the prompts, or drawn at the size of the run."""
-    if benchmark.draw_sources is None or rule.height is None:
+    if benchmark.render_sources is None or rule.height is None:
         return prompts
     return prompts / f"{rule.height}x{rule.width}"
 
@@ -108,15 +107,14 @@ def fetch(benchmark: Benchmark, folder: Path, homes: Homes = GITHUB) -> list[Fet
     """
     return [
         _fetch_one(url_of(benchmark, file, homes), file, folder) for file in benchmark.source.files
-    ] + _fetch_questions(benchmark, folder / OFFICIAL, homes)
+    ] + _fetch_judge_prompts(benchmark, folder / OFFICIAL, homes)
 
 
-def _fetch_questions(benchmark: Benchmark, folder: Path, homes: Homes) -> list[Fetched]:
-    """The file of the judge's questions, where the benchmark has a judge."""
-    official = OFFICIAL_PROMPTS.get(benchmark.name)
-    if official is None:
+def _fetch_judge_prompts(benchmark: Benchmark, folder: Path, homes: Homes) -> list[Fetched]:
+    """The file of the official judge prompts, where the benchmark has them."""
+    if benchmark.judge_prompts is None or benchmark.judge_prompts.official is None:
         return []
-    pinned = official.file
+    pinned = benchmark.judge_prompts.official.file
     url = f"{homes.files}/{pinned.repository}/{pinned.commit}/{pinned.path}"
     file = PromptFile(path=pinned.path, home=pinned.path, sha256=pinned.sha256)
     return [_fetch_one(url, file, folder)]
@@ -145,7 +143,7 @@ def _fetch_one(url: str, file: PromptFile, folder: Path) -> Fetched:
         _write_whole(path, content)
         if known:
             return Fetched(path=path, outcome="fetched")
-        _record(folder, file, found)
+        record_hash(folder, file.path, found)
     except BenchmarkError as failure:
         return Fetched(path=path, outcome="failed", note=str(failure))
     return Fetched(path=path, outcome="fetched", note=f"not verified: SHA-256 {found} recorded")
@@ -256,8 +254,9 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _record(folder: Path, file: PromptFile, found: str) -> None:
+def record_hash(folder: Path, file: str, found: str) -> None:
+    """Keep the hash of a file that nobody has verified: from now on it is expected."""
     path = folder / RECORDED
     recorded = read_json(path) if path.is_file() else {}
-    text = json.dumps({**recorded, file.path: found}, indent=1) + "\n"
+    text = json.dumps({**recorded, file: found}, indent=1) + "\n"
     _write_whole(path, text.encode())

@@ -1,76 +1,77 @@
-"""Names of benchmarks and their variants."""
+"""The benchmarks by name. To add one: a folder in ``benchmarks/``, and its line in ``FAMILIES``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark
-from deepgen.eval.benchmarks.corebench.benchmark import COREBENCH, COREBENCH_REASONING
-from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
-from deepgen.eval.benchmarks.dpg.benchmark import DPG, DPG_OFFICIAL
-from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_CHINESE, GEDIT_ENGLISH
-from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
-from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT
-from deepgen.eval.benchmarks.minibench.benchmark import MINIBENCH, MINIBENCH_VERSION0
-from deepgen.eval.benchmarks.rise.benchmark import RISE_2025, RISE_2026
-from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
-from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
-from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.scorer import ImageScorer, ScoringOptions
+
+FAMILIES = (
+    "geneval",
+    "dpg",
+    "unigenbench",
+    "gedit",
+    "imgedit",
+    "wise",
+    "corebench",
+    "rise",
+    "uniredit",
+    "cvtg",
+    "minibench",
+)
+"""Folders, each with ``BENCHMARKS`` in its ``benchmark.py``, the variant that its plain name means
+first, and ``create_scorer`` in its ``scorer.py``."""
+
+_VARIANTS: dict[str, tuple[Benchmark, ...]] = {
+    family: import_module(f"deepgen.eval.benchmarks.{family}.benchmark").BENCHMARKS
+    for family in FAMILIES
+}
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    benchmark.name: benchmark
-    for benchmark in (
-        GENEVAL,
-        DPG,
-        DPG_OFFICIAL,
-        *UNIGENBENCH.values(),
-        GEDIT_ENGLISH,
-        GEDIT_CHINESE,
-        IMGEDIT,
-        WISE_VERIFIED,
-        WISE_LEGACY,
-        COREBENCH,
-        COREBENCH_REASONING,
-        RISE_2026,
-        RISE_2025,
-        UNIREDIT,
-        CVTG,
-        MINIBENCH,
-        MINIBENCH_VERSION0,
-    )
+    benchmark.name: benchmark for variants in _VARIANTS.values() for benchmark in variants
 }
-
-PLAIN_NAMES: Mapping[str, str] = {
-    "unigenbench": "unigenbench/en",
-    "gedit": "gedit/en",
-    "wise": "wise/verified",
-    "rise": "rise/2026-04",
-}
-"""What a name without variant means, where it is no benchmark itself."""
 
 
 def find_benchmark(name: str) -> Benchmark:
-    """The benchmark of a name.
+    """The benchmark of a name; without a variant, the first one of its folder.
 
     Raises:
         BenchmarkError: There is none.
     """
-    benchmark = BENCHMARKS.get(PLAIN_NAMES.get(name, name))
+    plain = {family: variants[0] for family, variants in _VARIANTS.items()}
+    benchmark = BENCHMARKS.get(name) or plain.get(name)
     if benchmark is None:
+        short = [name for name in plain if name not in BENCHMARKS]
         raise BenchmarkError(
-            f"there is no benchmark {name}; there are {', '.join(BENCHMARKS)}, and for short "
-            f"{', '.join(PLAIN_NAMES)}"
+            f"there is no benchmark {name}; choose one of {', '.join(BENCHMARKS)}, or for short "
+            f"{', '.join(short)}"
         )
     return benchmark
+
+
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
+    """The scorer of a benchmark's images: loads models, reads judge prompts, reaches workers.
+
+    Raises:
+        ScorerError: Something that the benchmark needs was not named or is missing; one line says
+            what to do.
+        BenchmarkError: A file of stored detections cannot be read.
+    """
+    # Only when images are scored: some scorers import torch.
+    module = import_module(f"deepgen.eval.benchmarks.{benchmark.family}.scorer")
+    scorer: ImageScorer = module.create_scorer(benchmark, options)
+    return scorer
 
 
 def distinct_prompts() -> tuple[Benchmark, ...]:
     """Benchmarks without those whose prompt files all belong to an earlier one."""
     distinct: list[Benchmark] = []
     for benchmark in BENCHMARKS.values():
-        mine = set(benchmark.source.files)
+        own = set(benchmark.source.files)
         # Computed prompts have no files; each such benchmark has its own.
-        if not mine or not any(mine <= set(each.source.files) for each in distinct):
+        if not own or not any(own <= set(each.source.files) for each in distinct):
             distinct.append(benchmark)
     return tuple(distinct)

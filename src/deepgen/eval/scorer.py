@@ -1,23 +1,31 @@
-"""What looks at the images of a benchmark: one drawing in, one record out.
+"""What scores the images of a benchmark: one generated image in, one record out.
 
-Who looks, a judge behind HTTP, a detector or a reader of words, is a matter of ``scorers/``; what
-the records add up to is a matter of the benchmark.
+How (a judge behind HTTP, a detector, an OCR engine) is the business of ``deepgen.scoring``; what
+the records add up to is that of the benchmark.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from PIL import Image
 
-from deepgen.eval.benchmark import ImageRecord, Item
+from deepgen.errors import ScorerError
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Status
+from deepgen.scoring import answers
+from deepgen.scoring.answers import Answer
+
+PARAPHRASED = "paraphrased"
+"""Origin of judge prompts that are ours, in a scorer's identity."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
+class GeneratedImage:
     """An image to be scored."""
 
     item: Item
@@ -30,46 +38,46 @@ class Drawing:
     """The images it was edited from, in the order of the item."""
 
 
-@runtime_checkable
-class Imagescorer(Protocol):
-    """Who scores the images of one benchmark; ready to be used by many threads."""
+class ImageScorer(ABC):
+    """Scores the images of one benchmark; ready to be used by many threads.
 
-    @property
-    def identity(self) -> Mapping[str, str]:
-        """Everything that tells two scorers apart: model, hash of the prompts, versions, settings.
+    Args:
+        identity: Everything that tells two scorers apart: model, hash of the judge prompts,
+            versions, settings. Goes into every report; runs whose scorers differ in it are compared
+            with a warning.
+        concurrency: How many images are worth scoring at once: 1 for what computes here, more for
+            what waits for a server.
+        notes: What a reader of the report has to know besides, such as trust on first use.
+    """
 
-        Goes into every report. Two runs whose scorers differ in it are not compared silently.
-        """
-        ...
+    def __init__(
+        self, identity: Mapping[str, str], *, concurrency: int = 1, notes: Sequence[str] = ()
+    ) -> None:
+        self.identity = identity
+        self.concurrency = concurrency
+        self.notes = notes
 
-    @property
-    def concurrency(self) -> int:
-        """How many images are worth looking at at once: 1 for what computes here, more for what
-        waits for a server."""
-        ...
-
-    def check(self) -> None:
-        """See, before the first image, that scoring can work.
+    def check(self) -> None:  # noqa: B027
+        """See, before the first image, that scoring can work; most see it when created.
 
         Raises:
-            ScorerError: Weights are missing, a judge is unreachable or sees no images.
+            ScorerError: A judge is unreachable or sees no images.
         """
-        ...
 
-    def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Look at one image.
+    @abstractmethod
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
+        """Score one image.
 
         What goes wrong with this image alone is the record's status and reason.
 
         Raises:
             ScorerError: No image can be scored any more, such as after a judge has gone.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoringOptions:
-    """What the user said about scorers; each takes what it needs and refuses to guess the rest.
+    """The user's options for scorers; each takes what it needs and refuses to guess the rest.
 
     Keys of judges and workers come from environment variables only.
     """
@@ -83,23 +91,62 @@ class ScoringOptions:
     judge_parameters: Mapping[str, Any] = field(default_factory=dict)
     """For the server, beside or instead of temperature 0; None takes one away."""
     judge_timeout_seconds: float = 90.0
-    """For one request; judges that think take longer."""
+    """For one request; judges that reason first take longer."""
     cache: Path | None = None
-    """File of all replies ever given; None keeps them beside the scores of the run."""
+    """File that keeps all replies; None is one in the user's cache."""
     official: Path | None = None
-    """Folder with the files of the benchmark's own repository, for its questions."""
-    own_words: bool = False
-    """Ask judges in our words instead of the authors', which are then not needed; such scores stand
-    beside no published ones."""
+    """Folder with the files of the benchmark's own repository, for its judge prompts."""
+    paraphrased_prompts: bool = False
+    """Give judges our paraphrases instead of the official prompts, which are then not needed; such
+    scores are not comparable with published ones."""
     worker_url: str | None = None
     """A scorer in a process of its own (``deepgen.scoring.remote``), instead of a local one."""
     detector: str | None = None
-    """A model folder or hub id that finds objects, or a file of detections found before."""
+    """A model folder or hub id that finds objects, or a file of stored detections."""
     clip: str | None = None
     """A model folder or hub id for colours and CLIPScore."""
     vqa: str | None = None
     """A model folder or hub id that answers questions about images."""
     ocr: str | None = None
-    """The engine that reads words, where there are several."""
+    """The OCR engine, where there are several."""
     device: str = "cpu"
     """Where local scorers compute."""
+
+
+def require_one(benchmark: Benchmark, options: ScoringOptions, *names: str) -> None:
+    """See that the user chose one way to score at most.
+
+    Raises:
+        ScorerError: Several were named.
+    """
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
+    if len(given) > 1:
+        raise ScorerError(
+            f"{benchmark.name} is scored by one of {' and '.join(given)}; leave all but one away"
+        )
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries that compute."""
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def failed(generated: GeneratedImage, status: Status, reason: str) -> ImageRecord:
+    """An image without a score, and why, in one line."""
+    return ImageRecord(
+        item=generated.item.id,
+        copy=generated.copy,
+        status=status,
+        reason=" ".join(reason.split()),
+    )
+
+
+def status_of(answer: Answer[Any]) -> Status:
+    """The status of an image that follows from a scorer's answer about it."""
+    statuses: dict[answers.Status, Status] = {
+        answers.Status.SCORED: "scored",
+        answers.Status.REFUSED: "refused",
+        answers.Status.UNREADABLE: "unreadable",
+        answers.Status.ERROR: "error",
+    }
+    return statuses[answer.status]

@@ -318,7 +318,7 @@ def test_what_the_papers_runs_drew_is_declared() -> None:
         name: each.generation["paper"].guidance_scale
         for name, each in BENCHMARKS.items()
         # The mini's own bench is in no paper, and leaves that to the model.
-        if each.draw_sources is None
+        if each.render_sources is None
     }
     assert {name for name, scale in guidance.items() if scale != 4.0} == {"dpg", "dpg/official"}
     assert guidance["dpg"] == 7.5
@@ -333,7 +333,7 @@ def test_names_without_variant_mean_the_usual_one() -> None:
     assert find_benchmark("wise") is WISE_VERIFIED
     assert find_benchmark("rise") is RISE_2026
     assert find_benchmark("gedit").name == "gedit/en"
-    with pytest.raises(BenchmarkError, match="no benchmark wisdom; there are geneval"):
+    with pytest.raises(BenchmarkError, match="no benchmark wisdom; choose one of geneval"):
         find_benchmark("wisdom")
 
 

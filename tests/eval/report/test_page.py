@@ -16,10 +16,10 @@ from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
 from deepgen.eval.report import gallery
-from deepgen.eval.report.gallery import Embedder, hang, image_score
+from deepgen.eval.report.gallery import Embedder, image_score, select_galleries
 from deepgen.eval.report.page import pair_page, run_page
-from deepgen.eval.report.published import tables_of
 from deepgen.eval.report.results import describe, describe_pair, to_markdown
+from deepgen.eval.run.scorer_identity import RunScorer
 from tests.eval.stored_runs import geneval_items, half_right, make_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -82,7 +82,7 @@ def test_a_page_is_well_formed_and_can_be_used_without_seeing_it(run: StoredRun)
     page = Page(page_of(run))
     assert page.all("html") == [{"lang": "en"}]
     assert len(page.all("h1")) == 1
-    assert all(image["alt"].startswith("Drawn for: a photo of") for image in page.all("img"))
+    assert all(image["alt"].startswith("Generated for: a photo of") for image in page.all("img"))
     assert all(header["scope"] in ("row", "col") for header in page.all("th"))
     assert any(each.get("name") == "viewport" for each in page.all("meta"))
 
@@ -107,10 +107,10 @@ def test_texts_of_others_stay_texts(tmp_path: Path) -> None:
         )
 
     run = make_run(tmp_path, geneval_items(HOSTILE, HOSTILE), judge, model=HOSTILE)
-    page = Page(page_of(run, judged_by={HOSTILE: HOSTILE}))
+    page = Page(page_of(run, scorer={HOSTILE: HOSTILE}))
     assert page.all("script") == []
     assert all(image["src"].startswith("data:image/webp") for image in page.all("img"))
-    assert any(image["alt"] == f"Drawn for: {HOSTILE}" for image in page.all("img"))
+    assert any(image["alt"] == f"Generated for: {HOSTILE}" for image in page.all("img"))
     # Title, headings, prompts, reasons, the judge, and the seven times seven still to be done.
     assert page.text.count(HOSTILE) >= 10
 
@@ -140,19 +140,19 @@ def test_images_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) ->
         return ImageRecord(item=item.id, copy=copy, values={"correct": copy == 0})
 
     run = make_run(tmp_path, geneval_items(per_tag=5), judge)
-    rooms = {room.category: room for room in hang(run, Embedder())}
-    assert list(rooms) == list(TAGS)
-    room = rooms["counting"]
-    assert room.expected == 20
-    assert [(each.why, each.score) for each in room.exhibits[:4]] == [
+    galleries = {gallery.category: gallery for gallery in select_galleries(run, Embedder())}
+    assert list(galleries) == list(TAGS)
+    gallery = galleries["counting"]
+    assert gallery.expected == 20
+    assert [(each.why, each.score) for each in gallery.images[:4]] == [
         *(("lowest", 0.0), ("lowest", 0.0), ("highest", 1.0), ("highest", 1.0)),
     ]
-    assert [each.why for each in room.exhibits[4:6]] == ["random", "random"]
+    assert [each.why for each in gallery.images[4:6]] == ["random", "random"]
     # What failed comes before what nobody has looked at, and never as a zero.
-    assert [(each.status, each.score) for each in room.exhibits[6:]] == [("refused", None)] * 2
+    assert [(each.status, each.score) for each in gallery.images[6:]] == [("refused", None)] * 2
     # Five prompts are there, so the first five images are of five.
-    assert len({each.item.id for each in room.exhibits[:4]}) == 4
-    images = [(each.item.id, each.copy) for each in room.exhibits]
+    assert len({each.item.id for each in gallery.images[:4]}) == 4
+    images = [(each.item.id, each.copy) for each in gallery.images]
     assert len(set(images)) == len(images)
     words = Page(page_of(run)).words
     assert "8 of 20 images" in words
@@ -171,7 +171,7 @@ def test_an_image_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
     fewer = {name: path for name, path in run.images.items() if name != ("00000", 0)}
     unjudged = {image: each for image, each in run.records.items() if image != ("00000", 0)}
     page = Page(page_of(replace(run, images=fewer, records=unjudged)))
-    assert "not drawn" in page.words
+    assert "missing" in page.words
 
 
 def test_a_page_has_a_limit(
@@ -199,9 +199,9 @@ def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
         grid.paste(colour, (32 * (copy % 2), 32 * (copy // 2), 32 + 32 * (copy % 2), 64))
     grid.save(tmp_path / "images" / "whoops7.png")
     whole = {name: replace(line, path="whoops7.png") for name, line in run.images.items()}
-    (room,) = hang(replace(run, images=whole), Embedder())
-    assert len(room.exhibits) == 2
-    for each in room.exhibits:
+    (gallery,) = select_galleries(replace(run, images=whole), Embedder())
+    assert len(gallery.images) == 2
+    for each in gallery.images:
         assert each.image.url is not None
         content = base64.b64decode(each.image.url.partition(",")[2])
         shown = Image.open(io.BytesIO(content)).convert("RGB")
@@ -243,7 +243,7 @@ def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: P
     page = Page(page_of(run))
     alts = [image["alt"] for image in page.all("img")]
     assert sum(alt.startswith("To be edited: make it blue") for alt in alts) == 1
-    assert sum(alt.startswith("Drawn for: make it blue") for alt in alts) == 2
+    assert sum(alt.startswith("Generated for: make it blue") for alt in alts) == 2
     assert "the image is missing" in page.words
     assert "6.00" in page.words
     assert "semantics: [4, 9], quality: [9, 10]" in page.words
@@ -256,7 +256,7 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     fewer = replace(run, records=dict(list(run.records.items())[:-1]))
     page = Page(page_of(fewer))
     assert "no result" in page.words
-    assert "Not done. 48 of 48 images are drawn and 47 are judged" in page.words
+    assert "Not done. 48 of 48 images are generated and 47 are evaluated" in page.words
     assert "no score not done" in page.words
     failed = ImageRecord(item="00000", status="error", reason="out of memory")
     incomplete = replace(run, records={**run.records, (failed.item, failed.copy): failed})
@@ -275,32 +275,32 @@ def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> 
     assert "no score a part is missing" in page.words
 
 
-def test_a_page_names_the_judge_or_says_that_nobody_did(run: StoredRun) -> None:
-    assert "Judge unknown." in page_of(replace(run, judged_by={}))
-    page = Page(page_of(run, judged_by={"model": "gpt-9", "prompts": "abc"}))
-    assert "Judge unknown." not in page.words
-    assert "Judged here by: model gpt-9, prompts abc" in page.words
+def test_a_page_names_the_scorer_or_says_that_it_is_unknown(run: StoredRun) -> None:
+    assert "Scorer unknown." in page_of(replace(run, scorer=RunScorer()))
+    page = Page(page_of(run, scorer={"model": "gpt-9", "prompts": "abc"}))
+    assert "Scorer unknown." not in page.words
+    assert "Scorer of this run: model gpt-9, prompts abc" in page.words
 
 
 @pytest.mark.parametrize(
-    ("judged_by", "why"),
+    ("scorer", "why"),
     [
         (
-            {"judge": "gpt-4.1", "questions": "own words"},
-            "The judge was asked in our own words, not in the authors'.",
+            {"judge": "gpt-4.1", "judge_prompts": "paraphrased"},
+            "The judge was given paraphrased prompts, not the official ones.",
         ),
-        ({"judge": "gpt-4.1-mini"}, "Judged here by gpt-4.1-mini, and there by another:"),
+        ({"judge": "gpt-4.1-mini"}, "Scored here by gpt-4.1-mini, and there by another:"),
     ],
 )
-def test_what_was_judged_otherwise_stands_apart_from_published_scores(
-    tmp_path: Path, judged_by: Mapping[str, str], why: str
+def test_runs_of_another_judge_stand_apart_from_published_scores(
+    tmp_path: Path, scorer: Mapping[str, str], why: str
 ) -> None:
     items = [gedit_item(number, "absent.png") for number in range(len(GROUPS))]
 
     def judge(item: Item, copy: int) -> ImageRecord:
         return ImageRecord(item=item.id, values={"semantics": [4, 9], "quality": [9, 10]})
 
-    def make(name: str, judged_by: Mapping[str, str]) -> StoredRun:
+    def make(name: str, scorer: Mapping[str, str]) -> StoredRun:
         return make_run(
             tmp_path / name,
             items,
@@ -308,27 +308,27 @@ def test_what_was_judged_otherwise_stands_apart_from_published_scores(
             benchmark=GEDIT_ENGLISH,
             copies=1,
             model=name,
-            judged_by=judged_by,
+            scorer=scorer,
         )
 
-    apart, beside = make("other", judged_by), make("official", {"judge": "openai/gpt-4.1"})
+    apart, beside = make("other", scorer), make("official", {"judge": "openai/gpt-4.1"})
     page = Page(page_of(apart))
-    assert f"Not to be compared with published scores. {why}" in page.words
-    assert f"This run: other is not to be compared with these. {why}" in page.words
+    assert f"Not comparable with published scores. {why}" in page.words
+    assert f"This run: other is not comparable with these. {why}" in page.words
     # Once, in a chart of its own, and in none of the published ones.
     assert page_of(apart).count('<tr class="ours">') == 1
     assert "OmniGen2" in page.words
     text = to_markdown(describe(apart, "now"))
-    assert f"**This run is not to be compared with these.** {why}" in text
+    assert f"**Not comparable with this run.** {why}" in text
     assert "this run: other" not in text
-    tables = len(tables_of("gedit/en"))
+    tables = len(GEDIT_ENGLISH.published)
     assert page_of(beside).count('<tr class="ours">') == tables
-    assert "not to be compared with these" not in page_of(beside)
+    assert "not comparable with these" not in page_of(beside)
     assert to_markdown(describe(beside, "now")).count("**this run: official**") == tables
     # In a pair, each stands where it may.
     pair = pair_page(describe_pair(apart, beside, "now"), apart, beside)
-    assert pair.count("A: other is not to be compared with these.") == tables
-    assert "B: official is not to be compared" not in pair
+    assert pair.count("A: other is not comparable with these.") == tables
+    assert "B: official is not comparable" not in pair
 
 
 def test_equal_runs_have_equal_pages_but_for_the_time(tmp_path: Path) -> None:
@@ -359,15 +359,15 @@ def test_a_comparison_shows_what_changed_side_by_side(tmp_path: Path) -> None:
     assert "B: after" in page.words
     assert "11 of 12 prompts differ" in page.words
     alts = [image["alt"] for image in page.all("img")]
-    assert [alt.split(" for: ")[0] for alt in alts] == ["A drew", "B drew"] * 6
+    assert [alt.split(" for: ")[0] for alt in alts] == ["A generated", "B generated"] * 6
     # Of a prompt with several images, one whose verdict changed.
     assert page.words.count("A: 0.00") == 6
     assert page.words.count("B: 1.00") == 6
     # What is true of both runs is said once.
     assert page.words.count("A subset.") == 1
-    assert "Not one judge." not in page.words
-    report["second"]["judged_by"] = {"model": "another"}
-    assert "Not one judge." in Page(pair_page(report, first, second)).words
+    assert "Different scorers." not in page.words
+    report["second"]["scorer"] = {"model": "another"}
+    assert "Different scorers." in Page(pair_page(report, first, second)).words
 
 
 def test_runs_that_do_not_differ_say_so(tmp_path: Path) -> None:

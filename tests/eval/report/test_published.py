@@ -6,16 +6,10 @@ import pytest
 from deepgen.eval.aggregation import combine
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.benchmarks.rise.benchmark import CATEGORIES as RISE_CATEGORIES
-from deepgen.eval.registry import BENCHMARKS
+from deepgen.eval.published import PublishedTable, Row
+from deepgen.eval.registry import BENCHMARKS, find_benchmark
 from deepgen.eval.report.charts import place, scale_of
-from deepgen.eval.report.published import (
-    ELSEWHERE,
-    TABLES,
-    PublishedTable,
-    Row,
-    describe_published,
-    tables_of,
-)
+from deepgen.eval.report.published import describe_published
 
 RISE_EDITS = dict(zip(RISE_CATEGORIES, (85, 90, 100, 85), strict=True))
 
@@ -45,24 +39,26 @@ def recomputed(benchmark: Benchmark, table: PublishedTable, row: Row) -> tuple[f
 
 
 def test_every_published_number_has_a_place_in_our_benchmarks() -> None:
-    for table in TABLES:
-        for name in table.benchmarks:
-            metrics = {metric.name: metric for metric in BENCHMARKS[name].metrics}
+    for name, benchmark in BENCHMARKS.items():
+        metrics = {metric.name: metric for metric in benchmark.metrics}
+        for table in benchmark.published:
             for row in table.rows:
                 for cell in row.cells:
                     assert cell.metric in metrics, (name, row.model)
                     weights = metrics[cell.metric].weights
                     if cell.category is not None and weights is not None:
                         assert cell.category in weights, (name, row.model)
-                    low, high = scale_of(name)
+                    low, high = scale_of(benchmark)
                     assert low <= cell.value <= high, (name, row.model, cell)
 
 
 def test_printed_wholes_follow_from_printed_categories_unless_a_remark_says_not() -> None:
     checked = 0
-    for table in TABLES:
+    # Variants share tables; each is checked once.
+    tables = {table: each for each in BENCHMARKS.values() for table in each.published}
+    for table, benchmark in tables.items():
         for row in table.rows:
-            found = recomputed(BENCHMARKS[table.benchmarks[0]], table, row)
+            found = recomputed(benchmark, table, row)
             whole = row.cell(table.metric)
             if found is None or whole is None:
                 continue
@@ -79,7 +75,7 @@ def test_the_deepgen_paper_is_beside_every_benchmark_that_it_reports() -> None:
         *("geneval", "dpg/official", "unigenbench/en", "imgedit", "gedit/en", "wise/legacy"),
         *("corebench/reasoning", "rise/2025-05", "uniredit", "cvtg"),
     ):
-        first, *_ = tables_of(name)
+        first, *_ = BENCHMARKS[name].published
         models = {row.model: row for row in first.rows}
         for stage in ("SFT", "RL"):
             row = models[f"DeepGen 1.0 {stage}"]
@@ -91,26 +87,25 @@ def test_the_deepgen_paper_is_beside_every_benchmark_that_it_reports() -> None:
     ("name", "expected"), [("wise/verified", ["DeepGen 1.0"]), ("gedit/cn", [])]
 )
 def test_other_protocols_do_not_lend_their_numbers(name: str, expected: list[str]) -> None:
-    assert [row.model for table in tables_of(name) for row in table.rows] == expected
+    assert [row.model for table in BENCHMARKS[name].published for row in table.rows] == expected
 
 
 def test_a_protocol_of_another_date_is_named_and_not_mixed_in() -> None:
-    new = {row.model: row for table in tables_of("rise/2026-04") for row in table.rows}
-    old = {row.model: row for table in tables_of("rise/2025-05") for row in table.rows}
+    new = {row.model: row for table in BENCHMARKS["rise/2026-04"].published for row in table.rows}
+    old = {row.model: row for table in BENCHMARKS["rise/2025-05"].published for row in table.rows}
     (cell,) = new["BAGEL (thinking)"].cells
     assert (cell.value, old["BAGEL (thinking)"].cells[0].value) == (15.8, 11.9)
     assert "DeepGen 1.0 RL" not in new
-    assert "rise/2025-05" in describe_published("rise/2026-04", {})["elsewhere"]
-    assert set(ELSEWHERE) <= set(BENCHMARKS)
+    assert "rise/2025-05" in describe_published(BENCHMARKS["rise/2026-04"], {})["elsewhere"]
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "judged_by", "compared"),
+    ("benchmark", "scorer", "compared"),
     [
-        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "questions": "their file"}, True),
+        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "judge_prompts": "their file"}, True),
         ("rise/2025-05", {"judge": "openai/gpt-4.1"}, True),
         ("rise/2025-05", {"judge": "gpt-4.1-mini-2025-04-14"}, False),
-        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "questions": "own words"}, False),
+        ("rise/2025-05", {"judge": "gpt-4.1-2025-04-14", "judge_prompts": "paraphrased"}, False),
         ("rise/2025-05", {}, False),
         ("wise/legacy", {"judge": "gpt-4o-2024-05-13"}, True),
         ("wise/legacy", {"judge": "gpt-4o-2024-08-06"}, False),
@@ -119,27 +114,31 @@ def test_a_protocol_of_another_date_is_named_and_not_mixed_in() -> None:
         ("geneval", {"detections": "results.jsonl 0123"}, False),
         ("dpg", {"vqa": "mplug (modelscope 1.5)"}, True),
         ("dpg", {"vqa": "Salesforce/blip-vqa-base"}, False),
-        ("dpg", {"judge": "gpt-4.1", "questions": "own words"}, False),
+        ("dpg", {"judge": "gpt-4.1", "judge_prompts": "paraphrased"}, False),
         ("cvtg", {"ocr": "paddleocr (version 2.10.0)"}, True),
         ("cvtg", {"ocr": "rapidocr 3.4.1"}, False),
     ],
 )
-def test_only_the_same_judge_in_the_same_words_is_compared(
-    benchmark: str, judged_by: dict[str, str], compared: bool
+def test_only_the_same_judge_with_the_official_prompts_is_compared(
+    benchmark: str, scorer: dict[str, str], compared: bool
 ) -> None:
-    tables = describe_published(benchmark, judged_by)["tables"]
+    tables = describe_published(find_benchmark(benchmark), scorer)["tables"]
     assert tables
-    assert all(bool(table["obstacle"]) != compared for table in tables)
+    assert all(bool(table["not_comparable"]) != compared for table in tables)
 
 
 def test_a_table_of_another_judge_stands_apart_alone() -> None:
-    paper, own = describe_published("corebench", {"judge": "Qwen/Qwen3-VL-32B-Thinking"})["tables"]
-    assert paper["obstacle"] == ""
-    assert own["obstacle"].startswith("Judged here by Qwen/Qwen3-VL-32B-Thinking, and there by")
+    paper, own = describe_published(
+        BENCHMARKS["corebench"], {"judge": "Qwen/Qwen3-VL-32B-Thinking"}
+    )["tables"]
+    assert paper["not_comparable"] == ""
+    assert own["not_comparable"].startswith(
+        "Scored here by Qwen/Qwen3-VL-32B-Thinking, and there by"
+    )
 
 
 def test_numbers_are_kept_as_they_were_printed() -> None:
-    rows = {row.model: row for row in tables_of("cvtg")[0].rows}
+    rows = {row.model: row for row in BENCHMARKS["cvtg"].published[0].rows}
     (accuracy, ned, clip_score) = rows["DeepGen 1.0 RL"].cells
     assert [cell.printed for cell in (accuracy, ned, clip_score)] == [".7533", ".8936", ".8278"]
     assert accuracy.value == 0.7533
@@ -147,7 +146,7 @@ def test_numbers_are_kept_as_they_were_printed() -> None:
 
 def test_every_benchmark_has_a_scale() -> None:
     for benchmark in BENCHMARKS.values():
-        low, high = scale_of(benchmark.name)
+        low, high = scale_of(benchmark)
         assert place(low, (low, high)) == 0
         assert place(high, (low, high)) == 100
         assert place(2 * high, (low, high)) == 100

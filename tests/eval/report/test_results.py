@@ -23,7 +23,7 @@ from deepgen.eval.run.folder import RunFolder, hash_items
 from deepgen.eval.run.generation import generate, select_items
 from deepgen.eval.run.records import RECORDS, read_records, write_record
 from deepgen.eval.run.stored import StoredRun, read_run
-from tests.eval.drawing import RULE, make_manifest, noise_of
+from tests.eval.generating import RULE, make_manifest, noise_of
 from tests.eval.records import prompt_folder
 
 LIMIT = 6
@@ -68,7 +68,7 @@ def test_a_report_has_scores_intervals_coverage_and_what_made_them(tmp_path: Pat
     interval = report["intervals"]["accuracy"]
     # Six prompts that agree say little of others.
     assert (interval["value"], interval["low"]) == (0.75, pytest.approx(0.365, abs=0.001))
-    assert report["made"]["base_seed"] == 7
+    assert report["run"]["base_seed"] == 7
     assert json.loads(to_json(report)) == report
     rows = list(csv.DictReader(io.StringIO(to_csv(report))))
     (whole,) = [
@@ -98,9 +98,9 @@ def test_a_run_that_is_not_done_has_no_headline_and_says_so(tmp_path: Path) -> N
     (tmp_path / "images" / geneval_items()[0].id / "samples" / "00002.png").unlink()
     report = describe(stored(tmp_path), "now")
     assert report["state"] == "not done"
-    assert report["images"] == {"expected": 24, "drawn": 23, "judged": 23}
+    assert report["images"] == {"expected": 24, "generated": 23, "evaluated": 23}
     assert [each["headline"] for each in report["rules"].values()] == [None, None, None]
-    assert "**Not done.** 23 of 24 images are drawn" in to_markdown(report)
+    assert "**Not done.** 23 of 24 images are generated" in to_markdown(report)
 
 
 def test_a_score_of_another_image_does_not_count(tmp_path: Path) -> None:
@@ -156,5 +156,5 @@ def test_two_runs_are_compared_item_by_item(tmp_path: Path) -> None:
     other = replace(
         stored(tmp_path / "b"), manifest=make_manifest([], benchmark="geneval", limit=2)
     )
-    with pytest.raises(BenchmarkError, match="draw the same prompts"):
+    with pytest.raises(BenchmarkError, match="generate the same prompts"):
         describe_pair(stored(tmp_path / "a"), other, "now")

@@ -17,7 +17,7 @@ from deepgen.eval.benchmark import Item
 from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH
 from deepgen.eval.run.folder import RunFolder, hash_folder
 from deepgen.eval.run.generation import Shard, check_run, generate, select_items
-from tests.eval.drawing import (
+from tests.eval.generating import (
     BENCHMARK,
     COPIES,
     RULE,
@@ -36,7 +36,7 @@ def start(folder: Path, rank: int, count: int, *, order: int = 0, pause: float =
 
 
 def popen(arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "tests.eval.drawing", *arguments.split(" ")])
+    return subprocess.Popen([sys.executable, "-m", "tests.eval.generating", *arguments.split(" ")])
 
 
 def test_a_run_is_every_image_in_the_official_layout_with_its_grid(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Pat
             assert not (folder / "images.jsonl").exists()
     assert killed >= 3
     # A line cut in the middle, and a part that never got its name, are what a kill can leave.
-    (folder / "drawn-0-cut.jsonl").write_text('{"item": "p0", "co')
+    (folder / "generated-0-cut.jsonl").write_text('{"item": "p0", "co')
     (folder / ".parts").mkdir(exist_ok=True)
     (folder / ".parts" / "left").write_bytes(b"half")
     assert run(folder, ITEMS).done
@@ -161,7 +161,7 @@ def test_a_share_alone_is_not_a_run(tmp_path: Path) -> None:
         ({"weights_sha256": "1" * 64}, "weights_sha256"),
         ({"rule": replace(RULE, steps=50)}, "rule.steps 2, not 50"),
         ({"base_seed": 0}, "base_seed 7, not 0"),
-        ({"how": {"device": "cuda"}}, "how.device cpu, not cuda"),
+        ({"settings": {"device": "cuda"}}, "settings.device cpu, not cuda"),
         ({"limit": 2}, "a run over all prompts, not 2"),
         ({"prompts_sha256": "2" * 64}, "prompts_sha256"),
     ],
@@ -222,7 +222,7 @@ def test_a_limit_takes_equal_shares_and_a_longer_one_holds_a_shorter() -> None:
     assert {item.id for item in chosen} < {item.id for item in select_items(items, 9)}
     assert [item.number for item in chosen] == sorted(item.number for item in chosen)
     assert select_items(items, 99) == tuple(items)
-    with pytest.raises(ValueError, match="at least 1 item"):
+    with pytest.raises(ValueError, match="--limit must be at least 1"):
         select_items(items, 0)
 
 

@@ -10,10 +10,10 @@ from PIL import Image
 from deepgen.errors import BenchmarkError, ImageError
 from deepgen.eval.benchmark import Item
 from deepgen.eval.registry import BENCHMARKS
-from deepgen.eval.run.folder import Manifest, RunFolder
-from deepgen.eval.run.layout import adopt, read_stored_image, survey
+from deepgen.eval.run.folder import RunFolder, RunManifest
+from deepgen.eval.run.layout import find_issues, read_stored_image, register_images
 from deepgen.images.io import read_image
-from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
+from tests.eval.generating import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
 
 ITEMS = make_items(3)
 
@@ -25,7 +25,7 @@ def images(tmp_path: Path) -> Path:
     return (tmp_path / "ours" / "images").rename(tmp_path / "images")
 
 
-def foreign(images: Path) -> Manifest:
+def foreign(images: Path) -> RunManifest:
     return make_manifest(
         ITEMS, base_seed=None, model="unknown", weights_sha256="unknown", images=str(images)
     )
@@ -34,7 +34,7 @@ def foreign(images: Path) -> Manifest:
 def taken(images: Path, folder: Path) -> dict[tuple[str, int], Image.Image]:
     """What a run over the folder sees of each image."""
     run_folder, manifest = RunFolder(folder), foreign(images)
-    adopt(BENCHMARK, ITEMS, manifest, run_folder)
+    register_images(BENCHMARK, ITEMS, manifest, run_folder)
     by_id = {item.id: item for item in ITEMS}
     return {
         image: read_stored_image(BENCHMARK, by_id[image[0]], line, manifest, run_folder)
@@ -87,7 +87,7 @@ def test_other_suffixes_and_numbers_of_digits_are_the_same_images(
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "2.jpg")
     run_folder, manifest = RunFolder(tmp_path / "run"), foreign(images)
-    adopt(numbered, ITEMS, manifest, run_folder)
+    register_images(numbered, ITEMS, manifest, run_folder)
     assert list(run_folder.finished(numbered, manifest, ITEMS)) == [(ITEMS[0].id, 2)]
 
 
@@ -125,15 +125,15 @@ def test_missing_extra_damaged_and_odd_images_are_named_and_counted(
     Image.new("RGB", (8, 16)).save(images / names[2])
     Image.new("RGB", (8, 8)).save(images / "holiday.jpeg")
     run_folder, manifest = RunFolder(tmp_path / "run"), foreign(images)
-    adopt(BENCHMARK, ITEMS[:2], manifest, run_folder)
+    register_images(BENCHMARK, ITEMS[:2], manifest, run_folder)
     # The third item is not of this run, but no stranger either.
-    found = survey(BENCHMARK, ITEMS, ITEMS[:2], manifest, run_folder)
+    found = find_issues(BENCHMARK, ITEMS, ITEMS[:2], manifest, run_folder)
     assert found.missing == (names[0],)
     assert found.extra == ("holiday.jpeg",)
     assert found.damaged == (names[1],)
     assert found.odd == (f"{names[2]} (8 x 16)",)
-    first, *others = found.complaints()
-    assert first == (f"images missing: 1, {names[0]} the first; draw the rest, and score again")
+    first, *others = found.messages()
+    assert first == (f"images missing: 1, {names[0]} the first; generate the rest, and score again")
     assert len(others) == 3
 
 
@@ -146,10 +146,10 @@ def test_unigenbench_images_of_the_reinforcement_code_are_found_too(tmp_path: Pa
     items = [Item(id="7", number=7, prompt="a cup", category="a")]
     manifest = make_manifest(items, base_seed=None, images=str(tmp_path / "images"))
     folder = RunFolder(tmp_path / "run")
-    adopt(benchmark, items, manifest, folder)
+    register_images(benchmark, items, manifest, folder)
     there = folder.finished(benchmark, manifest, items)
     assert {copy: line.path for (_, copy), line in there.items()} == dict(enumerate(names[:3]))
-    found = survey(benchmark, items, items, manifest, folder)
+    found = find_issues(benchmark, items, items, manifest, folder)
     assert (found.missing, found.extra) == (("7_3.png",), ("7.4.png",))
 
 

@@ -17,8 +17,8 @@ from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.records import RECORDS, latest_records, read_records, write_record
 from deepgen.eval.run.stored import StoredRun
-from deepgen.eval.scorer import Imagescorer
-from tests.eval.drawing import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
+from deepgen.eval.scorer import ImageScorer
+from tests.eval.generating import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
 from tests.eval.judging import NumberScorer, judge
 
 ITEMS = make_items(6)
@@ -49,7 +49,7 @@ def stored(folder: Path) -> StoredRun:
 
 def test_every_image_is_judged_once_and_failures_are_statuses(drawn: Path) -> None:
     scorer = NumberScorer()
-    assert isinstance(scorer, Imagescorer)
+    assert isinstance(scorer, ImageScorer)
     scoring = judge(drawn, ITEMS, scorer)
     assert scoring.done
     assert scoring.counts["scored"] + scoring.counts["refused"] == IMAGES
@@ -155,7 +155,7 @@ def test_an_image_that_was_altered_is_missing_and_one_that_was_drawn_anew_is_jud
     again = NumberScorer()
     scoring = judge(drawn, ITEMS, again)
     assert not scoring.done
-    assert (scoring.drawn, scoring.counts["missing"], again.seen) == (IMAGES - 1, 1, [])
+    assert (scoring.generated, scoring.counts["missing"], again.seen) == (IMAGES - 1, 1, [])
     run(drawn, ITEMS)
     judge(drawn, ITEMS, again)
     assert [each.copy for each in again.seen] in ([], [2])

@@ -7,7 +7,7 @@ from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
 from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.stored import StoredRun
-from tests.eval.drawing import make_manifest
+from tests.eval.generating import make_manifest
 
 PROMPTS, COPIES = 3_000, 4
 

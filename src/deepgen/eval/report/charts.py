@@ -1,7 +1,7 @@
-"""Bars of a page: published scores and those of the runs at hand, on the benchmark's own scale.
+"""Bars of a page: published scores and those of the reported runs, on the benchmark's own scale.
 
-Only scores of one metric, protocol and judge share a chart: a run that was judged otherwise has one
-of its own.
+Only scores of one metric, protocol and judge share a chart: a run with another judge has one of its
+own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Number
-from deepgen.eval.registry import find_benchmark
 from deepgen.eval.report.results import Report, has_result, remarks_of, shown
 
 DEEPGEN = "DeepGen"
@@ -61,10 +60,10 @@ class Chart:
     """Why runs are not among these bars, a sentence each."""
 
 
-def scale_of(benchmark: str) -> tuple[Number, Number]:
+def scale_of(benchmark: Benchmark) -> tuple[Number, Number]:
     """Where bars of a benchmark's headline begin and end: its worst and its best score."""
-    bounds = find_benchmark(benchmark).metrics[0].bounds
-    assert bounds is not None, f"the headline of {benchmark} has no scale"
+    bounds = benchmark.metrics[0].bounds
+    assert bounds is not None, f"the headline of {benchmark.name} has no scale"
     return bounds
 
 
@@ -75,24 +74,27 @@ def place(value: Number, scale: tuple[Number, Number]) -> float:
 
 
 def charts(benchmark: Benchmark, reports: Mapping[str, Report]) -> Iterator[Chart]:
-    """A chart for each published table, and before them one of the runs where some stand apart.
+    """A chart for each published table, preceded by one of the runs where some are not comparable.
 
     Args:
         reports: By the names that the runs have in the page.
     """
     (first, *_) = reports.values()
     tables: Sequence[Table] = first["published"]["tables"]
-    scale = scale_of(benchmark.name)
-    obstacles = [
-        {name: each["published"]["tables"][place]["obstacle"] for name, each in reports.items()}
+    scale = scale_of(benchmark)
+    reasons = [
+        {
+            name: each["published"]["tables"][place]["not_comparable"]
+            for name, each in reports.items()
+        }
         for place in range(len(tables))
     ]
-    if not tables or any(any(each.values()) for each in obstacles):
+    if not tables or any(any(each.values()) for each in reasons):
         yield _chart(benchmark, benchmark.metrics[0].name, scale, reports, None)
-    for table, why in zip(tables, obstacles, strict=True):
+    for table, why in zip(tables, reasons, strict=True):
         beside = {name: each for name, each in reports.items() if not why[name]}
         apart = tuple(
-            f"{name} is not to be compared with these. {text}" for name, text in why.items() if text
+            f"{name} is not comparable with these. {text}" for name, text in why.items() if text
         )
         yield _chart(benchmark, table["metric"], scale, beside, table, apart)
 
@@ -118,7 +120,7 @@ def _chart(
                 marked=bool(row["remarks"]),
             )
             ranked.append((cell["value"], bar))
-    # A run without a score comes first: that is what one has to know.
+    # A run without a score comes first, so that it is not overlooked.
     ranked.sort(key=lambda each: float("-inf") if each[0] is None else -each[0])
     headings, rows = _as_published(table)
     low, high = scale
@@ -139,7 +141,7 @@ def _chart(
 def _ours(
     benchmark: Benchmark, metric: str, scale: tuple[Number, Number], name: str, report: Report
 ) -> tuple[float | None, Bar]:
-    """The bar of a run; what is not done or incomplete has none."""
+    """The bar of a run; one that is not done or incomplete has no length."""
     detail = f"{report['prompts']:,} prompts" if report["subset"] else ""
     value = report["rules"]["strict"]["metrics"][metric] if has_result(report) else None
     if value is None:

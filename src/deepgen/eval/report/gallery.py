@@ -1,8 +1,8 @@
-"""Which images a page shows, by a rule that nobody can bend, and how they get into it.
+"""Which images a page shows, by a fixed rule, and how they are embedded.
 
-Of each category: the lowest and the highest scores, some at random, and what failed or is not
-judged. Ties and chance are decided by a hash of the prompt's id and the copy, so that equal runs
-show the same images.
+Of each category: the lowest and the highest scores, some at random, and some that failed or have
+no record. Ties and random choices are decided by a hash of the prompt's id and the copy, so that
+equal runs show the same images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL import Image
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.run.folder import Drawn, ImageKey
+from deepgen.eval.run.folder import ImageEntry, ImageKey
 from deepgen.eval.run.layout import read_stored_image
 from deepgen.eval.run.stored import StoredRun
 from deepgen.images.io import read_image
@@ -30,10 +30,10 @@ MANY_CATEGORIES = 12
 SIDE = 320
 """Longest side of an embedded image in pixels: sharp at the width a page shows it."""
 LOSSLESS_SIDE = 128
-"""Images as small as the mini's are kept as they are: compression would show."""
+"""Images as small as the mini's are stored losslessly: compression would show."""
 QUALITY = 80
 MAX_BYTES = 8_000_000
-"""Of all images in a page, so that it opens on a phone and fits into a mail."""
+"""Of all images in a page, so that it opens on a phone and can be mailed."""
 LONGEST_VALUES = 160
 """Characters of a scorer's values; ``scores.jsonl`` has all."""
 
@@ -48,8 +48,8 @@ class Embedded:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Exhibit:
-    """One image with all that is known of it."""
+class ShownImage:
+    """One image with its record."""
 
     item: Item
     copy: int
@@ -66,11 +66,11 @@ class Exhibit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Room:
+class Gallery:
     """The images of one category."""
 
     category: str
-    exhibits: tuple[Exhibit, ...]
+    images: tuple[ShownImage, ...]
     expected: int
     """Images that the category has in all."""
 
@@ -84,7 +84,7 @@ class Embedder:
     def __call__(
         self, path: Path | None, read: Callable[[Path], Image.Image] = read_image
     ) -> Embedded:
-        """Embed one image, as ``read`` finds it in its file."""
+        """Embed one image, as ``read`` takes it from its file."""
         if path is None or not path.is_file():
             return Embedded(url=None, problem="the image is missing")
         try:
@@ -120,49 +120,48 @@ def image_score(benchmark: Benchmark, item: Item, record: ImageRecord) -> float 
     return None
 
 
-def chance(image: ImageKey) -> bytes:
-    """Where an image stands in an order without meaning."""
+def random_order(image: ImageKey) -> bytes:
+    """Sort key of a fixed random order."""
     item, copy = image
     return hashlib.sha256(f"{item}\0{copy}".encode()).digest()
 
 
-def describe_rule(categories: int) -> str:
-    """How images were chosen, in words."""
+def describe_selection(categories: int) -> str:
+    """How images were selected, in words."""
     count = "one" if categories > MANY_CATEGORIES else "two"
     return (
         f"Of each category: {count} of the lowest and {count} of the highest scores, {count} at "
-        f"random of the rest, and up to {count} that failed, are not judged or are not there. Of "
-        "equal ones, other prompts come before more images of the same; then, as for chance, a "
-        "hash of the prompt's id decides."
+        f"random of the rest, and up to {count} that failed or have no score yet. Among equals, "
+        "other prompts come before more images of the same; then, as for the random ones, a hash "
+        "of the prompt's id decides."
     )
 
 
-def hang(run: StoredRun, embed: Embedder) -> Iterator[Room]:
-    """Choose and embed the images of a run, category by category."""
+def select_galleries(run: StoredRun, embed: Embedder) -> Iterator[Gallery]:
+    """Select and embed the images of a run, category by category."""
     categories: dict[str, list[Item]] = {}
     for item in run.items:
         categories.setdefault(item.category, []).append(item)
     count = 1 if len(categories) > MANY_CATEGORIES else PER_KIND
-    records = run.records
     for category, items in categories.items():
         copies = range(run.manifest.rule.images_per_item)
         images = {(item.id, copy): item for item in items for copy in copies}
-        exhibits = tuple(
-            exhibit(run, images[image], image[1], records.get(image), embed, why)
-            for image, why in _choose(run, images, records, count)
+        selected = tuple(
+            show_image(run, images[image], image[1], embed, why)
+            for image, why in _select(run, images, count)
         )
-        yield Room(category=category, exhibits=exhibits, expected=len(images))
+        yield Gallery(category=category, images=selected, expected=len(images))
 
 
-def exhibit(
+def show_image(
     run: StoredRun,
     item: Item,
     copy: int,
-    record: ImageRecord | None,
     embed: Embedder,
-    why: str,
-) -> Exhibit:
-    """One image of a run, with its sources and what was said of it."""
+    why: str = "",
+) -> ShownImage:
+    """One image of a run, with its sources and its record."""
+    record = run.records.get((item.id, copy))
     found = record.values if record else {}
     values = ", ".join(
         f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in found.items()
@@ -170,38 +169,36 @@ def exhibit(
     if len(values) > LONGEST_VALUES:
         values = f"{values[:LONGEST_VALUES]} …"
     line = run.images.get((item.id, copy))
-    return Exhibit(
+    return ShownImage(
         item=item,
         copy=copy,
         why=why,
         image=_embed_copy(run, item, line, embed),
         sources=tuple(embed(run.sources / path) for path in item.sources),
         score=image_score(run.benchmark, item, record) if record else None,
-        status=record.status if record else ("not judged" if line else "not drawn"),
+        status=record.status if record else ("not evaluated" if line else "missing"),
         reason=record.reason if record else "",
         values=values,
     )
 
 
-def _embed_copy(run: StoredRun, item: Item, line: Drawn | None, embed: Embedder) -> Embedded:
-    """One copy of a prompt, which others may have drawn as a part of a grid."""
+def _embed_copy(run: StoredRun, item: Item, line: ImageEntry | None, embed: Embedder) -> Embedded:
+    """One copy of a prompt, which may be a part of a grid."""
     if line is None:
         return embed(None)
-    # What was judged is what is shown: never the whole grid.
+    # As it was scored: never the whole grid.
     return embed(
         run.folder.images / line.path,
         lambda _: read_stored_image(run.benchmark, item, line, run.manifest, run.folder),
     )
 
 
-def _choose(
-    run: StoredRun,
-    images: Mapping[ImageKey, Item],
-    records: Mapping[ImageKey, ImageRecord],
-    count: int,
+def _select(
+    run: StoredRun, images: Mapping[ImageKey, Item], count: int
 ) -> Iterator[tuple[ImageKey, str]]:
     """Images of one category, and why each."""
-    shuffled = sorted(images, key=chance)
+    records = run.records
+    shuffled = sorted(images, key=random_order)
     scores = {
         image: score
         for image in shuffled
@@ -218,7 +215,7 @@ def _choose(
     ):
         for _ in range(count):
             shown = {item for item, _ in chosen}
-            # What failed comes before what nobody looked at; the candidates come shuffled.
+            # Failed images come before those without a record; the candidates are shuffled.
             ranks = {
                 image: (
                     sign * scores.get(image, 0.0),

@@ -1,7 +1,7 @@
-"""A report as one page: scores beside published ones, and images with what was said of them.
+"""A report as one page: scores beside published ones, and images with their records.
 
 The page is a single file without scripts, fonts or addresses to load from, which its own policy
-forbids as well, and every text in it is escaped: a prompt may hold anything.
+forbids as well, and every text in it is escaped: a prompt may contain anything.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deepgen.eval.benchmark import Benchmark, Item, Metric
-from deepgen.eval.report.cautions import cautions
 from deepgen.eval.report.charts import DEEPGEN, charts, digits_of, find_cell, place, scale_of
 from deepgen.eval.report.gallery import (
     Embedder,
-    Exhibit,
-    chance,
-    describe_rule,
-    exhibit,
-    hang,
+    ShownImage,
+    describe_selection,
     image_score,
+    random_order,
+    select_galleries,
+    show_image,
 )
 from deepgen.eval.report.results import RULES, WRITTEN, Report, has_result, shown
 from deepgen.eval.report.statistics import LEVEL, RESAMPLES
+from deepgen.eval.report.warnings import report_warnings
 from deepgen.eval.run.stored import StoredRun
 
 MOST_ROWS = 200
 """Of a long list in the page; the JSON beside it has all."""
 PAIRS_PER_SIDE = 6
-"""Prompts that a comparison shows with images: so many that lost most, and that gained most."""
+"""Prompts that a comparison shows with images: as many with the largest losses as gains."""
 LONG_PROMPT = 200
 """Characters; longer prompts are folded."""
 
@@ -43,8 +43,8 @@ View = dict[str, Any]
 class Pair:
     """One prompt in two runs."""
 
-    first: Exhibit
-    second: Exhibit
+    first: ShownImage
+    second: ShownImage
     change: float
 
 
@@ -52,21 +52,21 @@ def run_page(report: Report, run: StoredRun) -> str:
     """The page of one run."""
     benchmark = run.benchmark
     headline = benchmark.metrics[0]
-    rooms = list(hang(run, Embedder()))
+    galleries = list(select_galleries(run, Embedder()))
     return _render(
         "run.html",
         _side(report, benchmark)
         | {
-            "title": f"{report['title']}: {report['made']['model']}",
+            "title": f"{report['title']}: {report['run']['model']}",
             "written": report[WRITTEN],
-            "charts": list(charts(benchmark, {f"This run: {report['made']['model']}": report})),
+            "charts": list(charts(benchmark, {f"This run: {report['run']['model']}": report})),
             "elsewhere": report["published"]["elsewhere"],
             "rules": RULES,
             "metrics": [_metric_row(report, metric) for metric in benchmark.metrics],
             "categories": _category_rows(report, benchmark),
             "models": _models_with_categories(report, headline.name),
-            "rooms": rooms,
-            "rule": describe_rule(len(rooms)),
+            "galleries": galleries,
+            "rule": describe_selection(len(galleries)),
             "failures": report["failures"][:MOST_ROWS],
             "digits": max(headline.digits, 2),
         },
@@ -77,7 +77,7 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
     """The page of two runs, the second compared with the first."""
     benchmark = first.benchmark
     named = {
-        f"{letter}: {report[side]['made']['model']}": report[side]
+        f"{letter}: {report[side]['run']['model']}": report[side]
         for letter, side in (("A", "first"), ("B", "second"))
     }
     changed = [each for each in report["items"] if each["first"] != each["second"]]
@@ -92,7 +92,7 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
             "written": report[WRITTEN],
             "sides": sides,
             "warnings": shared,
-            "other_judge": report["first"].get("judged_by") != report["second"].get("judged_by"),
+            "other_scorer": report["first"]["scorer"] != report["second"]["scorer"],
             "differences": [
                 _difference_row(each, name, digits_of(benchmark, name))
                 for name, each in report["differences"].items()
@@ -104,10 +104,10 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
             "items": len(report["items"]),
             "pairs": list(_pairs(report, first, second)),
             "copies": first.manifest.rule.images_per_item,
-            "judged_by": {
-                f"{name}, {what}": value
+            "scorer": {
+                f"{name}, {part}": value
                 for name, each in named.items()
-                for what, value in (each.get("judged_by") or {}).items()
+                for part, value in each["scorer"].items()
             },
             "pairs_per_side": PAIRS_PER_SIDE,
             "digits": max(benchmark.metrics[0].digits, 2),
@@ -116,11 +116,11 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
 
 
 def _side(report: Report, benchmark: Benchmark) -> View:
-    """What a page says about one run, alone or in a pair."""
+    """What a page shows of one run, alone or in a pair."""
     headline = benchmark.metrics[0]
     result = report["rules"]["strict"]["headline"]
     interval = _interval(report, headline) if result is not None else ""
-    low, high = scale_of(benchmark.name)
+    low, high = scale_of(benchmark)
     return {
         "report": report,
         "headline": headline.name,
@@ -128,9 +128,9 @@ def _side(report: Report, benchmark: Benchmark) -> View:
         "interval": interval,
         "scale": (f"{low:g}", f"{high:g}"),
         "state": _state(report),
-        "warnings": list(cautions(report, benchmark)),
-        "judged_by": report.get("judged_by"),
-        "copies": report["made"]["rule"]["images_per_item"],
+        "warnings": list(report_warnings(report, benchmark)),
+        "scorer": report["scorer"],
+        "copies": report["run"]["rule"]["images_per_item"],
         "facts": list(_facts(report, benchmark)),
     }
 
@@ -142,19 +142,19 @@ def _state(report: Report) -> str:
 
 
 def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
-    """What the run was made with."""
-    made, rule = report["made"], report["made"]["rule"]
+    """How the images were generated."""
+    manifest, rule = report["run"], report["run"]["rule"]
     size = f"{rule['width']} x {rule['height']} pixels" if rule["width"] else "the model's own size"
-    yield "Model", made["model"]
-    yield "Weights (SHA-256)", made["weights_sha256"]
+    yield "Model", manifest["model"]
+    yield "Weights (SHA-256)", manifest["weights_sha256"]
     yield "Prompts", f"{report['source']}, {benchmark.source.licence} (licence)"
-    yield "Prompts (SHA-256)", made["prompts_sha256"]
+    yield "Prompts (SHA-256)", manifest["prompts_sha256"]
     yield "Images per prompt", str(rule["images_per_item"])
-    if made["base_seed"] is not None:
-        yield "Seed of an image", f"{made['base_seed']} + 1000 x prompt number + copy"
-        yield "Drawn with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
-    yield "Settings", ", ".join(f"{name} {value}" for name, value in made["how"].items())
-    yield "Versions", ", ".join(f"{name} {value}" for name, value in made["versions"].items())
+    if manifest["base_seed"] is not None:
+        yield "Seed of an image", f"{manifest['base_seed']} + 1000 x prompt number + copy"
+        yield "Generated with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
+    yield "Settings", ", ".join(f"{name} {value}" for name, value in manifest["settings"].items())
+    yield "Versions", ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())
     yield "Official judge", report["official_judge"]
     yield "Intervals", f"{LEVEL:.0%}, {RESAMPLES:,} resamples of prompts within each category"
 
@@ -172,7 +172,7 @@ def _interval(report: Report, metric: Metric) -> str:
 
 
 def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
-    """Each category of the headline, with what was published of it."""
+    """Each category of the headline, with published scores of it."""
     headline = benchmark.metrics[0]
     models = _models_with_categories(report, headline.name)
     rows = []
@@ -183,7 +183,7 @@ def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
             {
                 "name": name,
                 "score": shown(score, headline.digits),
-                "width": place(score, scale_of(benchmark.name)) if has_result(report) else None,
+                "width": place(score, scale_of(benchmark)) if has_result(report) else None,
                 "coverage": "" if covered is None else f"{covered:.1%}",
                 "published": [cell["printed"] if cell else "" for cell in cells],
             }
@@ -198,7 +198,7 @@ def _models_with_categories(report: Report, metric: str) -> list[Mapping[str, An
         for table in report["published"]["tables"]
         for row in table["rows"]
         if row["model"].startswith(DEEPGEN)
-        and not table["obstacle"]
+        and not table["not_comparable"]
         and any(cell["metric"] == metric and cell["category"] for cell in row["cells"])
     ]
 
@@ -228,28 +228,25 @@ def _signed(value: float, digits: int) -> str:
 
 
 def _pairs(report: Report, first: StoredRun, second: StoredRun) -> Iterator[Pair]:
-    """Prompts that lost most and that gained most, of each the first copy."""
+    """Prompts with the largest losses and gains."""
     items = {item.id: item for item in first.items}
     changes = {
         each["item"]: each["second"] - each["first"]
         for each in report["items"]
         if None not in (each["first"], each["second"]) and each["first"] != each["second"]
     }
-    ranked = sorted(changes, key=lambda item: (changes[item], chance((item, 0))))
+    ranked = sorted(changes, key=lambda item: (changes[item], random_order((item, 0))))
     lost = [item for item in ranked if changes[item] < 0][:PAIRS_PER_SIDE]
     gained = [item for item in reversed(ranked) if changes[item] > 0][:PAIRS_PER_SIDE]
     embed = Embedder()
     for item in [*lost, *gained]:
         copy = _most_changed(first, second, items[item])
-        sides = [
-            exhibit(run, items[item], copy, run.records.get((item, copy)), embed, "")
-            for run in (first, second)
-        ]
+        sides = [show_image(run, items[item], copy, embed) for run in (first, second)]
         yield Pair(first=sides[0], second=sides[1], change=changes[item])
 
 
 def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
-    """The copy of a prompt whose own score changed most; of equals the first."""
+    """The copy of a prompt whose score changed most; of equal ones the first."""
 
     def change(copy: int) -> float:
         before, after = (

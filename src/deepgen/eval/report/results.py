@@ -1,9 +1,9 @@
-"""From the stored records of a run to its report: JSON, CSV and Markdown, and a pair of runs.
+"""From the stored records of one run, or a pair, to a report: JSON, CSV and Markdown.
 
 ``page.py`` makes the page with images, and ``report_files.py`` writes them all.
 
-A report is a function of the run's files alone. So equal runs have equal reports, but for the time
-of writing, and what is not there yet is said, never guessed.
+A report is a function of the run's files alone: equal runs have equal reports but for the time of
+writing. What is missing is reported, never estimated.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import Benchmark, Rule
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.report.cautions import cautions
 from deepgen.eval.report.published import describe_published
 from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
+from deepgen.eval.report.warnings import report_warnings
 from deepgen.eval.run.stored import StoredRun
 
 RULES: tuple[Rule, ...] = ("strict", "official", "pessimistic")
@@ -32,14 +32,14 @@ COLUMNS = (
     *("category", "value", "low", "high", "coverage"),
 )
 WRITTEN = "written"
-"""The one field of a report that two equal runs do not share."""
+"""The one field in which the reports of equal runs differ."""
 
 Report = dict[str, Any]
 """What ``json.dumps`` takes."""
 
 
 def describe(run: StoredRun, written: str) -> Report:
-    """All that is known of a run: scores under every rule, coverage, failures, and what made it.
+    """The report of a run: scores under every rule, coverage, failures, model, scorer and settings.
 
     A run that is not done has no headline under any rule.
 
@@ -59,7 +59,11 @@ def describe(run: StoredRun, written: str) -> Report:
         "benchmark": run.benchmark.name,
         "title": run.benchmark.title,
         "state": "done" if run.done else "not done",
-        "images": {"expected": run.expected, "drawn": run.drawn, "judged": len(run.records)},
+        "images": {
+            "expected": run.expected,
+            "generated": len(run.images),
+            "evaluated": len(run.records),
+        },
         "prompts": len(run.items),
         "subset": strict.subset,
         "incomplete": strict.incomplete,
@@ -75,10 +79,10 @@ def describe(run: StoredRun, written: str) -> Report:
         ],
         "source": f"{run.benchmark.source.repository}@{run.benchmark.source.commit}",
         "official_judge": run.benchmark.judge,
-        "judged_by": dict(run.judged_by),
-        "notes": [*run.benchmark.notes, *run.notes],
-        "published": describe_published(run.benchmark.name, run.judged_by),
-        "made": asdict(run.manifest),
+        "scorer": dict(run.scorer.identity),
+        "notes": [*run.benchmark.notes, *run.notes, *run.scorer.notes],
+        "published": describe_published(run.benchmark, run.scorer.identity),
+        "run": asdict(run.manifest),
         WRITTEN: written,
     }
 
@@ -95,7 +99,8 @@ def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
     ):
         raise BenchmarkError(
             f"a run of {first.benchmark.name} over {len(first.items)} prompts cannot be compared "
-            f"with one of {second.benchmark.name} over {len(second.items)}; draw the same prompts"
+            f"with one of {second.benchmark.name} over {len(second.items)}; generate the same "
+            "prompts"
         )
     benchmark, items = first.benchmark, first.items
     differences = compare(benchmark, items, first.records.values(), second.records.values())
@@ -142,9 +147,14 @@ def to_csv(report: Report) -> str:
     """One row for each metric and category under each rule, in full precision."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    made = report["made"]
+    manifest = report["run"]
     table.writerow(COLUMNS)
-    start = [report["benchmark"], made["model"], made["weights_sha256"], made["base_seed"]]
+    start = [
+        report["benchmark"],
+        manifest["model"],
+        manifest["weights_sha256"],
+        manifest["base_seed"],
+    ]
     start += [_versions(report), report["state"], len(report["failures"])]
     for rule, scores in report["rules"].items():
         for metric, value in scores["metrics"].items():
@@ -162,10 +172,10 @@ def to_markdown(report: Report) -> str:
     """The report for people, rounded as the benchmark's authors do."""
     if "differences" in report:
         return _pair_to_markdown(report)
-    made, strict = report["made"], report["rules"]["strict"]
+    manifest, strict = report["run"], report["rules"]["strict"]
     benchmark = find_benchmark(report["benchmark"])
-    lines = [f"# {report['title']}: {made['model']}", ""]
-    lines += _to_lines(cautions(report, benchmark))
+    lines = [f"# {report['title']}: {manifest['model']}", ""]
+    lines += _to_lines(report_warnings(report, benchmark))
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
         interval = report["intervals"].get(metric.name)
@@ -182,41 +192,44 @@ def to_markdown(report: Report) -> str:
         lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
     lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
-    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
+    seeds = "unknown" if manifest["base_seed"] is None else f"from {manifest['base_seed']}"
     lines += [
         "",
         f"Images: {counts}; coverage {report['coverage']:.1%}.",
         f"Prompts: {report['source']}. Seeds {seeds}. Weights "
-        f"{made['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
+        f"{manifest['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
     ]
-    lines += [f"Judged by: {name} {value}." for name, value in report["judged_by"].items()]
+    lines += [f"Scorer: {name} {value}." for name, value in report["scorer"].items()]
     return "\n".join(lines) + "\n"
 
 
 def _versions(report: Report) -> str:
-    """Of all that drew the images."""
-    return ", ".join(f"{name} {value}" for name, value in report["made"]["versions"].items())
+    """Of the libraries that generated the images."""
+    return ", ".join(f"{name} {value}" for name, value in report["run"]["versions"].items())
 
 
-def _to_lines(said: Iterable[tuple[str, str]]) -> list[str]:
-    """Cautions as paragraphs."""
-    return [line for lead, text in said for line in (f"**{lead}** {text}", "")]
+def _to_lines(warnings: Iterable[tuple[str, str]]) -> list[str]:
+    """Warnings as paragraphs."""
+    return [line for lead, text in warnings for line in (f"**{lead}** {text}", "")]
 
 
 def _published_to_markdown(report: Report) -> list[str]:
     """Published rows beside this run's, a table for each source and judge."""
-    made, strict = report["made"], report["rules"]["strict"]
+    manifest, strict = report["run"], report["rules"]["strict"]
     published, lines = report["published"], []
     for table in published["tables"]:
         metric = table["metric"]
         digits = _digits(report["benchmark"], metric)
         ours = strict["metrics"][metric] if has_result(report) else None
         lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
-        if table["obstacle"]:
-            lines += [f"**This run is not to be compared with these.** {table['obstacle']}", ""]
+        if table["not_comparable"]:
+            lines += [
+                f"**Not comparable with this run.** {table['not_comparable']}",
+                "",
+            ]
         lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
-        if not table["obstacle"]:
-            lines.append(f"| **this run: {made['model']}** | | **{shown(ours, digits)}** |")
+        if not table["not_comparable"]:
+            lines.append(f"| **this run: {manifest['model']}** | | **{shown(ours, digits)}** |")
         for row in table["rows"]:
             for cell in row["cells"]:
                 if (cell["metric"], cell["category"]) == (metric, None):
@@ -230,13 +243,13 @@ def _published_to_markdown(report: Report) -> list[str]:
 
 
 def remarks_of(table: Mapping[str, Any]) -> list[str]:
-    """What is to be known of a table and of its rows."""
+    """The remarks of a table and of its rows."""
     of_rows = [f"{row['model']}: {each}" for row in table["rows"] for each in row["remarks"]]
     return [*table["remarks"], *of_rows]
 
 
 def has_result(report: Report) -> bool:
-    """Whether the run's numbers may stand beside others: it is done and complete."""
+    """Whether the run's scores are results: it is done and complete."""
     return bool(report["state"] == "done" and not report["incomplete"])
 
 
@@ -245,22 +258,22 @@ def _digits(benchmark: str, metric: str) -> int:
 
 
 def _pair_to_markdown(report: Report) -> str:
-    first, second = (report[name]["made"]["model"] for name in ("first", "second"))
+    first, second = (report[name]["run"]["model"] for name in ("first", "second"))
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
     lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
     lines.append("")
     if report["state"] != "done":
         lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
-    if report["first"]["judged_by"] != report["second"]["judged_by"]:
+    if report["first"]["scorer"] != report["second"]["scorer"]:
         lines += [
-            "**Not one judge.** The two runs were not judged by the same scorer: a difference may "
-            "be the judges'.",
+            "**Different scorers.** The two runs were scored differently, which alone may cause a "
+            "difference.",
             "",
         ]
     benchmark = find_benchmark(report["benchmark"])
-    said = [cautions(report[name], benchmark) for name in ("first", "second")]
-    # What is true of both is said once.
-    lines += _to_lines(dict.fromkeys(each for side in said for each in side))
+    warnings = [report_warnings(report[name], benchmark) for name in ("first", "second")]
+    # Warnings of both runs appear once.
+    lines += _to_lines(dict.fromkeys(each for side in warnings for each in side))
     lines += [
         f"| metric | first | second | second minus first | {LEVEL:.0%} interval | p | prompts |",
         "|---|---:|---:|---:|---|---:|--:|",
@@ -283,12 +296,32 @@ def _pair_to_markdown(report: Report) -> str:
 
 
 def _run_in_a_line(name: str, report: Report) -> str:
-    """What tells two runs of one model apart."""
-    made = report["made"]
-    seeds = "unknown" if made["base_seed"] is None else f"from {made['base_seed']}"
-    return f"- {name}: {made['model']}, weights {made['weights_sha256'][:12]}, seeds {seeds}"
+    """What distinguishes two runs of one model."""
+    manifest = report["run"]
+    seeds = "unknown" if manifest["base_seed"] is None else f"from {manifest['base_seed']}"
+    return (
+        f"- {name}: {manifest['model']}, weights {manifest['weights_sha256'][:12]}, seeds {seeds}"
+    )
 
 
 def shown(value: float | None, digits: int) -> str:
-    """A score with so many digits, or the word that says there is none."""
+    """A score with so many digits, or ``none``."""
     return "none" if value is None else f"{value:.{digits}f}"
+
+
+def summarize(report: Report, run: StoredRun) -> dict[str, Any]:
+    """The scores of a run under the strict rule, for programs; keys as in the report."""
+    strict = report["rules"]["strict"]
+    headline = run.benchmark.metrics[0].name
+    interval = report["intervals"].get(headline)
+    return {
+        "benchmark": report["benchmark"],
+        "run": str(run.folder.path),
+        "model": run.manifest.model,
+        **{name: report[name] for name in ("scorer", "state", "subset", "counts", "coverage")},
+        "headline": strict["headline"],
+        "metrics": strict["metrics"],
+        "categories": strict["categories"][headline],
+        "interval": interval and [interval["low"], interval["high"]],
+        "rule": "strict",
+    }

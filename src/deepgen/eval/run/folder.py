@@ -1,4 +1,4 @@
-"""A run on the disc: who draws what (``run.json``), the images, and a line on each finished one.
+"""A run on disk: its manifest (``run.json``), the images, and a line for each finished one.
 
 Several processes may work on one run, and any of them may be killed at any moment. So every file
 appears whole, each process appends lines to a file of its own, and a line counts only if its
@@ -29,16 +29,16 @@ PARTS = ".parts"
 CLOSING_TRIES = 10
 """Of one process, while others close the same run."""
 REPLIES = "replies.sqlite"
-"""What the judge of a run said; it is asked whether it is there before anything is drawn."""
-FORMAT = 1
-"""Of the run folder; a later one would not be resumed by this code."""
+"""Replies of the judge of a run; may exist before the first image, as the judge is probed first."""
+FORMAT = 2
+"""Of the run folder; runs of another format are not resumed."""
 
 ImageKey = tuple[str, int]
 """Id of an item and number of its copy."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Manifest:
+class RunManifest:
     """All that decides what the images of a run look like."""
 
     benchmark: str
@@ -49,18 +49,18 @@ class Manifest:
     """How many prompts were chosen; None is all of them."""
     prompts_sha256: str
     base_seed: int | None
-    """None where nobody knows, because someone else drew the images."""
+    """None where unknown, for images that were generated elsewhere."""
     rule: GenerationRule
-    how: Mapping[str, str]
+    settings: Mapping[str, str]
     """Device, precision and what else changes pixels."""
     versions: Mapping[str, str]
     images: str | None = None
-    """Folder of images that someone else drew; None is the run's own."""
+    """Folder of images that were generated elsewhere; None is the run's own."""
     format: int = FORMAT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
+class ImageEntry:
     """One finished image."""
 
     item: str
@@ -76,13 +76,13 @@ class Drawn:
 
 
 def hash_items(items: Iterable[Item]) -> str:
-    """One hash of all that a model is told: ids, numbers, prompts and names of sources."""
-    told = [[each.id, each.number, each.prompt, [str(s) for s in each.sources]] for each in items]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    """One hash of all inputs of a model: ids, numbers, prompts and names of sources."""
+    inputs = [[each.id, each.number, each.prompt, [str(s) for s in each.sources]] for each in items]
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()
 
 
 def hash_folder(folder: Path) -> str:
-    """One hash of a model's files, by name and content, but for what only tells of its making."""
+    """One hash of a model's files, by name and content, without its model card."""
     digest = hashlib.sha256()
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder)
@@ -112,8 +112,8 @@ class RunFolder:
             self._images = Path(self.manifest().images or self.path / IMAGES)
         return self._images or self.path / IMAGES
 
-    def begin(self, manifest: Manifest) -> None:
-        """Start the run, or go on with it.
+    def begin(self, manifest: RunManifest) -> None:
+        """Start the run, or resume it.
 
         Raises:
             BenchmarkError: The folder holds something else, or a run of another model or of other
@@ -136,17 +136,17 @@ class RunFolder:
         for name, wanted in _flat(expected):
             have = dict(_flat(found)).get(name)
             if name != "model" and have != wanted:
-                unlike = (
+                difference = (
                     f"over {have or 'all'} prompts, not {wanted or 'all'}"
                     if name == "limit"
                     else f"with {name} {have}, not {wanted}"
                 )
                 raise BenchmarkError(
-                    f"{self.path} is a run {unlike}; choose another folder, or go on with what "
-                    "began it"
+                    f"{self.path} is a run {difference}; choose another folder, or "
+                    "resume with the settings that began it"
                 )
 
-    def manifest(self) -> Manifest:
+    def manifest(self) -> RunManifest:
         """What decides the images of this run.
 
         Raises:
@@ -155,31 +155,31 @@ class RunFolder:
         path = self.path / MANIFEST
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return Manifest(**{**values, "rule": GenerationRule(**values["rule"])})
+            return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
         except FileNotFoundError:
             raise BenchmarkError(
-                f"{self.path} is no run: it has no {MANIFEST}; begin one with deepgen eval generate"
+                f"{self.path} is no run: it has no {MANIFEST}; start one with deepgen eval generate"
             ) from None
         except (OSError, ValueError, TypeError, KeyError) as cause:
             raise BenchmarkError(
-                f"{path} is not what deepgen wrote ({cause}); begin the run anew in another folder"
+                f"{path} is not what deepgen wrote ({cause}); start a new run in another folder"
             ) from None
 
     def name_model(self, model: str) -> None:
-        """Write down who drew the images, where that is said after the run began."""
+        """Record which model made the images, where that is named after the run began."""
         found = self.manifest()
         if found.model != model:
             text = _text(asdict(replace(found, model=model)))
             self.write(PurePosixPath(MANIFEST), text.encode(), below=self.path)
 
     def finished(
-        self, benchmark: Benchmark, manifest: Manifest, items: Sequence[Item]
-    ) -> dict[ImageKey, Drawn]:
-        """Lines whose image is there and is what was written, in the order of the items."""
-        lines: dict[ImageKey, list[Drawn]] = {}
+        self, benchmark: Benchmark, manifest: RunManifest, items: Sequence[Item]
+    ) -> dict[ImageKey, ImageEntry]:
+        """Entries whose image is there with their hash, in the order of the items."""
+        lines: dict[ImageKey, list[ImageEntry]] = {}
         for line in self._lines():
             lines.setdefault((line.item, line.copy), []).append(line)
-        whole: dict[ImageKey, Drawn] = {}
+        whole: dict[ImageKey, ImageEntry] = {}
         hashes: dict[Path, str] = {}
         for item in items:
             for copy in range(manifest.rule.images_per_item):
@@ -189,21 +189,21 @@ class RunFolder:
                         break
         return whole
 
-    def _is_whole(self, line: Drawn, hashes: dict[Path, str]) -> bool:
-        """Whether a line's image is there and is what was written."""
+    def _is_whole(self, line: ImageEntry, hashes: dict[Path, str]) -> bool:
+        """Whether an entry's image is there and has its hash."""
         file = self.images / line.path
-        # Lines may share a file: four copies of a prompt lie in one grid.
+        # Entries may share a file: four copies of a prompt in one grid.
         if file not in hashes:
             hashes[file] = hash_file(file) if file.is_file() else ""
         return hashes[file] == line.sha256
 
-    def close(self, lines: Iterable[Drawn]) -> None:
+    def close(self, lines: Iterable[ImageEntry]) -> None:
         """Put all lines into one file, now that every image is there.
 
         Any number of processes may do so at once: they write the same.
         """
         text = "".join(f"{json.dumps(asdict(line))}\n" for line in lines)
-        parts = list(self.path.glob("drawn-*.jsonl"))
+        parts = list(self.path.glob("generated-*.jsonl"))
         for tries_left in reversed(range(CLOSING_TRIES)):
             try:
                 self.write(PurePosixPath(LINES), text.encode(), below=self.path)
@@ -228,9 +228,9 @@ class RunFolder:
             parts.rmdir()
 
     def write(self, path: PurePosixPath, content: bytes, *, below: Path | None = None) -> None:
-        """Have a file appear whole among the images.
+        """Write a file among the images, atomically.
 
-        Nothing is forced to the disc: what a power failure spoils has another hash than its line.
+        Nothing is synced to disk: what a power failure damages has another hash than its entry.
         """
         target = (below or self.images) / path
         if target.is_file() and target.read_bytes() == content:
@@ -241,7 +241,7 @@ class RunFolder:
             part.replace(target)
 
     def write_first(self, name: str, text: str) -> None:
-        """As :meth:`write`, but what another process has just written stays."""
+        """As :meth:`write`, but a file that another process has just written stays."""
         with self._part() as part:
             part.write_text(text, encoding="utf-8")
             try:
@@ -262,9 +262,9 @@ class RunFolder:
         finally:
             part.unlink(missing_ok=True)
 
-    def _lines(self) -> Iterator[Drawn]:
+    def _lines(self) -> Iterator[ImageEntry]:
         # The common file last: a process that removes the others has written it before.
-        for path in [*sorted(self.path.glob("drawn-*.jsonl")), self.path / LINES]:
+        for path in [*sorted(self.path.glob("generated-*.jsonl")), self.path / LINES]:
             with suppress(FileNotFoundError):
                 yield from _read_lines(path)
 
@@ -273,10 +273,10 @@ class LineWriter:
     """Appends the lines of one process to a file that no other writes to."""
 
     def __init__(self, folder: RunFolder, rank: int) -> None:
-        # A name of its own for each start: a killed process may have left half a line behind.
-        self._path = folder.path / f"drawn-{rank}-{uuid.uuid4().hex}.jsonl"
+        # A new name for each start: a killed process may have left an incomplete line.
+        self._path = folder.path / f"generated-{rank}-{uuid.uuid4().hex}.jsonl"
 
-    def add(self, line: Drawn) -> None:
+    def add(self, line: ImageEntry) -> None:
         """Write one line, in one piece."""
         with self._path.open("ab", buffering=0) as file:
             file.write(f"{json.dumps(asdict(line))}\n".encode())
@@ -287,20 +287,20 @@ def _may_be_first(path: Path) -> bool:
     return path.name == PARTS or path.name.startswith(REPLIES)
 
 
-def _is_for(line: Drawn, benchmark: Benchmark, manifest: Manifest, item: Item) -> bool:
-    """Whether a line speaks of the image that the run wants; others choose their own names."""
+def _is_for(line: ImageEntry, benchmark: Benchmark, manifest: RunManifest, item: Item) -> bool:
+    """Whether an entry is the image that the run wants; images from elsewhere have any name."""
     if manifest.images is not None:
         return True
-    assert manifest.base_seed is not None, "whoever draws knows the seeds"
+    assert manifest.base_seed is not None, "a run that generates has seeds"
     wanted = image_seed(manifest.base_seed, item, line.copy)
     return line.seed == wanted and line.path == str(benchmark.image_path(item, line.copy))
 
 
-def _read_lines(path: Path) -> Iterator[Drawn]:
+def _read_lines(path: Path) -> Iterator[ImageEntry]:
     for text in path.read_bytes().split(b"\n"):
-        # Half a line, or a damaged one, is one image to draw again.
+        # An incomplete or damaged line means that its image is generated again.
         with suppress(ValueError, TypeError):
-            yield Drawn(**json.loads(text))
+            yield ImageEntry(**json.loads(text))
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Images in the official layout of a benchmark, whoever drew them: found, named, read.
+"""Images in the official layout of a benchmark, from whatever model: found, listed, read.
 
 Official scorers are lenient with names, and so is this: another suffix of images, or another
 number of digits, is the same image. Where they want all copies of a prompt as one grid, a grid in
@@ -16,7 +16,7 @@ from PIL import Image
 
 from deepgen.errors import BenchmarkError, ImageError
 from deepgen.eval.benchmark import Benchmark, Item
-from deepgen.eval.run.folder import Drawn, LineWriter, Manifest, RunFolder, hash_file
+from deepgen.eval.run.folder import ImageEntry, LineWriter, RunFolder, RunManifest, hash_file
 from deepgen.eval.run.generation import GRID_COLUMNS
 from deepgen.images.io import read_image
 
@@ -26,37 +26,37 @@ _Key = tuple[str, str | int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
-    """What a folder of images holds beside what a run wants of it."""
+class ImageIssues:
+    """How a folder of images differs from what a run expects."""
 
     missing: tuple[str, ...]
     """Places where an image should be."""
     extra: tuple[str, ...]
-    """Images that the benchmark has no place for."""
+    """Images that are no part of the benchmark."""
     damaged: tuple[str, ...]
     """Files that are no images, whatever they are called."""
     odd: tuple[str, ...]
-    """Images of another size than most, where all are drawn at one size."""
+    """Images of another size than most, where all should have one size."""
 
-    def complaints(self) -> list[str]:
-        """One line for each kind of trouble, with its number and first name."""
-        told = (
-            (self.missing, "missing", "draw the rest, and score again"),
-            (self.extra, "no part of the benchmark", "they are left out"),
-            (self.damaged, "damaged or no images", "write them again, and score again"),
+    def messages(self) -> list[str]:
+        """One line for each kind of issue, with its number and first name."""
+        kinds = (
+            (self.missing, "missing", "generate the rest, and score again"),
+            (self.extra, "no part of the benchmark", "they are ignored"),
+            (self.damaged, "damaged or no images", "generate them again, and score again"),
             (self.odd, "of another size than most", "they are scored as they are"),
         )
         return [
             f"images {what}: {len(names)}, {names[0]} the first; {so}"
-            for names, what, so in told
+            for names, what, so in kinds
             if names
         ]
 
 
-def adopt(
-    benchmark: Benchmark, items: Sequence[Item], manifest: Manifest, folder: RunFolder
+def register_images(
+    benchmark: Benchmark, items: Sequence[Item], manifest: RunManifest, folder: RunFolder
 ) -> None:
-    """Begin, or go on with, a run over images that someone else drew; none is copied.
+    """Start or resume a run over images that were generated elsewhere; none is copied.
 
     Args:
         items: All items of the run.
@@ -91,7 +91,7 @@ def adopt(
         if old is None or (old.path, old.sha256) != (str(place), hashes[place]):
             width, height = _size(images / place)
             lines.add(
-                Drawn(
+                ImageEntry(
                     item=item_id,
                     copy=copy,
                     seed=None,
@@ -108,23 +108,23 @@ def adopt(
         folder.close(whole.values())
 
 
-def survey(
+def find_issues(
     benchmark: Benchmark,
     complete: Sequence[Item],
     items: Sequence[Item],
-    manifest: Manifest,
+    manifest: RunManifest,
     folder: RunFolder,
-) -> Survey:
-    """Compare what lies in a run's folder of images with what should.
+) -> ImageIssues:
+    """Compare a run's folder of images with what should be in it.
 
     Args:
-        complete: All items of the benchmark, whose images are no strangers.
+        complete: All items of the benchmark, whose images are not extra.
         items: Those of the run.
     """
-    drawn = folder.finished(benchmark, manifest, items)
+    found = folder.finished(benchmark, manifest, items)
     copies = range(manifest.rule.images_per_item)
     wanted = [(item, copy) for item in items for copy in copies]
-    lines = list(drawn.values())
+    lines = list(found.values())
     damaged = sorted({line.path for line in lines if not line.height})
     sizes = Counter((line.height, line.width) for line in lines if line.height)
     usual = sizes.most_common(1)[0][0] if sizes and benchmark.task == "text-to-image" else None
@@ -133,11 +133,11 @@ def survey(
         for line in lines
         if usual is not None and line.height and (line.height, line.width) != usual
     ]
-    return Survey(
+    return ImageIssues(
         missing=tuple(
             str(benchmark.image_path(item, copy))
             for item, copy in wanted
-            if (item.id, copy) not in drawn
+            if (item.id, copy) not in found
         ),
         extra=tuple(_extra(benchmark, complete, copies, folder.images)),
         damaged=tuple(damaged),
@@ -146,7 +146,7 @@ def survey(
 
 
 def read_stored_image(
-    benchmark: Benchmark, item: Item, line: Drawn, manifest: Manifest, folder: RunFolder
+    benchmark: Benchmark, item: Item, line: ImageEntry, manifest: RunManifest, folder: RunFolder
 ) -> Image.Image:
     """One copy, cut out of its grid if need be.
 
@@ -170,7 +170,7 @@ def read_stored_image(
 
 
 def _images_below(folder: Path) -> dict[_Key, PurePosixPath]:
-    """Every image in a folder, by what of its name counts."""
+    """Every image in a folder, by the part of its name that counts."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
     # Of several with one key, the first by name.
@@ -184,7 +184,7 @@ def _key(path: PurePosixPath) -> _Key:
 def _place(
     benchmark: Benchmark, item: Item, copy: int, files: dict[_Key, PurePosixPath]
 ) -> PurePosixPath | None:
-    """Where an image lies: by itself, or in the grid of its prompt."""
+    """Where an image is: in a file of its own, or in the grid of its prompt."""
     found = (files.get(_key(path)) for path in _alone(benchmark, item, copy))
     alone = next((place for place in found if place is not None), None)
     if alone is None and benchmark.grid_path:
@@ -193,7 +193,7 @@ def _place(
 
 
 def _alone(benchmark: Benchmark, item: Item, copy: int) -> list[PurePosixPath]:
-    """Where a copy may lie by itself, the official place first."""
+    """Where a copy may have a file of its own, the official place first."""
     other = [benchmark.other_path(item, copy)] if benchmark.other_path else []
     return [benchmark.image_path(item, copy), *other]
 
@@ -214,7 +214,7 @@ def _extra(
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) as the header says; zeros where it is no image."""
+    """(width, height) from the header; zeros where it is no image."""
     try:
         with Image.open(path) as image:
             return image.size

@@ -1,4 +1,4 @@
-"""What scorers found on the images of a run: ``scores.jsonl``, one record a line."""
+"""The records of a run: ``scores.jsonl``, one line an image."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import STATUSES, ImageRecord
-from deepgen.eval.run.folder import Drawn, ImageKey
+from deepgen.eval.run.folder import ImageEntry, ImageKey
 
 RECORDS = "scores.jsonl"
 
 
 def write_record(folder: Path, record: ImageRecord, sha256: str) -> None:
-    """Append what was found on the image with this hash, in one piece."""
+    """Append the record of the image with this hash, in one write."""
     line = json.dumps({**asdict(record), "sha256": sha256})
     with (folder / RECORDS).open("ab", buffering=0) as file:
-        # The line break first: half a line of a killed scorer must not swallow this one.
+        # The line break first: an incomplete line of a killed scorer must not swallow this one.
         file.write(f"\n{line}".encode())
 
 
 def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
-    """Records and the hashes of their images; half a line of a killed scorer is left out.
+    """Records and the hashes of their images; an incomplete line of a killed scorer is ignored.
 
     Raises:
         BenchmarkError: A line is something else.
@@ -49,11 +49,14 @@ def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
     return records
 
 
-def latest_records(path: Path, drawn: Mapping[ImageKey, Drawn]) -> dict[ImageKey, ImageRecord]:
-    """What was last found on each image as it is now, in the order of the images."""
+def latest_records(
+    path: Path, images: Mapping[ImageKey, ImageEntry]
+) -> dict[ImageKey, ImageRecord]:
+    """The latest record of each image in its current state, in the order of the images."""
     latest = {
         (record.item, record.copy): record
         for record, sha256 in read_records(path / RECORDS)
-        if (record.item, record.copy) in drawn and drawn[record.item, record.copy].sha256 == sha256
+        if (record.item, record.copy) in images
+        and images[record.item, record.copy].sha256 == sha256
     }
-    return {image: latest[image] for image in drawn if image in latest}
+    return {image: latest[image] for image in images if image in latest}

@@ -1,7 +1,7 @@
 """Scoring the images of a run: resumable, concurrent, and the same whatever the order.
 
-A record belongs to the hash of its image. What has one is not looked at again, so a scorer may be
-killed at any moment, and an image that was drawn anew is scored anew.
+A record belongs to the hash of its image. An image with a record is not scored again, so a scorer
+may be killed at any moment, and an image that was generated again is scored again.
 """
 
 from __future__ import annotations
@@ -14,39 +14,39 @@ from pathlib import Path, PurePosixPath
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item
-from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder
+from deepgen.eval.run.folder import ImageEntry, ImageKey, RunFolder, RunManifest
 from deepgen.eval.run.generation import Shard
-from deepgen.eval.run.judged_by import claim
 from deepgen.eval.run.layout import read_stored_image
 from deepgen.eval.run.records import RECORDS, latest_records, write_record
-from deepgen.eval.scorer import Drawing, Imagescorer
+from deepgen.eval.run.scorer_identity import claim_run
+from deepgen.eval.scorer import GeneratedImage, ImageScorer
 from deepgen.threads import bounded_map
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scoring:
-    """What is there of the scores of a whole run, all processes together."""
+    """How much of a run is scored, all processes together."""
 
     expected: int
     """Images that belong to the run."""
-    drawn: int
+    generated: int
     """Images that are there."""
     counts: Mapping[str, int]
     """Images with each status; what has no record is missing."""
     first_failure: str = ""
-    """Path and reason of the first image that could not be judged, if there is one."""
+    """Path and reason of the first failed image, if there is one."""
 
     @property
     def done(self) -> bool:
-        """Every image is there, and was judged or failed to be."""
+        """Every image is there and has a record."""
         return self.counts["missing"] == 0
 
 
 def score(
     benchmark: Benchmark,
     items: Sequence[Item],
-    manifest: Manifest,
-    scorer: Imagescorer,
+    manifest: RunManifest,
+    scorer: ImageScorer,
     *,
     folder: RunFolder,
     sources: Path,
@@ -54,26 +54,26 @@ def score(
     retry_failed: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> Scoring:
-    """Look at every image of this process's share that has no record yet.
+    """Score every image of this process's share that has no record yet.
 
     Args:
         items: All items of the run, in any order.
         sources: The folder that items name their images in.
         shard: The share; None is all.
-        retry_failed: Whether failed images are looked at again.
+        retry_failed: Whether failed images are scored again.
         advance: Called once per image of the share, scored now or before.
 
     Raises:
         BenchmarkError: Another scorer has begun to score this run.
-        ScorerError: Nothing can be scored; what was scored before stays.
+        ScorerError: Nothing can be scored; earlier records stay.
     """
     shard = shard or Shard()
     items = sorted(items, key=lambda item: item.number)
     mine = {item.id: item for item in items[shard.rank :: shard.count]}
-    drawn = folder.finished(benchmark, manifest, items)
-    known = latest_records(folder.path, drawn)
+    images = folder.finished(benchmark, manifest, items)
+    known = latest_records(folder.path, images)
     todo = []
-    for image, line in drawn.items():
+    for image, line in images.items():
         if image[0] not in mine:
             continue
         old = known.get(image)
@@ -82,39 +82,39 @@ def score(
         else:
             advance()
 
-    def look(line: Drawn) -> None:
-        record = _look(benchmark, mine[line.item], line, manifest, scorer, folder, sources)
-        # By whoever has it, at once: what other images do takes nothing from this one.
+    def score_one(line: ImageEntry) -> None:
+        record = _score_one(benchmark, mine[line.item], line, manifest, scorer, folder, sources)
+        # At once, so that the failure of another image loses nothing of this one.
         write_record(folder.path, record, line.sha256)
 
     if todo:
         scorer.check()
     if todo or known:
-        # Also where nothing is left to do: nobody shall take these scores for another judge's.
-        claim(folder, scorer.identity)
+        # Also where nothing is left to do: these scores must not pass for another scorer's.
+        claim_run(folder, scorer.identity, scorer.notes)
     if todo:
-        for _ in bounded_map(look, todo, workers=scorer.concurrency, in_order=False):
+        for _ in bounded_map(score_one, todo, workers=scorer.concurrency, in_order=False):
             advance()
-    return _close(folder, drawn, len(items) * manifest.rule.images_per_item, shard)
+    return _close(folder, images, len(items) * manifest.rule.images_per_item, shard)
 
 
-def _look(
+def _score_one(
     benchmark: Benchmark,
     item: Item,
-    line: Drawn,
-    manifest: Manifest,
-    scorer: Imagescorer,
+    line: ImageEntry,
+    manifest: RunManifest,
+    scorer: ImageScorer,
     folder: RunFolder,
     sources: Path,
 ) -> ImageRecord:
     try:
         image = read_stored_image(benchmark, item, line, manifest, folder)
     except ImageError as fault:
-        # Without the folder's name, so that equal runs have equal reports wherever they lie.
+        # Without the folder's name, so that equal runs have equal reports in any folder.
         reason = str(fault).replace(str(folder.images / line.path), line.path)
         return ImageRecord(item=item.id, copy=line.copy, status="error", reason=reason)
     record = scorer(
-        Drawing(
+        GeneratedImage(
             item=item,
             copy=line.copy,
             image=image,
@@ -127,29 +127,29 @@ def _look(
 
 
 def _close(
-    folder: RunFolder, drawn: Mapping[ImageKey, Drawn], expected: int, shard: Shard
+    folder: RunFolder, images: Mapping[ImageKey, ImageEntry], expected: int, shard: Shard
 ) -> Scoring:
     """Count what is there, and put the records into the order of the images when that is all."""
-    latest = latest_records(folder.path, drawn)
+    latest = latest_records(folder.path, images)
     counts = Counter(record.status for record in latest.values())
     counts["missing"] += expected - len(latest)
     scoring = Scoring(
         expected=expected,
-        drawn=len(drawn),
+        generated=len(images),
         counts={each: counts[each] for each in STATUSES},
         first_failure=next(
             (
-                f"{drawn[image].path}: {record.reason or record.status}"
+                f"{images[image].path}: {record.reason or record.status}"
                 for image, record in latest.items()
                 if record.status != "scored"
             ),
             "",
         ),
     )
-    # A process with a share only might take records away that another is just adding.
+    # A process with only a share might remove records that another is just adding.
     if scoring.done and shard.count == 1:
         lines = [
-            json.dumps({**asdict(record), "sha256": drawn[image].sha256}) + "\n"
+            json.dumps({**asdict(record), "sha256": images[image].sha256}) + "\n"
             for image, record in latest.items()
         ]
         folder.write(PurePosixPath(RECORDS), "".join(lines).encode(), below=folder.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,37 +10,30 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.run.folder import Drawn, ImageKey, Manifest, RunFolder, hash_items
+from deepgen.eval.run.folder import ImageEntry, ImageKey, RunFolder, RunManifest, hash_items
 from deepgen.eval.run.generation import select_items
-from deepgen.eval.run.judged_by import read_judge
 from deepgen.eval.run.records import latest_records
+from deepgen.eval.run.scorer_identity import RunScorer, read_scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredRun:
-    """A run as its folder tells it."""
+    """A run and its scores so far."""
 
     benchmark: Benchmark
-    manifest: Manifest
+    manifest: RunManifest
     items: tuple[Item, ...]
-    """All that were to be drawn."""
+    """All prompts of the run."""
     folder: RunFolder
-    """Where its files lie."""
-    images: Mapping[ImageKey, Drawn]
-    """Those that are there, whole, in the order of the items."""
+    images: Mapping[ImageKey, ImageEntry]
+    """Those that are there with the right hash, in the order of the items."""
     records: Mapping[ImageKey, ImageRecord]
-    """One per judged image, in the order of the items."""
+    """One per scored or failed image, in the order of the items."""
     sources: Path
     """The folder below which images to edit lie."""
-    judged_by: Mapping[str, str] = field(default_factory=dict)
-    """Everything that tells its scorer apart; empty where nothing was scored yet."""
+    scorer: RunScorer = field(default_factory=RunScorer)
     notes: tuple[str, ...] = ()
-    """What was mended in the files of its prompts."""
-
-    @property
-    def drawn(self) -> int:
-        """How many images are there."""
-        return len(self.images)
+    """What was repaired in its prompt files."""
 
     @property
     def expected(self) -> int:
@@ -49,8 +42,8 @@ class StoredRun:
 
     @property
     def done(self) -> bool:
-        """Every image is there, and was judged or failed to be."""
-        return self.drawn == len(self.records) == self.expected
+        """Every image is there and has a record."""
+        return len(self.images) == len(self.records) == self.expected
 
 
 def read_run(path: Path, data: Path | None = None) -> StoredRun:
@@ -68,20 +61,40 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
     prompts = locate(benchmark, data)
     found = benchmark.load(prompts)
     items = select_items(found.items, manifest.limit)
-    if hash_items(items) != manifest.prompts_sha256:
-        raise BenchmarkError(
-            f"the prompts of {benchmark.name} are not those that {path} was drawn from; name their "
-            "folder with --data"
-        )
-    drawn = folder.finished(benchmark, manifest, items)
+    check_prompts(benchmark, items, manifest, path, data)
+    images = folder.finished(benchmark, manifest, items)
     return StoredRun(
         benchmark=benchmark,
         manifest=manifest,
         items=items,
         folder=folder,
-        images=drawn,
-        records=latest_records(path, drawn),
+        images=images,
+        records=latest_records(path, images),
         sources=source_folder(benchmark, prompts, manifest.rule),
-        judged_by=read_judge(path),
+        scorer=read_scorer(path),
         notes=found.notes,
     )
+
+
+def check_prompts(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    manifest: RunManifest,
+    path: Path,
+    data: Path | None,
+) -> None:
+    """See that a run is of this benchmark and of these prompts.
+
+    Raises:
+        BenchmarkError: Of which benchmark it is, or that its prompts are others.
+    """
+    if manifest.benchmark != benchmark.name:
+        raise BenchmarkError(
+            f"{path} is a run of {manifest.benchmark}, not of {benchmark.name}; name that "
+            "benchmark, or another folder"
+        )
+    if hash_items(items) != manifest.prompts_sha256:
+        raise BenchmarkError(
+            f"the prompts of {benchmark.name} {'here' if data is None else f'in {data}'} are not "
+            f"those of the run {path}; name their folder with --data"
+        )

@@ -10,7 +10,7 @@ from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import Item
 from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
 from deepgen.eval.benchmarks.cvtg.scorer import CvtgScorer
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.scorer import GeneratedImage
 from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.clip import Clip
 
@@ -21,7 +21,7 @@ ITEM = Item(
     category="CVTG/2",
     fields={"words": ["new", "york", "new"]},
 )
-DRAWING = Drawing(item=ITEM, copy=0, image=Image.new("RGB", (8, 8)), path=Path("0.png"))
+DRAWING = GeneratedImage(item=ITEM, copy=0, image=Image.new("RGB", (8, 8)), path=Path("0.png"))
 
 
 class StubReader:

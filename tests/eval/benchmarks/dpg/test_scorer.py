@@ -11,7 +11,7 @@ from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.dpg.scorer import DpgScorer
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.scorer import GeneratedImage
 from deepgen.scoring.answers import Answer, Status
 
 
@@ -55,7 +55,9 @@ ITEM = Item(
 
 def score(model: StubModel, item: Item = ITEM, copy: int = 0) -> ImageRecord:
     image = Image.new("RGB", (8, 8))
-    return DpgScorer(model, {})(Drawing(item=item, copy=copy, image=image, path=Path("0.png")))
+    return DpgScorer(model, {})(
+        GeneratedImage(item=item, copy=copy, image=image, path=Path("0.png"))
+    )
 
 
 @pytest.mark.parametrize(

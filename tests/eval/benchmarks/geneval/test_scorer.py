@@ -20,8 +20,8 @@ from deepgen.eval.benchmarks.geneval.scorer import (
     check_classes,
     class_name,
 )
-from deepgen.eval.judged.opening import open_scorer
-from deepgen.eval.scorer import Drawing, ScoringOptions
+from deepgen.eval.registry import create_scorer
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.clip import Clip
 from deepgen.scoring.colors import ClipColors
@@ -76,8 +76,8 @@ def score(
     item = Item(id="00001", number=1, prompt="p", category=metadata["tag"], fields=metadata)
     image = image or Image.new("RGB", (32, 32), BLUE)
     colors = NearestColor()
-    drawing = Drawing(item=item, copy=2, image=image, path=Path("00001/samples/00002.png"))
-    return GenEvalScorer(detector, colors, {})(drawing), colors
+    generated = GeneratedImage(item=item, copy=2, image=image, path=Path("00001/samples/00002.png"))
+    return GenEvalScorer(detector, colors, {})(generated), colors
 
 
 def test_objects_are_looked_for_under_genevals_names() -> None:
@@ -168,19 +168,19 @@ def recorded_rows() -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def drawing_of(row: dict[str, Any], items: Sequence[Item], folder: Path) -> Drawing:
+def drawing_of(row: dict[str, Any], items: Sequence[Item], folder: Path) -> GeneratedImage:
     """As if the image that a row speaks of lay in a run of ours; nobody has to look at it."""
     number, copy = (int(part) for part in Path(row["filename"]).with_suffix("").parts[-3::2])
     item = items[number]
     path = folder / GENEVAL.image_path(item, copy)
-    return Drawing(item=item, copy=copy, image=Image.new("RGB", (8, 8)), path=path)
+    return GeneratedImage(item=item, copy=copy, image=Image.new("RGB", (8, 8)), path=path)
 
 
 def test_recorded_detections_give_the_official_verdicts_and_reasons(tmp_path: Path) -> None:
     rows = recorded_rows()
     items = GENEVAL.load(prompt_folder("geneval")).items
     file = prompt_folder("geneval") / "results_sample.jsonl"
-    scorer = open_scorer(GENEVAL, ScoringOptions(detector=str(file)))
+    scorer = create_scorer(GENEVAL, ScoringOptions(detector=str(file)))
     scorer.check()
     assert scorer.identity["colours"] == "as recorded"
     assert len(rows) == 120
@@ -207,7 +207,7 @@ def test_an_image_without_a_row_or_with_that_of_another_prompt_is_an_error(
     items = GENEVAL.load(prompt_folder("geneval")).items
     file = tmp_path / "found.jsonl"
     file.write_text(json.dumps({**row, "prompt": "something else"}) + "\n")
-    scorer = open_scorer(GENEVAL, ScoringOptions(detector=str(file)))
+    scorer = create_scorer(GENEVAL, ScoringOptions(detector=str(file)))
     record = scorer(drawing_of(row, items, tmp_path))
     assert (record.status, record.values) == ("error", {})
     assert "of another prompt, 'something else'" in record.reason
@@ -233,20 +233,20 @@ def test_rows_without_a_verdict_have_their_colours_looked_at(
         def __init__(self) -> None:
             pass
 
-    def open_clip(options: ScoringOptions) -> tuple[Clip, str]:
+    def find_clip(options: ScoringOptions) -> tuple[Clip, str]:
         opened.append("clip")
         return Anyone(), "some clip"
 
-    monkeypatch.setattr("deepgen.eval.judged.opening._open_clip", open_clip)
+    monkeypatch.setattr("deepgen.eval.benchmarks.geneval.scorer.find_clip", find_clip)
     monkeypatch.setattr(
-        "deepgen.eval.judged.opening.ClipColors", lambda clip, colors: NearestColor()
+        "deepgen.eval.benchmarks.geneval.scorer.ClipColors", lambda clip, colors: NearestColor()
     )
-    scorer = open_scorer(GENEVAL, ScoringOptions(detector=str(file)))
+    scorer = create_scorer(GENEVAL, ScoringOptions(detector=str(file)))
     assert scorer.identity["clip"] == "some clip"
     path = tmp_path / GENEVAL.image_path(item, 0)
     for rgb, correct in ((BLUE, True), (RED, False)):
         image = Image.new("RGB", (8, 8), rgb)
-        record = scorer(Drawing(item=only, copy=0, image=image, path=path))
+        record = scorer(GeneratedImage(item=only, copy=0, image=image, path=path))
         assert record.values["correct"] is correct
     assert opened == ["clip"]
 
@@ -266,7 +266,7 @@ def test_a_damaged_file_of_detections_names_the_line(
     file = tmp_path / "found.jsonl"
     file.write_text(f"{line}\n")
     with pytest.raises(BenchmarkError, match=r"found.jsonl, line 1: ") as info:
-        open_scorer(GENEVAL, ScoringOptions(detector=str(file)))
+        create_scorer(GENEVAL, ScoringOptions(detector=str(file)))
     assert complaint in str(info.value)
 
 
@@ -278,4 +278,4 @@ def test_two_rows_on_one_image_are_refused(tmp_path: Path) -> None:
     ]
     file.write_text("\n".join(lines))
     with pytest.raises(BenchmarkError, match="a second row on 1/samples/2"):
-        open_scorer(GENEVAL, ScoringOptions(detector=str(file)))
+        create_scorer(GENEVAL, ScoringOptions(detector=str(file)))

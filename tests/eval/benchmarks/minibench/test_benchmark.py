@@ -19,7 +19,7 @@ from deepgen.eval.benchmarks.minibench.benchmark import (
     KEPT,
     MINIBENCH,
     MINIBENCH_VERSION0,
-    draw_sources,
+    render_sources,
     wanted,
 )
 from deepgen.eval.benchmarks.minibench.rows import OBJECT_ROWS, ROWS
@@ -100,19 +100,19 @@ def test_images_to_edit_are_drawn_where_they_are_looked_for_and_always_the_same(
     assert folder == tmp_path / "benchmarks" / "minibench"
     items = select_items(MINIBENCH.load(folder).items, 20)
     rule = MINIBENCH.generation["paper"]
-    draw_sources(folder, items, rule)
+    render_sources(folder, items, rule)
     paths = [folder / path for item in items for path in item.sources]
     assert paths
     assert sorted(paths) == sorted(folder.rglob("*.png"))
     first = {path: hashlib.sha256(path.read_bytes()).digest() for path in paths}
     paths[0].write_bytes(b"damaged")
-    draw_sources(folder, items, rule)
+    render_sources(folder, items, rule)
     assert {path: hashlib.sha256(path.read_bytes()).digest() for path in paths} == first
     with Image.open(paths[0]) as image:
         assert image.size == (128, 128)
     small = replace(rule, height=64, width=64)
     assert source_folder(MINIBENCH, folder, small) == folder / "64x64"
-    draw_sources(folder / "64x64", items, small)
+    render_sources(folder / "64x64", items, small)
     with Image.open(folder / "64x64" / paths[0].relative_to(folder)) as image:
         assert image.size == (64, 64)
 
@@ -120,7 +120,7 @@ def test_images_to_edit_are_drawn_where_they_are_looked_for_and_always_the_same(
 def test_a_model_that_draws_no_squares_is_told_what_to_do(tmp_path: Path) -> None:
     wide = replace(MINIBENCH.generation["default"], height=64, width=96)
     with pytest.raises(BenchmarkError, match="asks for squares, not for 96 x 64 pixels"):
-        draw_sources(tmp_path, [], wide)
+        render_sources(tmp_path, [], wide)
 
 
 def test_without_the_drawings_one_line_says_what_to_install(
@@ -139,7 +139,7 @@ def test_without_the_drawings_one_line_says_what_to_install(
     drawing._svg.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(BenchmarkError, match=r"pip install 'deepgen-image\[mini\]'"):
-        draw_sources(tmp_path, MINIBENCH.load(tmp_path).items, MINIBENCH.generation["paper"])
+        render_sources(tmp_path, MINIBENCH.load(tmp_path).items, MINIBENCH.generation["paper"])
 
 
 def test_the_headline_is_the_mean_of_six_rows_and_every_row_stands_alone() -> None:

@@ -17,7 +17,7 @@ from deepgen.eval.benchmarks.minibench.benchmark import (
 from deepgen.eval.benchmarks.minibench.rows import ROWS
 from deepgen.eval.benchmarks.minibench.scorer import ACCURACY, MiniBenchScorer
 from deepgen.eval.run.generation import select_items
-from deepgen.eval.scorer import Drawing, Imagescorer
+from deepgen.eval.scorer import GeneratedImage, ImageScorer
 from deepgen.mini.world.drawing import draw
 
 SCORER = MiniBenchScorer(MINIBENCH)
@@ -30,7 +30,7 @@ def image(item: Item, side: int) -> Image.Image:
 
 def look(item: Item, image: Image.Image, folder: Path) -> ImageRecord:
     return SCORER(
-        Drawing(
+        GeneratedImage(
             item=item,
             copy=0,
             image=image,
@@ -78,12 +78,12 @@ def test_what_is_no_square_is_failed_and_not_zero(tmp_path: Path) -> None:
 
 
 def test_every_report_says_how_often_the_scorer_itself_is_right() -> None:
-    assert isinstance(SCORER, Imagescorer)
+    assert isinstance(SCORER, ImageScorer)
     for size in ("64 px", "128 px"):
-        told = SCORER.identity[f"own accuracy at {size}"]
+        told = SCORER.identity[f"reader accuracy at {size}"]
         assert all(row in told for row in ROWS)
     first = MiniBenchScorer(MINIBENCH_VERSION0).identity
-    assert "one object 100.0%" in first["own accuracy at 64 px"]
+    assert "one object 100.0%" in first["reader accuracy at 64 px"]
 
 
 def test_what_reports_say_is_what_was_measured() -> None:

@@ -33,7 +33,10 @@ from deepgen.eval.benchmark import (
     equal_weights,
     generation_presets,
 )
+from deepgen.eval.benchmarks.corebench.judge_prompts import JUDGE_PROMPTS
+from deepgen.eval.benchmarks.corebench.published import PUBLISHED, PUBLISHED_REASONING
 from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
+from deepgen.eval.published import PublishedTable
 
 COMPOSITION = ("C-MI", "C-MA", "C-MR", "C-TR")
 REASONING = ("R-LR", "R-BR", "R-HR", "R-PR", "R-GR", "R-AR", "R-CR", "R-RR")
@@ -128,7 +131,11 @@ def official_failure(item: Item, record: ImageRecord) -> Values | None:
 
 
 def _variant(
-    name: str, title: str, dimensions: tuple[str, ...], metrics: tuple[Metric, ...]
+    name: str,
+    title: str,
+    dimensions: tuple[str, ...],
+    metrics: tuple[Metric, ...],
+    published: tuple[PublishedTable, ...],
 ) -> Benchmark:
     return Benchmark(
         name=name,
@@ -154,6 +161,8 @@ def _variant(
         contribute=contribute,
         lowest=lowest,
         official_failure=official_failure,
+        judge_prompts=JUDGE_PROMPTS,
+        published=published,
     )
 
 
@@ -170,7 +179,14 @@ COREBENCH = _variant(
         Metric(name="composition", weights=equal_weights(COMPOSITION), bounds=(0, 100), digits=1),
         _REASONING_METRIC,
     ),
+    PUBLISHED,
 )
 COREBENCH_REASONING = _variant(
-    "corebench/reasoning", "T2I-CoReBench (reasoning)", REASONING, (_REASONING_METRIC,)
+    "corebench/reasoning",
+    "T2I-CoReBench (reasoning)",
+    REASONING,
+    (_REASONING_METRIC,),
+    PUBLISHED_REASONING,
 )
+
+BENCHMARKS = (COREBENCH, COREBENCH_REASONING)

@@ -1,4 +1,4 @@
-"""What T2I-CoReBench asks a judge: one yes-or-no question a call, a checklist per image."""
+"""T2I-CoReBench's judge protocol: one yes-or-no question a call, a checklist per image."""
 
 from __future__ import annotations
 
@@ -8,40 +8,47 @@ from typing import Any
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.benchmarks.corebench.benchmark import status_of
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question, stored_image
 
 
-def corebench_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under T2I-CoReBench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
+
+
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
     """The image as it is stored, then the prompt and one question; rules as a system message."""
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        questions = drawing.item.fields["questions"]
-        if not questions:
-            raise BenchmarkError(f"item {drawing.item.id} has an empty checklist")
-        image = stored_image(drawing.path)
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        checklist = generated.item.fields["questions"]
+        if not checklist:
+            raise BenchmarkError(f"item {generated.item.id} has an empty checklist")
+        image = stored_image(generated.path)
         return [
-            Ask(
+            JudgeQuestion(
                 name=question,
                 question=Question(
-                    parts=(image, f'Prompt: "{drawing.item.prompt}"\nQuestion: "{question}"'),
-                    system=wording.fill("system"),
+                    parts=(image, f'Prompt: "{generated.item.prompt}"\nQuestion: "{question}"'),
+                    system=prompts.fill("system"),
                 ),
                 parse=parse_yes_no,
             )
-            for question in questions
+            for question in checklist
         ]
 
-    def values(said: Sequence[Any]) -> Values:
-        return {"answers": list(said)}
+    def values(answers: Sequence[Any]) -> Values:
+        return {"answers": list(answers)}
 
-    return Interview(
-        wording=wording,
-        asks=asks,
+    return JudgeProtocol(
+        prompts=prompts,
+        questions=questions,
         values=values,
-        enough=lambda said: status_of(said) == "scored",
+        has_score=lambda answers: status_of(answers) == "scored",
         max_tokens=(512, 2048, 8192),
     )

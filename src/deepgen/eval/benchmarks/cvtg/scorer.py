@@ -5,15 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from deepgen.eval.benchmark import ImageRecord
-from deepgen.eval.judged.judging import failed, status_of
-from deepgen.eval.scorer import Drawing
+from deepgen.errors import ScorerError
+from deepgen.eval.benchmark import Benchmark, ImageRecord
+from deepgen.eval.models import NO_CLIP, find_clip, find_worker
+from deepgen.eval.scorer import (
+    GeneratedImage,
+    ImageScorer,
+    ScoringOptions,
+    failed,
+    library_versions,
+    require_one,
+    status_of,
+)
 from deepgen.scoring.clip import Clip, ClipScorer
-from deepgen.scoring.ocr import TextReader, WordAccuracy
+from deepgen.scoring.ocr import RapidOcrReader, TextReader, WordAccuracy
+from deepgen.scoring.remote import RemoteTextReader
 from deepgen.scoring.scorer import ScorerInput, score_images
 
+RAPIDOCR = "rapidocr"
 
-class CvtgScorer:
+
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
+    """A worker or rapidocr, and CLIP unless the user leaves it out."""
+    require_one(benchmark, options, "worker_url", "ocr")
+    if options.ocr not in (None, RAPIDOCR):
+        raise ScorerError(
+            f"there is no OCR engine {options.ocr!r} here; there is {RAPIDOCR}, and any other as a "
+            "worker (--worker-url)"
+        )
+    reader: TextReader
+    reader = RemoteTextReader(find_worker(options)) if options.worker_url else RapidOcrReader()
+    if options.clip == NO_CLIP:
+        return CvtgScorer(reader, None, {"ocr": reader.name})
+    model, name = find_clip(options)
+    return CvtgScorer(reader, model, {"ocr": reader.name, "clip": name, **library_versions()})
+
+
+class CvtgScorer(ImageScorer):
     """Reads one image at a time, whoever asks.
 
     Args:
@@ -22,36 +50,31 @@ class CvtgScorer:
         identity: Names of both.
     """
 
-    concurrency = 1
-
     def __init__(self, reader: TextReader, clip: Clip | None, identity: Mapping[str, str]) -> None:
         self.words = WordAccuracy(reader)
         self.clip = None if clip is None else ClipScorer(clip, identity)
-        self.identity = identity
+        super().__init__(identity)
 
-    def check(self) -> None:
-        """Everything was loaded or reached when the scorer was opened."""
-
-    def __call__(self, drawing: Drawing) -> ImageRecord:
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
         """Read the words of one image."""
         given = ScorerInput(
-            image=drawing.image,
-            prompt=drawing.item.prompt,
-            target_texts=tuple(drawing.item.fields["words"]),
+            image=generated.image,
+            prompt=generated.item.prompt,
+            target_texts=tuple(generated.item.fields["words"]),
         )
         measured = self.words.measure(given)
         if measured.value is None:
-            return failed(drawing, status_of(measured), f"{measured.model}: {measured.reason}")
+            return failed(generated, status_of(measured), f"{measured.model}: {measured.reason}")
         values = asdict(measured.value)
         lines = values.pop("lines")
         if self.clip is not None:
             (fit,) = score_images(self.clip, [given])
             if fit.value is None:
-                return failed(drawing, status_of(fit), f"CLIP: {fit.reason}")
+                return failed(generated, status_of(fit), f"CLIP: {fit.reason}")
             values["clip_score"] = fit.value
         return ImageRecord(
-            item=drawing.item.id,
-            copy=drawing.copy,
+            item=generated.item.id,
+            copy=generated.copy,
             values={**values, "lines": lines},
             reason=f"read: {' / '.join(lines)}" if lines else "read: nothing",
         )

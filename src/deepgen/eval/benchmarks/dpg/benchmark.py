@@ -32,6 +32,8 @@ from deepgen.eval.benchmark import (
     Values,
     generation_presets,
 )
+from deepgen.eval.benchmarks.dpg.judge_prompts import JUDGE_PROMPTS
+from deepgen.eval.benchmarks.dpg.published import PUBLISHED, PUBLISHED_OFFICIAL
 from deepgen.eval.prompt_files import (
     find_file,
     need,
@@ -272,6 +274,8 @@ DPG = Benchmark(
     contribute=contribute,
     lowest=lowest,
     grid_path=grid_path,
+    judge_prompts=JUDGE_PROMPTS,
+    published=PUBLISHED,
 )
 
 DPG_OFFICIAL = replace(
@@ -284,4 +288,7 @@ DPG_OFFICIAL = replace(
         *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
     ),
     contribute=contribute_official,
+    published=PUBLISHED_OFFICIAL,
 )
+
+BENCHMARKS = (DPG, DPG_OFFICIAL)

@@ -1,4 +1,4 @@
-"""What GEdit-Bench asks a judge: two pairs of scores from 0 to 10, on the edit and on its look."""
+"""GEdit-Bench's judge protocol: two pairs of scores from 0 to 10, on the edit and on its look."""
 
 from __future__ import annotations
 
@@ -8,43 +8,49 @@ from typing import Any
 from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, Values
-from deepgen.eval.judged.edited import source_of
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.source_images import PILLOW_QUALITY, source_of
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
 from deepgen.scoring.answers import Unreadable
 from deepgen.scoring.parsing import parse_viescore
 from deepgen.scoring.questions import EncodedImage, Question, jpeg_image
 
-# What Pillow takes when nothing is said, as the official code says nothing.
-_QUALITY = 75
+
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under GEdit-Bench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
 
 
-def gedit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
     """Text, then source and result as JPEG; the result has the size of its source."""
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        source = read_image(source_of(drawing))
-        result = drawing.image.convert("RGB").resize(source.size, Image.Resampling.BICUBIC)
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        source = read_image(source_of(generated))
+        result = generated.image.convert("RGB").resize(source.size, Image.Resampling.BICUBIC)
         before, after = _shown(source), _shown(result)
-        instruction = drawing.item.prompt
-        semantics = wording.fill("semantics", instruction=instruction)
-        quality = wording.fill("quality", instruction=instruction)
+        instruction = generated.item.prompt
+        semantics = prompts.fill("semantics", instruction=instruction)
+        quality = prompts.fill("quality", instruction=instruction)
         return [
-            Ask(
+            JudgeQuestion(
                 name="semantics",
                 question=Question(parts=(semantics, before, after)),
                 parse=parse_pair,
             ),
-            Ask(name="quality", question=Question(parts=(quality, after)), parse=parse_pair),
+            JudgeQuestion(
+                name="quality", question=Question(parts=(quality, after)), parse=parse_pair
+            ),
         ]
 
-    def values(said: Sequence[Any]) -> Values:
-        semantics, quality = said
+    def values(answers: Sequence[Any]) -> Values:
+        semantics, quality = answers
         return {"semantics": list(semantics), "quality": list(quality)}
 
-    return Interview(wording=wording, asks=asks, values=values, max_tokens=(1400,))
+    return JudgeProtocol(prompts=prompts, questions=questions, values=values, max_tokens=(1400,))
 
 
 def parse_pair(reply: str) -> tuple[int, int] | Unreadable:
@@ -59,4 +65,4 @@ def parse_pair(reply: str) -> tuple[int, int] | Unreadable:
 
 
 def _shown(image: Image.Image) -> EncodedImage:
-    return jpeg_image(image, quality=_QUALITY)
+    return jpeg_image(image, quality=PILLOW_QUALITY)

@@ -1,7 +1,7 @@
-"""GenEval's rules over a detector and CLIP's eye for colours.
+"""GenEval's rules over a detector, and CLIP for colours.
 
 The detector is a transformers model, a worker such as the official one, or a file of detections
-that were found before. Thresholds and geometry are ``geneval_decision``'s in every case.
+stored before. Thresholds and geometry are those of ``decision.py`` in every case.
 """
 
 from __future__ import annotations
@@ -13,20 +13,37 @@ from pathlib import Path
 from PIL import Image
 
 from deepgen.errors import BenchmarkError, ScorerError
-from deepgen.eval.benchmark import ImageRecord
+from deepgen.eval.benchmark import Benchmark, ImageRecord
 from deepgen.eval.benchmarks.geneval.decision import (
+    COLORS,
     ColorReader,
     Detection,
     decide,
     keep_confident,
     parse_stored_row,
 )
-from deepgen.eval.judged.judging import failed, status_of
+from deepgen.eval.models import find_clip, find_worker
 from deepgen.eval.prompt_files import read_json_lines
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.run.folder import hash_file
+from deepgen.eval.scorer import (
+    GeneratedImage,
+    ImageScorer,
+    ScoringOptions,
+    failed,
+    library_versions,
+    require_one,
+    status_of,
+)
+from deepgen.scoring import detection
 from deepgen.scoring.answers import Status
 from deepgen.scoring.colors import ClipColors, cut_out
-from deepgen.scoring.detection import DetectedObject, Detector, Mask
+from deepgen.scoring.detection import (
+    DetectedObject,
+    Detector,
+    Mask,
+    RemoteDetector,
+    TransformersDetector,
+)
 
 CLASSES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -87,8 +104,37 @@ def check_classes(labels: Sequence[str], name: str) -> None:
         )
 
 
-class GenEvalScorer:
-    """Detects, looks at colours where the prompt names some, and decides.
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
+    """A local detector, a worker, or stored detections; colours by CLIP where none are stored."""
+    require_one(benchmark, options, "worker_url", "detector")
+    if options.detector and options.detector.endswith(".jsonl"):
+        return _stored_detections(Path(options.detector), options)
+    detector: Detector
+    if options.worker_url:
+        detector = RemoteDetector(find_worker(options))
+    else:
+        local = TransformersDetector(
+            options.detector or detection.CHECKPOINT, device=options.device
+        )
+        check_classes(list(local.labels.values()), local.name)
+        detector = local
+    model, name = find_clip(options)
+    identity = {"detector": detector.name, "clip": name, **library_versions()}
+    return GenEvalScorer(detector, ClipColors(model, COLORS), identity)
+
+
+def _stored_detections(path: Path, options: ScoringOptions) -> ImageScorer:
+    rows = read_detections(path)
+    identity = {"detections": f"{path.name} {hash_file(path)[:16]}"}
+    if all(row.colors is not None for row in rows.values()):
+        return RecordedDetections(rows, None, {**identity, "colours": "as recorded"})
+    model, name = find_clip(options)
+    identity |= {"clip": name, **library_versions()}
+    return RecordedDetections(rows, ClipColors(model, COLORS), identity)
+
+
+class GenEvalScorer(ImageScorer):
+    """Detects objects, classifies colours where the prompt names some, and decides.
 
     Args:
         detector: Finds objects; knows the classes of COCO.
@@ -101,24 +147,18 @@ class GenEvalScorer:
         detector: Detector,
         colors: ClipColors,
         identity: Mapping[str, str],
-        *,
-        concurrency: int = 1,
     ) -> None:
         self.detector = detector
         self.colors = colors
-        self.identity = identity
-        self.concurrency = concurrency
+        super().__init__(identity)
 
-    def check(self) -> None:
-        """Everything was loaded or reached when the scorer was opened."""
-
-    def __call__(self, drawing: Drawing) -> ImageRecord:
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
         """Decide on one image."""
-        answer = self.detector.find(drawing.image)
+        answer = self.detector.find(generated.image)
         if answer.status is not Status.SCORED:
-            return failed(drawing, status_of(answer), f"detector: {answer.reason}")
+            return failed(generated, status_of(answer), f"detector: {answer.reason}")
         seen = [_seen(each) for each in answer.value or ()]
-        return _record(drawing, seen, _color_reader(self.colors, drawing.image))
+        return _record(generated, seen, _color_reader(self.colors, generated.image))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,16 +192,14 @@ def read_detections(path: Path) -> Mapping[tuple[str, ...], RecordedRow]:
     return rows
 
 
-class RecordedDetections:
-    """Decides on detections that were found before.
+class RecordedDetections(ImageScorer):
+    """Decides on stored detections.
 
     Args:
         rows: Of :func:`read_detections`.
-        colors: Looks at the boxes of rows without a stored verdict; None where all have one.
+        colors: Reads colours in boxes of rows without a stored verdict; None where all have one.
         identity: Names of both.
     """
-
-    concurrency = 1
 
     def __init__(
         self,
@@ -171,25 +209,22 @@ class RecordedDetections:
     ) -> None:
         self.rows = rows
         self.colors = colors
-        self.identity = identity
+        super().__init__(identity)
 
-    def check(self) -> None:
-        """The file was read when the scorer was opened."""
-
-    def __call__(self, drawing: Drawing) -> ImageRecord:
-        """Decide on one image, which is looked at for colours at most."""
-        row = self.rows.get(_ending(str(drawing.path)))
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
+        """Decide on one image, whose pixels are needed for colours only."""
+        row = self.rows.get(_ending(str(generated.path)))
         if row is None:
-            reason = f"nothing was recorded of {'/'.join(drawing.path.parts[-3:])}"
-            return failed(drawing, "error", reason)
-        if row.prompt not in (None, drawing.item.prompt):
+            reason = f"nothing was recorded of {'/'.join(generated.path.parts[-3:])}"
+            return failed(generated, "error", reason)
+        if row.prompt not in (None, generated.item.prompt):
             reason = f"what was recorded is of another prompt, {row.prompt!r}"
-            return failed(drawing, "error", reason)
+            return failed(generated, "error", reason)
         reader = row.colors
         if reader is None and self.colors is not None:
-            reader = _color_reader(self.colors, drawing.image)
+            reader = _color_reader(self.colors, generated.image)
         assert reader is not None, "rows without colours need a CLIP"
-        return _record(drawing, row.detections, reader)
+        return _record(generated, row.detections, reader)
 
 
 def _ending(filename: str) -> tuple[str, ...]:
@@ -213,23 +248,23 @@ def _color_reader(colors: ClipColors, image: Image.Image) -> ColorReader:
 
 
 def _record(
-    drawing: Drawing,
+    generated: GeneratedImage,
     detections: Sequence[Detection],
     read_colors: ColorReader,
 ) -> ImageRecord:
     try:
-        decision = decide(drawing.item.fields, detections, read_colors)
+        decision = decide(generated.item.fields, detections, read_colors)
     except (RuntimeError, ValueError) as error:  # CLIP on an image that it cannot take.
-        return failed(drawing, "error", f"colours: {type(error).__name__}: {error}")
-    kept = keep_confident(detections, tag=drawing.item.fields["tag"])
+        return failed(generated, "error", f"colours: {type(error).__name__}: {error}")
+    kept = keep_confident(detections, tag=generated.item.fields["tag"])
     details = {
         label: [[*each.box, each.confidence] for each in objects]
         for label, objects in sorted(kept.items())
         if objects
     }
     return ImageRecord(
-        item=drawing.item.id,
-        copy=drawing.copy,
+        item=generated.item.id,
+        copy=generated.copy,
         values={"correct": decision.correct, "details": details},
         reason="\n".join(decision.reasons),
     )

@@ -1,4 +1,4 @@
-"""What ImgEdit-Bench asks a judge: three criteria from 1 to 5, by the rubric of the edit's type."""
+"""ImgEdit-Bench's judge protocol: three criteria from 1 to 5, by the rubric of the edit's type."""
 
 from __future__ import annotations
 
@@ -6,24 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Values
-from deepgen.eval.judged.edited import source_of
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.source_images import source_of
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.parsing import parse_criteria
 from deepgen.scoring.questions import Question, stored_image
 
 
-def imgedit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under ImgEdit-Bench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
+
+
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
     """The rubric, then source and result as they are stored."""
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        rubric = wording.fill(drawing.item.category, instruction=drawing.item.prompt)
-        before, after = stored_image(source_of(drawing)), stored_image(drawing.path)
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        rubric = prompts.fill(generated.item.category, instruction=generated.item.prompt)
+        before, after = stored_image(source_of(generated)), stored_image(generated.path)
         question = Question(parts=(rubric, before, after))
-        return [Ask(name="criteria", question=question, parse=parse_criteria)]
+        return [JudgeQuestion(name="criteria", question=question, parse=parse_criteria)]
 
-    def values(said: Sequence[Any]) -> Values:
-        return {"scores": list(said[0])}
+    def values(answers: Sequence[Any]) -> Values:
+        return {"scores": list(answers[0])}
 
-    return Interview(wording=wording, asks=asks, values=values)
+    return JudgeProtocol(prompts=prompts, questions=questions, values=values)

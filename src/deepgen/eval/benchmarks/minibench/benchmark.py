@@ -104,7 +104,7 @@ def image_path(item: Item, copy: int) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def draw_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> None:
+def render_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> None:
     """Draw the images to edit.
 
     Raises:
@@ -254,7 +254,7 @@ MINIBENCH = Benchmark(
     ),
     contribute=contribute,
     lowest=lowest,
-    draw_sources=draw_sources,
+    render_sources=render_sources,
     notes=(_NOTE,),
 )
 
@@ -276,3 +276,5 @@ MINIBENCH_VERSION0 = replace(
         "the embedded model never showed, in the wordings and layouts that it did.",
     ),
 )
+
+BENCHMARKS = (MINIBENCH, MINIBENCH_VERSION0)

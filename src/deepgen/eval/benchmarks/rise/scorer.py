@@ -1,6 +1,6 @@
-"""What RISEBench asks a judge: up to three scores, by category and by what the answer is given as.
+"""RISEBench's judge protocol: up to three scores, by category and by what the answer is given as.
 
-All images are JPEG of at most 768 pixels a side, after the text, to be looked at closely.
+All images are JPEG of at most 768 pixels a side in high detail, after the text.
 """
 
 from __future__ import annotations
@@ -11,25 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.benchmarks.rise.benchmark import LOGICAL
-from deepgen.eval.judged.edited import beside_source, source_of
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.source_images import beside_source, shrunk_image, source_of
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
 from deepgen.scoring.answers import Unreadable
 from deepgen.scoring.parsing import parse_rise
-from deepgen.scoring.questions import EncodedImage, Question, jpeg_image
+from deepgen.scoring.questions import Question
 
 SPATIAL = "spatial_reasoning"
-
-_LONGEST_SIDE = 768
-# What Pillow takes when nothing is said, as the official code says nothing.
-_QUALITY = 75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,16 +41,23 @@ class _Plan:
     plausibility: str | None = None
 
 
-def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under RISEBench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
+
+
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
     """The questions that apply to an edit, in the order consistency, reasoning, plausibility."""
     # Since February 2026 an edit may ask for its source to be shown with the reasoning.
     shows_sources = benchmark.name != "rise/2025-05"
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        plan = _plan(drawing, shows_sources=shows_sources)
-        scale = range(2) if drawing.item.category == LOGICAL else range(1, 6)
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        plan = _plan(generated, shows_sources=shows_sources)
+        scale = range(2) if generated.item.category == LOGICAL else range(1, 6)
         before = shrunk_image(read_image(plan.before))
-        after = shrunk_image(drawing.image)
+        after = shrunk_image(generated.image)
         shown = {
             "consistency": (plan.consistency, (before, after)),
             "reasoning": (
@@ -65,15 +66,15 @@ def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
             ),
             "plausibility": (plan.plausibility, (after,)),
         }
-        if drawing.item.fields.get("consistency_free"):
+        if generated.item.fields.get("consistency_free"):
             del shown["consistency"]
         return [
-            Ask(
+            JudgeQuestion(
                 name=name,
                 question=Question(
                     parts=(
-                        wording.fill(
-                            text, instruction=drawing.item.prompt, reference=plan.reference
+                        prompts.fill(
+                            text, instruction=generated.item.prompt, reference=plan.reference
                         ),
                         *images,
                     )
@@ -84,15 +85,10 @@ def rise_interview(benchmark: Benchmark, wording: Wording) -> Interview:
             if text is not None
         ]
 
-    def values(said: Sequence[Any]) -> Values:
-        return dict(said)
+    def values(answers: Sequence[Any]) -> Values:
+        return dict(answers)
 
-    return Interview(wording=wording, asks=asks, values=values)
-
-
-def shrunk_image(image: Image.Image) -> EncodedImage:
-    """As RISEBench and UniREditBench show images."""
-    return jpeg_image(image, quality=_QUALITY, longest_side=_LONGEST_SIDE, detail="high")
+    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
 
 
 def _named(name: str, scale: range, reply: str) -> tuple[str, int] | Unreadable:
@@ -100,9 +96,9 @@ def _named(name: str, scale: range, reply: str) -> tuple[str, int] | Unreadable:
     return found if isinstance(found, Unreadable) else (name, found)
 
 
-def _plan(drawing: Drawing, *, shows_sources: bool) -> _Plan:
-    item, fields = drawing.item, drawing.item.fields
-    source = source_of(drawing)
+def _plan(generated: GeneratedImage, *, shows_sources: bool) -> _Plan:
+    item, fields = generated.item, generated.item.fields
+    source = source_of(generated)
     with_source = shows_sources and "reasoning_img" in fields
     image = fields.get("reference_img")
     if item.category == LOGICAL:
@@ -116,14 +112,14 @@ def _plan(drawing: Drawing, *, shows_sources: bool) -> _Plan:
         if image:
             alone = bool(fields.get("reasoning_wo_ins"))
             return _Plan(
-                before=beside_source(drawing, image),
+                before=beside_source(generated, image),
                 consistency="logical consistency",
                 reasoning=f"logical reasoning by image{' alone' if alone else ''}",
                 reasoning_sees_before=True,
             )
     elif item.category == SPATIAL and image:
         return _Plan(
-            before=beside_source(drawing, image),
+            before=beside_source(generated, image),
             consistency="spatial consistency",
             reasoning="spatial reasoning by image",
             reasoning_sees_before=True,

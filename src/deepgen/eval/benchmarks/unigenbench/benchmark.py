@@ -32,6 +32,8 @@ from deepgen.eval.benchmark import (
     equal_weights,
     generation_presets,
 )
+from deepgen.eval.benchmarks.unigenbench.judge_prompts import CHINESE, ENGLISH
+from deepgen.eval.benchmarks.unigenbench.published import PUBLISHED_ENGLISH
 from deepgen.eval.prompt_files import need, need_file, need_unique, parse_json, read_csv
 from deepgen.eval.values import whole_numbers
 
@@ -169,6 +171,8 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
         contribute=contribute,
         lowest=lowest,
         official_refusal=frozenset({"missing"}),
+        judge_prompts=ENGLISH if language == "en" else CHINESE,
+        published=PUBLISHED_ENGLISH if name == "en" else (),
     )
 
 
@@ -181,3 +185,5 @@ UNIGENBENCH: Mapping[str, Benchmark] = {
         ("zh-long", "zh_long", None),
     )
 }
+
+BENCHMARKS = tuple(UNIGENBENCH.values())

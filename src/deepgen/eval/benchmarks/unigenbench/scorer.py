@@ -1,4 +1,4 @@
-"""What UniGenBench asks a judge: 0 or 1 for every test point of a prompt, in one reply."""
+"""UniGenBench's judge protocol: 0 or 1 for every test point of a prompt, in one reply."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.parsing import parse_check_points
 from deepgen.scoring.questions import Question, jpeg_image, stored_image
 
@@ -18,37 +18,44 @@ EVALUATOR = "UniGenBench-EvalModel"
 """In the names of the authors' own judges, which were trained on images before the text."""
 
 
-def unigenbench_interview(benchmark: Benchmark, wording: Wording, judge_model: str) -> Interview:
-    """Text and the stored image; for the authors' evaluators a JPEG image and the text."""
-    image_first = EVALUATOR.lower() in judge_model.lower()
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under UniGenBench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        fields = drawing.item.fields
+
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
+    """Text and the stored image; for the authors' evaluators a JPEG image and the text."""
+    image_first = EVALUATOR.lower() in (options.judge_model or "").lower()
+
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        fields = generated.item.fields
         points: Sequence[str] = fields["testpoints"]
-        if wording.terms and (unknown := set(points) - wording.terms.keys()):
+        if prompts.terms and (unknown := set(points) - prompts.terms.keys()):
             raise BenchmarkError(
-                f"item {drawing.item.id}: {wording.origin} does not define the test point "
+                f"item {generated.item.id}: {prompts.origin} does not define the test point "
                 f"{min(unknown)!r}"
             )
-        general = [wording.terms.get(point, "") for point in points] if wording.terms else []
-        text = wording.fill(
+        general = [prompts.terms.get(point, "") for point in points] if prompts.terms else []
+        text = prompts.fill(
             "question",
-            prompt=drawing.item.prompt,
+            prompt=generated.item.prompt,
             testpoints=str(list(points)),
-            definitions=_listed(wording.fill("definitions"), points, general),
-            descriptions=_listed(wording.fill("descriptions"), points, fields["descriptions"]),
+            definitions=_listed(prompts.fill("definitions"), points, general),
+            descriptions=_listed(prompts.fill("descriptions"), points, fields["descriptions"]),
         )
         if image_first:
-            question = Question(parts=(jpeg_image(drawing.image, quality=95), text))
+            question = Question(parts=(jpeg_image(generated.image, quality=95), text))
         else:
-            question = Question(parts=(text, stored_image(drawing.path)))
+            question = Question(parts=(text, stored_image(generated.path)))
         parse = partial(parse_check_points, count=len(points))
-        return [Ask(name="test points", question=question, parse=parse)]
+        return [JudgeQuestion(name="test points", question=question, parse=parse)]
 
-    def values(said: Sequence[Any]) -> Values:
-        return {"scores": list(said[0].scores)}
+    def values(answers: Sequence[Any]) -> Values:
+        return {"scores": list(answers[0].scores)}
 
-    return Interview(wording=wording, asks=asks, values=values)
+    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
 
 
 def _listed(heading: str, points: Sequence[str], meanings: Sequence[str]) -> str:

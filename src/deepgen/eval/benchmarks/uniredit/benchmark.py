@@ -30,6 +30,8 @@ from deepgen.eval.benchmark import (
     equal_weights,
     generation_presets,
 )
+from deepgen.eval.benchmarks.uniredit.judge_prompts import JUDGE_PROMPTS
+from deepgen.eval.benchmarks.uniredit.published import PUBLISHED
 from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
 from deepgen.eval.values import whole_number
 
@@ -151,4 +153,8 @@ UNIREDIT = Benchmark(
     ),
     contribute=contribute,
     lowest=lambda item: {"consistency": 1, "reasoning": 1, "quality": 1},
+    judge_prompts=JUDGE_PROMPTS,
+    published=PUBLISHED,
 )
+
+BENCHMARKS = (UNIREDIT,)

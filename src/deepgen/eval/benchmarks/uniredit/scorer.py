@@ -1,4 +1,4 @@
-"""What UniREditBench asks a judge: consistency, reasoning beside a right result, and quality."""
+"""UniREditBench's judge protocol: consistency, reasoning beside a right result, and quality."""
 
 from __future__ import annotations
 
@@ -6,43 +6,51 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Values
-from deepgen.eval.benchmarks.rise.scorer import shrunk_image
-from deepgen.eval.judged.edited import beside_source, source_of
-from deepgen.eval.judged.judging import Ask, Interview
-from deepgen.eval.judged.wording import Wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.source_images import beside_source, shrunk_image, source_of
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
 from deepgen.scoring.parsing import parse_uniredit
 from deepgen.scoring.questions import Question
 
 
-def uniredit_interview(benchmark: Benchmark, wording: Wording) -> Interview:
+def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
+    """A judge under UniREditBench's protocol."""
+    return create_judge_scorer(benchmark, options, load_protocol)
+
+
+def load_protocol(
+    benchmark: Benchmark, prompts: JudgePrompts, options: ScoringOptions
+) -> JudgeProtocol:
     """Images as in RISEBench; the reasoning sees source, right result and result."""
 
-    def asks(drawing: Drawing) -> Sequence[Ask]:
-        fields = drawing.item.fields
-        right = beside_source(drawing, fields["reference_image"])
-        before, reference = (shrunk_image(read_image(path)) for path in (source_of(drawing), right))
-        after = shrunk_image(drawing.image)
+    def questions(generated: GeneratedImage) -> Sequence[JudgeQuestion]:
+        fields = generated.item.fields
+        right = beside_source(generated, fields["reference_image"])
+        before, reference = (
+            shrunk_image(read_image(path)) for path in (source_of(generated), right)
+        )
+        after = shrunk_image(generated.image)
         shown = {
             "consistency": (before, after),
             "reasoning": (before, reference, after),
             "quality": (after,),
         }
-        told = {
+        about = {
             "instruction": fields["judge_instruction"],
             "reference": fields.get("reference_effect") or "",
         }
         return [
-            Ask(
+            JudgeQuestion(
                 name=name,
-                question=Question(parts=(wording.fill(name, **told), *images)),
+                question=Question(parts=(prompts.fill(name, **about), *images)),
                 parse=parse_uniredit,
             )
             for name, images in shown.items()
         ]
 
-    def values(said: Sequence[Any]) -> Values:
-        return dict(zip(("consistency", "reasoning", "quality"), said, strict=True))
+    def values(answers: Sequence[Any]) -> Values:
+        return dict(zip(("consistency", "reasoning", "quality"), answers, strict=True))
 
-    return Interview(wording=wording, asks=asks, values=values)
+    return JudgeProtocol(prompts=prompts, questions=questions, values=values)

@@ -28,6 +28,8 @@ from deepgen.eval.benchmark import (
     Values,
     generation_presets,
 )
+from deepgen.eval.benchmarks.wise.judge_prompts import LEGACY, VERIFIED
+from deepgen.eval.benchmarks.wise.published import PUBLISHED_LEGACY, PUBLISHED_VERIFIED
 from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
 from deepgen.eval.values import whole_number
 
@@ -164,6 +166,12 @@ WISE_VERIFIED = Benchmark(
     contribute=contribute_verified,
     lowest=lambda item: {"score": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
+    judge_prompts=VERIFIED,
+    published=PUBLISHED_VERIFIED,
+    published_elsewhere=(
+        "DeepGen's paper reports the legacy edition, with another judge and another score: see "
+        "wise/legacy."
+    ),
 )
 
 WISE_LEGACY = Benchmark(
@@ -182,4 +190,8 @@ WISE_LEGACY = Benchmark(
     contribute=contribute_legacy,
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
+    judge_prompts=LEGACY,
+    published=PUBLISHED_LEGACY,
 )
+
+BENCHMARKS = (WISE_VERIFIED, WISE_LEGACY)

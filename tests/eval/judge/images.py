@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
-from deepgen.eval.judged.judging import JudgeScorer
-from deepgen.eval.judged.opening import interview_of
-from deepgen.eval.judged.wording import own_wording
-from deepgen.eval.scorer import Drawing
+from deepgen.eval.judge.prompts import JudgePrompts, paraphrased_prompts
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeScorer
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
 from deepgen.scoring.questions import EncodedImage, Question
 
@@ -30,11 +30,13 @@ def paint(path: Path, what: str, size: tuple[int, int] = SIZE) -> Path:
     return path
 
 
-def draw(folder: Path, item: Item, copy: int = 0, *, size: tuple[int, int] = SIZE) -> Drawing:
+def draw(
+    folder: Path, item: Item, copy: int = 0, *, size: tuple[int, int] = SIZE
+) -> GeneratedImage:
     """A result, and what it was edited from where the prompts' folder would have it."""
     path = paint(folder / "run" / f"{item.id.replace('/', '-')}-{copy}.png", "result", size)
     sources = tuple(paint(folder / "data" / source, "source") for source in item.sources)
-    return Drawing(item=item, copy=copy, image=Image.open(path), path=path, sources=sources)
+    return GeneratedImage(item=item, copy=copy, image=Image.open(path), path=path, sources=sources)
 
 
 def shown_in(question: Question) -> list[str]:
@@ -50,6 +52,15 @@ def seen_in(image: EncodedImage) -> str:
         for what, rgb in COLORS.items()
     }
     return min(distances, key=lambda what: distances[what])
+
+
+def protocol_of(benchmark: Benchmark, prompts: JudgePrompts, model: str = "") -> JudgeProtocol:
+    """That of a benchmark, from its folder."""
+    module = import_module(f"deepgen.eval.benchmarks.{benchmark.family}.scorer")
+    protocol: JudgeProtocol = module.load_protocol(
+        benchmark, prompts, ScoringOptions(judge_model=model)
+    )
+    return protocol
 
 
 @dataclass
@@ -72,10 +83,10 @@ class StubJudge:
 
 
 def judge_with(
-    benchmark: Benchmark, drawing: Drawing, *replies: str | Status, model: str = "stub"
+    benchmark: Benchmark, generated: GeneratedImage, *replies: str | Status, model: str = "stub"
 ) -> tuple[ImageRecord, list[Question]]:
     """One image's record, and what was asked; the last reply holds for all further questions."""
     left = list(replies)
     judge = StubJudge(lambda _: left.pop(0) if len(left) > 1 else left[0])
-    interview = interview_of(benchmark, own_wording(benchmark), model)
-    return JudgeScorer(benchmark, interview, judge)(drawing), judge.asked
+    protocol = protocol_of(benchmark, paraphrased_prompts(benchmark), model)
+    return JudgeScorer(protocol, judge)(generated), judge.asked

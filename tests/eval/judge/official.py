@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from deepgen.eval.judged.official_prompts import OFFICIAL_PROMPTS
+from deepgen.eval.benchmarks.imgedit.benchmark import TYPES
+from deepgen.eval.judge.official_prompts import OfficialPrompts
+from deepgen.eval.registry import find_benchmark
 
 WISE = '''
 import openai
@@ -59,9 +61,7 @@ FINAL_SCORES = "".join(
     for name in _RISE_FILLED
 ) + "".join(f'prompt_{name} = """{name}, braces {{}}"""\n' for name in _RISE_PLAIN)
 
-IMGEDIT = json.dumps(
-    {kind: f"{kind}: was <edit_prompt> done?" for kind in OFFICIAL_PROMPTS["imgedit"].texts}
-)
+IMGEDIT = json.dumps({kind: f"{kind}: was <edit_prompt> done?" for kind in TYPES})
 
 FILES = {
     "wise/legacy": WISE,
@@ -75,9 +75,16 @@ FILES = {
 }
 
 
+def official_of(name: str) -> OfficialPrompts:
+    prompts = find_benchmark(name).judge_prompts
+    assert prompts is not None
+    assert prompts.official is not None
+    return prompts.official
+
+
 def write_official(folder: Path, name: str) -> Path:
     """The file of one benchmark, as in a checkout of its repository."""
-    path = folder / OFFICIAL_PROMPTS[name].file.path
+    path = folder / official_of(name).file.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(FILES[name], encoding="utf-8")
     return path

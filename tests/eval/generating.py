@@ -17,8 +17,8 @@ from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item
 from deepgen.eval.benchmarks.dpg.benchmark import DPG
-from deepgen.eval.run.folder import Manifest, RunFolder, hash_items
-from deepgen.eval.run.generation import Draw, Progress, Shard, generate
+from deepgen.eval.run.folder import RunFolder, RunManifest, hash_items
+from deepgen.eval.run.generation import GenerateImage, Progress, Shard, generate
 
 COPIES = 4
 RULE = GenerationRule(
@@ -36,8 +36,8 @@ def make_items(count: int) -> list[Item]:
     ]
 
 
-def make_manifest(items: Sequence[Item], **changes: object) -> Manifest:
-    manifest = Manifest(
+def make_manifest(items: Sequence[Item], **changes: object) -> RunManifest:
+    manifest = RunManifest(
         benchmark="dpg",
         model="noise",
         weights_sha256="0" * 64,
@@ -45,13 +45,13 @@ def make_manifest(items: Sequence[Item], **changes: object) -> Manifest:
         limit=None,
         base_seed=7,
         rule=RULE,
-        how={"device": "cpu"},
+        settings={"device": "cpu"},
         versions={"deepgen": "1"},
     )
     return replace(manifest, **changes)  # type: ignore[arg-type]
 
 
-def noise_of(seconds: float = 0.0) -> Draw:
+def noise_of(seconds: float = 0.0) -> GenerateImage:
     def draw(
         prompt: str,
         images: Sequence[Image.Image],

@@ -9,13 +9,12 @@ import pytest
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.benchmarks.geneval.scorer import CLASSES
-from deepgen.eval.judged.judging import JudgeScorer
-from deepgen.eval.judged.opening import open_scorer
-from deepgen.eval.registry import find_benchmark
-from deepgen.eval.scorer import Imagescorer, ScoringOptions
+from deepgen.eval.judge.scorer import JudgeScorer
+from deepgen.eval.registry import create_scorer, find_benchmark
+from deepgen.eval.scorer import ImageScorer, ScoringOptions
 from deepgen.scoring.judge import HttpJudge
-from tests.eval.judged.drawings import draw
-from tests.eval.judged.test_judged import first_item
+from tests.eval.judge.images import draw
+from tests.eval.judge.test_protocols import first_item
 from tests.scoring.servers import Heard, Said, serve, unused_url
 from tests.scoring.tiny_models import save_blip, save_clip, save_mask2former
 
@@ -26,24 +25,27 @@ def judged(name: str, folder: Path, model: str = "qwen", **changes: object) -> J
     options = ScoringOptions(
         judge_url=URL,
         judge_model=model,
-        own_words=True,
+        paraphrased_prompts=True,
         cache=folder / "replies.sqlite",
         **changes,  # type: ignore[arg-type]
     )
-    scorer = open_scorer(find_benchmark(name), options)
+    scorer = create_scorer(find_benchmark(name), options)
     assert isinstance(scorer, JudgeScorer)
     return scorer
 
 
 def test_a_judge_is_named_with_its_settings_and_its_questions(tmp_path: Path) -> None:
     scorer = judged("gedit", tmp_path, judge_concurrency=5)
-    assert isinstance(scorer, Imagescorer)
+    assert isinstance(scorer, ImageScorer)
     assert scorer.concurrency == 5
     identity = scorer.identity
-    assert (identity["judge"], identity["questions"]) == ("qwen", "own words")
+    assert (identity["judge"], identity["judge_prompts"]) == ("qwen", "paraphrased")
     assert json.loads(identity["parameters"]) == {"temperature": 0, "max_tokens": [1400]}
     assert judged("gedit", tmp_path, "other").identity != identity
-    assert judged("imgedit", tmp_path).identity["questions_sha256"] != identity["questions_sha256"]
+    assert (
+        judged("imgedit", tmp_path).identity["judge_prompts_sha256"]
+        != identity["judge_prompts_sha256"]
+    )
     assert judged("gedit", tmp_path, judge_concurrency=9).identity == identity
 
 
@@ -80,7 +82,7 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
     replies = tmp_path / "replies.json"
     replies.write_text(json.dumps({"": "Score: 1"}))
     options = ScoringOptions(judge_url=f"scripted:{replies}")
-    scorer = open_scorer(find_benchmark("wise"), options)
+    scorer = create_scorer(find_benchmark("wise"), options)
     scorer.check()
     record = scorer(draw(tmp_path, first_item("wise")))
     assert record.values["score"] == 1
@@ -106,7 +108,7 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
             ScoringOptions(worker_url=URL, detector="x.jsonl"),
             "one of --worker-url and --detector",
         ),
-        ("geneval", ScoringOptions(worker_url="here"), "the worker cannot be asked: 'here'"),
+        ("geneval", ScoringOptions(worker_url="here"), "the worker cannot be reached: 'here'"),
         (
             "geneval",
             ScoringOptions(detector="a b"),
@@ -126,7 +128,7 @@ def test_what_cannot_score_is_one_line(
     monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ScorerError) as info:
-        open_scorer(find_benchmark(name), options)
+        create_scorer(find_benchmark(name), options)
     assert complaint in str(info.value)
     assert "\n" not in str(info.value)
 
@@ -137,7 +139,7 @@ def test_a_worker_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch)
     url = unused_url()
     for name in ("geneval", "dpg", "cvtg"):
         with pytest.raises(ScorerError, match="does not answer") as info:
-            open_scorer(find_benchmark(name), ScoringOptions(worker_url=url))
+            create_scorer(find_benchmark(name), ScoringOptions(worker_url=url))
         assert "\n" not in str(info.value)
 
 
@@ -152,7 +154,7 @@ def test_words_are_read_by_a_worker_too(tmp_path: Path, monkeypatch: pytest.Monk
     benchmark: Benchmark = find_benchmark("cvtg")
     with serve(answer) as server:
         options = ScoringOptions(worker_url=server.url, clip="none")
-        scorer = open_scorer(benchmark, options)
+        scorer = create_scorer(benchmark, options)
         record = scorer(draw(tmp_path, first_item("cvtg")))
     assert scorer.identity == {"ocr": "paddleocr (version 2.10.0)"}
     assert record.values["lines"] == ["SALE"]
@@ -167,7 +169,7 @@ def test_geneval_is_scored_by_models_of_this_machine(tmp_path: Path) -> None:
     save_clip(clip)
     benchmark = find_benchmark("geneval")
     options = ScoringOptions(detector=str(detector), clip=str(clip))
-    scorer = open_scorer(benchmark, options)
+    scorer = create_scorer(benchmark, options)
     scorer.check()
     item = first_item("geneval", "color_attr")
     record = scorer(draw(tmp_path, item))
@@ -181,28 +183,28 @@ def test_geneval_is_scored_by_models_of_this_machine(tmp_path: Path) -> None:
 
     save_mask2former(detector, labels[:-1])
     with pytest.raises(ScorerError, match="'toothbrush' the first"):
-        open_scorer(benchmark, options)
+        create_scorer(benchmark, options)
 
 
 def test_dpg_is_scored_by_a_model_of_this_machine_or_by_a_judge(tmp_path: Path) -> None:
     questions = [{"id": "1", "parents": [], "question": "is it red?"}]
     item = replace(first_item("dpg"), fields={"questions": questions})
     save_blip(tmp_path / "blip")
-    local = open_scorer(find_benchmark("dpg"), ScoringOptions(vqa=str(tmp_path / "blip")))
+    local = create_scorer(find_benchmark("dpg"), ScoringOptions(vqa=str(tmp_path / "blip")))
     assert local(draw(tmp_path, item)).values["answers"].keys() == {"1"}
     assert local.identity["vqa"].startswith("blip@")
 
     replies = tmp_path / "replies.json"
     replies.write_text(json.dumps({"is it red? Answer with one word": "Yes."}))
-    judge = open_scorer(find_benchmark("dpg"), ScoringOptions(judge_url=f"scripted:{replies}"))
+    judge = create_scorer(find_benchmark("dpg"), ScoringOptions(judge_url=f"scripted:{replies}"))
     assert judge(draw(tmp_path, item)).values["answers"] == {"1": True}
-    assert judge.identity["questions"] == "own words"
+    assert judge.identity["judge_prompts"] == "paraphrased"
 
 
 def test_cvtg_is_scored_by_rapidocr_and_clip(tmp_path: Path) -> None:
     pytest.importorskip("rapidocr", reason="the extra ocr is not installed")
     save_clip(tmp_path / "clip")
-    scorer = open_scorer(find_benchmark("cvtg"), ScoringOptions(clip=str(tmp_path / "clip")))
+    scorer = create_scorer(find_benchmark("cvtg"), ScoringOptions(clip=str(tmp_path / "clip")))
     record = scorer(draw(tmp_path, first_item("cvtg"), size=(64, 48)))
     assert record.status == "scored"
     assert record.values["clip_score"] >= 0

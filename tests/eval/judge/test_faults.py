@@ -17,15 +17,15 @@ from deepgen.errors import ScorerError
 from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH
-from deepgen.eval.judged.judging import JudgeScorer
-from deepgen.eval.judged.opening import interview_of, open_scorer
-from deepgen.eval.judged.wording import own_wording
+from deepgen.eval.judge.prompts import paraphrased_prompts
+from deepgen.eval.judge.scorer import JudgeScorer
+from deepgen.eval.registry import create_scorer
 from deepgen.eval.run.generation import select_items
-from deepgen.eval.scorer import Drawing, ScoringOptions
+from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.judge import HttpJudge, JudgeConfig
 from deepgen.scoring.questions import sha256_of_json
 from deepgen.scoring.reply_cache import ReplyCache
-from tests.eval.judged.drawings import draw
+from tests.eval.judge.images import draw, protocol_of
 from tests.eval.records import prompt_folder
 from tests.scoring.servers import Heard, Said, completion, serve, text_of, unused_url
 
@@ -64,7 +64,12 @@ class Faulty:
             chance = random.Random(f"{key} {self._times[key]}").random()
             kind = next(
                 name
-                for name, share in (("error", 0.2), ("prose", 0.3), ("hang", 0.35), ("good", 1.0))
+                for name, share in (
+                    ("error", 0.2),
+                    ("prose", 0.3),
+                    ("hang", 0.35),
+                    ("good", 1.0),
+                )
                 if chance < share
             )
             self.faults[kind] += 1
@@ -77,11 +82,11 @@ class Faulty:
         return said
 
 
-def marked(drawing: Drawing, place: int) -> Drawing:
+def marked(generated: GeneratedImage, place: int) -> GeneratedImage:
     """No two images are alike, as JPEG neither, so that no question is asked twice."""
-    image = drawing.image.convert("RGB")
+    image = generated.image.convert("RGB")
     image.paste((place % 7 * 40, place // 7 * 36, 0), (8, 0, 24, 16))
-    return replace(drawing, image=image)
+    return replace(generated, image=image)
 
 
 def score_all(
@@ -96,12 +101,12 @@ def score_all(
             concurrency=THREADS,
             **changes,  # type: ignore[arg-type]
         )
-        interview = interview_of(GEDIT_ENGLISH, own_wording(GEDIT_ENGLISH), "stub-1")
+        protocol = protocol_of(GEDIT_ENGLISH, paraphrased_prompts(GEDIT_ENGLISH))
         with ReplyCache(folder / "replies.sqlite") as cache:
-            scorer = JudgeScorer(GEDIT_ENGLISH, interview, HttpJudge(config, cache))
-            drawings = [marked(draw(folder, item), place) for place, item in enumerate(items())]
+            scorer = JudgeScorer(protocol, HttpJudge(config, cache))
+            images = [marked(draw(folder, item), place) for place, item in enumerate(items())]
             with ThreadPoolExecutor(THREADS) as threads:
-                return {record.item: record for record in threads.map(scorer, drawings)}
+                return {record.item: record for record in threads.map(scorer, images)}
 
 
 def test_a_judge_with_faults_gives_the_same_records(tmp_path: Path) -> None:
@@ -140,7 +145,10 @@ def test_what_a_judge_with_faults_never_answers_is_marked_failed(tmp_path: Path)
 
 def options(folder: Path, url: str) -> ScoringOptions:
     return ScoringOptions(
-        judge_url=url, judge_model="stub-1", own_words=True, cache=folder / "replies.sqlite"
+        judge_url=url,
+        judge_model="stub-1",
+        paraphrased_prompts=True,
+        cache=folder / "replies.sqlite",
     )
 
 
@@ -148,7 +156,7 @@ def test_a_judge_that_is_not_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    scorer = open_scorer(GEDIT_ENGLISH, options(tmp_path, unused_url()))
+    scorer = create_scorer(GEDIT_ENGLISH, options(tmp_path, unused_url()))
     with pytest.raises(ScorerError, match="no judge answers at") as info:
         scorer.check()
     assert "\n" not in str(info.value)
@@ -161,7 +169,7 @@ def test_a_judge_that_takes_no_images_is_one_line(tmp_path: Path) -> None:
         return completion("red")
 
     with serve(text_only) as server:
-        scorer = open_scorer(GEDIT_ENGLISH, options(tmp_path, server.url))
+        scorer = create_scorer(GEDIT_ENGLISH, options(tmp_path, server.url))
         with pytest.raises(ScorerError, match="takes text but no images") as info:
             scorer.check()
     assert "\n" not in str(info.value)

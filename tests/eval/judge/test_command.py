@@ -21,8 +21,8 @@ from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
 from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT
 from deepgen.eval.run.generation import select_items
 from deepgen.scoring.judge import PROBE, PROBE_COLORS
-from tests.eval.judged.drawings import paint
-from tests.eval.judged.test_faults import Faulty
+from tests.eval.judge.images import paint
+from tests.eval.judge.test_faults import Faulty
 from tests.eval.records import prompt_folder
 from tests.scoring.servers import Heard, Said, completion, serve, text_of, unused_url
 
@@ -53,7 +53,7 @@ def edited(tmp_path: Path) -> Path:
 def command(folder: Path, run: str, url: str) -> list[str]:
     words = ["eval", "score", "imgedit", "--images", str(folder / "drawn")]
     words += ["--output", str(folder / run), "--data", str(folder / "data")]
-    words += ["--limit", str(ITEMS), "--own-words"]
+    words += ["--limit", str(ITEMS), "--paraphrased-prompts"]
     words += ["--judge-timeout", "0.5", "--judge-parameters", '{"top_p": 0.5}']
     return [*words, "--judge-url", url, "--judge-model", "stub-1"]
 
@@ -103,7 +103,7 @@ def test_foreign_edits_are_judged_alike_by_a_good_judge_and_by_one_with_faults(
     assert good["counts"]["scored"] == ITEMS
     assert good["state"] == "done"
     assert good["scorer"]["judge"] == "stub-1"
-    assert good["scorer"]["questions"] == "own words"
+    assert good["scorer"]["judge_prompts"] == "paraphrased"
     assert '"top_p": 0.5' in good["scorer"]["parameters"]
     assert 1 < good["headline"] < 5
     failed = ITEMS - bad["counts"]["scored"]

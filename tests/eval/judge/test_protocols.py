@@ -21,7 +21,7 @@ from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import find_benchmark
 from deepgen.scoring.answers import Status
 from deepgen.scoring.questions import EncodedImage, Question
-from tests.eval.judged.drawings import SIZE, draw, judge_with, paint, shown_in
+from tests.eval.judge.images import SIZE, draw, judge_with, paint, shown_in
 from tests.eval.records import prompt_folder
 
 CHECK_POINTS = "<analysis>['a', 'b']</analysis><score>[1, 0]</score>"

@@ -1,0 +1,54 @@
+"""Judge prompts of GEdit-Bench: where the official ones are, and ours."""
+
+from __future__ import annotations
+
+from deepgen.eval.judge.official_prompts import (
+    OfficialPrompts,
+    OfficialText,
+    PromptSources,
+    unverified_file,
+)
+from deepgen.scoring.templates import TemplateSource
+
+_FILE = unverified_file("stepfun-ai/Step1X-Edit", "570eba6", "GEdit-Bench/viescore/vie_prompts.py")
+
+
+def _joined(*symbols: str) -> OfficialText:
+    mark = "<instruction>"
+    return OfficialText(
+        sources=tuple(TemplateSource(file=_FILE, symbol=each, marks=(mark,)) for each in symbols),
+        placeholders={mark: "instruction"},
+    )
+
+
+_OFFICIAL = OfficialPrompts(
+    file=_FILE,
+    texts={
+        "semantics": _joined(
+            "_context_no_delimit",
+            "_prompts_0shot_two_image_edit_rule",
+            "_prompts_0shot_tie_rule_SC",
+        ),
+        "quality": _joined("_context_no_delimit", "_prompts_0shot_rule_PQ"),
+    },
+)
+
+_TWO_SCORES = (
+    "Answer with one JSON object and nothing else, both scores whole numbers from 0 to 10:\n"
+    '{{"score": [first, second], "reasoning": "in one sentence"}}'
+)
+
+JUDGE_PROMPTS = PromptSources(
+    official=_OFFICIAL,
+    paraphrased={
+        "semantics": (
+            "The first image was to be edited by this instruction: {instruction}\n"
+            "The second image is the result. The first score says how well the instruction was "
+            "carried out, the second how well everything else was left as it was. " + _TWO_SCORES
+        ),
+        "quality": (
+            "The first score says how natural this image looks, the second how free it is of "
+            "artifacts. " + _TWO_SCORES
+        ),
+    },
+)

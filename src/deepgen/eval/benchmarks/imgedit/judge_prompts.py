@@ -1,0 +1,54 @@
+"""Judge prompts of ImgEdit-Bench: where the official ones are, and ours."""
+
+from __future__ import annotations
+
+from deepgen.eval.judge.official_prompts import (
+    OfficialPrompts,
+    OfficialText,
+    PromptSources,
+    unverified_file,
+)
+from deepgen.scoring.templates import TemplateSource
+
+_FILE = unverified_file("PKU-YuanGroup/ImgEdit", "547185d", "Benchmark/Basic/prompts.json")
+_TYPES = (
+    *("add", "adjust", "extract", "replace", "remove"),
+    *("background", "style", "compose", "action"),
+)
+_OFFICIAL = OfficialPrompts(
+    file=_FILE,
+    texts={
+        kind: OfficialText(
+            sources=(TemplateSource(file=_FILE, symbol=kind, marks=("<edit_prompt>",)),),
+            placeholders={"<edit_prompt>": "instruction"},
+        )
+        for kind in _TYPES
+    },
+)
+
+_THREE_LINES = (
+    "The first image was to be edited by this instruction: {instruction}\n"
+    "The second image is the result. Give whole numbers from 1 (worst) to 5 (best); the second "
+    "and the third may not exceed the first. Answer with one short line of reasons, then exactly "
+    "these three lines:\n"
+)
+
+
+def _criteria(first: str, second: str, third: str) -> str:
+    return f"{_THREE_LINES}{first}: N\n{second}: N\n{third}: N"
+
+
+JUDGE_PROMPTS = PromptSources(
+    official=_OFFICIAL,
+    paraphrased={
+        "add": _criteria("Instruction followed", "Natural blending", "Rest unchanged"),
+        "adjust": _criteria("Attribute changed as told", "Natural look", "Rest unchanged"),
+        "extract": _criteria("Right object", "Clean outline", "Whole and undistorted"),
+        "replace": _criteria("Right replacement", "Natural blending", "Rest unchanged"),
+        "remove": _criteria("Object gone", "Natural filling", "Rest unchanged"),
+        "background": _criteria("Right background", "Natural blending", "Subject unchanged"),
+        "style": _criteria("Right style", "Content kept", "Well rendered"),
+        "compose": _criteria("All edits done", "Natural blending", "Rest unchanged"),
+        "action": _criteria("Right action", "Same subject", "Natural look"),
+    },
+)
