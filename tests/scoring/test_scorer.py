@@ -14,7 +14,7 @@ from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, Status
 from deepgen.scoring.clip import ClipScorer, load_clip
 from deepgen.scoring.ocr import WordAccuracy
-from deepgen.scoring.registry import SCORERS, open_scorer
+from deepgen.scoring.registry import SCORERS, create_scorer
 from deepgen.scoring.scorer import Scorer, ScorerInput, score_images
 from deepgen.scoring.scripted import ScriptedJudge
 from deepgen.scoring.templates import parse_template
@@ -96,7 +96,7 @@ def test_a_failed_answer_stays_what_it_is() -> None:
 
 def test_clip_scores_each_image_with_its_prompt(tmp_path: Path) -> None:
     save_clip(tmp_path)
-    scorer = open_scorer("clip", weights=str(tmp_path))
+    scorer = create_scorer("clip", weights=str(tmp_path))
     assert isinstance(scorer, ClipScorer) and isinstance(scorer, Scorer)
     assert scorer.identity["clip"].startswith(f"{tmp_path.name}@")
     given = [*inputs(10, 200, prompt="a cat"), *inputs(90, prompt="dogs")]
@@ -109,7 +109,7 @@ def test_clip_scores_each_image_with_its_prompt(tmp_path: Path) -> None:
 
 def test_clip_without_memory_scores_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_clip(tmp_path)
-    scorer = open_scorer("clip", weights=str(tmp_path))
+    scorer = create_scorer("clip", weights=str(tmp_path))
     assert isinstance(scorer, ClipScorer)
 
     def fails(*_: object) -> None:
@@ -146,7 +146,7 @@ def test_word_accuracy_reads_through_a_worker() -> None:
         )
 
     with serve(respond) as server:
-        scorer = open_scorer("ocr", worker_url=server.url)
+        scorer = create_scorer("ocr", worker_url=server.url)
         given = ScorerInput(image=image(1), prompt="", target_texts=("x y",))
         assert score_images(scorer, [given])[0].value == 0.5
         assert scorer.identity == {"ocr": "paddleocr-2.10.0"}
@@ -154,7 +154,7 @@ def test_word_accuracy_reads_through_a_worker() -> None:
 
 def test_a_worker_gives_numbers_in_the_order_of_the_images() -> None:
     with serve(worker) as server:
-        scorer = open_scorer("remote", url=server.url, bounds=(0.0, 1.0))
+        scorer = create_scorer("remote", url=server.url, bounds=(0.0, 1.0))
         assert isinstance(scorer, Scorer)
         assert scorer.identity == {"worker": "brightness (weights 2)"}
         found = score_images(scorer, inputs(51, 0, 255, 102))
@@ -162,11 +162,11 @@ def test_a_worker_gives_numbers_in_the_order_of_the_images() -> None:
     assert (found[1].status, found[1].reason) == (Status.ERROR, "too dark")
 
 
-def test_a_worker_that_is_not_there_cannot_be_opened() -> None:
+def test_a_worker_that_is_not_there_cannot_be_used() -> None:
     with serve(worker) as server:
         url = server.url
     with pytest.raises(ScorerError, match="does not answer"):
-        open_scorer("remote", url=url)
+        create_scorer("remote", url=url)
 
 
 def test_a_judge_answers_for_each_prompt_and_unreadable_replies_are_failures() -> None:
@@ -184,7 +184,7 @@ def test_a_judge_answers_for_each_prompt_and_unreadable_replies_are_failures() -
 
 def test_a_judge_sees_the_references_of_an_edit_first(tmp_path: Path) -> None:
     with serve(lambda heard: completion("yes")) as server:
-        scorer = open_scorer(
+        scorer = create_scorer(
             "yes_no", url=f"{server.url}/v1", model="stub", cache=tmp_path / "replies.sqlite"
         )
         before = dict(scorer.identity)
@@ -203,12 +203,12 @@ def test_a_judge_sees_the_references_of_an_edit_first(tmp_path: Path) -> None:
 
 def test_an_unknown_scorer_or_option_is_named_in_one_line() -> None:
     with pytest.raises(ScorerError, match=f"no scorer 'clap'; choose one of {', '.join(SCORERS)}"):
-        open_scorer("clap")
+        create_scorer("clap")
     with pytest.raises(ScorerError, match=r"scorer clip .*'weigths'; it takes weights, device"):
-        open_scorer("clip", weigths="x")
+        create_scorer("clip", weigths="x")
 
 
 @pytest.mark.parametrize("name", SCORERS)
 def test_every_line_of_the_registry_has_its_module(name: str) -> None:
-    with pytest.raises(ScorerError, match=f"scorer {name} cannot be opened"):
-        open_scorer(name, no_such_option=1)
+    with pytest.raises(ScorerError, match=f"scorer {name} cannot be created"):
+        create_scorer(name, no_such_option=1)

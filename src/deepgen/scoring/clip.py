@@ -161,7 +161,7 @@ class ClipScorer:
         return [Answer(status=Status.SCORED, value=value, model=self.name) for value in values]
 
 
-def open_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScorer:
+def create_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScorer:
     """CLIPScore with the weights of a folder or hub id.
 
     Raises:

@@ -176,7 +176,7 @@ class WordAccuracy:
         return Answer(status=Status.SCORED, value=score, model=self.reader.name)
 
 
-def open_scorer(*, worker_url: str = "") -> WordAccuracy:
+def create_scorer(*, worker_url: str = "") -> WordAccuracy:
     """Word accuracy by rapidocr, or by the engine of a worker.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Scorers by name. To add one: a module here that has ``open_scorer``, and its line below."""
+"""Scorers by name. To add one: a module here that has ``create_scorer``, and its line below."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SCORERS: Mapping[str, str] = {
 """Name of a scorer, which is that of its module, and what it measures."""
 
 
-def open_scorer(name: str, **options: Any) -> Scorer:
+def create_scorer(name: str, **options: Any) -> Scorer:
     """Load or reach the scorer of a name.
 
     Args:
         name: One of ``SCORERS``.
-        options: Arguments of the ``open_scorer`` of its module.
+        options: Arguments of the ``create_scorer`` of its module.
 
     Raises:
         ScorerError: There is no such scorer, it takes other options, or it cannot be used.
@@ -32,14 +32,14 @@ def open_scorer(name: str, **options: Any) -> Scorer:
     if name not in SCORERS:
         raise ScorerError(f"there is no scorer {name!r}; choose one of {', '.join(SCORERS)}")
     # Only the module of the chosen scorer: some import torch.
-    opener = import_module(f"deepgen.scoring.{name}").open_scorer
+    opener = import_module(f"deepgen.scoring.{name}").create_scorer
     signature = inspect.signature(opener)
     try:
         signature.bind(**options)
     except TypeError as error:
         taken = ", ".join(signature.parameters) or "no options"
         raise ScorerError(
-            f"the scorer {name} cannot be opened: {error}; it takes {taken}"
+            f"the scorer {name} cannot be created: {error}; it takes {taken}"
         ) from None
     scorer: Scorer = opener(**options)
     return scorer

@@ -226,7 +226,7 @@ class RemoteScorer(RemoteModel):
         return self.worker.score(items, read_number)
 
 
-def open_scorer(
+def create_scorer(
     *, url: str, bounds: tuple[float, float] = (-math.inf, math.inf), concurrency: int = 1
 ) -> RemoteScorer:
     """The scorer behind an address.

@@ -55,7 +55,7 @@ class YesNoScorer:
         return self.judge.ask(Question(parts=(*images, text)), _parse)
 
 
-def open_scorer(
+def create_scorer(
     *, url: str, model: str, cache: Path, question: str = QUESTION, concurrency: int = 16
 ) -> YesNoScorer:
     """A judge behind chat completions.
