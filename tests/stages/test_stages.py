@@ -32,9 +32,9 @@ from deepgen.recipes.smoke import smoke
 from deepgen.stages.batches import FlowBatches
 from deepgen.stages.build import build
 from deepgen.stages.card import describe_base, read_card
+from deepgen.stages.microbatches import task_plans
 from deepgen.stages.plan import plan
 from deepgen.stages.resume import begun_settings, settle
-from deepgen.stages.sharing import shared_tasks
 from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.objective import FlowObjective
 from deepgen.train.parallel.distributed import Processes
@@ -100,7 +100,7 @@ def test_a_run_leaves_a_model_its_adapters_images_and_its_settings(trained: Path
     assert len((trained / "metrics.jsonl").read_text().splitlines()) == 4
     assert "steps: 4" in (trained / "config.yaml").read_text()
     index = json.loads((trained / "model" / "model_index.json").read_text())
-    assert index["provenance"]["transformer"] == "sft, 4 updates"
+    assert index["provenance"]["transformer"] == "sft, 4 steps"
     assert index["provenance"]["vae"].startswith("autoencoder")
 
 
@@ -315,7 +315,7 @@ def test_the_plan_counts_what_is_trained_and_visited(
 def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never")
-    even = plan(config, device=cpu, world_size=8)
+    even = plan(settle(config, 8), device=cpu, world_size=8)
     assert (even.passes_per_process, even.idle_share) == ((3, 3), 0)
     assert even.microbatches == {"t2i": 16, "edit": 8}
     assert even.samples_per_update == {"t2i": 64, "edit": 32}
@@ -327,7 +327,7 @@ def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) ->
 def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     config = settle(replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never"), 1)
-    with pytest.raises(ValueError, match=r"update of 3 micro-batches .* among 8 proc") as caught:
+    with pytest.raises(ValueError, match=r"a step of 3 micro-batches .* among 8 proc") as caught:
         plan(config, device=cpu, world_size=8)
     assert "multiple of 8" in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="cannot be divided among 8 processes"):
@@ -412,7 +412,7 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     config = StageConfig(
         data=DataConfig(folder=data), microbatch_size=1, t2i_microbatches=3, output=Path("x")
     )
-    run = build(config, device=torch.device("cpu"))
+    run = build(settle(config, 1), device=torch.device("cpu"))
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     # Edits read it, so it tells this run from others.
@@ -453,7 +453,7 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     (alone / "a.txt").write_text("a red square")
     arguments = ["data", "import", "folder", str(alone), str(tmp_path / "set"), "--min-side", "32"]
     assert main(arguments) == 0
-    assert set(shared_tasks(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
+    assert set(task_plans(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
 
 
 def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Path) -> None:
@@ -464,7 +464,7 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
             output=tmp_path,
             compute=ComputeConfig(prompt_gradients=asked),
         )
-        run = build(config, device=torch.device("cpu"))
+        run = build(settle(config, 1), device=torch.device("cpu"))
         assert run.model.conditioner.vlm.detach_prompts is not asked
         assert "compute.prompt_gradients" not in run.trainer.identity.compared
 
@@ -472,7 +472,7 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
 def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
     flow = FlowConfig(levels="logit_normal", weighting="cosmap", round_sigmas=True)
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path, flow=flow)
-    run = build(config, device=torch.device("cpu"))
+    run = build(settle(config, 1), device=torch.device("cpu"))
     objective = run.trainer.objective
     assert isinstance(objective, FlowObjective)
     assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
@@ -569,7 +569,7 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
     config = replace(smoke(), data=DataConfig(folder=data, max_bad_share=0.2), output=Path("x"))
-    run = build(config, device=torch.device("cpu"))
+    run = build(settle(config, 1), device=torch.device("cpu"))
     assert isinstance(run.trainer.batches, FlowBatches)
     assert run.trainer.batches.loader.options.max_bad_share == 0.2
     assert "data.max_bad_share" not in run.trainer.identity.compared

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -18,43 +18,36 @@ from deepgen.config.codec import read_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
-from deepgen.recipes.lora import lora
-from deepgen.recipes.pretrain import pretrain
-from deepgen.recipes.sft import sft
-from deepgen.recipes.smoke import smoke
+from deepgen.recipes.registry import RECIPES, describe_recipes, recipe_of
 from deepgen.stages.run_folder import check_output, has_checkpoints
 
 if TYPE_CHECKING:
     from deepgen.stages.plan import Plan
     from deepgen.train.checkpoints import Checkpoint
 
-RecipeName = Literal["pretrain", "sft", "lora", "smoke"]
-
-RECIPES: dict[RecipeName, Callable[[], StageConfig]] = {
-    "pretrain": pretrain,
-    "sft": sft,
-    "lora": lora,
-    "smoke": smoke,
-}
+RECIPE_HELP = (
+    f"{describe_recipes()} mini: all stages from nothing at small size, with settings of its own, "
+    "see deepgen train mini --help."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Train:
-    """Train a model on a data set; the same command again goes on where a run was cut off."""
+    """Train a model on a data set; the same command again resumes an interrupted run."""
 
-    recipe: Positional[Annotated[RecipeName, arg(metavar="RECIPE")]]
-    """pretrain (stage 1), sft (stage 2), lora (adapters), or smoke (stage 2, a minute); mini, all
-    stages from nothing at small size, has settings of its own: deepgen train mini --help."""
+    recipe: Positional[
+        Annotated[str, arg(metavar="RECIPE", help=RECIPE_HELP, help_behavior_hint="")]
+    ] = ""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
-    """Settings in place of the recipe's; what is typed here comes before both."""
+    """Settings that replace the recipe's; the command line takes precedence over both."""
     resume: Annotated[
         Literal["auto", "never"] | Path, arg(metavar="auto|never|PATH", help_behavior_hint="")
     ] = "auto"
-    """auto goes on from the newest whole checkpoint in OUTPUT, never wants there to be none; a run
-    or a checkpoint elsewhere is where OUTPUT begins, and may be gone once OUTPUT has checkpoints of
-    its own (default: auto)."""
+    """auto resumes from the newest whole checkpoint in OUTPUT, never requires that there is none;
+    PATH of a run or a checkpoint elsewhere starts OUTPUT from it, and is not needed once OUTPUT has
+    checkpoints of its own (default: auto)."""
     dry_run: bool = False
-    """Only print the plan: parameters, memory, batches, epochs."""
+    """Only print the plan: parameters, memory, micro-batches, epochs."""
     device: DeviceChoice = "auto"
     """Where to compute."""
     json: bool = False
@@ -62,7 +55,7 @@ class Train:
     debug: bool = False
     """Show where an error comes from."""
     settings: Annotated[StageConfig, arg(name="")] = field(default_factory=StageConfig)
-    """Every knob of the stage."""
+    """All settings of the stage."""
 
     def run(self) -> None:
         """Train, and print the path of the model.
@@ -76,7 +69,7 @@ class Train:
         """
         output = self.settings.output
         if self.resume == "never" and has_checkpoints(output):
-            raise ValueError(f"{output} holds a run already; give another --output, or go on in it")
+            raise ValueError(f"{output} holds a run already; give another --output, or resume it")
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
         from deepgen.cli.watching import ProgressLine
@@ -169,14 +162,21 @@ def parse_train(arguments: Sequence[str]) -> Train:
         ValueError: The file cannot be used.
         SystemExit: The parser's, as everywhere.
     """
-    names = [each for each in get_args(RecipeName) if each in arguments]
+    names = [each for each in RECIPES if each in arguments]
     command = _parsed(arguments, names[0] if names else None)
     # The first may have been the value of a setting, such as an output that is called sft.
-    return command if command.recipe in names[:1] else _parsed(arguments, command.recipe)
+    if command.recipe in names[:1]:
+        return command
+    if command.recipe not in RECIPES:
+        raise ValueError(
+            f"found {command.recipe or 'nothing'!r} where a recipe was expected: give one of "
+            f"{', '.join(RECIPES)}, mini"
+        )
+    return _parsed(arguments, command.recipe)
 
 
-def _parsed(arguments: Sequence[str], recipe: RecipeName | None) -> Train:
-    """The command over the settings of a recipe; without one there is only help and complaint."""
+def _parsed(arguments: Sequence[str], recipe: str | None) -> Train:
+    """The command, with a recipe's settings as defaults; without one there is only its help."""
     options: dict[str, Any] = {"prog": "deepgen train", "config": (tyro.conf.FlagCreatePairsOff,)}
     if recipe is not None:
         options["default"] = Train(recipe=recipe, settings=_settings(recipe, arguments))
@@ -184,20 +184,19 @@ def _parsed(arguments: Sequence[str], recipe: RecipeName | None) -> Train:
     return command
 
 
-def _settings(recipe: RecipeName, arguments: Sequence[str]) -> StageConfig:
-    """What holds before the command line: the recipe's settings, and over them the file's."""
-    config = RECIPES[recipe]()
+def _settings(recipe: str, arguments: Sequence[str]) -> StageConfig:
+    """The settings before the command line: the recipe's, replaced by those of the file."""
+    config = preset = RECIPES[recipe]()
     for place, each in enumerate(arguments):
         name, _, value = each.partition("=")
         if name == "--config":
             following = arguments[place + 1 : place + 2]
             path = value or (following[0] if following else "")
             config = read_yaml(Path(path), config)
-    if config.stage != RECIPES[recipe]().stage:
-        fitting = next(each for each, make in RECIPES.items() if make().stage == config.stage)
+    if config.stage != preset.stage:
         raise ValueError(
             f"the file of --config is for stage {config.stage}, but {recipe} trains stage "
-            f"{RECIPES[recipe]().stage}; say deepgen train {fitting}, or leave out its stage"
+            f"{preset.stage}; say deepgen train {recipe_of(config.stage)}, or leave out its stage"
         )
     return config
 

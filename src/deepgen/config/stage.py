@@ -23,23 +23,63 @@ from deepgen.config.train import (
 )
 
 Stage = Literal["pretrain", "sft", "lora"]
-"""Alignment of the bridge with a finished DiT; joint fine-tuning; adapters on the DiT alone."""
-
-MICROBATCHES: dict[Stage, tuple[int, int]] = {"pretrain": (3, 1), "sft": (2, 1), "lora": (4, 4)}
-"""Default micro-batches of text-to-image and of edits per step: in pretrain and sft of every
-process, as published; in lora of all together, since more would leave few steps for few images.
-"""
 
 
-def default_microbatches(stage: Stage, world_size: int) -> tuple[int, int]:
-    """Micro-batches of text-to-image and of edits per step, of all processes together.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageDescription:
+    """What a stage trains; whatever depends on the stage is read from here."""
 
-    >>> default_microbatches("sft", 64), default_microbatches("lora", 2)
-    ((128, 64), (4, 4))
-    """
-    t2i, edit = MICROBATCHES[stage]
-    times = 1 if stage == "lora" else world_size
-    return times * t2i, times * edit
+    trains_bridge: bool
+    """Think tokens, projectors and connector."""
+    trains_dit: bool
+    """All weights of the DiT."""
+    adapters: Literal["vlm", "dit"] | None
+    """Which part learns by adapters: the language model or the DiT."""
+    t2i_microbatches: int
+    """Micro-batches of text-to-image per step, unless set."""
+    edit_microbatches: int
+    per_process: bool
+    """Whether these are of every process, or of all together."""
+
+    def microbatches(self, world_size: int) -> tuple[int, int]:
+        """Micro-batches of text-to-image and of edits per step, of all processes together.
+
+        >>> STAGES["sft"].microbatches(64), STAGES["lora"].microbatches(2)
+        ((128, 64), (4, 4))
+        """
+        times = world_size if self.per_process else 1
+        return times * self.t2i_microbatches, times * self.edit_microbatches
+
+
+STAGES: dict[Stage, StageDescription] = {
+    # Alignment of the bridge with a finished DiT; micro-batches as published.
+    "pretrain": StageDescription(
+        trains_bridge=True,
+        trains_dit=False,
+        adapters=None,
+        t2i_microbatches=3,
+        edit_microbatches=1,
+        per_process=True,
+    ),
+    # Joint fine-tuning; micro-batches as published.
+    "sft": StageDescription(
+        trains_bridge=True,
+        trains_dit=True,
+        adapters="vlm",
+        t2i_microbatches=2,
+        edit_microbatches=1,
+        per_process=True,
+    ),
+    # Adapters on the DiT alone; larger steps would leave few of them for few images.
+    "lora": StageDescription(
+        trains_bridge=False,
+        trains_dit=False,
+        adapters="dit",
+        t2i_microbatches=4,
+        edit_microbatches=4,
+        per_process=False,
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,3 +142,9 @@ class StageConfig:
         check_at_least("seed", self.seed, 0)
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"ema_decay must be between 0 and 1, got {self.ema_decay}")
+
+    @property
+    def adapters(self) -> LoraConfig | None:
+        """Settings of the adapters that are trained; None where none are."""
+        where = STAGES[self.stage].adapters
+        return None if where is None or (where == "vlm" and self.freeze_vlm) else self.lora

@@ -9,7 +9,10 @@ from deepgen.config.train import LoraConfig, OptimizerConfig
 
 
 def lora() -> StageConfig:
-    """Only adapters learn, so there are few moments and gradients, and a style is a small file."""
+    """Adapters on the DiT, for one consumer GPU and a few images.
+
+    There are few moments and gradients, and what was learned is a small file.
+    """
     return StageConfig(
         stage="lora",
         output=Path("runs/lora"),

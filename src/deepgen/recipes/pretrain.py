@@ -9,11 +9,11 @@ from deepgen.config.train import OptimizerConfig
 
 
 def pretrain() -> StageConfig:
-    """Connector, projectors and think tokens learn to speak to a DiT that stays as it is.
+    """Stage 1, alignment: connector, projectors and think tokens learn for a frozen DiT.
 
-    The values are the published ones: 4 samples a pass, on every process one pass of edits and
-    three of drawings an update, 50,000 updates (the published 200,000 iterations count passes).
-    64 processes thus learn from 1,024 samples an update.
+    The values are the published ones: micro-batches of 4 samples, on every process three of
+    text-to-image and one of edits per step, 50,000 steps (the published 200,000 iterations count
+    micro-batches). With 64 processes a step has 1,024 samples.
     """
     return StageConfig(
         stage="pretrain",

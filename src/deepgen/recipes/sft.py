@@ -9,11 +9,11 @@ from deepgen.config.train import OptimizerConfig
 
 
 def sft() -> StageConfig:
-    """The whole DiT and the bridge, and LoRA of rank 64 on the language model.
+    """Stage 2: the whole DiT and the bridge, and LoRA of rank 64 on the language model.
 
-    The values are the published ones: 4 samples a pass, on every process one pass of edits and two
-    of drawings an update, 133,333 updates (the published 400,000 iterations count passes). 64
-    processes thus learn from 768 samples an update.
+    The values are the published ones: micro-batches of 4 samples, on every process two of
+    text-to-image and one of edits per step, 133,333 steps (the published 400,000 iterations count
+    micro-batches). With 64 processes a step has 768 samples.
     """
     return StageConfig(
         stage="sft",

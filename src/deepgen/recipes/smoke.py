@@ -11,7 +11,7 @@ from deepgen.recipes.sft import sft
 
 
 def smoke() -> StageConfig:
-    """Fine-tuning, short and small enough for the embedded model on a laptop."""
+    """Stage 2 for a minute on a CPU, with the embedded model."""
     return replace(
         sft(),
         output=Path("runs/smoke"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from deepgen.config.stage import StageConfig
+from deepgen.config.stage import STAGES, StageConfig
 from deepgen.data.dataset import BucketKey
 from deepgen.data.records import Task
 from deepgen.model import DeepGen
@@ -74,7 +74,7 @@ def activation_bytes(
 
 def _of_dit(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
     sizes = model.dit.config
-    learns = config.stage == "sft"
+    learns = STAGES[config.stage].trains_dit
     every = (BLOCK_TRAINED if learns else BLOCK_FROZEN) * (tokens.image + tokens.context)
     second = (SECOND_TRAINED if learns else SECOND_FROZEN) * tokens.image
     return _kept(
@@ -93,14 +93,14 @@ def _of_language_model(model: DeepGen, config: StageConfig, tokens: Tokens) -> i
     if any(value.requires_grad for value in language.parameters()):
         whole = ADAPTED * layer * layers * tokens.context
         return _kept(config, whole, language.config.hidden_size * tokens.context, layers)
-    if config.stage == "lora":
+    if not STAGES[config.stage].trains_bridge:
         return 0
     think = model.conditioner.bridge.config.num_queries
     return layer * layers * (tokens.context if config.compute.prompt_gradients else think)
 
 
 def _of_connector(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
-    if config.stage == "lora":
+    if not STAGES[config.stage].trains_bridge:
         return 0
     sizes = model.conditioner.bridge.config
     inputs = sizes.hidden_size * tokens.context

@@ -1,6 +1,4 @@
-"""Assembling a stage from its configuration: data, model, objective, optimizer, trainer; and what
-comes out of it.
-"""
+"""Assembling a stage from its configuration: data, model, objective, optimizer, trainer."""
 
 from __future__ import annotations
 
@@ -12,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deepgen.checkpoint.files import ModelFolder
-from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
+from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.parts import vae_part
-from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.config.codec import compared_values, flattened, to_values
 from deepgen.config.model import Padding
 from deepgen.config.stage import StageConfig
@@ -31,21 +27,18 @@ from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
-from deepgen.nn.lora import fold_lora
 from deepgen.stages.batches import FlowBatches
 from deepgen.stages.card import make_card
+from deepgen.stages.export import export, export_trained
 from deepgen.stages.inputs import inputs_of
-from deepgen.stages.resume import settle, settle_moments
+from deepgen.stages.microbatches import task_plans
+from deepgen.stages.resume import settle_moments
 from deepgen.stages.run_folder import (
-    ADAPTERS,
-    MODEL,
-    RESULTS,
     SETTINGS,
     has_checkpoints,
     keep_settings,
 )
 from deepgen.stages.samples import Samples
-from deepgen.stages.sharing import shared_tasks
 from deepgen.stages.validation import Validation
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.draws import VisitDraws
@@ -133,7 +126,7 @@ class Run:
             return processes.by_first(lambda: export(self.model, config, card))
         trained = entire_state(self.trainer.trained, processes)
         return processes.by_first(
-            lambda: _export_divided(self.base, config, card, self.model.device, trained)
+            lambda: export_trained(self.base, trained, config, card, self.model.device)
         )
 
     def _look(self, model: DeepGen, step: int) -> None:
@@ -154,10 +147,9 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     """Load the model and open the data of a stage.
 
     Args:
-        config: The stage.
+        config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
         device: This process's.
-        processes: Those that train together. What the configuration leaves to their number is
-            settled by it, unless :func:`settle` has done so before.
+        processes: Those that train together.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -166,9 +158,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         TrainingError: Blocks are to be compiled, and there is no compiler.
         ValueError: Settings that do not work together.
     """
-    config = settle(config, processes.world_size)
     data = open_data(config)
-    tasks = shared_tasks(config, data, processes.world_size)
+    tasks = task_plans(config, data, processes.world_size)
     samples = Samples(config)
     folder = resolve(config.model)
     model = _prepared_model(config, folder, device)
@@ -213,8 +204,7 @@ def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> 
     """A model of which the right part learns, and which computes as the stage says."""
     dtype = torch.float32 if config.compute.precision == "float32" else None
     model = load_folder(folder, dtype=dtype, device=device)
-    lora = None if config.freeze_vlm else config.lora
-    make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    make_trainable(model, config.stage, lora=config.adapters, seed=config.seed)
     model.checkpoint_activations(config.compute.checkpoint_activations)
     # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
     # on a CPU a mask costs nothing.
@@ -322,60 +312,6 @@ def open_data(config: StageConfig) -> DataSet:
     if config.data.folder is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
     return DataSet.open(config.data.folder)
-
-
-def export(
-    model: DeepGen,
-    config: StageConfig,
-    card: Mapping[str, Any],
-    device: torch.device | None = None,
-) -> Path:
-    """Write what a stage has made: the model, and its adapters for users of peft.
-
-    Args:
-        model: After its training.
-        config: The stage.
-        card: Of the model.
-        device: What it was trained on, where it is not there any more.
-    """
-    adapters = config.output / ADAPTERS
-    for each in RESULTS:
-        remove_unfinished(config.output / each)
-    # What is replaced is of an earlier end of the same run.
-    if config.stage == "lora":
-        save_dit_lora(model.dit, adapters, overwrite=True, card=card)
-        fold_lora(model.dit)
-    elif config.stage == "sft" and not config.freeze_vlm:
-        save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True, card=card)
-        fold_lora(model.conditioner.vlm.language_model)
-    changed = {
-        "pretrain": ["connector"],
-        "sft": ["connector", "transformer", *([] if config.freeze_vlm else ["vlm"])],
-        "lora": ["transformer"],
-    }[config.stage]
-    model.provenance.update(dict.fromkeys(changed, f"{config.stage}, {config.steps} updates"))
-    path = config.output / MODEL
-    dtype = compute_dtype(None, device or model.device)
-    save_folder(model, path, dtype=dtype, overwrite=True, card=card)
-    return path
-
-
-def _export_divided(
-    base: Path,
-    config: StageConfig,
-    card: Mapping[str, Any],
-    device: torch.device,
-    trained: Mapping[str, Tensor],
-) -> Path:
-    """Export what was divided: the model of the beginning, with all that was trained."""
-    dtype = torch.float32 if config.compute.precision == "float32" else compute_dtype(None, device)
-    model = load_folder(base, dtype=dtype, device=torch.device("cpu"))
-    lora = None if config.freeze_vlm else config.lora
-    fresh = make_trainable(model, config.stage, lora=lora, seed=config.seed)
-    with torch.no_grad():
-        for name, value in fresh.items():
-            value.copy_(trained[name])
-    return export(model, config, card, device)
 
 
 def _shard(

@@ -15,8 +15,7 @@ from deepgen.config.train import Sharding
 from deepgen.model import DeepGen
 from deepgen.stages.activations import activation_bytes, largest_sample
 from deepgen.stages.build import is_mixed, open_data
-from deepgen.stages.resume import settle
-from deepgen.stages.sharing import shared_tasks, sharing
+from deepgen.stages.microbatches import split_microbatches, task_plans
 from deepgen.train.parallel.sharding import chosen_sharding, gathered_units, never_divided
 from deepgen.train.trainable import make_trainable
 
@@ -88,7 +87,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     """Count what a stage trains, needs and visits; no weight is read.
 
     Args:
-        config: The stage.
+        config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
         device: Of a process.
         world_size: Processes that train together.
 
@@ -97,11 +96,9 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         DataError: The data cannot be used.
         ValueError: An update cannot be divided among so many processes.
     """
-    config = settle(config, world_size)
     data = open_data(config)
     model = outline_folder(resolve(config.model))
-    lora = None if config.freeze_vlm else config.lora
-    make_trainable(model, config.stage, lora=lora, seed=config.seed)
+    make_trainable(model, config.stage, lora=config.adapters, seed=config.seed)
     trained, frozen = _parameters(model)
     dtype = torch.float32 if config.compute.precision == "float32" else compute_dtype(None, device)
     sharding = chosen_sharding(config.parallel.sharding, config.stage, device, world_size)
@@ -114,11 +111,11 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         frozen_bytes=dtype.itemsize,
         gathered_bytes=computed_bytes,
     )
-    tasks = shared_tasks(config, data, world_size)
+    tasks = task_plans(config, data, world_size)
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
     activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
-    shared = sharing(tasks, world_size)
+    shared = split_microbatches(tasks, world_size)
     per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deepgen.config.codec import read_values, updated
 from deepgen.config.data import CachedLatents
-from deepgen.config.stage import StageConfig, default_microbatches
+from deepgen.config.stage import STAGES, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import MomentsCache, weights_hash
 from deepgen.errors import DataError
@@ -22,7 +22,7 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
     """Decide what a configuration leaves open.
 
     The default micro-batches per step depend on the number of processes, see
-    :func:`deepgen.config.stage.default_microbatches`. Once decided, their totals belong to the run:
+    :class:`deepgen.config.stage.StageDescription`. Once decided, their totals belong to the run:
     resumed on another number of processes, it makes the same steps.
 
     Args:
@@ -31,7 +31,7 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
         world_size: Processes that train together.
         begun: Settings of the run that is resumed, if one is.
     """
-    t2i, edit = default_microbatches(config.stage, world_size)
+    t2i, edit = STAGES[config.stage].microbatches(world_size)
     data = config.data
     if begun is not None:
         t2i = t2i if begun.t2i_microbatches is None else begun.t2i_microbatches

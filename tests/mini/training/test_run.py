@@ -128,7 +128,7 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
     assert image.size == (64, 64)
     provenance = pipe.model.provenance
-    assert provenance["vlm"] == provenance["transformer"] == "sft, 1 updates"
+    assert provenance["vlm"] == provenance["transformer"] == "sft, 1 steps"
     told = json.loads((path / "model_card.json").read_text())
     assert [told["stage"], told["began_from"]["card"]["stage"]] == ["sft", "pretrain"]
     before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}

@@ -13,7 +13,7 @@ from typing import Any
 
 from deepgen.conditioning.vision import MERGE, PATCH
 from deepgen.config.model import BridgeConfig, DiTConfig
-from deepgen.config.stage import Stage
+from deepgen.config.stage import STAGES, Stage
 from deepgen.model import DeepGen
 from deepgen.nn.lora import lora_weights
 
@@ -46,7 +46,7 @@ class SampleCost:
         self.bridge = model.conditioner.bridge.config
         self.text = model.conditioner.vlm.language_model.config
         self.vision = model.conditioner.vlm.config.vision_config
-        self.stage = stage
+        self.trained = STAGES[stage]
         adapters = lora_weights(model.conditioner.vlm.language_model)
         # Adapters of the embedding are looked up, not multiplied with; those of the DiT come to
         # less than three hundredths of it and are not counted.
@@ -61,13 +61,14 @@ class SampleCost:
         total = language + sum(vision_flops(self.vision, each) for each in tokens.patches)
         if self.adapters:
             total += language + 3 * 2 * self.adapters * tokens.context
-        elif self.stage != "lora":
+        elif self.trained.trains_bridge:
             # Nothing but the think tokens is trained, and prompts do not see them.
             total += language_flops(self.text, tokens.context, behind=tokens.context - think)
         # Once for each of: forward, gradients of activations, gradients of weights.
-        total += connector_flops(self.bridge, tokens.context) * (1 if self.stage == "lora" else 3)
-        passes = 3 if self.stage == "sft" else 2
-        return total + dit_flops(self.dit, tokens.image, tokens.context) * passes
+        connector = 3 if self.trained.trains_bridge else 1
+        dit = 3 if self.trained.trains_dit else 2
+        total += connector_flops(self.bridge, tokens.context) * connector
+        return total + dit_flops(self.dit, tokens.image, tokens.context) * dit
 
 
 def dit_flops(config: DiTConfig, image: int, context: int) -> float:

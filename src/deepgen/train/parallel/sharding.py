@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from deepgen.config.stage import Stage
+from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import Sharding
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
@@ -149,7 +149,7 @@ def chosen_sharding(
         return "none"
     if sharding != "auto":
         return sharding
-    return "optimizer" if stage == "sft" and device.type == "cuda" else "none"
+    return "optimizer" if STAGES[stage].trains_dit and device.type == "cuda" else "none"
 
 
 def own(tensor: Tensor) -> Tensor:

@@ -1,0 +1,71 @@
+"""The micro-batches of a step, and how processes share them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deepgen.config.stage import StageConfig
+from deepgen.data.dataset import DataSet
+from deepgen.data.loader import TaskPlan
+from deepgen.data.records import Task
+from deepgen.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MicrobatchSplit:
+    """Micro-batches per step of single processes."""
+
+    fewest: int
+    """Of the process with fewest."""
+    most: int
+    """Of the process with most; all wait for it."""
+    idle_share: float
+    """Share of all processes' time spent waiting, if every micro-batch takes equally long."""
+
+
+def split_microbatches(tasks: Mapping[Task, TaskPlan], world_size: int) -> MicrobatchSplit:
+    """Distribute the micro-batches of a step round-robin.
+
+    >>> split_microbatches({"t2i": TaskPlan(microbatch_size=4, microbatches=6)}, 4)
+    MicrobatchSplit(fewest=1, most=2, idle_share=0.25)
+    """
+    count = sum(each.microbatches for each in tasks.values())
+    most = -(-count // world_size)
+    return MicrobatchSplit(
+        fewest=count // world_size, most=most, idle_share=1 - count / (most * world_size)
+    )
+
+
+def task_plans(config: StageConfig, data: DataSet, world_size: int) -> dict[Task, TaskPlan]:
+    """Micro-batches of each task in a step; tasks without samples in the data are left out.
+
+    Args:
+        config: The stage; its micro-batches are settled.
+        data: What is trained on.
+        world_size: Processes that share a step.
+
+    Raises:
+        DataError: Nothing is left.
+        ValueError: There are fewer micro-batches than processes.
+    """
+    counts: dict[Task, int | None] = {
+        "t2i": config.t2i_microbatches,
+        "edit": config.edit_microbatches,
+    }
+    assert None not in counts.values(), "the configuration was not settled"
+    tasks = {
+        task: TaskPlan(microbatch_size=config.microbatch_size, microbatches=count)
+        for task, count in counts.items()
+        if count and len(data.rows(task=task, split="train"))
+    }
+    if not tasks:
+        raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
+    found = sum(each.microbatches for each in tasks.values())
+    if found < world_size:
+        raise ValueError(
+            f"a step of {found} micro-batches cannot be divided among {world_size} processes; give "
+            "--t2i-microbatches and --edit-microbatches that add up to a multiple of "
+            f"{world_size} over the tasks in {data.folder}, or start {found} processes at most"
+        )
+    return tasks
