@@ -20,18 +20,18 @@ def drawn(*, is_terminal: bool, done: int = 40) -> str:
 def test_on_a_terminal_one_line_has_step_loss_speed_waiting_and_time_left() -> None:
     text = drawn(is_terminal=True)
     for part in (
-        "goes on after update 40 of 100",
+        "resuming from step 40/100",
         "43/100",
         "loss 0.0119",
         "12.3 images/s",
-        "waits 2%",
+        "data wait 2%",
         "left",
     ):
         assert part in text
 
 
-def test_where_nobody_watches_nothing_is_drawn_but_that_a_run_goes_on_is_said() -> None:
-    assert drawn(is_terminal=False).strip() == "goes on after update 40 of 100"
+def test_without_a_terminal_only_resuming_is_reported() -> None:
+    assert drawn(is_terminal=False).strip() == "resuming from step 40/100"
     assert drawn(is_terminal=False, done=0).strip() == ""
     assert drawn(is_terminal=False, done=100).strip() == ""
 

@@ -56,9 +56,9 @@ def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) 
     # The VAE is in float32 while its images are learned from.
     assert memory.static == 20 * trained + 2 * frozen + 2 * autoencoder + 2 * positions
     # What autocast makes of float32 weights, where it does.
-    assert memory.passing == 2 * trained
+    assert memory.temporary == 2 * trained
     plain = plan_memory(model, "none", 4, has_average=True, frozen_bytes=4, gathered_bytes=4)
-    assert plain.passing == 0
+    assert plain.temporary == 0
 
 
 def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model: DeepGen) -> None:
@@ -67,7 +67,7 @@ def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model:
     assert memory.weights == 4 * sum(rows_of(value, 4) for value in trained)
     assert memory.moments == 2 * memory.gradients == 2 * memory.average == 2 * memory.weights
     assert memory.frozen == whole.frozen
-    assert memory.passing == 6 * sum(value.numel() for value in trained)
+    assert memory.temporary == 6 * sum(value.numel() for value in trained)
 
 
 def test_full_sharding_divides_all_but_vision_tower_and_autoencoder(model: DeepGen) -> None:

@@ -111,8 +111,8 @@ def card(run: Path, part: str = "model") -> dict[str, Any]:
 
 def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path: Path) -> None:
     told = card(trained)
-    assert (told["stage"], told["updates"], told["updates_left_out"]) == ("sft", 4, 0)
-    assert told["visits"] == {"t2i": 8, "edit": 4}
+    assert (told["stage"], told["steps"], told["skipped_steps"]) == ("sft", 4, 0)
+    assert told["samples_seen"] == {"t2i": 8, "edit": 4}
     assert {(each["source"], each["licence"], each["task"]) for each in told["data"]} == {
         ("rows", "unknown", "t2i"),
         ("rows", "unknown", "edit"),
@@ -216,7 +216,9 @@ def test_two_processes_of_torchrun_make_the_run_of_one(
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout == f"{output / 'model'}\n"
-    assert run.stderr.count("2 processes share 3 passes an update and idle 25% of their time") == 1
+    assert (
+        run.stderr.count("2 processes share 3 micro-batches per step and idle 25% of the time") == 1
+    )
     mine, expected = (
         [json.loads(line) for line in (each / "metrics.jsonl").read_text().splitlines()]
         for each in (output, trained)
@@ -306,7 +308,7 @@ def test_the_plan_counts_what_is_trained_and_visited(
     found = json.loads(capsys.readouterr().out)
     assert set(found["trained"]) == {"think tokens and bridge", "language model", "DiT"}
     assert found["samples"] == {"t2i": 6, "edit": 3}
-    assert found["samples_per_update"] == {"t2i": 2, "edit": 1}
+    assert found["samples_per_step"] == {"t2i": 2, "edit": 1}
     assert 0 < found["activation_bytes"] < found["static_bytes"]
     assert found["epochs"] == {"t2i": round(8 / 6, 2), "edit": round(4 / 3, 2)}
     assert not output.exists()
@@ -316,12 +318,12 @@ def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) ->
     cpu = torch.device("cpu")
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never")
     even = plan(settle(config, 8), device=cpu, world_size=8)
-    assert (even.passes_per_process, even.idle_share) == ((3, 3), 0)
+    assert (even.microbatches_per_process, even.idle_share) == ((3, 3), 0)
     assert even.microbatches == {"t2i": 16, "edit": 8}
-    assert even.samples_per_update == {"t2i": 64, "edit": 32}
+    assert even.samples_per_step == {"t2i": 64, "edit": 32}
     uneven = plan(settle(config, 2), device=cpu, world_size=4)
-    assert (uneven.passes_per_process, uneven.idle_share) == ((1, 2), 0.25)
-    assert uneven.samples_per_update == {"t2i": 16, "edit": 8}
+    assert (uneven.microbatches_per_process, uneven.idle_share) == ((1, 2), 0.25)
+    assert uneven.samples_per_step == {"t2i": 16, "edit": 8}
 
 
 def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
@@ -363,23 +365,23 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
     encoding, cached = tmp_path / "encoding", tmp_path / "cached"
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
-    assert "the VAE encodes images at every visit" in said
+    assert "the VAE encodes images whenever they are used" in said
     command = re.search(r"deepgen (data cache .+)", said)
     assert command is not None and main(shlex.split(command[1])) == 0
     assert main(arguments_for(own, cached)) == 0
-    assert f"moments from {own / 'latents'}" in capsys.readouterr().err
+    assert f"latents from the cache {own / 'latents'}" in capsys.readouterr().err
     # Now there is a cache, and the run that began without goes on without.
     shutil.rmtree(encoding / "checkpoints" / "step_00000004")
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
     # To which a cache could change nothing any more.
-    assert "the VAE encodes images at every visit" in said and "data cache" not in said
+    assert "the VAE encodes images whenever they are used" in said and "data cache" not in said
     assert main(arguments_for(own, encoding, "--cached-latents", "always")) == 2
     assert "of a run with data.cached_latents never, this one has always" in capsys.readouterr().err
     shutil.rmtree(own / "latents")
     assert main(arguments_for(own, cached)) == 2
     error = capsys.readouterr().err
-    assert "this run learns from cached moments, but 1 of 1 files" in error
+    assert "this run uses cached latents, but 1 of 1 files" in error
 
 
 def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:
@@ -517,15 +519,15 @@ def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Pat
         parallel=ParallelConfig(sharding="full"),
         padding="batch",
     )
-    with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
+    with pytest.raises(ValueError, match=r"give --padding none, or --sharding optimizer"):
         build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
 
 
 @pytest.mark.parametrize(
     ("changes", "way_out"),
     [
-        ({"compute": ComputeConfig(compile=True)}, r"leave out --compile, or say --sharding none"),
-        ({"optimizer": OptimizerConfig(kind="muon")}, r"say --sharding none, or --optimizer"),
+        ({"compute": ComputeConfig(compile=True)}, r"leave out --compile, or give --sharding none"),
+        ({"optimizer": OptimizerConfig(kind="muon")}, r"give --sharding none, or --optimizer"),
     ],
 )
 def test_what_cannot_be_divided_is_refused_with_the_way_out(

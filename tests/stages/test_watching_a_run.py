@@ -155,7 +155,7 @@ def test_a_run_begins_from_the_checkpoint_of_another_and_says_what_it_does_other
     often = ("--save-every", "1")
     assert train(data, tmp_path / "new", *often, "--resume", str(start)) == 0
     said = capsys.readouterr().err
-    assert f"begins from {start}" in said
+    assert f"starting from {start}" in said
     assert f"output is {tmp_path / 'new'}, was {watched}" in said
     assert "logging.sample_every is None, was 3" in said
     mine, whole = weights(tmp_path / "new"), weights(watched)
@@ -166,7 +166,7 @@ def test_a_run_begins_from_the_checkpoint_of_another_and_says_what_it_does_other
     shutil.rmtree(tmp_path / "new" / "checkpoints" / "step_00000004")
     gone = tmp_path / "gone" / start.name
     assert train(data, tmp_path / "new", *often, "--resume", str(gone)) == 0
-    assert "begins from" not in capsys.readouterr().err
+    assert "starting from" not in capsys.readouterr().err
     assert all(torch.equal(weights(tmp_path / "new")[name], whole[name]) for name in whole)
 
 

@@ -65,7 +65,7 @@ class Train:
             CheckpointError: The model, or a checkpoint, cannot be used.
             DataError: The data cannot be used.
             StoppedError: A signal asked for it; the run has been saved.
-            TrainingError: The run cannot go on.
+            TrainingError: The run cannot continue.
         """
         output = self.settings.output
         if self.resume == "never" and has_checkpoints(output):
@@ -89,8 +89,8 @@ class Train:
                 return
             if processes.is_first:
                 if found.idle_share:
-                    print_line(_said_idle(found))
-                print_line(f"up to update {found.updates}; checkpoints and metrics in {output}")
+                    print_line(_idle_notice(found))
+                print_line(f"training to step {found.steps}; checkpoints and metrics in {output}")
             run = build(settings, device=device, processes=processes)
             if processes.is_first:
                 print_line(run.latents_source)
@@ -99,14 +99,14 @@ class Train:
                 run.trainer.check(start)
                 if processes.is_first:
                     changes = run.trainer.identity.changed_settings(start.values("config"))
-                    print_line("; ".join([f"begins from {start.path}", *changes]))
+                    print_line("; ".join([f"starting from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
             if processes.is_first:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
 def _beginning(resume: str | Path, output: Path) -> tuple[Checkpoint | None, StageConfig | None]:
-    """The checkpoint elsewhere that a run begins from, and the settings that it keeps to.
+    """The checkpoint of another run to start from, and the settings that the run began with.
 
     Raises:
         CheckpointError: There is no whole checkpoint.
@@ -121,7 +121,7 @@ def _beginning(resume: str | Path, output: Path) -> tuple[Checkpoint | None, Sta
 
 
 def _origin(resume: str | Path, output: Path) -> Path | None:
-    """The run or checkpoint elsewhere that a run begins from, if one was named and is needed.
+    """The run or checkpoint elsewhere to start from, if one was named and is needed.
 
     Raises:
         ValueError: It is not there, or not elsewhere.
@@ -130,7 +130,7 @@ def _origin(resume: str | Path, output: Path) -> Path | None:
         return None
     if output.resolve() in resume.resolve().parents:
         raise ValueError(
-            f"--resume {resume} is of {output} itself; to begin anew from it, give another --output"
+            f"--resume {resume} is inside {output} itself; to start from it, give another --output"
         )
     if has_checkpoints(output):
         return None
@@ -140,14 +140,14 @@ def _origin(resume: str | Path, output: Path) -> Path | None:
 
 
 def check_loggers(names: Sequence[Logger]) -> None:
-    """See that what a run is to be logged to is installed.
+    """Check that the packages of the loggers are installed.
 
     Raises:
-        ValueError: It is not; says how to install it.
+        ValueError: One is not; says how to install it.
     """
     for name in names:
         spec = find_spec(name)
-        # A mere folder of that name, as both make, is found too, but has no origin.
+        # A folder of that name, as both loggers create, is found too, but has no origin.
         if spec is None or spec.origin is None:
             raise ValueError(
                 f"--log-to {name} needs a package that is not installed: "
@@ -202,36 +202,36 @@ def _settings(recipe: str, arguments: Sequence[str]) -> StageConfig:
 
 
 def _table(found: Plan) -> str:
-    """The plan in lines, names and numbers in two columns."""
-    fewest, most = found.passes_per_process
+    """The plan as a table of two columns."""
+    fewest, most = found.microbatches_per_process
     rows = [
-        ("updates", f"{found.updates:,}"),
+        ("steps", f"{found.steps:,}"),
         *((f"trained: {name}", f"{count:,}") for name, count in found.trained.items()),
         *((f"frozen: {name}", f"{count:,}") for name, count in found.frozen.items()),
         ("memory without activations", _gib(found.static_bytes)),
-        ("copies to compute with", _gib(found.passing_bytes)),
+        ("temporary copies", _gib(found.temporary_bytes)),
         ("activations, estimated", _gib(found.activation_bytes)),
-        ("samples an update", f"{sum(found.samples_per_update.values()):,}"),
+        ("samples per step", f"{sum(found.samples_per_step.values()):,}"),
         ("processes", f"{found.processes:,}"),
-        ("passes of each an update", f"{most}" if fewest == most else f"{fewest} to {most}"),
+        ("micro-batches per process", f"{most}" if fewest == most else f"{fewest} to {most}"),
     ]
     if found.idle_share:
-        rows.append(("of their time idle", f"{found.idle_share:.0%}"))
-    for task, count in found.samples_per_update.items():
+        rows.append(("idle time", f"{found.idle_share:.0%}"))
+    for task, count in found.samples_per_step.items():
         rows += [
-            (f"{task}: samples", f"{found.samples[task]:,}"),
-            (f"{task}: of an update", f"{count:,}"),
+            (f"{task}: samples in the data", f"{found.samples[task]:,}"),
+            (f"{task}: samples per step", f"{count:,}"),
             (f"{task}: epochs", f"{found.epochs[task]:,}"),
         ]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}} {value:>16}" for name, value in rows)
 
 
-def _said_idle(found: Plan) -> str:
-    passes = sum(found.microbatches.values())
+def _idle_notice(found: Plan) -> str:
+    count = sum(found.microbatches.values())
     return (
-        f"{found.processes} processes share {passes} passes an update and idle "
-        f"{found.idle_share:.0%} of their time; a multiple of {found.processes} keeps all busy"
+        f"{found.processes} processes share {count} micro-batches per step and idle "
+        f"{found.idle_share:.0%} of the time; a multiple of {found.processes} keeps all busy"
     )
 
 

@@ -1,4 +1,4 @@
-"""What someone at a terminal sees of a training run: one line that is always up to date."""
+"""The progress line of a training run."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from rich.progress import (
 
 
 class ProgressLine:
-    """Updates done, loss, speed and the time left; off a terminal only where a run goes on.
+    """Steps done, loss, speed and the time left; without a terminal only that a run is resumed.
 
     Args:
-        console: Where it is drawn; by default standard error.
+        console: Where it is shown; by default standard error.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
         self._console = console
         self._bar = Progress(
-            TextColumn("update"),
+            TextColumn("step"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[loss]}{task.fields[speed]}"),
@@ -41,14 +41,14 @@ class ProgressLine:
         self._task: TaskID | None = None
 
     def begin(self, done: int, steps: int) -> None:
-        """Draw it, with what earlier starts of the run have done, which is also said."""
+        """Show it, from the step that the run is resumed from."""
         if 0 < done < steps:
-            self._console.print(f"goes on after update {done} of {steps}", highlight=False)
+            self._console.print(f"resuming from step {done}/{steps}", highlight=False)
         self._task = self._bar.add_task("", total=steps, completed=done, loss="", speed="")
         self._bar.start()
 
     def updated(self, step: int, report: Mapping[str, float]) -> None:
-        """Move on by an update; one that was left out keeps the loss before it."""
+        """Advance by a step; a skipped one keeps the loss before it."""
         if self._task is None:
             return
         self._bar.update(self._task, completed=step)
@@ -56,15 +56,15 @@ class ProgressLine:
             self._bar.update(self._task, loss=f"loss {report['loss']:.4f}")
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
-        """Show how fast the last updates were."""
+        """Show the speed of the last steps."""
         if self._task is None:
             return
         words = []
         if "speed/images_per_second" in line:
             words.append(f"{line['speed/images_per_second']:.3g} images/s")
-        words.append(f"waits {line['speed/data_wait']:.0%}")
+        words.append(f"data wait {line['speed/data_wait']:.0%}")
         self._bar.update(self._task, speed=", " + ", ".join(words))
 
     def end(self) -> None:
-        """Take it away."""
+        """Remove it."""
         self._bar.stop()

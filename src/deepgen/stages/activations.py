@@ -1,7 +1,7 @@
-"""What a forward pass keeps for its backward pass: an estimate, to see whether a card will do.
+"""An estimate of activation memory, to see whether a GPU is large enough.
 
-Counted by hand are the tensors of each kind of layer, in widths of the layer, per token. What
-allocators waste and kernels borrow is not in it, so it may be off by a third.
+The tensors that each kind of layer keeps for the backward pass are counted by hand, in multiples of
+its width, per token. Fragmentation and workspaces are not included, so it may be off by a third.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from deepgen.model import DeepGen
 from deepgen.train.monitor.flops import Tokens
 
 BLOCK_TRAINED, BLOCK_FROZEN = 20, 14
-"""Of a block of the DiT: two norms and what modulates them, queries, keys, values, what was seen,
-both ends of the MLP's activation, each four widths; inputs of layers only where these learn."""
+"""Of a block of the DiT: two norms and their modulations, queries, keys, values, the output of
+attention, input and output of the MLP's activation, each four widths; inputs of linear layers only
+where these are trained."""
 
 SECOND_TRAINED, SECOND_FROZEN = 8, 7
 """Of a block's second attention, for image tokens."""
 
 MLP_TENSORS = 3
-"""Of a layer of the language model nothing is as wide as its MLP's gate, activated gate and the
-other factor."""
+"""Of a layer of the language model: its MLP's gate, activated gate and up projection dominate."""
 
 ADAPTED = 2
-"""Adapters keep what they read, and what dropout left of it: about as much again."""
+"""Adapters keep their input before and after dropout: about as much again."""
 
 DIT_PIXELS, VLM_PIXELS = 16**2, 32**2
-"""Of a token."""
+"""Pixels of a token."""
 
 PROMPT_TOKENS = 150
-"""Of a caption of about a hundred words, and what is written around it."""
+"""Of a caption of about a hundred words in the prompt template."""
 
 
 def largest_sample(model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection[Task]) -> Tokens:
@@ -40,7 +40,7 @@ def largest_sample(model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection
 
     Args:
         model: The model.
-        sizes: Those of targets and references that there are.
+        sizes: Of targets and references in the data.
         tasks: What is trained.
     """
     think = model.conditioner.bridge.config.num_queries
@@ -63,7 +63,7 @@ def activation_bytes(
         model: Ready for training.
         config: The stage.
         tokens: Lengths of the sample.
-        bytes_each: Of a number that products are computed in.
+        bytes_each: Of a value in the precision of matrix products.
     """
     return bytes_each * (
         _of_dit(model, config, tokens)
@@ -109,5 +109,5 @@ def _of_connector(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
 
 
 def _kept(config: StageConfig, whole: int, inputs: int, layers: int) -> int:
-    """Numbers of all layers; if they are computed again, of their inputs and of one at work."""
+    """Values kept by all layers; with recomputation, by their inputs and one layer at a time."""
     return inputs * layers + whole // layers if config.compute.checkpoint_activations else whole

@@ -1,4 +1,4 @@
-"""From decoded samples to what the flow objective learns from: images become latents."""
+"""From decoded samples to batches of the flow objective: images become latents."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from deepgen.vae import LatentCodec, Posterior
 
 
 class FlowBatches:
-    """The micro-batches of an update, by its number; decoded ahead as long as updates follow on.
+    """The micro-batches of a step, by its number; decoded ahead while steps are consecutive.
 
     Args:
         loader: Reads samples.
         codec: Encodes images, on the device it is on.
-        processes: Those that share the micro-batches of an update.
-        clock: Times the encoding, which is no waiting.
-        shortened: Cuts prompts that are too long for the model; nobody is asked in training.
+        processes: Those that share the micro-batches of a step.
+        clock: Times the encoding, which does not count as waiting for data.
+        shortened: Truncates prompts that are too long for the model.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FlowBatches:
         self._next: int | None = None
 
     def __call__(self, step: int) -> list[FlowBatch]:
-        """The micro-batches of an update that are this process's."""
+        """The micro-batches of a step that are this process's."""
         if step != self._next:
             mine = self.processes
             self._stream = self.loader.stream(step, rank=mine.rank, world_size=mine.world_size)
@@ -59,15 +59,15 @@ class FlowBatches:
             return [self._encoded(each, 1 / samples) for each in batches]
 
     def take_substitutions(self) -> list[Entry]:
-        """Samples that others stood in for since this was last asked."""
+        """Samples that were replaced by others since the last call."""
         return [asdict(each) for each in self.loader.take_substitutions()]
 
     def count_substitutions(self, entries: Sequence[Entry]) -> None:
-        """Judge the data by what all processes had to replace in an update."""
+        """Count the samples that all processes replaced in a step, and check their share."""
         self.loader.count_substitutions([Substitution(**each) for each in entries])
 
     def replay(self, entries: Sequence[Entry]) -> None:
-        """Let the same samples stand in again."""
+        """Make the same replacements again."""
         self.loader.replay([Substitution(**each) for each in entries])
 
     def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
@@ -92,7 +92,7 @@ class FlowBatches:
         )
 
     def _warn_of(self, cut: Sequence[str]) -> None:
-        """Name the first prompt that was cut; the rest is counted."""
+        """Name the first truncated prompt; all are counted."""
         if cut and not self._has_warned:
             self._has_warned = True
             warnings.warn(
@@ -102,7 +102,7 @@ class FlowBatches:
 
     @torch.no_grad()
     def _posteriors(self, batch: MicroBatch) -> list[list[Posterior]]:
-        """Of each sample: its target's and its references', from the cache where there is one."""
+        """Posteriors of each sample's target and references, cached ones if there are any."""
         device = next(self.codec.parameters()).device
         images: list[Pixels] = []
         for each in batch.samples:

@@ -74,11 +74,11 @@ class Run:
     samples: Samples
     validation: Validation
     base: Path
-    """Folder of the model that it begins from."""
+    """Folder of the model that training starts from."""
     card: Mapping[str, Any]
-    """Of the model that it makes, see :func:`make_card`."""
+    """Card of the trained model, see :func:`make_card`."""
     latents_source: str
-    """Where its latents come from, in a line."""
+    """Where latents come from, in a line for the user."""
 
     def __call__(
         self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
@@ -86,21 +86,21 @@ class Run:
         """Train to the end, from the newest checkpoint if there is one, and export the model.
 
         Args:
-            observers: Told how it gets on, beside the loggers of the configuration.
-            start: Where to begin without a checkpoint of its own.
+            observers: Receive the progress of the run, besides the loggers of the configuration.
+            start: Checkpoint of another run to start from, while there is none of this one.
 
         Returns:
             The model folder, which ``generate`` and the next stage read.
 
         Raises:
             CheckpointError: A checkpoint is of another run, or the model cannot be written.
-            StoppedError: A signal asked for it; the same run goes on from there.
-            TrainingError: The run cannot go on; what was saved is whole.
+            StoppedError: A signal asked for it; the run can be resumed.
+            TrainingError: The run cannot continue; saved checkpoints are complete.
         """
         config, checkpoint = self.config, self.config.checkpoint
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
-        # Beside checkpoints only in the end, when they have been taken.
+        # Once there are checkpoints only at the end, when this run has been accepted.
         if processes.is_first and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.logging.to, config.output, to_values(config))
@@ -111,17 +111,17 @@ class Run:
             log_every=config.logging.every,
             keep=checkpoint.keep,
             keep_every=checkpoint.keep_every,
-            watch=self._look if self.samples.prompts or self.validation.counts else None,
+            watch=self._evaluate if self.samples.prompts or self.validation.counts else None,
             watch_every=config.logging.sample_every,
             observers=[*observers, *loggers],
             matrix_rate=self._matrix_rate(),
             start=start,
         )
-        # Again, since what is free to change may have changed; a refused run never gets here.
+        # Again, since settings may have changed; a refused run never gets here.
         processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
             self.trainer.ema.settle()
-        card = {**self.card, "updates_left_out": self.trainer.skipped}
+        card = {**self.card, "skipped_steps": self.trainer.skipped}
         if self.trainer.shards is None:
             return processes.by_first(lambda: export(self.model, config, card))
         trained = entire_state(self.trainer.trained, processes)
@@ -129,13 +129,13 @@ class Run:
             lambda: export_trained(self.base, trained, config, card, self.model.device)
         )
 
-    def _look(self, model: DeepGen, step: int) -> None:
-        """See how the model does, as it is used."""
+    def _evaluate(self, model: DeepGen, step: int) -> None:
+        """Sample images and the validation loss."""
         self.samples(model, step)
         self.validation(model, step)
 
     def _matrix_rate(self) -> float:
-        """Of this process's device, in what the products of the model are computed in."""
+        """Peak operations per second of this device, in the precision of matrix products."""
         if self.config.logging.peak_tflops is not None:
             return self.config.logging.peak_tflops * 1e12
         device = self.model.device
@@ -168,7 +168,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     if config.compute.compile:
         check_compiler(device)
         model.dit.compile_each_block()
-    # In float32, as its moments are cached: what is rounded here is rounded at every visit.
+    # In float32, as for the cache of moments.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
@@ -192,7 +192,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         model=model,
         trainer=trainer,
         samples=samples,
-        # The same noise whatever the run's, so that runs can be compared; and no empty prompts.
+        # The same noise in every run, so that runs can be compared, and no dropped captions.
         validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
         base=folder,
         card=make_card(config, loader, model, folder, settings=compared_values(config)),
@@ -201,13 +201,13 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
 
 
 def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
-    """A model of which the right part learns, and which computes as the stage says."""
+    """The model, ready for training."""
     dtype = torch.float32 if config.compute.precision == "float32" else None
     model = load_folder(folder, dtype=dtype, device=device)
     make_trainable(model, config.stage, lora=config.adapters, seed=config.seed)
     model.checkpoint_activations(config.compute.checkpoint_activations)
-    # With lengths of every micro-batch its own, what is compiled would be compiled again and again;
-    # on a CPU a mask costs nothing.
+    # Compiled blocks would be recompiled for the lengths of every micro-batch; on a CPU a mask
+    # costs nothing.
     by_row = config.compute.packing and device.type != "cpu" and not config.compute.compile
     model.pack(config.compute.packing, attention_by_row=by_row)
     model.conditioner.vlm.detach_prompts = not config.compute.prompt_gradients
@@ -217,7 +217,7 @@ def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> 
 def _objective(
     config: StageConfig, model: DeepGen, padding: Padding
 ) -> Callable[..., FlowObjective]:
-    """What is minimised; who draws the noise, and how often captions are dropped, is left open."""
+    """The loss, up to who draws the noise and how often captions are dropped."""
     return partial(
         FlowObjective,
         training_sigmas(model.schedule),
@@ -237,7 +237,7 @@ def _trainer(
     batches: FlowBatches,
     shards: Shards | None,
 ) -> Trainer[DeepGen, FlowBatch]:
-    """The loop of a stage, which knows by what a checkpoint is of the same run."""
+    """The loop of a stage."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     knobs = config.optimizer
     inputs = inputs_of(
@@ -277,7 +277,7 @@ def _identity(config: StageConfig, data: DataSet, inputs: Mapping[str, Any]) -> 
 
 
 def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -> Validation:
-    """The loss on samples set aside, of the tasks and at the size that are trained."""
+    """The loss on held-out samples, of the tasks and at the size that are trained."""
     return Validation(
         loader.data,
         config.output / METRICS,
@@ -290,7 +290,7 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
 
 
 def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
-    """The optimizer that was asked for."""
+    """The configured optimizer."""
     if knobs.kind == "muon":
         return MatrixOptimizer(
             trained.items(), lr=knobs.lr, adamw_names=TABLES, weight_decay=knobs.weight_decay
@@ -317,25 +317,24 @@ def open_data(config: StageConfig) -> DataSet:
 def _shard(
     config: StageConfig, model: DeepGen, padding: Padding, processes: Processes
 ) -> Shards | None:
-    """Divide a model as its stage says.
+    """Shard a model as configured.
 
     Raises:
-        ValueError: It cannot be divided so.
+        ValueError: It cannot be sharded so.
     """
     sharding = chosen_sharding(
         config.parallel.sharding, config.stage, model.device, processes.world_size
     )
     if sharding != "none" and config.optimizer.kind == "muon":
-        raise ValueError("muon needs whole matrices; say --sharding none, or --optimizer adamw")
+        raise ValueError("muon needs whole matrices; give --sharding none, or --optimizer adamw")
     if sharding != "none" and config.compute.compile:
         raise ValueError(
-            "compiled blocks cannot be divided among processes yet; leave out --compile, or say "
-            "--sharding none"
+            "compiled blocks cannot be sharded yet; leave out --compile, or give --sharding none"
         )
     if sharding == "full" and padding == "batch":
         raise ValueError(
-            "padding batch reads parts of the language model by themselves, which sharding full "
-            "does not allow; use --padding none, or --sharding optimizer"
+            "padding batch runs parts of the language model separately, which sharding full does "
+            "not allow; give --padding none, or --sharding optimizer"
         )
     return shard(model, sharding, processes, mixed=is_mixed(config.compute.precision, model.device))
 
@@ -343,21 +342,21 @@ def _shard(
 def _describe_latents(
     config: StageConfig, side: int, moments: MomentsCache | None, *, may_cache: bool
 ) -> str:
-    """Where latents come from, and how to spare encoding where that is still to be chosen."""
+    """Where latents come from, and how to cache them while that can still be chosen."""
     if moments is not None:
-        return f"moments from {moments.folder}; the VAE encodes nothing"
-    described = "the VAE encodes images at every visit"
+        return f"latents from the cache {moments.folder}; the VAE encodes nothing"
+    described = "the VAE encodes images whenever they are used"
     if not may_cache:
         return described
     command = ["deepgen", "data", "cache", str(config.data.folder), "--model", config.model]
     return (
-        f"{described}; to do so once, before a run begins: "
+        f"{described}; to encode them once, before a run begins: "
         f"{shlex.join([*command, '--side', str(side)])}"
     )
 
 
 def _part(name: str) -> str:
-    """What a trained parameter is reported under."""
+    """The part of the model that a trained parameter is reported under."""
     if name.startswith("dit."):
         return "dit"
     if name.startswith("conditioner.vlm."):
@@ -366,5 +365,5 @@ def _part(name: str) -> str:
 
 
 def is_mixed(precision: Precision, device: torch.device) -> bool:
-    """Products in bfloat16 where asked for; weights, losses and sums stay in float32."""
+    """Whether matrix products are computed in bfloat16; weights and losses stay in float32."""
     return precision == "bfloat16" or (precision == "auto" and device.type == "cuda")

@@ -1,7 +1,7 @@
-"""What a trained model says about its making: data, licences, counts, and what it began from.
+"""The card of a trained model: data, licences, counts, settings, and the model it started from.
 
-It lies as ``model_card.json`` in the folders of a model and of its adapters, and holds no path of
-whoever trained it; the name of the folder that it began from is told, and so are those of sources.
+It is ``model_card.json`` in the folders of a model and of its adapters. It contains no paths, only
+the names of the base model's folder and of the sources.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def make_card(
     *,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The card of a stage's model, before it has been trained.
+    """The card of a stage's model, before training.
 
     Args:
         config: The stage.
-        loader: Of its samples.
+        loader: Of the training samples.
         model: What is trained.
-        base: Folder of what it begins from, whose card is told on.
-        settings: Those that decide what the weights become.
+        base: Folder of the model that training starts from, whose card is included.
+        settings: Those that define the run.
 
     Returns:
-        Plain values. ``visits`` are the samples of all updates, by task; ``samples`` are the rows
-        that are trained on, by source.
+        Plain values. ``samples_seen`` counts the samples of all steps, by task; ``samples`` the
+        rows of the data, by source.
     """
     table = loader.data.table
     columns = ["source", "source_rev", "licence", "redistributable", "task"]
@@ -51,14 +51,14 @@ def make_card(
         .aggregate([([], "count_all")])
         .to_pylist()
     )
-    per_update = {
+    per_step = {
         str(task): each.microbatch_size * each.microbatches
         for task, each in loader.options.tasks.items()
     }
     return {
         "stage": config.stage,
-        "updates": config.steps,
-        "visits": {task: config.steps * count for task, count in per_update.items()},
+        "steps": config.steps,
+        "samples_seen": {task: config.steps * count for task, count in per_step.items()},
         "data": [
             {
                 "source": each["source"],
@@ -69,7 +69,7 @@ def make_card(
                 "samples": each["count_all"],
             }
             for each in sources
-            if each["task"] in per_update
+            if each["task"] in per_step
         ],
         "scheduler_shift": model.schedule.shift,
         "settings": dict(settings),
@@ -79,7 +79,7 @@ def make_card(
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a model folder, if it has one; one that is damaged is warned of."""
+    """The card of a model folder; None with a warning where it is damaged."""
     if not (folder / CARD_NAME).is_file():
         return None
     try:
@@ -90,10 +90,10 @@ def read_card(folder: Path) -> dict[str, Any] | None:
 
 
 def describe_base(model: str, base: Path) -> dict[str, str]:
-    """What is told of the model that a stage begins from: its name, and the commit of a hub."""
+    """Name of the model that training starts from, and its commit on a hub."""
     if model == EMBEDDED:
         return {"model": EMBEDDED}
     if Path(model).expanduser().exists():
         return {"model": base.resolve().name}
-    # A hub's models lie in folders by the name of their commit.
+    # Folders of a hub's models are named by commit.
     return {"model": model.partition("@")[0], "revision": base.name}

@@ -1,4 +1,4 @@
-"""What a stage learns from beside its settings, its data and the model's weights."""
+"""What decides about a run besides its settings, its data and the model's weights."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from deepgen.model import DeepGen
 from deepgen.train.identity import FROZEN_PRECISION, PRECISION
 
 PROBE = "Zwei rote Äpfel,  an OLD map of 1897\n\t“fünf”, 3.14 × 2; 一只熊猫 🐼 don't"
-"""Letters, digits, signs and spaces of many kinds, which other rules split otherwise."""
+"""Characters of many kinds, which different tokenizers split differently."""
 
-# What configurations of the language model and of the vision tower decide, and no shape tells.
+# Configuration of the language model and of the vision tower that no shape depends on.
 TEXT = (
     *("num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("rms_norm_eps", "hidden_act"),
@@ -30,10 +30,10 @@ VISION = ("num_heads", "window_size", "fullatt_block_indexes", "hidden_act")
 def inputs_of(
     model: DeepGen, *, side: int, padding: Padding, mixed: bool = False, edits: bool = False
 ) -> dict[str, Any]:
-    """What decides about a run and is in no weight: what was left open, and the model's own words.
+    """Resolved defaults, and everything of a model folder that is no weight.
 
     Two model folders with the same weights may differ in these; a run that began with one of them
-    would be another with the other.
+    must not be resumed with the other.
 
     Args:
         model: With everything that its folder says.
@@ -44,12 +44,12 @@ def inputs_of(
     """
     tokenize = model.conditioner.tokenize
     tokenizer = tokenize.tokenizer
-    # By what it does, since libraries write the same tokenizer in different ways.
+    # By its results, since libraries serialise the same tokenizer in different ways.
     words = [sorted(tokenizer.get_vocab().items()), tokenizer(PROBE)["input_ids"]]
     return {
         "data.side": side,
         "padding": padding,
-        # On another device, auto comes to something else.
+        # Depends on the device where it is auto.
         PRECISION: "bfloat16" if mixed else "float32",
         FROZEN_PRECISION: str(model.conditioner.vlm.embedding.dtype).removeprefix("torch."),
         **_inside("scheduler", to_values(model.schedule)),
@@ -70,7 +70,7 @@ def _inside(part: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vlm_values(vlm: VisionLanguageModel) -> dict[str, Any]:
-    """By names, since the whole would differ between versions of the library that wrote it."""
+    """Selected values, since the rest differs between versions of the library that wrote it."""
     text: Any = vlm.config.text_config
     vision: Any = vlm.config.vision_config
     return {
@@ -81,9 +81,9 @@ def _vlm_values(vlm: VisionLanguageModel) -> dict[str, Any]:
 
 
 def _vision_hash(vlm: VisionLanguageModel) -> str:
-    """Hash of the vision tower, which stays as it is: not there until the first reference.
+    """Hash of the vision tower, which is not part of the model until the first reference.
 
-    Frozen weights are hashed as a whole while it is not there, as in all earlier checkpoints.
+    The hash of all frozen weights is taken before that, and so does not cover it.
     """
     tower = vlm.visual
     if tower is None:
@@ -94,5 +94,5 @@ def _vision_hash(vlm: VisionLanguageModel) -> str:
 
 def _digest(values: list[Any]) -> str:
     text = json.dumps(values, sort_keys=True)
-    # Of 64 bits: it tells apart, and proves nothing.
+    # 64 bits are enough to tell models apart.
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a stage would do, before it does it: parameters, memory, batches, epochs."""
+"""The plan of a stage, before it runs: parameters, memory, micro-batches, epochs."""
 
 from __future__ import annotations
 
@@ -24,67 +24,66 @@ FLOAT32_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """Bytes on each process, without activations; on the first, which may hold a row more."""
+    """Bytes per process, without activations; of the first process, which may hold a row more."""
 
     weights: int
     """Trained, in float32."""
     gradients: int
     """Of these."""
     moments: int
-    """Two of AdamW."""
+    """The two of AdamW."""
     average: int
+    """Moving average of the trained weights."""
     frozen: int
-    """The VAE in float32."""
+    """Weights that are not trained; the VAE in float32."""
     buffers: int
-    """Of the DiT's positions above all."""
-    passing: int
-    """Copies of weights to compute with, gathered or in bfloat16, and gradients not yet added up,
-    at their most."""
+    """Above all the DiT's position embeddings."""
+    temporary: int
+    """Peak of gathered or bfloat16 copies of weights, and of gradients before they are summed."""
 
     @property
     def static(self) -> int:
-        """What is held all the time."""
+        """What is allocated all the time."""
         learning = self.weights + self.gradients + self.moments + self.average
         return learning + self.frozen + self.buffers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """Figures of a run; memory of each process, without activations."""
+    """Figures of a run; memory is per process."""
 
     trained: dict[str, int]
     """Parameters that are trained, by part."""
     frozen: dict[str, int]
-    """Parameters that stay, by part."""
+    """Parameters that are not trained, by part."""
     static_bytes: int
-    """What is held all the time: trained weights with gradients, moments and average, frozen
-    weights, and buffers."""
-    passing_bytes: int
-    """Copies that come and go in every update, of weights and of what processes divide."""
+    """Trained weights with gradients, moments and average, frozen weights, and buffers."""
+    temporary_bytes: int
+    """Peak of copies within a step, see :class:`Memory`."""
     activation_bytes: int
     """Of a micro-batch of the largest samples; an estimate, see :mod:`deepgen.stages.activations`.
     """
     sharding: str
-    """What they divide."""
+    """What processes divide: none, optimizer or full."""
     processes: int
     microbatches: dict[str, int]
-    """Forward passes of an update, of all processes together, by task."""
-    passes_per_process: tuple[int, int]
-    """Forward passes that a process makes for an update: the fewest and the most."""
+    """Per step, of all processes together, by task."""
+    microbatches_per_process: tuple[int, int]
+    """Per step: the fewest and the most of a process."""
     idle_share: float
-    """Of all processes' time in forward and backward passes, if each takes equally long: what those
-    with fewer wait for the others."""
-    samples_per_update: dict[str, int]
+    """Share of all processes' time spent waiting for those with more micro-batches, if each takes
+    equally long."""
+    samples_per_step: dict[str, int]
     """By task."""
     samples: dict[str, int]
     """In the data, by task."""
     epochs: dict[str, float]
-    """How often each sample is visited, by task."""
-    updates: int
+    """How often each sample is used, by task."""
+    steps: int
 
 
 def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> Plan:
-    """Count what a stage trains, needs and visits; no weight is read.
+    """Compute the figures of a stage; no weight is read.
 
     Args:
         config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
@@ -94,7 +93,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     Raises:
         CheckpointError: The model cannot be used.
         DataError: The data cannot be used.
-        ValueError: An update cannot be divided among so many processes.
+        ValueError: A step cannot be divided among so many processes.
     """
     data = open_data(config)
     model = outline_folder(resolve(config.model))
@@ -116,30 +115,30 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
     activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
     shared = split_microbatches(tasks, world_size)
-    per_update = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
+    per_step = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(
         trained=trained,
         frozen=frozen,
         static_bytes=memory.static,
-        passing_bytes=memory.passing,
+        temporary_bytes=memory.temporary,
         activation_bytes=config.microbatch_size * activations,
         sharding=sharding,
         processes=world_size,
         microbatches={str(task): each.microbatches for task, each in tasks.items()},
-        passes_per_process=(shared.fewest, shared.most),
+        microbatches_per_process=(shared.fewest, shared.most),
         idle_share=round(shared.idle_share, 4),
-        samples_per_update={str(task): count for task, count in per_update.items()},
+        samples_per_step={str(task): count for task, count in per_step.items()},
         samples={str(task): count for task, count in samples.items()},
         epochs={
-            str(task): round(config.steps * per_update[task] / samples[task], 2) for task in tasks
+            str(task): round(config.steps * per_step[task] / samples[task], 2) for task in tasks
         },
-        updates=config.steps,
+        steps=config.steps,
     )
 
 
 def _parameters(model: DeepGen) -> tuple[dict[str, int], dict[str, int]]:
-    """How many are trained and how many stay, by part; parts without any are left out."""
+    """Numbers of trained and of frozen parameters, by part; parts without any are omitted."""
     parts = {
         "think tokens and bridge": model.conditioner.bridge,
         "language model": model.conditioner.vlm.language_model,
@@ -166,15 +165,15 @@ def plan_memory(
     frozen_bytes: int,
     gathered_bytes: int,
 ) -> Memory:
-    """Count what each process holds of a model that is ready for training.
+    """Compute the memory of each process for a model that is ready for training.
 
     Args:
         model: Its weights may have no values.
         sharding: ``none``, ``optimizer`` or ``full``.
         world_size: Processes that train together.
         has_average: Whether an average of the weights is kept.
-        frozen_bytes: Of a number of what is not trained.
-        gathered_bytes: Of a number of what is computed with, and gathered for it.
+        frozen_bytes: Per value of what is not trained.
+        gathered_bytes: Per value of what is computed with, and gathered for it.
     """
     divided = world_size if sharding != "none" else 1
     whole = {id(value) for value in never_divided(model)}
@@ -194,19 +193,19 @@ def plan_memory(
         average=trained * FLOAT32_BYTES if has_average else 0,
         frozen=frozen,
         buffers=frozen_bytes * sum(value.numel() for value in model.buffers()),
-        passing=_passing(model, sharding, gathered_bytes),
+        temporary=_temporary(model, sharding, gathered_bytes),
     )
 
 
 def _share(value: Tensor, divided: int) -> int:
-    """Numbers of the largest share of a tensor, which is cut between rows."""
+    """Values in the largest shard of a tensor, which is split between rows."""
     return math.ceil(value.shape[0] / divided) * math.prod(value.shape[1:])
 
 
-def _passing(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
-    """Bytes of copies to compute with and of gradients that are still those of one process."""
+def _temporary(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
+    """Peak bytes of copies to compute with, and of gradients before they are summed."""
     if sharding == "none":
-        # Of float32 weights autocast keeps what they are in bfloat16.
+        # Autocast caches bfloat16 copies of float32 weights.
         return gathered_bytes * _numbers(model) if gathered_bytes < FLOAT32_BYTES else 0
     if sharding == "optimizer":
         return (gathered_bytes + FLOAT32_BYTES) * _numbers(model)
@@ -219,7 +218,7 @@ def _passing(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
         for value in root.parameters()
         if id(value) not in inside and id(value) not in whole
     ]
-    # One unit at work and the next on its way.
+    # One unit in use and the next being gathered.
     largest = sorted(sum(value.numel() for value in unit.parameters()) for unit in units)[-2:]
     learning = sum(value.numel() for value in kept if value.requires_grad)
     return gathered_bytes * (sum(value.numel() for value in kept) + sum(largest)) + (

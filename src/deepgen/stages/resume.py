@@ -1,4 +1,4 @@
-"""What a run settles when it begins, and keeps however it goes on."""
+"""Settings that are decided when a run begins, and kept when it is resumed."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
 def settle_moments(
     config: StageConfig, data: DataSet, codec: LatentCodec, side: int, processes: Processes
 ) -> tuple[StageConfig, MomentsCache | None]:
-    """Decide whether images are encoded at every visit, or were beforehand.
+    """Decide whether latents come from the cache, or images are encoded whenever they are used.
 
-    The run keeps to that, since moments are rounded when they are cached.
+    It cannot change within a run, since cached moments are rounded.
 
     Args:
         config: The stage.
@@ -72,12 +72,12 @@ def settle_moments(
             cache = MomentsCache.open(data, vae_hash=weights_hash(codec), side=side)
         except DataError as cause:
             if config.data.cached_latents == "always":
-                raise DataError(f"this run learns from cached moments, but {cause}") from None
+                raise DataError(f"this run uses cached latents, but {cause}") from None
     found = processes.gather(cache is not None)
     if any(found) and not all(found):
         raise DataError(
-            f"only some processes find the cached moments of {data.folder}; let all see the same "
-            "files, or say --cached-latents never"
+            f"only some processes find the cached latents of {data.folder}; give all access to the "
+            "same files, or give --cached-latents never"
         )
     choice: CachedLatents = "never" if cache is None else "always"
     return replace(config, data=replace(config.data, cached_latents=choice)), cache

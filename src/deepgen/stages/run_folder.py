@@ -14,7 +14,7 @@ SETTINGS = "config.yaml"
 MODEL = "model"
 ADAPTERS = "lora"
 RESULTS = (MODEL, ADAPTERS)
-"""What a stage leaves behind; there are checkpoints of its run beside it."""
+"""What a stage exports, beside the checkpoints of its run."""
 
 LOGS = (METRICS, SUBSTITUTIONS)
 """What a run writes before its first checkpoint, after its settings."""

@@ -1,4 +1,4 @@
-"""Images of a run on its way: the same sentences and edits, always with the same seeds."""
+"""Sample images of a run: the same prompts and edits, always with the same seeds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
 class Samples:
-    """Draws a run's sample images into its folder.
+    """Generates a run's sample images into its folder.
 
     Args:
         config: The stage.
@@ -32,7 +32,7 @@ class Samples:
         ]
 
     def __call__(self, model: DeepGen, step: int) -> None:
-        """Draw all of them as ``step_STEP_PLACE.png``; a full disc costs images, not the run."""
+        """Generate all of them as ``step_STEP_INDEX.png``; a full disk only costs the images."""
         pipe = DeepGenPipeline(model)
         pipe.set_progress_bar_config(disable=True)
         for seed, (prompt, image) in enumerate(self.prompts):

@@ -1,4 +1,4 @@
-"""The loss on samples that were set aside: always the same ones, at the same noise."""
+"""The loss on held-out samples: always the same ones, with the same noise."""
 
 from __future__ import annotations
 
@@ -20,25 +20,24 @@ from deepgen.train.objective import FlowBatch
 from deepgen.train.trainer import Objective
 
 SAMPLES_OF_A_TASK = 128
-"""At most. Losses of samples differ by about their mean, mostly by their noise levels, which are
-always the same here; so differences between two moments of a run are far better known."""
+"""At most. Losses of samples vary mostly with their noise levels, which are always the same here;
+so differences between steps of a run have far less variance than the losses."""
 
 
 class Validation:
     """Writes ``val/loss`` into a run's metrics.
 
-    Nothing about samples that were set aside ends a run: a task none of whose samples the model has
-    room for is left out with a warning.
+    Problems with held-out samples never end a run: a task whose samples all exceed the model's
+    limits is left out with a warning.
 
     Args:
-        data: Where samples were set aside.
+        data: With held-out samples.
         log: The run's metrics.
         objective: Loss of a micro-batch.
         tasks: What is trained.
         side: Images are brought to about ``side * side`` pixels.
-        max_bad_share: Of the samples of a task that may turn out damaged; beyond it there are no
-            more lines.
-        moments: Cached ones, if the run reads them.
+        max_bad_share: Share of a task's samples that may be damaged; with more there is no line.
+        moments: Cached ones, if the run uses them.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Validation:
         self.objective = objective
         self.counts: dict[Task, int] = {}
         self._loaders: dict[Task, Loader] = {}
-        # One by one: whatever is beside it, a sample has the same loss.
+        # One by one, so that a sample has the same loss in any company.
         one = TaskPlan(microbatch_size=1, microbatches=1)
         for task in tasks:
             count = len(data.rows(task=task, split="val"))
