@@ -483,15 +483,16 @@ class Trainer(Generic[Model, Batch]):
 
     def _show(self, watch: Callable[[Model, int], None] | None) -> None:
         """Have the model looked at as it is used: averaged, and without dropout."""
-        if watch is None or not (self.processes.is_first or self.shards):
+        if watch is None:
             return
         training = self.model.training
         self.model.eval()
         with self.clock.phase("images"), ExitStack() as stack:
-            if self.ema is not None:
-                stack.enter_context(self.ema.applied())
-            if self.shards is not None:
-                stack.enter_context(self.shards.gathered())
-            if self.processes.is_first:
-                watch(self.model, self.done)
+            if self.processes.is_first or self.shards is not None:
+                if self.ema is not None:
+                    stack.enter_context(self.ema.applied())
+                if self.shards is not None:
+                    stack.enter_context(self.shards.gathered())
+            # All others wait here, not in a collective of the next step, which has a time limit.
+            self.processes.by_first(lambda: watch(self.model, self.done))
         self.model.train(training)

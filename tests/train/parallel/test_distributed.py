@@ -2,6 +2,7 @@ import json
 import signal
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from deepgen.errors import CheckpointError, DataError, TrainingError
 from deepgen.train.checkpoints import Checkpoints
@@ -90,6 +92,20 @@ def train_until(processes: Processes, folder: str, until: int) -> None:
 
         run.step = stop_in_time  # type: ignore[method-assign]
     run.run(Path(folder), save_every=100, log_every=1)
+
+
+def evaluate_slowly(processes: Processes, folder: str) -> None:
+    """A run whose first process evaluates for longer than the others wait for messages."""
+    for group in (None, processes.facts):
+        _set_pg_timeout(timedelta(seconds=2), group)
+    trainer(processes, steps=2).run(
+        Path(folder), save_every=100, watch=lambda model, step: time.sleep(5), watch_every=1
+    )
+
+
+def test_an_evaluation_may_take_longer_than_processes_wait_for_messages(tmp_path: Path) -> None:
+    assert Together(evaluate_slowly, 2, str(tmp_path)).exit_codes() == [0, 0]
+    assert not list(tmp_path.glob("error_*"))
 
 
 def losses(folder: Path) -> list[dict[str, float]]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -20,6 +21,10 @@ from torch import Tensor, nn
 from deepgen.errors import DeepGenError, TrainingError
 
 Fact = TypeVar("Fact")
+
+FIRST_TIMEOUT = timedelta(days=7)
+"""How long processes wait for what only the first one does: sample images, validation, checkpoints,
+export. Where it dies, the others notice at once that its connection is closed."""
 
 BUCKET_NUMBERS = 2**24
 """Gradient values that are sent at once: 64 MiB, beyond which links do not get faster."""
@@ -35,6 +40,8 @@ class Processes:
     """Between their CPUs, for what is no tensor; None where there is only one."""
     background: dist.ProcessGroup | None = None
     """The same for threads that work beside the training; their words must not mix with its."""
+    waiting_group: dist.ProcessGroup | None = None
+    """A third one, for what the first process does while the others wait, up to FIRST_TIMEOUT."""
 
     @property
     def is_first(self) -> bool:
@@ -50,13 +57,13 @@ class Processes:
         return said
 
     def by_first(self, action: Callable[[], Fact]) -> Fact:
-        """Have the first process do something, and give all of them what came of it.
+        """Have the first process do something while all others wait, and return its result to all.
 
         Raises:
             DeepGenError: The action failed so; raised by all, so that none waits for another.
             ValueError: Likewise.
         """
-        if self.facts is None:
+        if self.waiting_group is None:
             return action()
         outcome: list[Fact | DeepGenError | ValueError | None] = [None]
         if self.is_first:
@@ -64,14 +71,14 @@ class Processes:
                 outcome = [action()]
             except (DeepGenError, ValueError) as error:
                 outcome = [error]
-        dist.broadcast_object_list(outcome, src=0, group=self.facts)
+        dist.broadcast_object_list(outcome, src=0, group=self.waiting_group)
         if isinstance(outcome[0], (DeepGenError, ValueError)):
             raise outcome[0]
         return outcome[0]  # type: ignore[return-value]  # What the action returned may be None.
 
     def beside(self) -> Processes:
         """The same processes, as a thread that works beside the training sees them."""
-        return replace(self, facts=self.background)
+        return replace(self, facts=self.background, waiting_group=self.background)
 
     def level(self, batches: Sequence[Fact]) -> Sequence[Fact]:
         """As many micro-batches as the process with most has; those beyond one's own are lent.
@@ -141,6 +148,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
             world_size=world_size,
             facts=dist.new_group(backend="gloo"),
             background=dist.new_group(backend="gloo"),
+            waiting_group=dist.new_group(backend="gloo", timeout=FIRST_TIMEOUT),
         )
     finally:
         dist.destroy_process_group()
