@@ -8,7 +8,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepgen.config.model import BridgeConfig, DiTConfig
-from deepgen.config.stage import Stage
+from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import LoraConfig
 from deepgen.train.monitor.flops import (
     SampleCost,
@@ -46,7 +46,7 @@ def full_size(stage: Stage, adapters: float) -> SampleCost:
     cost = SampleCost.__new__(SampleCost)
     cost.dit, cost.bridge = DiTConfig(), BridgeConfig()
     cost.text, cost.vision = TEXT, VISION
-    cost.stage, cost.adapters = stage, int(adapters)
+    cost.trained, cost.adapters = STAGES[stage], int(adapters)
     return cost
 
 
