@@ -12,7 +12,7 @@ import transformers
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Status, Unreadable
+from deepgen.scoring.answers import AnswerStatus, Unreadable
 from deepgen.scoring.detection import (
     RemoteDetector,
     TransformersDetector,
@@ -113,7 +113,7 @@ def test_a_transformers_mask2former_finds_objects(mask2former: Path) -> None:
     assert detector.labels == LABELS
     shown = image()
     answer = detector.find(shown)
-    assert answer.status is Status.SCORED
+    assert answer.status is AnswerStatus.SCORED
     again = detector.find(shown)
     assert answer.value is not None
     assert again.value is not None
@@ -140,7 +140,7 @@ def test_other_weights_are_another_detector(mask2former: Path, tmp_path: Path) -
 
 def test_a_detector_without_masks_finds_boxes(yolos: Path) -> None:
     answer = TransformersDetector(str(yolos)).find(image())
-    assert answer.status is Status.SCORED
+    assert answer.status is AnswerStatus.SCORED
     assert answer.value
     for each in answer.value:
         left, top, right, bottom = each.box
@@ -159,7 +159,7 @@ def test_images_are_prepared_without_torchvision_whatever_a_folder_says(
     del stated["image_processor_type"]
     key = "feature_extractor_type" if "Feature" in named else "image_processor_type"
     path.write_text(json.dumps({**stated, key: named}))
-    assert TransformersDetector(str(tmp_path)).find(image()).status is Status.SCORED
+    assert TransformersDetector(str(tmp_path)).find(image()).status is AnswerStatus.SCORED
     path.write_text(json.dumps({**stated, key: "OtherImageProcessor"}))
     with pytest.raises(ScorerError, match="prepared by a OtherImageProcessor, which needs"):
         TransformersDetector(str(tmp_path))

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.judge import HttpJudge, JudgeConfig
 from deepgen.scoring.parsing import parse_rise, parse_yes_no
@@ -123,10 +123,10 @@ def test_without_retries_what_fails_is_failed_and_the_rest_is_right(tmp_path: Pa
         client = judge(server, tmp_path, timeout_seconds=1.0, request_attempts=1, reply_attempts=1)
         answers = list_all(client, asked, concurrency=16)
     counts = collections.Counter(answer.status for answer in answers)
-    assert 0 < counts[Status.UNREADABLE] <= faulty.drawn["prose"]
-    assert counts[Status.ERROR] >= faulty.drawn["error"] + faulty.drawn["hang"] > 0
+    assert 0 < counts[AnswerStatus.UNREADABLE] <= faulty.drawn["prose"]
+    assert counts[AnswerStatus.ERROR] >= faulty.drawn["error"] + faulty.drawn["hang"] > 0
     for number, answer in enumerate(answers):
-        expected = number % 5 + 1 if answer.status is Status.SCORED else None
+        expected = number % 5 + 1 if answer.status is AnswerStatus.SCORED else None
         assert answer.value == expected
         assert bool(answer.reason) == (answer.value is None)
 
@@ -135,7 +135,7 @@ def test_a_second_run_asks_only_for_what_failed(tmp_path: Path) -> None:
     asked = [(each, rise) for each in questions_with_numbers(40)]
     with serve(Faulty(errors=0.3, prose=0, hangs=0)) as server:
         first = list_all(judge(server, tmp_path, request_attempts=1), asked, concurrency=4)
-    failed = sum(answer.status is Status.ERROR for answer in first)
+    failed = sum(answer.status is AnswerStatus.ERROR for answer in first)
     with serve(Faulty(errors=0, prose=0, hangs=0)) as server:
         second = list_all(judge(server, tmp_path), asked, concurrency=4)
     assert len(server.heard) == failed > 0
@@ -193,7 +193,7 @@ def test_unreadable_replies_are_asked_for_again_only_so_often(tmp_path: Path) ->
         again = judge(server, tmp_path, reply_attempts=3).ask(question(), parse_yes_no)
     assert len(server.heard) == 3
     assert answer == again
-    assert (answer.status, answer.reply, answer.replies) == (Status.UNREADABLE, "Hm.", 3)
+    assert (answer.status, answer.reply, answer.replies) == (AnswerStatus.UNREADABLE, "Hm.", 3)
     assert answer.reason == "neither yes nor no"
 
 
@@ -212,7 +212,7 @@ def test_unreadable_replies_are_asked_for_again_only_so_often(tmp_path: Path) ->
 def test_a_refusal_is_a_status_of_its_own(tmp_path: Path, said: Said) -> None:
     with serve(lambda heard: said) as server:
         answer = judge(server, tmp_path).ask(question(), parse_yes_no)
-    assert (answer.status, answer.value) == (Status.REFUSED, None)
+    assert (answer.status, answer.value) == (AnswerStatus.REFUSED, None)
     assert stored(tmp_path, "body") != []
 
 
@@ -220,7 +220,7 @@ def test_refusals_are_asked_about_again(tmp_path: Path) -> None:
     said = iter([completion(None, finish="content_filter"), completion("yes")])
     with serve(lambda heard: next(said)) as server:
         answer = judge(server, tmp_path).ask(question(), parse_yes_no)
-        assert answer.status is Status.REFUSED
+        assert answer.status is AnswerStatus.REFUSED
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
     assert len(server.heard) == 2
@@ -240,7 +240,7 @@ def test_a_cut_reply_is_no_answer_and_the_next_may_be_longer(tmp_path: Path) -> 
         assert (again, len(server.heard)) == (answer, 3)
         cut = judge(server, tmp_path, max_tokens=(512,)).ask(question(), parse_yes_no)
     assert (answer.value, answer.replies) == (1, 3)
-    assert cut.status is Status.UNREADABLE
+    assert cut.status is AnswerStatus.UNREADABLE
     assert "limit of tokens" in cut.reason
 
 
@@ -280,7 +280,7 @@ def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
     with serve(lambda heard: Said({"error": "image too large"}, status=413)) as server:
         answer = judge(server, tmp_path).ask(question(), parse_yes_no)
     assert len(server.heard) == 1
-    assert answer.status is Status.ERROR
+    assert answer.status is AnswerStatus.ERROR
     assert "image too large" in answer.reason
 
 
@@ -291,7 +291,7 @@ def test_a_refused_request_is_not_repeated(tmp_path: Path) -> None:
 def test_what_is_no_completion_is_an_error(tmp_path: Path, said: Said) -> None:
     with serve(lambda heard: said) as server:
         answer = judge(server, tmp_path, request_attempts=2).ask(question(), parse_yes_no)
-    assert answer.status is Status.ERROR
+    assert answer.status is AnswerStatus.ERROR
     assert len(server.heard) == 2
 
 
@@ -335,7 +335,7 @@ def test_a_key_is_not_carried_to_another_address(
         moved = Said({}, status=302, headers={"Location": f"{other.url}/v1/chat/completions"})
         with serve(lambda heard: moved) as server:
             answer = judge(server, tmp_path).ask(question(), parse_yes_no)
-    assert answer.status is Status.ERROR
+    assert answer.status is AnswerStatus.ERROR
     assert other.heard == []
 
 

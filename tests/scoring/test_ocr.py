@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Status
+from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.ocr import (
     RapidOcrReader,
     TextReader,
@@ -102,5 +102,5 @@ def test_an_image_on_which_rapidocr_fails_is_failed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "rapidocr", SimpleNamespace(RapidOCR=Engine))
     monkeypatch.setattr("importlib.metadata.version", lambda package: "0")
     answer = RapidOcrReader().read(Image.new("RGB", (8, 8)))
-    assert (answer.status, answer.value) == (Status.ERROR, None)
+    assert (answer.status, answer.value) == (AnswerStatus.ERROR, None)
     assert answer.reason == "RuntimeError: out of memory"

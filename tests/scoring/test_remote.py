@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Status, Unreadable
+from deepgen.scoring.answers import AnswerStatus, Unreadable
 from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.ocr import TextReader
 from deepgen.scoring.questions import png_image
@@ -85,9 +85,9 @@ def test_one_failed_item_leaves_the_others() -> None:
         answers = worker(server).score(ITEMS, read_number)
     assert [answer.value for answer in answers] == [0, None, None, None, 40, 50, 60]
     assert [answer.status for answer in answers[1:4]] == [
-        Status.ERROR,
-        Status.UNREADABLE,
-        Status.UNREADABLE,
+        AnswerStatus.ERROR,
+        AnswerStatus.UNREADABLE,
+        AnswerStatus.UNREADABLE,
     ]
     assert answers[1].reason == "out of memory"
 
@@ -107,7 +107,7 @@ def test_one_failed_item_leaves_the_others() -> None:
 def test_an_answer_about_other_items_scores_none(said: Any) -> None:
     with serve(worker_that(said)) as server:
         answers = worker(server, request_attempts=1).score(ITEMS, read_number)
-    assert {answer.status for answer in answers} == {Status.ERROR}
+    assert {answer.status for answer in answers} == {AnswerStatus.ERROR}
     assert all(answer.value is None and answer.reason for answer in answers)
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.clip import ClipScorer, load_clip
 from deepgen.scoring.ocr import WordAccuracy
 from deepgen.scoring.registry import SCORERS, create_scorer
@@ -45,8 +45,8 @@ class StubReader:
     def read(self, shown: Image.Image) -> Answer[list[str]]:
         level = level_of(shown)
         if level == 0:
-            return Answer(status=Status.ERROR, reason="it crashed")
-        return Answer(status=Status.SCORED, value=["New Yorl" if level < 100 else "new york"])
+            return Answer(status=AnswerStatus.ERROR, reason="it crashed")
+        return Answer(status=AnswerStatus.SCORED, value=["New Yorl" if level < 100 else "new york"])
 
 
 class StubScorer:
@@ -56,7 +56,7 @@ class StubScorer:
 
     def __init__(self, *values: float | None) -> None:
         self.answers: list[Answer[float]] = [
-            Answer(status=Status.SCORED, value=value) for value in values
+            Answer(status=AnswerStatus.SCORED, value=value) for value in values
         ]
 
     def score(self, given: Sequence[ScorerInput]) -> list[Answer[float]]:
@@ -77,10 +77,10 @@ def worker(heard: Heard) -> Said:
 def test_values_that_cannot_be_right_are_failures_and_not_numbers() -> None:
     found = score_images(StubScorer(0.5, float("nan"), 1.5, -0.1, None, 1.0), inputs(*range(6)))
     assert [each.value for each in found] == [0.5, None, None, None, None, 1.0]
-    assert [each.status for each in found[1:5]] == [Status.UNREADABLE] * 4
+    assert [each.status for each in found[1:5]] == [AnswerStatus.UNREADABLE] * 4
     assert found[2].reason == "stub gave 1.5, expected a number from 0 to 1"
     found = score_images(StubScorer(0.5), inputs(1, 2))
-    assert {each.status for each in found} == {Status.UNREADABLE}
+    assert {each.status for each in found} == {AnswerStatus.UNREADABLE}
     assert found[0].reason == "stub gave 1 answers for 2 images"
 
 
@@ -90,7 +90,7 @@ def test_rounding_may_pass_the_bounds() -> None:
 
 def test_a_failed_answer_stays_what_it_is() -> None:
     stub = StubScorer()
-    stub.answers = [Answer(status=Status.REFUSED, reason="a filter")]
+    stub.answers = [Answer(status=AnswerStatus.REFUSED, reason="a filter")]
     assert score_images(stub, inputs(1)) == stub.answers
 
 
@@ -117,7 +117,7 @@ def test_clip_without_memory_scores_none(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(scorer.clip, "embed_images", fails)
     found = score_images(scorer, inputs(1, 2))
-    assert [(each.status, each.value) for each in found] == [(Status.ERROR, None)] * 2
+    assert [(each.status, each.value) for each in found] == [(AnswerStatus.ERROR, None)] * 2
     assert found[0].reason == "OutOfMemoryError: out of memory"
 
 
@@ -130,7 +130,7 @@ def test_word_accuracy_is_the_share_of_words_read_and_failures_are_none() -> Non
     ]
     found = score_images(scorer, given)
     assert [each.value for each in found] == [1.0, 0.5, None, None]
-    assert [each.status for each in found[2:]] == [Status.ERROR] * 2
+    assert [each.status for each in found[2:]] == [AnswerStatus.ERROR] * 2
     assert [each.reason for each in found[2:]] == [
         "it crashed",
         "there are no target texts to read",
@@ -159,7 +159,7 @@ def test_a_worker_gives_numbers_in_the_order_of_the_images() -> None:
         assert scorer.identity == {"worker": "brightness (weights 2)"}
         found = score_images(scorer, inputs(51, 0, 255, 102))
     assert [each.value for each in found] == [0.2, None, 1.0, 0.4]
-    assert (found[1].status, found[1].reason) == (Status.ERROR, "too dark")
+    assert (found[1].status, found[1].reason) == (AnswerStatus.ERROR, "too dark")
 
 
 def test_a_worker_that_is_not_there_cannot_be_used() -> None:
@@ -176,7 +176,7 @@ def test_a_judge_answers_for_each_prompt_and_unreadable_replies_are_failures() -
     prompts = ("a cat", "a dog", "a fox", "a cow", "a hen")
     found = score_images(scorer, [inputs(1, prompt=prompt)[0] for prompt in prompts])
     assert [each.value for each in found] == [1.0, 0.0, None, None, 1.0]
-    assert [each.status for each in found[2:4]] == [Status.UNREADABLE, Status.ERROR]
+    assert [each.status for each in found[2:4]] == [AnswerStatus.UNREADABLE, AnswerStatus.ERROR]
     other = YesNoScorer(judge, parse_template("Is it {prompt}?"))
     assert other.identity["judge"] == scorer.identity["judge"]
     assert other.identity != scorer.identity

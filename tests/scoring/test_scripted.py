@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Status
+from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question
 from deepgen.scoring.scripted import ScriptedJudge
@@ -16,12 +16,12 @@ def test_the_longest_key_that_occurs_answers() -> None:
     asked = [Question(parts=(text,)) for text in ("a cat", "an apple", "a green apple")]
     answers = [judge.ask(each, parse_yes_no) for each in asked]
     assert [answer.value for answer in answers] == [0, 1, None]
-    assert answers[2].status is Status.UNREADABLE
+    assert answers[2].status is AnswerStatus.UNREADABLE
 
 
 def test_a_question_without_a_reply_is_failed() -> None:
     answer = ScriptedJudge({"cat": "yes"}).ask(Question(parts=("a dog",)), parse_yes_no)
-    assert (answer.status, answer.value) == (Status.ERROR, None)
+    assert (answer.status, answer.value) == (AnswerStatus.ERROR, None)
 
 
 def test_another_script_is_another_judge(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.remote import Worker, WorkerConfig
 from deepgen.scoring.scripted import ScriptedJudge
 from deepgen.scoring.templates import parse_template
@@ -30,7 +30,7 @@ def test_a_blip_answers_each_question_alone_and_in_a_batch(folder: Path) -> None
     model = BlipAnswers(str(folder))
     questions = ["is it red?", "red?", "is is is it it it red?"]
     together = model.ask(IMAGE, questions)
-    assert [answer.status for answer in together] == [Status.SCORED] * 3
+    assert [answer.status for answer in together] == [AnswerStatus.SCORED] * 3
     for question, answer in zip(questions, together, strict=True):
         (alone,) = model.ask(IMAGE, [question])
         assert alone.reply == answer.reply
@@ -53,7 +53,7 @@ def test_a_model_that_fails_is_an_error_of_each_question(
     model = BlipAnswers(str(folder))
     monkeypatch.setattr(model, "_generate", out_of_memory)
     answers = model.ask(IMAGE, ["a", "b"])
-    assert [each.status for each in answers] == [Status.ERROR] * 2
+    assert [each.status for each in answers] == [AnswerStatus.ERROR] * 2
     assert answers[0].reason == "RuntimeError: CUDA out of memory by much"
 
 
@@ -81,7 +81,7 @@ def test_a_worker_answers_each_question_as_the_prompt_of_the_image() -> None:
         )
     assert remote.name == "mplug (weights abc)"
     assert [each.value for each in answers] == [True, False, False, None]
-    assert answers[-1].status is Status.ERROR
+    assert answers[-1].status is AnswerStatus.ERROR
 
 
 def test_a_judge_is_asked_each_question_in_our_words() -> None:
@@ -89,4 +89,4 @@ def test_a_judge_is_asked_each_question_in_our_words() -> None:
     asked = JudgeAnswers(judge, parse_template("{question} Yes or no?"))
     assert [each.value for each in asked.ask(IMAGE, ["Is it red?", "Is it blue?"])] == [True, False]
     answers = asked.ask(IMAGE, ["Is it tall?", "Is it red?"])
-    assert [each.status for each in answers] == [Status.UNREADABLE], "the image has failed"
+    assert [each.status for each in answers] == [AnswerStatus.UNREADABLE], "the image has failed"

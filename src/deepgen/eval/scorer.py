@@ -143,10 +143,10 @@ def failed(generated: GeneratedImage, status: Status, reason: str) -> ImageRecor
 
 def status_of(answer: Answer[Any]) -> Status:
     """The status of an image that follows from a scorer's answer about it."""
-    statuses: dict[answers.Status, Status] = {
-        answers.Status.SCORED: "scored",
-        answers.Status.REFUSED: "refused",
-        answers.Status.UNREADABLE: "unreadable",
-        answers.Status.ERROR: "error",
+    statuses: dict[answers.AnswerStatus, Status] = {
+        answers.AnswerStatus.SCORED: "scored",
+        answers.AnswerStatus.REFUSED: "refused",
+        answers.AnswerStatus.UNREADABLE: "unreadable",
+        answers.AnswerStatus.ERROR: "error",
     }
     return statuses[answer.status]

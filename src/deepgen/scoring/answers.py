@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Status(StrEnum):
+class AnswerStatus(StrEnum):
     """How scoring one thing ended."""
 
     SCORED = "scored"
@@ -37,7 +37,7 @@ Parse = Callable[[str], T | Unreadable]
 class Answer(Generic[T]):
     """The value that a judge, model or worker gives one image or question, or why there is none."""
 
-    status: Status
+    status: AnswerStatus
     value: T | None = None
     """There if and only if the status is ``scored``."""
     reason: str = ""
@@ -57,4 +57,4 @@ class Answer(Generic[T]):
 def error_answer(error: Exception, model: str = "") -> Answer[Any]:
     """What a local model answers when it fails, in one line."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return Answer(status=Status.ERROR, reason=reason, model=model)
+    return Answer(status=AnswerStatus.ERROR, reason=reason, model=model)

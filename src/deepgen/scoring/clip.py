@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status, error_answer
+from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.scorer import ScorerInput
 from deepgen.scoring.weights import find_weights
 
@@ -158,7 +158,9 @@ class ClipScorer:
                 )
         except RuntimeError as error:  # Out of memory is one.
             return [error_answer(error, self.name) for _ in inputs]
-        return [Answer(status=Status.SCORED, value=value, model=self.name) for value in values]
+        return [
+            Answer(status=AnswerStatus.SCORED, value=value, model=self.name) for value in values
+        ]
 
 
 def create_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScorer:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status, Unreadable, error_answer
+from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, error_answer
 from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.weights import find_weights
 
@@ -120,7 +120,7 @@ class TransformersDetector:
                 found = self._read(inputs, outputs, image)
         except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
             return error_answer(error, self.name)
-        return Answer(status=Status.SCORED, value=found, model=self.name)
+        return Answer(status=AnswerStatus.SCORED, value=found, model=self.name)
 
     def _read(self, inputs: Any, outputs: Any, image: Image.Image) -> list[DetectedObject]:
         if self._has_masks:

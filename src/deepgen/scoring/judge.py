@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.http import (
     CircuitBreaker,
     HttpError,
@@ -153,19 +153,23 @@ class HttpJudge:
             try:
                 reply = self._reply(question, attempt)
             except HttpError as failure:
-                return _answer(question, reply, Status.ERROR, describe(failure), count=attempt)
+                return _answer(
+                    question, reply, AnswerStatus.ERROR, describe(failure), count=attempt
+                )
             if reply.ending is Ending.REFUSED:
                 reason = "the provider's filter refused"
-                return _answer(question, reply, Status.REFUSED, reason, count=attempt + 1)
+                return _answer(question, reply, AnswerStatus.REFUSED, reason, count=attempt + 1)
             if reply.ending is Ending.TRUNCATED:
                 reason = "the reply was truncated by the limit of tokens"
                 continue
             parsed = parse(reply.text)
             if not isinstance(parsed, Unreadable):
-                return _answer(question, reply, Status.SCORED, value=parsed, count=attempt + 1)
+                return _answer(
+                    question, reply, AnswerStatus.SCORED, value=parsed, count=attempt + 1
+                )
             reason = parsed.reason
         declined = reply is not None and DECLINED.match(reply.text) is not None
-        status = Status.REFUSED if declined else Status.UNREADABLE
+        status = AnswerStatus.REFUSED if declined else AnswerStatus.UNREADABLE
         return _answer(question, reply, status, reason, count=self.config.reply_attempts)
 
     def check(self) -> None:
@@ -332,7 +336,7 @@ class HttpJudge:
 def _answer(
     question: Question,
     reply: Reply | None,
-    status: Status,
+    status: AnswerStatus,
     reason: str = "",
     *,
     count: int,

@@ -18,7 +18,7 @@ from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status, error_answer
+from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
 from deepgen.scoring.scorer import ScorerInput
 
@@ -132,7 +132,7 @@ class RapidOcrReader:
                 lines = list(self._engine(blue_first).txts or ())
         except Exception as error:  # It defines none of its own.
             return error_answer(error, self.name)
-        return Answer(status=Status.SCORED, value=lines, model=self.name)
+        return Answer(status=AnswerStatus.SCORED, value=lines, model=self.name)
 
 
 class WordAccuracy:
@@ -159,7 +159,7 @@ class WordAccuracy:
 
     def _accuracy(self, each: ScorerInput) -> Answer[float]:
         if not _words(each.target_texts):
-            return Answer(status=Status.ERROR, reason="there are no target texts to read")
+            return Answer(status=AnswerStatus.ERROR, reason="there are no target texts to read")
         measured = self.measure(each)
         score = measured.value
         value = None if score is None else score.found / score.words
@@ -170,10 +170,10 @@ class WordAccuracy:
     def measure(self, each: ScorerInput) -> Answer[WordScore]:
         """All counts of one image."""
         read = self.reader.read(each.image)
-        if read.status is not Status.SCORED:
+        if read.status is not AnswerStatus.SCORED:
             return Answer(status=read.status, reason=read.reason, model=self.reader.name)
         score = score_words(_words(each.target_texts), read.value or [])
-        return Answer(status=Status.SCORED, value=score, model=self.reader.name)
+        return Answer(status=AnswerStatus.SCORED, value=score, model=self.reader.name)
 
 
 def create_scorer(*, worker_url: str = "") -> WordAccuracy:

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Status, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable
 from deepgen.scoring.http import (
     CircuitBreaker,
     HttpError,
@@ -133,7 +133,7 @@ class Worker:
         except HttpError as failure:
             if self._breaker.failed():
                 raise self._unavailable(failure) from None
-            return [Answer(status=Status.ERROR, reason=describe(failure)) for _ in items]
+            return [Answer(status=AnswerStatus.ERROR, reason=describe(failure)) for _ in items]
         self._breaker.succeeded()
         return [_answer(rows[item.id], read) for item in items]
 
@@ -277,9 +277,9 @@ def _answer(row: dict[str, Any], read: Callable[[Any], T | Unreadable]) -> Answe
     value = row.get("value")
     if value is None:
         return Answer(
-            status=Status.ERROR, reason=str(row.get("error") or "the worker gave no value")
+            status=AnswerStatus.ERROR, reason=str(row.get("error") or "the worker gave no value")
         )
     meaning = read(value)
     if isinstance(meaning, Unreadable):
-        return Answer(status=Status.UNREADABLE, reason=meaning.reason)
-    return Answer(status=Status.SCORED, value=meaning)
+        return Answer(status=AnswerStatus.UNREADABLE, reason=meaning.reason)
+    return Answer(status=AnswerStatus.SCORED, value=meaning)

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 
 ROUNDING = 1e-5
 """How far values may pass the bounds, relative to their distance: float32 cosines exceed 1."""
@@ -72,16 +72,18 @@ def score_images(scorer: Scorer, inputs: Sequence[ScorerInput]) -> list[Answer[f
     answers = scorer.score(inputs)
     if len(answers) != len(inputs):
         reason = f"{scorer.name} gave {len(answers)} answers for {len(inputs)} images"
-        return [Answer(status=Status.UNREADABLE, reason=reason) for _ in inputs]
+        return [Answer(status=AnswerStatus.UNREADABLE, reason=reason) for _ in inputs]
     return [_checked(answer, scorer) for answer in answers]
 
 
 def _checked(answer: Answer[float], scorer: Scorer) -> Answer[float]:
-    if answer.status is not Status.SCORED:
+    if answer.status is not AnswerStatus.SCORED:
         return answer
     value, (low, high) = answer.value, scorer.bounds
     slack = ROUNDING * (high - low) if math.isfinite(high - low) else 0.0
     if value is not None and math.isfinite(value) and low - slack <= value <= high + slack:
         return answer
     reason = f"{scorer.name} gave {value}, expected a number from {low:g} to {high:g}"
-    return Answer(status=Status.UNREADABLE, reason=reason, reply=answer.reply, model=answer.model)
+    return Answer(
+        status=AnswerStatus.UNREADABLE, reason=reason, reply=answer.reply, model=answer.model
+    )

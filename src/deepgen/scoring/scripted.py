@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.questions import Question, sha256_of_json
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class ScriptedJudge:
         fitting = [key for key in self.replies if key in question.text]
         if not fitting:
             return Answer(
-                status=Status.ERROR,
+                status=AnswerStatus.ERROR,
                 reason="no scripted reply fits",
                 model=self.name,
                 prompt_hash=question.prompt_hash,
@@ -62,7 +62,7 @@ class ScriptedJudge:
         parsed = parse(reply)
         failed = isinstance(parsed, Unreadable)
         return Answer(
-            status=Status.UNREADABLE if failed else Status.SCORED,
+            status=AnswerStatus.UNREADABLE if failed else AnswerStatus.SCORED,
             value=None if isinstance(parsed, Unreadable) else parsed,
             reason=parsed.reason if isinstance(parsed, Unreadable) else "",
             reply=reply,

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, Parse, Status, Unreadable, error_answer
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable, error_answer
 from deepgen.scoring.judge import Judge
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question, png_image
@@ -95,7 +95,7 @@ class BlipAnswers:
         except (RuntimeError, ValueError, IndexError) as error:  # Out of memory is a RuntimeError.
             return [error_answer(error, self.name) for _ in questions]
         return [
-            Answer(status=Status.SCORED, value=reply == "yes", reply=reply, model=self.name)
+            Answer(status=AnswerStatus.SCORED, value=reply == "yes", reply=reply, model=self.name)
             for reply in replies
         ]
 
@@ -154,7 +154,7 @@ class JudgeAnswers:
         for question in questions:
             asked = Question(parts=(encoded, self.template.fill({"question": question})))
             answers.append(self.judge.ask(asked, parse))
-            if answers[-1].status is not Status.SCORED:
+            if answers[-1].status is not AnswerStatus.SCORED:
                 break
         return answers
 

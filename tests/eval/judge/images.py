@@ -15,7 +15,7 @@ from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.judge.prompts import JudgePrompts, paraphrased_prompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeScorer
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
-from deepgen.scoring.answers import Answer, Parse, Status, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.questions import EncodedImage, Question
 
 T = TypeVar("T")
@@ -67,23 +67,28 @@ def protocol_of(benchmark: Benchmark, prompts: JudgePrompts, model: str = "") ->
 class StubJudge:
     """Answers once, without any retries."""
 
-    reply: Callable[[Question], str | Status]
+    reply: Callable[[Question], str | AnswerStatus]
     asked: list[Question] = field(default_factory=list)
     name: str = "stub"
 
     def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
         self.asked.append(question)
         reply = self.reply(question)
-        if isinstance(reply, Status):
+        if isinstance(reply, AnswerStatus):
             return Answer(status=reply, reason="as told", model="stub")
         parsed = parse(reply)
         if isinstance(parsed, Unreadable):
-            return Answer(status=Status.UNREADABLE, reason=parsed.reason, reply=reply, model="stub")
-        return Answer(status=Status.SCORED, value=parsed, reply=reply, model="stub")
+            return Answer(
+                status=AnswerStatus.UNREADABLE, reason=parsed.reason, reply=reply, model="stub"
+            )
+        return Answer(status=AnswerStatus.SCORED, value=parsed, reply=reply, model="stub")
 
 
 def judge_with(
-    benchmark: Benchmark, generated: GeneratedImage, *replies: str | Status, model: str = "stub"
+    benchmark: Benchmark,
+    generated: GeneratedImage,
+    *replies: str | AnswerStatus,
+    model: str = "stub",
 ) -> tuple[ImageRecord, list[Question]]:
     """One image's record, and what was asked; the last reply holds for all further questions."""
     left = list(replies)

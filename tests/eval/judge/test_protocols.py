@@ -19,7 +19,7 @@ from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
 from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
 from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import find_benchmark
-from deepgen.scoring.answers import Status
+from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.questions import EncodedImage, Question
 from tests.eval.judge.images import SIZE, draw, judge_with, paint, shown_in
 from tests.eval.records import prompt_folder
@@ -310,10 +310,10 @@ def test_what_cannot_be_read_or_is_refused_fails_and_is_no_zero(
     prose, asked = judge_with(benchmark, drawing, "What a lovely image!")
     assert (prose.status, prose.values, len(asked)) == ("unreadable", {}, 1)
     assert "What a lovely image!" in prose.reason
-    refused, _ = judge_with(benchmark, drawing, good, Status.REFUSED)
+    refused, _ = judge_with(benchmark, drawing, good, AnswerStatus.REFUSED)
     if len(judge_with(benchmark, drawing, good)[1]) > 1:
         assert (refused.status, refused.values) == ("refused", {})
-    broken, _ = judge_with(benchmark, drawing, Status.ERROR)
+    broken, _ = judge_with(benchmark, drawing, AnswerStatus.ERROR)
     assert (broken.status, broken.values) == ("error", {})
     for record in (prose, broken):
         scores = aggregate(benchmark, [item], [record])

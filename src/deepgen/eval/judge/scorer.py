@@ -13,7 +13,7 @@ from deepgen.eval.benchmark import Benchmark, ImageRecord, Values
 from deepgen.eval.fetch import cache_folder
 from deepgen.eval.judge.prompts import JudgePrompts, load_judge_prompts
 from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions, failed, status_of
-from deepgen.scoring.answers import Answer, Parse, Status
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse
 from deepgen.scoring.judge import HttpJudge, Judge, JudgeConfig
 from deepgen.scoring.parsing import after_thinking
 from deepgen.scoring.questions import Question
@@ -88,8 +88,8 @@ class JudgeScorer(ImageScorer):
         for each in questions:
             answer = self.judge.ask(each.question, each.parse)
             found.append(answer)
-            tolerated = answer.status is Status.UNREADABLE and self.protocol.has_score
-            if answer.status is not Status.SCORED and not tolerated:
+            tolerated = answer.status is AnswerStatus.UNREADABLE and self.protocol.has_score
+            if answer.status is not AnswerStatus.SCORED and not tolerated:
                 reply = f": {answer.reply.strip()[:200]}" if answer.reply else ""
                 reason = f"{each.name}: {answer.reason}{reply}"
                 return failed(generated, status_of(answer), reason)

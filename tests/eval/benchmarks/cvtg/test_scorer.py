@@ -11,7 +11,7 @@ from deepgen.eval.benchmark import Item
 from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
 from deepgen.eval.benchmarks.cvtg.scorer import CvtgScorer
 from deepgen.eval.scorer import GeneratedImage
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.clip import Clip
 
 ITEM = Item(
@@ -27,7 +27,7 @@ DRAWING = GeneratedImage(item=ITEM, copy=0, image=Image.new("RGB", (8, 8)), path
 class StubReader:
     name = "stub-1"
 
-    def __init__(self, *lines: str, status: Status = Status.SCORED) -> None:
+    def __init__(self, *lines: str, status: AnswerStatus = AnswerStatus.SCORED) -> None:
         self.answer = Answer(status=status, value=list(lines), reason="it crashed")
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
@@ -60,6 +60,6 @@ def test_nothing_read_is_a_score_and_a_crash_is_none() -> None:
     empty = CvtgScorer(StubReader(), None, {})(DRAWING)
     assert (empty.status, empty.values["found"], empty.reason) == ("scored", 0, "read: nothing")
     assert aggregate(CVTG, [ITEM], [empty]).metrics["clip score"] is None
-    crashed = CvtgScorer(StubReader(status=Status.ERROR), StubClip(), {})(DRAWING)
+    crashed = CvtgScorer(StubReader(status=AnswerStatus.ERROR), StubClip(), {})(DRAWING)
     assert (crashed.status, crashed.values) == ("error", {})
     assert crashed.reason == "stub-1: it crashed"

@@ -12,13 +12,13 @@ from deepgen.eval.benchmark import ImageRecord, Item
 from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.dpg.scorer import DpgScorer
 from deepgen.eval.scorer import GeneratedImage
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 
 
 class StubModel:
     name = "stub"
 
-    def __init__(self, *answers: bool | Status) -> None:
+    def __init__(self, *answers: bool | AnswerStatus) -> None:
         self.answers = answers
         self.asked: list[str] = []
 
@@ -26,8 +26,8 @@ class StubModel:
         self.asked += questions
         return [
             Answer(status=each, reason="as told")
-            if isinstance(each, Status)
-            else Answer(status=Status.SCORED, value=each, reply="yes" if each else "no")
+            if isinstance(each, AnswerStatus)
+            else Answer(status=AnswerStatus.SCORED, value=each, reply="yes" if each else "no")
             for each in self.answers
         ]
 
@@ -76,10 +76,10 @@ def test_answers_go_by_the_numbers_of_their_questions(
 
 
 def test_one_question_without_an_answer_fails_the_image() -> None:
-    record = score(StubModel(True, Status.UNREADABLE))
+    record = score(StubModel(True, AnswerStatus.UNREADABLE))
     assert (record.status, record.values) == ("unreadable", {})
     assert record.reason == "is it 2?: as told"
-    record = score(StubModel(True, True, True, Status.ERROR))
+    record = score(StubModel(True, True, True, AnswerStatus.ERROR))
     assert (record.status, record.values) == ("error", {})
 
 

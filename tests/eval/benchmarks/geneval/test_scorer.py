@@ -22,7 +22,7 @@ from deepgen.eval.benchmarks.geneval.scorer import (
 )
 from deepgen.eval.registry import create_scorer
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
-from deepgen.scoring.answers import Answer, Status
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.clip import Clip
 from deepgen.scoring.colors import ClipColors
 from deepgen.scoring.detection import DetectedObject
@@ -48,7 +48,7 @@ class StubDetector:
 
     name = "stub"
 
-    def __init__(self, *found: DetectedObject, status: Status = Status.SCORED) -> None:
+    def __init__(self, *found: DetectedObject, status: AnswerStatus = AnswerStatus.SCORED) -> None:
         self.answer = Answer(status=status, value=list(found), reason="as told")
 
     def find(self, image: Image.Image) -> Answer[list[DetectedObject]]:
@@ -136,7 +136,7 @@ def test_only_objects_whose_colour_is_asked_for_are_looked_at() -> None:
 
 def test_a_detector_that_fails_is_a_failed_image() -> None:
     metadata = {"tag": "single_object", "include": [{"class": "cat", "count": 1}]}
-    record, _ = score(metadata, StubDetector(status=Status.ERROR))
+    record, _ = score(metadata, StubDetector(status=AnswerStatus.ERROR))
     assert (record.status, record.values) == ("error", {})
     assert record.reason == "detector: as told"
 

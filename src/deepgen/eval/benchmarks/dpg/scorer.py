@@ -20,7 +20,7 @@ from deepgen.eval.scorer import (
     status_of,
 )
 from deepgen.scoring import vqa
-from deepgen.scoring.answers import Status
+from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.judge import HttpJudge
 from deepgen.scoring.vqa import AnswersQuestions, BlipAnswers, JudgeAnswers, RemoteAnswers
 
@@ -78,7 +78,7 @@ class DpgScorer(ImageScorer):
             )
         answers = self.vqa.ask(generated.image, [each["question"] for each in questions])
         for each, answer in zip(questions, answers, strict=False):
-            if answer.status is not Status.SCORED:
+            if answer.status is not AnswerStatus.SCORED:
                 return failed(generated, status_of(answer), f"{each['question']}: {answer.reason}")
         values = {each["id"]: bool(a.value) for each, a in zip(questions, answers, strict=True)}
         replies = [

@@ -35,7 +35,7 @@ from deepgen.eval.scorer import (
     status_of,
 )
 from deepgen.scoring import detection
-from deepgen.scoring.answers import Status
+from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.colors import ClipColors, cut_out
 from deepgen.scoring.detection import (
     DetectedObject,
@@ -155,7 +155,7 @@ class GenEvalScorer(ImageScorer):
     def __call__(self, generated: GeneratedImage) -> ImageRecord:
         """Decide on one image."""
         answer = self.detector.find(generated.image)
-        if answer.status is not Status.SCORED:
+        if answer.status is not AnswerStatus.SCORED:
             return failed(generated, status_of(answer), f"detector: {answer.reason}")
         seen = [_seen(each) for each in answer.value or ()]
         return _record(generated, seen, _color_reader(self.colors, generated.image))
