@@ -60,7 +60,7 @@ class Scores:
     coverage_by_category: Mapping[str, float]
     """The same within each category of items."""
     subset: bool
-    """Whether only part of the benchmark's items were to be drawn."""
+    """Whether the run has only a part of the benchmark's items."""
 
     @property
     def incomplete(self) -> bool:
@@ -77,7 +77,7 @@ def aggregate(
     """Scores of a run.
 
     Args:
-        items: All that was to be drawn; what has no record counts as missing.
+        items: All prompts of the run; an image without a record counts as missing.
         records: In any order; of several for one image the last counts.
 
     Raises:

@@ -1,7 +1,7 @@
 """What a benchmark is, on one page: items -> images -> records -> scores.
 
-A benchmark declares its prompts, how images are drawn and laid out, what kind of scorer looks at
-them, and what one item adds to each metric. Everything after the records is arithmetic, which
+A benchmark declares its prompts, how images are generated and laid out, what kind of scorer they
+need, and what one item adds to each metric. Everything after the records is arithmetic, which
 ``aggregation.py`` does for all benchmarks alike.
 """
 
@@ -19,7 +19,7 @@ Json: TypeAlias = Any
 """What ``json.loads`` returns."""
 
 Values: TypeAlias = Mapping[str, Json]
-"""What a scorer found on one image; each benchmark's file says which keys."""
+"""What a scorer measured on one image; each benchmark's file lists the keys."""
 
 Number: TypeAlias = int | float
 
@@ -51,7 +51,7 @@ class Item:
     id: str
     """Unique inside the benchmark."""
     number: int
-    """Position in the complete list, from 0; enters the seed, so subsets draw the same image."""
+    """Position in the complete list, from 0; enters the seed, so subsets get the same images."""
     prompt: str
     """What the model reads."""
     category: str
@@ -105,7 +105,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRule:
-    """How the images of a benchmark are drawn; None means the model's own default."""
+    """How the images of a benchmark are generated; None means the model's own default."""
 
     images_per_item: int
     height: int | None
@@ -146,7 +146,7 @@ def image_seed(base_seed: int, item: Item, copy: int) -> int:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRecord:
-    """What is known about one image after scoring."""
+    """The result of scoring one image."""
 
     item: str
     copy: int = 0
@@ -228,8 +228,8 @@ class Benchmark:
     grid_path: Callable[[Item], PurePosixPath] | None = None
     """Where the official scorer wants all copies of an item as one grid of two columns."""
     render_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
-    """Makes the images to edit, in a folder and at the size of a run, where a benchmark is
-    computed and not published; such a benchmark has no files of its own."""
+    """Renders the images to edit, in a folder and at the size of a run, where a benchmark is
+    computed and not published; such a benchmark has no prompt files."""
     judge_prompts: PromptSources | None = None
     """Needed where a judge scores."""
     published: tuple[PublishedTable, ...] = ()
@@ -237,7 +237,7 @@ class Benchmark:
     published_elsewhere: str = ""
     """Why scores of the same name are not comparable with this variant."""
     notes: tuple[str, ...] = ()
-    """What a reader of any report has to know besides."""
+    """Shown in every report."""
 
     @property
     def family(self) -> str:

@@ -43,7 +43,7 @@ class Match:
 
 
 class PromptIndex:
-    """All prompts of some benchmarks, ready to be looked up."""
+    """An index of all prompts of some benchmarks."""
 
     def __init__(self, benchmarks: Mapping[str, Iterable[Item]]) -> None:
         self._names: list[tuple[str, str]] = []
@@ -102,7 +102,7 @@ class PromptIndex:
         ]
 
     def _can_match(self, words: Sequence[str]) -> bool:
-        """Whether any prompt may be near, seen from a fifth of the windows.
+        """Whether any prompt may be near, judging from a fifth of the windows.
 
         A near prompt shares more than 0.8 of these windows, so of any 0.2 of them at least one.
         """

@@ -93,7 +93,7 @@ def locate(benchmark: Benchmark, data: Path | None = None) -> Path:
 
 
 def source_folder(benchmark: Benchmark, prompts: Path, rule: GenerationRule) -> Path:
-    """Where the images to edit are: beside the prompts, or drawn at the size of the run."""
+    """Where the images to edit are: beside the prompts, or rendered at the size of the run."""
     if benchmark.render_sources is None or rule.height is None:
         return prompts
     return prompts / f"{rule.height}x{rule.width}"

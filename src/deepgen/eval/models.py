@@ -21,7 +21,7 @@ def find_clip(options: ScoringOptions) -> tuple[Clip, str]:
     """
     if options.clip == NO_CLIP:
         raise ScorerError(
-            f"colours are told apart by CLIP; leave --clip {NO_CLIP} away, or name a folder"
+            f"colours are classified by CLIP; omit --clip {NO_CLIP}, or name a folder"
         )
     weights = find_weights(options.clip or clip.CHECKPOINT, clip.PATTERNS, wanted="a CLIP (--clip)")
     return load_clip(weights.folder, device=options.device), weights.identity

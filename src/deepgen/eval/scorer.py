@@ -122,7 +122,7 @@ def require_one(benchmark: Benchmark, options: ScoringOptions, *names: str) -> N
     given = [f"--{name.replace('_', '-')}" for name in names if getattr(options, name)]
     if len(given) > 1:
         raise ScorerError(
-            f"{benchmark.name} is scored by one of {' and '.join(given)}; leave all but one away"
+            f"{benchmark.name} is scored by one of {' and '.join(given)}; omit all but one"
         )
 
 

@@ -100,7 +100,7 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
         (
             "dpg",
             ScoringOptions(judge_url=URL, vqa="blip"),
-            "one of --judge-url and --vqa; leave all but one away",
+            "one of --judge-url and --vqa; omit all but one",
         ),
         ("dpg", ScoringOptions(vqa="nowhere/at-all"), "could not be loaded from nowhere/at-all"),
         (

@@ -54,8 +54,8 @@ def bootstrap(
 ) -> dict[str, Interval]:
     """Interval of every metric that has a value.
 
-    Where prompts agree so that all resamples are equal, such as where none is right, resampling
-    knows nothing of other prompts. The interval is then Wilson's (1927) of a share, here of the
+    Where all resamples are equal, such as where no prompt is right, resampling carries no
+    information about other prompts. The interval is then Wilson's (1927) of a share, here of the
     way from the metric's worst to its best value; around 0 of n prompts, 0 to about 4 / n. A mean
     inside bounds spreads no more than a share does, so this is never too narrow for one.
 
@@ -121,8 +121,8 @@ def compare(
 def _counted(metric: Metric, tables: Sequence[Contributions]) -> int:
     """How many prompts say something of a metric, in every table."""
     mine = [index for index, (name, _) in enumerate(tables[0].columns) if name == metric.name]
-    said = [table.weights[:, mine].sum(axis=1) > 0 for table in tables]
-    return int(np.logical_and.reduce(said).sum())
+    counted = [table.weights[:, mine].sum(axis=1) > 0 for table in tables]
+    return int(np.logical_and.reduce(counted).sum())
 
 
 def _resample(items: Sequence[Item], seed: int) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
 
 
 class CvtgScorer(ImageScorer):
-    """Reads one image at a time, whoever asks.
+    """Reads one image at a time, from any thread.
 
     Args:
         reader: The engine, by which results are named.

@@ -78,8 +78,8 @@ OTHER_NAMES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SeenObject(Detection):
-    """A detection that knows its pixels."""
+class MaskedDetection(Detection):
+    """A detection with its pixels."""
 
     mask: Mask | None = None
 
@@ -157,8 +157,8 @@ class GenEvalScorer(ImageScorer):
         answer = self.detector.find(generated.image)
         if answer.status is not AnswerStatus.SCORED:
             return failed(generated, status_of(answer), f"detector: {answer.reason}")
-        seen = [_seen(each) for each in answer.value or ()]
-        return _record(generated, seen, _color_reader(self.colors, generated.image))
+        detections = [_detection(each) for each in answer.value or ()]
+        return _record(generated, detections, _color_reader(self.colors, generated.image))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,8 +233,8 @@ def _ending(filename: str) -> tuple[str, ...]:
     return tuple(part.lstrip("0") or "0" for part in (*parts[:-1], Path(parts[-1]).stem))
 
 
-def _seen(each: DetectedObject) -> SeenObject:
-    return SeenObject(
+def _detection(each: DetectedObject) -> MaskedDetection:
+    return MaskedDetection(
         label=class_name(each.label), box=each.box, confidence=each.confidence, mask=each.mask
     )
 

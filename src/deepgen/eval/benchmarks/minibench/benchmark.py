@@ -2,7 +2,7 @@
 
 Source: this package (``deepgen.mini``); drawings from OpenMoji 17, CC BY-SA 4.0; English.
 Protocol: held-out compositions only, 400 a row and more where two rows share their images; one
-image a prompt, at the model's own size, at which images to edit are drawn too. A row is the
+image a prompt, at the model's own size, at which images to edit are rendered too. A row is the
 share of images that fulfil the whole request; the headline is the mean of the six rows that stand
 for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model has:
 24 objects, one or two in a row, and two kinds of edits.
@@ -54,7 +54,7 @@ DECIBELS = "edits: decibels where nothing was to change"
 
 _EDITS = "edits"
 
-# Both rows of edits look at the same images; edits from two images leave no region alone.
+# Both rows of edits score the same images; edits from two images leave no region alone.
 _KINDS: Mapping[str, tuple[str, ...]] = {
     _EDITS if row == FOLLOWED else row: kinds for row, kinds in ROWS.items() if row != KEPT
 }
