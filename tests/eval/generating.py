@@ -1,4 +1,4 @@
-"""A model that draws noise from what it is told, and a process that draws a whole run with it.
+"""A model that makes noise from its inputs, and a process that generates a whole run with it.
 
 As a program: folder, rank, number of processes, order of the items, seconds an image takes.
 """

@@ -69,7 +69,7 @@ def test_closing_a_run_that_another_process_is_closing(
 ) -> None:
     run(tmp_path, ITEMS)
     files = files_of(tmp_path)
-    # Lines of a run cut short are written anew, in the folder that the other process removes.
+    # Entries of an interrupted run are written again, in the folder that the other process removes.
     text = (tmp_path / "images.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "images.jsonl").write_text("".join(reversed(text)))
     original = getattr(Path, call)
@@ -234,6 +234,6 @@ def test_the_hash_of_a_model_sees_names_and_contents(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("2")
     changed = hash_folder(tmp_path)
     assert len({first, renamed, changed}) == 3
-    # What tells of a model's making is not what it is.
+    # The model card is no part of the weights.
     (tmp_path / "model_card.json").write_text("{}")
     assert hash_folder(tmp_path) == changed

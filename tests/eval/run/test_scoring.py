@@ -145,7 +145,7 @@ def test_failed_images_are_judged_again_when_asked_for(drawn: Path) -> None:
     assert len(again.seen) == counts["refused"]
 
 
-def test_an_image_that_was_altered_is_missing_and_one_that_was_drawn_anew_is_judged_anew(
+def test_an_altered_image_is_missing_and_a_regenerated_one_is_scored_again(
     drawn: Path,
 ) -> None:
     judge(drawn, ITEMS, NumberScorer())

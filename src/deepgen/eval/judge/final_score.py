@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from deepgen.eval.judge.official_prompts import OfficialPrompts, OfficialText
-from deepgen.scoring.templates import PinnedFile, TemplateSource
+from deepgen.scoring.templates import PinnedFile
 
 FINAL = (
     "Explain briefly, then end with one line of this form, with one whole number and nothing "
@@ -31,13 +31,9 @@ def final_score_prompts(
     """Variables of one file: those that the scorer formats, and those it takes unchanged."""
     texts = {
         name: OfficialText(
-            sources=(TemplateSource(file=file, symbol=symbol, style="format"),),
-            placeholders={"instruct": "instruction"},
+            symbols=(symbol,), style="format", placeholders={"instruct": "instruction"}
         )
         for name, symbol in filled.items()
     }
-    texts |= {
-        name: OfficialText(sources=(TemplateSource(file=file, symbol=symbol),))
-        for name, symbol in plain.items()
-    }
+    texts |= {name: OfficialText(symbols=(symbol,)) for name, symbol in plain.items()}
     return OfficialPrompts(file=file, texts=texts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from deepgen.scoring.templates import PinnedFile, TemplateSource
 
@@ -17,10 +18,22 @@ from deepgen.scoring.templates import PinnedFile, TemplateSource
 class OfficialText:
     """One official prompt."""
 
-    sources: tuple[TemplateSource, ...]
-    """Joined by line breaks where there are several."""
+    symbols: tuple[str, ...]
+    """Where it stands in the file (``TemplateSource.symbol``); joined by line breaks if several."""
+    style: Literal["plain", "format", "marks"] = "plain"
+    """How the official code fills it: f-strings or not at all, ``str.format``, or by replacing
+    marks, which are then the keys of ``placeholders``."""
     placeholders: Mapping[str, str] = field(default_factory=dict)
     """From the authors' names of placeholders to ours, where they differ."""
+
+    def sources(self, file: PinnedFile) -> list[TemplateSource]:
+        """Its pieces in a file."""
+        marks = tuple(self.placeholders) if self.style == "marks" else ()
+        style: Literal["plain", "format"] = "format" if self.style == "format" else "plain"
+        return [
+            TemplateSource(file=file, symbol=symbol, style=style, marks=marks)
+            for symbol in self.symbols
+        ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,8 +43,8 @@ class OfficialPrompts:
     file: PinnedFile
     texts: Mapping[str, OfficialText]
     """By the names that the benchmark's scorer uses."""
-    terms: TemplateSource | None = None
-    """A dictionary of definitions that the prompts quote."""
+    terms: str = ""
+    """Symbol of a dictionary of definitions that the prompts quote, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from deepgen.eval.scorer import PARAPHRASED, ScoringOptions
 from deepgen.scoring.questions import sha256_of_json
 from deepgen.scoring.templates import (
     Template,
+    TemplateSource,
     join_templates,
     load_template,
     load_texts,
@@ -100,11 +101,15 @@ def _official_prompts(official: OfficialPrompts, folder: Path, *, record: bool) 
     file = replace(file, sha256=file.sha256 or known)
     texts = {
         name: join_templates(
-            [load_template(folder, replace(source, file=file)) for source in text.sources], "\n"
+            [load_template(folder, source) for source in text.sources(file)], "\n"
         ).renamed(text.placeholders)
         for name, text in official.texts.items()
     }
-    terms = load_texts(folder, replace(official.terms, file=file)) if official.terms else {}
+    terms = (
+        load_texts(folder, TemplateSource(file=file, symbol=official.terms))
+        if official.terms
+        else {}
+    )
     if file.sha256 is None and record:
         record_hash(folder, file.path, found)
     origin = f"{file.repository}@{file.commit} {file.path}"

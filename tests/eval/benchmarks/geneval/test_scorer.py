@@ -44,7 +44,7 @@ class NearestColor(ClipColors):
 
 
 class StubDetector:
-    """Finds what it is told to find."""
+    """Finds the given objects."""
 
     name = "stub"
 

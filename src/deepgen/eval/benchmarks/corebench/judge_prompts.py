@@ -8,13 +8,12 @@ from deepgen.eval.judge.official_prompts import (
     PromptSources,
     unverified_file,
 )
-from deepgen.scoring.templates import TemplateSource
 
-_FILE = unverified_file("KlingAIResearch/T2I-CoReBench", "ebf7b7a", "evaluate.py")
 _OFFICIAL = OfficialPrompts(
-    file=_FILE,
-    texts={"system": OfficialText(sources=(TemplateSource(file=_FILE, symbol="TEMPLATE"),))},
+    file=unverified_file("KlingAIResearch/T2I-CoReBench", "ebf7b7a", "evaluate.py"),
+    texts={"system": OfficialText(symbols=("TEMPLATE",))},
 )
+
 
 JUDGE_PROMPTS = PromptSources(
     official=_OFFICIAL,

@@ -8,28 +8,23 @@ from deepgen.eval.judge.official_prompts import (
     PromptSources,
     unverified_file,
 )
-from deepgen.scoring.templates import TemplateSource
-
-_FILE = unverified_file("stepfun-ai/Step1X-Edit", "570eba6", "GEdit-Bench/viescore/vie_prompts.py")
 
 
-def _joined(*symbols: str) -> OfficialText:
-    mark = "<instruction>"
+def _rule(*symbols: str) -> OfficialText:
     return OfficialText(
-        sources=tuple(TemplateSource(file=_FILE, symbol=each, marks=(mark,)) for each in symbols),
-        placeholders={mark: "instruction"},
+        symbols=("_context_no_delimit", *symbols),
+        style="marks",
+        placeholders={"<instruction>": "instruction"},
     )
 
 
 _OFFICIAL = OfficialPrompts(
-    file=_FILE,
+    file=unverified_file(
+        "stepfun-ai/Step1X-Edit", "570eba6", "GEdit-Bench/viescore/vie_prompts.py"
+    ),
     texts={
-        "semantics": _joined(
-            "_context_no_delimit",
-            "_prompts_0shot_two_image_edit_rule",
-            "_prompts_0shot_tie_rule_SC",
-        ),
-        "quality": _joined("_context_no_delimit", "_prompts_0shot_rule_PQ"),
+        "semantics": _rule("_prompts_0shot_two_image_edit_rule", "_prompts_0shot_tie_rule_SC"),
+        "quality": _rule("_prompts_0shot_rule_PQ"),
     },
 )
 

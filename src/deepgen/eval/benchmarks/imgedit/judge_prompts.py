@@ -8,19 +8,16 @@ from deepgen.eval.judge.official_prompts import (
     PromptSources,
     unverified_file,
 )
-from deepgen.scoring.templates import TemplateSource
 
-_FILE = unverified_file("PKU-YuanGroup/ImgEdit", "547185d", "Benchmark/Basic/prompts.json")
 _TYPES = (
     *("add", "adjust", "extract", "replace", "remove"),
     *("background", "style", "compose", "action"),
 )
 _OFFICIAL = OfficialPrompts(
-    file=_FILE,
+    file=unverified_file("PKU-YuanGroup/ImgEdit", "547185d", "Benchmark/Basic/prompts.json"),
     texts={
         kind: OfficialText(
-            sources=(TemplateSource(file=_FILE, symbol=kind, marks=("<edit_prompt>",)),),
-            placeholders={"<edit_prompt>": "instruction"},
+            symbols=(kind,), style="marks", placeholders={"<edit_prompt>": "instruction"}
         )
         for kind in _TYPES
     },

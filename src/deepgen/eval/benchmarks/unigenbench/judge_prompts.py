@@ -8,35 +8,26 @@ from deepgen.eval.judge.official_prompts import (
     PromptSources,
     unverified_file,
 )
-from deepgen.scoring.templates import TemplateSource
-
-_FILE = unverified_file("CodeGoat24/UniGenBench", "49d0bce", "eval/src/eval_common.py")
 
 
 def _official(language: str) -> OfficialPrompts:
-    template = TemplateSource(
-        file=_FILE, symbol=f"SYSTEM_PROMPT_{language}_TEMPLATE", style="format"
-    )
-
-    def heading(name: str) -> OfficialText:
-        symbol = f"LANG_CONFIGS/{language.lower()}/{name}"
-        return OfficialText(sources=(TemplateSource(file=_FILE, symbol=symbol),))
-
+    headers = f"LANG_CONFIGS/{language.lower()}"
     return OfficialPrompts(
-        file=_FILE,
+        file=unverified_file("CodeGoat24/UniGenBench", "49d0bce", "eval/src/eval_common.py"),
         texts={
             "question": OfficialText(
-                sources=(template,),
+                symbols=(f"SYSTEM_PROMPT_{language}_TEMPLATE",),
+                style="format",
                 placeholders={
                     "testpoint": "testpoints",
                     "explanation": "definitions",
                     "test_explanation": "descriptions",
                 },
             ),
-            "definitions": heading("checkpoint_header"),
-            "descriptions": heading("checkpoint_desc_header"),
+            "definitions": OfficialText(symbols=(f"{headers}/checkpoint_header",)),
+            "descriptions": OfficialText(symbols=(f"{headers}/checkpoint_desc_header",)),
         },
-        terms=TemplateSource(file=_FILE, symbol=f"EXPLANATION_DICT_{language}"),
+        terms=f"EXPLANATION_DICT_{language}",
     )
 
 

@@ -8,21 +8,17 @@ from deepgen.eval.judge.official_prompts import (
     PromptSources,
     unverified_file,
 )
-from deepgen.scoring.templates import TemplateSource
 
-_FILE = unverified_file(
-    "PKU-YuanGroup/WISE", "117c25efa3d1ef4477649f958a240c32e0d3fea6", "gpt_eval.py"
-)
 # The system and the user message are the 7th and the 14th string of the function, as the keys of
 # the messages are strings too.
 _OFFICIAL = OfficialPrompts(
-    file=_FILE,
+    file=unverified_file(
+        "PKU-YuanGroup/WISE", "117c25efa3d1ef4477649f958a240c32e0d3fea6", "gpt_eval.py"
+    ),
     texts={
-        "system": OfficialText(
-            sources=(TemplateSource(file=_FILE, symbol="build_evaluation_messages/@7"),)
-        ),
+        "system": OfficialText(symbols=("build_evaluation_messages/@7",)),
         "question": OfficialText(
-            sources=(TemplateSource(file=_FILE, symbol="build_evaluation_messages/@14"),),
+            symbols=("build_evaluation_messages/@14",),
             placeholders={
                 "prompt_data['Prompt']": "prompt",
                 "prompt_data['Explanation']": "explanation",
