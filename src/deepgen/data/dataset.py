@@ -224,7 +224,7 @@ class DataSet:
         """Which samples may share a batch without padding: those of equal sizes throughout.
 
         Args:
-            side: Images are brought to about ``side * side`` pixels.
+            side: Images are resized to about ``side * side`` pixels.
 
         Returns:
             The keys, and for each row the number of its key.

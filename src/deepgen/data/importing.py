@@ -123,9 +123,9 @@ def import_source(
     revision = source.revision()
     manifest = _begin(revision.state, folder, options)
     if not manifest.complete:
-        run = _Import(source, folder, options, revision.content)
-        run.run(workers or min(os.cpu_count() or 1, 8), watch)
-        if run.samples == 0:
+        importing = _Import(source, folder, options, revision.content)
+        importing.run(workers or min(os.cpu_count() or 1, 8), watch)
+        if importing.samples == 0:
             replace(manifest, unusable=True).write(folder)
             raise DataError(nothing_usable(folder))
         build_index(folder)

@@ -66,7 +66,7 @@ class MomentsCache:
         Args:
             data: The data set.
             vae_hash: Hash of the VAE's weights.
-            side: Images are brought to about ``side * side`` pixels.
+            side: Images are resized to about ``side * side`` pixels.
 
         Raises:
             DataError: There is none for this VAE and side, or it is unfinished.
@@ -133,7 +133,7 @@ def build_cache(
         data: The data set.
         encode: The encoder of the VAE: pixels to mean and log-variance.
         vae_hash: Hash of its weights.
-        side: Images are brought to about ``side * side`` pixels.
+        side: Images are resized to about ``side * side`` pixels.
         batch_size: Images of one size that are encoded together.
         watch: Called after each block of rows.
 

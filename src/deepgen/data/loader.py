@@ -68,7 +68,7 @@ class LoaderOptions:
     tasks: dict[Task, TaskPlan]
     seed: int
     side: int = 512
-    """Images are brought to about ``side * side`` pixels in their own shape."""
+    """Images are resized to about ``side * side`` pixels in their own shape."""
     split: Split = "train"
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     """Threads."""
