@@ -82,10 +82,10 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
                 f"model's is {' x '.join(map(str, weight.shape))}; it is for another model"
             )
         rank = down.shape[0]
-        own = tensors.get(name + ALPHA)
-        if own is not None and own.numel() != 1:
+        stored_alpha = tensors.get(name + ALPHA)
+        if stored_alpha is not None and stored_alpha.numel() != 1:
             raise CheckpointError(f"{file.name}: {name + ALPHA} must be one number")
-        alpha = alphas(name, rank) if own is None else own.item()
+        alpha = alphas(name, rank) if stored_alpha is None else stored_alpha.item()
         updates.append((weight, up @ down * (scale * alpha / rank)))
     if unused or not updates:
         kinds = listed(unused) if unused else "no lora_A weights"
@@ -218,9 +218,9 @@ class _Alphas:
     def __call__(self, name: str, rank: int) -> float:
         """Alpha to be divided by the rank; rsLoRA (arXiv 2312.03732) divides by its square root."""
         alpha = float(rank) if self.alpha is None else self.alpha
-        for pattern, own in self.patterns.items():
+        for pattern, value in self.patterns.items():
             if name == pattern or name.endswith(f".{pattern}"):
-                alpha = own
+                alpha = value
                 break
         return alpha * rank**0.5 if self.by_root else alpha
 

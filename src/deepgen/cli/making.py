@@ -1,6 +1,6 @@
 """What ``generate`` and ``edit`` do: check everything, load the model, make one image at a time.
 
-Each image is a call of its own: its seed alone reproduces the file, finished images survive an
+Each image is a separate call: its seed alone reproduces the file, finished images survive an
 interruption, and any number of them fits into memory.
 """
 

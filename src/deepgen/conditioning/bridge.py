@@ -134,7 +134,7 @@ class Bridge(nn.Module):
         sizes = [tokens.shape[1]] if lengths is None else list(lengths)
         weights = [None] * len(sizes) if counts is None else counts.split(sizes, dim=1)
         means = [
-            pool(own, count) for own, count in zip(tokens.split(sizes, dim=1), weights, strict=True)
+            pool(row, count) for row, count in zip(tokens.split(sizes, dim=1), weights, strict=True)
         ]
         pooled: Tensor = self.projector_2(torch.cat(means))
         return context, pooled

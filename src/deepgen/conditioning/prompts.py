@@ -47,7 +47,7 @@ class PromptTemplate:
             "image_context": "IMG_CONTEXT_TOKEN",
             "image_end": "IMG_END_TOKEN",
         }
-        given = {ours: values[theirs] for ours, theirs in names.items() if theirs in values}
+        given = {field: values[name] for field, name in names.items() if name in values}
         wrong = {name: value for name, value in given.items() if not isinstance(value, str)}
         if wrong:
             raise ValueError(f"the entries of a prompt template must be strings, got {wrong}")

@@ -1,4 +1,4 @@
-"""Image files: untrusted ones read safely, in any mode and orientation; our own written whole.
+"""Image files: untrusted ones read safely, in any mode and orientation; ours written atomically.
 
 No torch in here, so that a bad image is refused before anything slow is imported.
 """

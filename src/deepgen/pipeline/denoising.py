@@ -40,7 +40,7 @@ def guided_velocity(
         [*negative, *positive],
         list(sizes) * branches,
         1000 * sigmas[:-1],
-        [list(own) for own in references] * branches,
+        [list(row) for row in references] * branches,
     )
 
     def velocity(latents: Sequence[Latents], step: int) -> Sequence[Latents]:

@@ -321,8 +321,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         pairs = list(zip(requests, pixels, strict=True))
         with self._on_device(self.model.conditioner):
             positive, negative = self.model.conditioner.encode(
-                [Prompt(text=each.prompt, references=own) for each, own in pairs],
-                [Prompt(text=each.negative_prompt, references=own) for each, own in pairs],
+                [Prompt(text=each.prompt, references=row) for each, row in pairs],
+                [Prompt(text=each.negative_prompt, references=row) for each, row in pairs],
                 padding=sampling.padding,
                 guided=is_guided(sampling.guidance_scale),
             )
@@ -333,8 +333,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if not any(pixels):
             return [[] for _ in pixels]
         with self._on_device(self.model.vae):
-            latents = iter(self.model.vae.encode([each for own in pixels for each in own]))
-        return [[next(latents) for _ in own] for own in pixels]
+            latents = iter(self.model.vae.encode([each for row in pixels for each in row]))
+        return [[next(latents) for _ in row] for row in pixels]
 
     def _noise(self, images: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
         channels = self.model.dit.config.in_channels

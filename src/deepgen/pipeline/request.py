@@ -85,8 +85,8 @@ def parse_requests(
         height, width = _size_of_latents(latents, channels, height, width)
     default_side = round(math.sqrt(defaults.height * defaults.width))
     requests = []
-    for text, negative, own in zip(prompts, negatives, images, strict=True):
-        references = tuple(_reference(each, default_side, max_side) for each in own)
+    for text, negative, row in zip(prompts, negatives, images, strict=True):
+        references = tuple(_reference(each, default_side, max_side) for each in row)
         first = (references[0].height, references[0].width) if references else None
         is_free = height is None and width is None and bool(references)
         fallback = first or (defaults.height, defaults.width)
@@ -192,7 +192,7 @@ def _per_prompt(
         raise ValueError(
             f"{len(prompts)} prompts need a list of {len(prompts)} lists of images as image"
         )
-    return [_images(own or ()) for own in image]
+    return [_images(row or ()) for row in image]
 
 
 def _images(value: object) -> tuple[Image.Image, ...]:
@@ -213,7 +213,7 @@ def _negatives(
     defaults: GenerationDefaults,
 ) -> list[str]:
     if negative_prompt is None:
-        return [defaults.edit_negative_prompt if own else "" for own in images]
+        return [defaults.edit_negative_prompt if row else "" for row in images]
     if isinstance(negative_prompt, str):
         return [negative_prompt] * len(images)
     negatives = _texts("negative_prompt", negative_prompt)
