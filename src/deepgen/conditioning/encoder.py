@@ -234,8 +234,8 @@ class ConditionCache:
         """Drop everything that would come out differently now.
 
         That is after any write to the weights, on another device, or in another precision. Only
-        their values count, not their memory: offloading may move them between calls. The check reads
-        all weights once: 3 ms for the embedded model, whose shortest call takes 30 ms (one thread).
+        their values count, not their memory: offloading may move them between calls. This reads all
+        weights once: 3 ms for the embedded model, whose shortest call takes 30 ms (one thread).
         """
         precision = product_dtype(conditioner.bridge.meta_queries)
         source = (conditioner.device, precision, checksum(conditioner.parameters()))
