@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib import import_module
 
 from deepgen.config.stage import StageConfig
-from deepgen.recipes.lora import lora
-from deepgen.recipes.pretrain import pretrain
-from deepgen.recipes.sft import sft
-from deepgen.recipes.smoke import smoke
 
 Recipe = Callable[[], StageConfig]
 """Returns the settings of a stage; the first line of its docstring is its help text."""
 
-RECIPES: dict[str, Recipe] = {
-    "pretrain": pretrain,
-    "sft": sft,
-    "lora": lora,
-    "smoke": smoke,
+NAMES = (
+    "pretrain",
+    "sft",
+    "lora",
+    "smoke",
+)
+"""Of the modules here, each with a function of the same name."""
+
+RECIPES: Mapping[str, Recipe] = {
+    name: getattr(import_module(f"deepgen.recipes.{name}"), name) for name in NAMES
 }
 
 
