@@ -6,8 +6,7 @@ import pytest
 
 from deepgen.mini.world.facts import FACTS
 from deepgen.mini.world.knowledge import CATEGORIES, CLEAR_CATEGORIES, OBJECTS, TINTABLE, members
-from deepgen.mini.world.version0 import NAMES as VERSION0_NAMES
-from deepgen.mini.world.wording import described, with_article
+from deepgen.mini.world.wording import described
 
 
 def test_the_world_has_enough_objects_and_enough_that_take_a_tint() -> None:
@@ -87,11 +86,3 @@ def test_a_description_picks_exactly_one_object() -> None:
 def test_riddles_have_enough_of_every_clear_kind() -> None:
     assert all(len(members(kind)) >= 4 for kind in CLEAR_CATEGORIES)
     assert {facts.category for facts in OBJECTS.values()} <= set(CATEGORIES)
-
-
-def test_version_0_calls_its_objects_what_the_world_calls_them() -> None:
-    for name, (english, chinese, measure) in VERSION0_NAMES.items():
-        noun = OBJECTS[name].noun
-        assert (chinese, measure) == (noun.chinese, noun.measure)
-        # To a 64-pixel model a bunch of grapes is just grapes.
-        assert english == ("grapes" if name == "grapes" else with_article(noun.singular))

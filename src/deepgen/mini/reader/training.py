@@ -115,16 +115,14 @@ def jitter(
     return (pixels + spread * torch.randn(pixels.shape, generator=generator)).clamp(-1, 1)
 
 
-def measure_classifier(
-    classifier: ObjectClassifier, names: tuple[str, ...] = OBJECT_NAMES, count: int = 500
-) -> dict[str, float]:
+def measure_classifier(classifier: ObjectClassifier, count: int = 500) -> dict[str, float]:
     """Accuracy on renderings of version 0's world, and the share of junk classified as *none*."""
     right = 0
     for index in range(count):
-        scene = _true_scene(names, random.Random(f"true {index}"))
+        scene = _true_scene(random.Random(f"true {index}"))
         labels = [found.label for found in find_objects(draw(scene), classifier)]
         right += labels == [scene.things[0].name]
-    return {"true renderings": right / count} | measure_junk(classifier, names, count)
+    return {"true renderings": right / count} | measure_junk(classifier, OBJECT_NAMES, count)
 
 
 def measure_junk(
@@ -152,9 +150,9 @@ def measure_junk(
     return result | {"junk": sum(result.values()) / len(result)}
 
 
-def _true_scene(names: tuple[str, ...], rng: random.Random) -> Scene:
+def _true_scene(rng: random.Random) -> Scene:
     thing = Thing(
-        name=rng.choice(names),
+        name=rng.choice(OBJECT_NAMES),
         center=(0.5 + rng.uniform(-0.05, 0.05), 0.5 + rng.uniform(-0.05, 0.05)),
         size=rng.uniform(0.44, 0.84),
     )

@@ -30,7 +30,6 @@ from deepgen.mini.training.samples import KINDS, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene
 from deepgen.mini.world.version0 import (
-    NAMES,
     SIDE,
     TextSample,
     held_out_background_edit,
@@ -67,11 +66,11 @@ def report(
     hits = {"object": 0, "background": 0, "edit background": 0, "edit kept": 0, "edit": 0}
     for seed in range(seeds):
         for pair in pairs:
-            wanted = held_out_drawing(pair, wording=0)
+            wanted = held_out_drawing(pair)
             image = pipe(wanted.text, seed=seed).images[0]
             hits["object"] += _labels(image, reader) == [pair[0]]
             hits["background"] += read_background(image, BACKGROUNDS)[0] == pair[1]
-            edit = held_out_background_edit(pair, wording=0)
+            edit = held_out_background_edit(pair)
             source = draw(edit.source) if edit.source is not None else image
             edited = pipe(edit.text, image=source, seed=seed).images[0]
             kept, recoloured = _read_edit(source, edited, pair, reader)
@@ -174,7 +173,7 @@ def main() -> None:
     result = {
         "held out": figures,
         "fresh": shares,
-        "reader": measure_classifier(reader.classifier, tuple(NAMES)),
+        "reader": measure_classifier(reader.classifier),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")
 

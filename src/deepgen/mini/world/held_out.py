@@ -12,7 +12,7 @@ import sys
 from collections import Counter
 from functools import cache
 from itertools import combinations
-from typing import Literal
+from typing import Literal, get_args
 
 from deepgen.mini.world.knowledge import OBJECTS, TINTABLE, TINTS, natural_tint
 from deepgen.mini.world.layout import OPPOSITE, relation
@@ -21,7 +21,7 @@ from deepgen.mini.world.scene import BACKGROUNDS, Scene
 from deepgen.mini.world.version0 import held_out_pairs
 
 Aspect = Literal["background", "tint", "relation", "count", "word"]
-ASPECTS: tuple[Aspect, ...] = ("background", "tint", "relation", "count", "word")
+ASPECTS: tuple[Aspect, ...] = get_args(Aspect)
 Composition = tuple[str, ...]
 """An aspect and its parts: ("tint", "apple", "blue"), ("relation", "dog", "left of", "cat")."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from deepgen.mini.world.lettering import aspect
 from deepgen.mini.world.scene import Item, Scene, Thing
 
 Relation = Literal["left of", "right of", "above", "below"]
 
-RELATIONS: tuple[Relation, ...] = ("left of", "right of", "above", "below")
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
 OPPOSITE: dict[Relation, Relation] = {
     "left of": "right of",
     "right of": "left of",

@@ -92,7 +92,7 @@ _ODD_OUT: Forms = (
 def describe_one(dice: Dice) -> Draft:
     """An object by what it does."""
     name, color = dice.backdrop(FACTS)
-    subject = fill(_DESCRIBED, dice.rng, x=_riddle(dice, name))
+    subject = fill(_DESCRIBED, dice.rng, x=_described(dice, name))
     return _drawn(dice, name, color, subject)
 
 
@@ -111,7 +111,7 @@ def take_away(dice: Dice) -> Draft:
 
 
 def neither_nor(dice: Dice) -> Draft:
-    """One of two or three, told by ruling out the others."""
+    """One of two or three, described by ruling out the others."""
     name, color = dice.backdrop()
     others = dice.rng.sample([other for other in OBJECTS if other != name], dice.rng.randint(1, 2))
     options = [name, *others]
@@ -139,13 +139,13 @@ def find_odd(dice: Dice) -> Draft:
 
 
 def replace_described(dice: Dice) -> Draft:
-    """One object, told by its kind or by what it does, becomes another that is described."""
+    """One object, given by its kind or by what it does, becomes another that is described."""
     new, color = dice.backdrop(FACTS)
     old = dice.rng.choice([name for name in FACTS if name != new])
     other = _of_another_kind(dice, old, new)
     goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), other)
     source = dice.scene(color, goes, stays)
-    prompt = fill(_REPLACE, dice.rng, a=_told(dice, old), b=_riddle(dice, new))
+    prompt = fill(_REPLACE, dice.rng, a=_referred_to(dice, old), b=_described(dice, new))
     target = with_item(source, goes, replace(goes, name=new))
     return Draft(prompt=prompt, target=target, sources=(source,))
 
@@ -156,7 +156,7 @@ def remove_described(dice: Dice) -> Draft:
     old = _of_another_kind(dice, kept, kept, among=tuple(FACTS))
     goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), kept)
     source = dice.scene(color, goes, stays)
-    prompt = fill(_REMOVE, dice.rng, a=_told(dice, old))
+    prompt = fill(_REMOVE, dice.rng, a=_referred_to(dice, old))
     return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
 
 
@@ -202,16 +202,16 @@ def remove_odd(dice: Dice) -> Draft:
     )
 
 
-def _riddle(dice: Dice, name: str) -> Phrase:
+def _described(dice: Dice, name: str) -> Phrase:
     return described(name, dice.rng.choice(FACTS[name]))
 
 
-def _told(dice: Dice, name: str) -> Phrase:
+def _referred_to(dice: Dice, name: str) -> Phrase:
     """An object of an image whose other object is of another kind."""
     label = CATEGORIES[OBJECTS[name].category]
     if OBJECTS[name].category in CLEAR_CATEGORIES and dice.rng.random() < 0.5:
         return Phrase(f"the {label.en}", label.zh)
-    return _riddle(dice, name)
+    return _described(dice, name)
 
 
 def _of_another_kind(

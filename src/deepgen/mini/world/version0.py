@@ -1,4 +1,4 @@
-"""The part of the world that the first embedded model draws.
+"""The part of the world that the first embedded model, version 0, was trained on.
 
 24 objects, eight backgrounds, two layouts (one object; two side by side) and two edits (change the
 background; replace an object), in English and Chinese, at 64 pixels. A sample is a function of its
@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
+from deepgen.mini.world.knowledge import OBJECTS
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene, Thing
+from deepgen.mini.world.wording import COLORS, with_article
 
 Task = Literal["draw", "background", "replace"]
 Language = Literal["en", "zh"]
@@ -26,56 +28,13 @@ BenchRow = Literal[
     "another object alone",
     "another object of two",
 ]
-BENCH_ROWS: tuple[BenchRow, ...] = (
-    "one object",
-    "two objects",
-    "another background",
-    "another object alone",
-    "another object of two",
-)
+BENCH_ROWS: tuple[BenchRow, ...] = get_args(BenchRow)
 """Kinds of samples, reported apart because they are not equally hard."""
 
 SIDE = 64
 
-# English name with its article, Chinese name, Chinese measure word.
-NAMES: dict[str, tuple[str, str, str]] = {
-    "dog": ("a dog", "狗", "只"),
-    "cat": ("a cat", "猫", "只"),
-    "pig": ("a pig", "猪", "头"),
-    "panda": ("a panda", "熊猫", "只"),
-    "fox": ("a fox", "狐狸", "只"),
-    "frog": ("a frog", "青蛙", "只"),
-    "fish": ("a fish", "鱼", "条"),
-    "octopus": ("an octopus", "章鱼", "只"),
-    "turtle": ("a turtle", "乌龟", "只"),
-    "penguin": ("a penguin", "企鹅", "只"),
-    "apple": ("an apple", "苹果", "个"),
-    "banana": ("a banana", "香蕉", "根"),
-    "grapes": ("grapes", "葡萄", "串"),
-    "strawberry": ("a strawberry", "草莓", "颗"),
-    "carrot": ("a carrot", "胡萝卜", "根"),
-    "mushroom": ("a mushroom", "蘑菇", "个"),
-    "tree": ("a tree", "树", "棵"),
-    "cactus": ("a cactus", "仙人掌", "棵"),
-    "car": ("a car", "汽车", "辆"),
-    "rocket": ("a rocket", "火箭", "枚"),
-    "house": ("a house", "房子", "座"),
-    "umbrella": ("an umbrella", "雨伞", "把"),
-    "star": ("a star", "星星", "颗"),
-    "heart": ("a heart", "爱心", "颗"),
-}
-OBJECT_NAMES = tuple(NAMES)
-
-BACKGROUND_NAMES: dict[Background, tuple[str, str]] = {
-    "white": ("a white", "白色"),
-    "gray": ("a gray", "灰色"),
-    "blue": ("a blue", "蓝色"),
-    "green": ("a green", "绿色"),
-    "yellow": ("a yellow", "黄色"),
-    "orange": ("an orange", "橙色"),
-    "pink": ("a pink", "粉色"),
-    "purple": ("a purple", "紫色"),
-}
+OBJECT_NAMES = tuple(OBJECTS)[:24]
+"""Samples depend on their order, as on every wording below."""
 
 # {a}: article and name; {A}: name; {on}: article and colour; {ON}: colour; {m}: with measure word.
 WORDINGS: dict[tuple[str, Language], tuple[str, ...]] = {
@@ -169,22 +128,22 @@ def sample(index: int, split: str = "train") -> TextSample:
     return TextSample(kind=task, text=text, target=target, source=source)
 
 
-def held_out_drawing(pair: tuple[str, Background], wording: int = 0) -> TextSample:
-    """Text-to-image of a held-out pair, in one of the English wordings."""
+def held_out_drawing(pair: tuple[str, Background]) -> TextSample:
+    """Text-to-image of a held-out pair, in the first English wording."""
     name, background = pair
     scene = _one(name, background, random.Random(f"{name} on {background}"))
-    text = _fill(WORDINGS["one", "en"][wording], scene, scene)
+    text = _fill(WORDINGS["one", "en"][0], scene, scene)
     return TextSample(kind="draw", text=text, target=scene)
 
 
-def held_out_background_edit(pair: tuple[str, Background], wording: int = 0) -> TextSample:
+def held_out_background_edit(pair: tuple[str, Background]) -> TextSample:
     """An edit to an object's held-out background, from one that is not held out."""
     name, background = pair
     rng = random.Random(f"{name} onto {background}")
     seen = [color for color in BACKGROUNDS if (name, color) not in _HELD_OUT]
     source = _one(name, rng.choice(seen), rng)
     target = replace(source, background=background)
-    text = _fill(WORDINGS["background", "en"][wording], source, target)
+    text = _fill(WORDINGS["background", "en"][0], source, target)
     return TextSample(kind="background", text=text, target=target, source=source)
 
 
@@ -282,16 +241,25 @@ def _fill(wording: str, source: Scene, target: Scene) -> str:
         if old.name != new.name
     ]
     first, second = changed[0] if changed else (names[0], names[-1])
+    color = COLORS[target.background]
     chinese = not wording.isascii()
-    tongue = int(chinese)
-    article, color = BACKGROUND_NAMES[target.background]
     return wording.format(
-        a=NAMES[first][0],
-        b=NAMES[second][0],
-        A=NAMES[first][1] if chinese else first,
-        B=NAMES[second][1] if chinese else second,
-        m=f"一{NAMES[first][2]}{NAMES[first][1]}",
-        n=f"一{NAMES[second][2]}{NAMES[second][1]}",
-        on=(article, color)[tongue],
-        ON=color if chinese else target.background,
+        a=_with_article(first),
+        b=_with_article(second),
+        A=OBJECTS[first].noun.chinese if chinese else first,
+        B=OBJECTS[second].noun.chinese if chinese else second,
+        m=_with_measure(first),
+        n=_with_measure(second),
+        on=color.zh if chinese else with_article(color.en),
+        ON=color.zh if chinese else color.en,
     )
+
+
+def _with_article(name: str) -> str:
+    # At 64 pixels a bunch of grapes is just grapes.
+    return name if name == "grapes" else with_article(OBJECTS[name].noun.singular)
+
+
+def _with_measure(name: str) -> str:
+    noun = OBJECTS[name].noun
+    return f"一{noun.measure}{noun.chinese}"
