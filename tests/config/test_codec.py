@@ -40,9 +40,9 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
     [
         ("stpes: 7", "did you mean steps?"),
         ("optimizer: {learning_rate: 1}", "optimizer has no setting"),
-        ("lr: 1.0e-3", "did you mean optimizer.lr (lr inside of optimizer)?"),
+        ("lr: 1.0e-3", "did you mean optimizer.lr (lr in the group optimizer)?"),
         ("data: images", "data is a group of settings (folder, side, "),
-        ("side: 64", "did you mean data.side (side inside of data)?"),
+        ("side: 64", "did you mean data.side (side in the group data)?"),
         ("warmup_shares: 0.1", "did you mean optimizer.warmup_share ("),
         ("lora.rank: 4", "did you mean lora.rank ("),
         ("lerning_rate: 1", "known are checkpoint, "),

@@ -156,7 +156,7 @@ def check_loggers(names: Sequence[Logger]) -> None:
 
 
 def parse_train(arguments: Sequence[str]) -> Train:
-    """The command that was typed behind ``train``: recipe, then file, then command line.
+    """The command behind ``train``; settings are the recipe's, the file's, then the command line's.
 
     Raises:
         ValueError: The file cannot be used.

@@ -1,4 +1,4 @@
-"""Configurations from YAML: strict about names and types, and helpful about both."""
+"""Configurations from YAML; unknown names and wrong types are refused with a suggestion."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ MAY_CHANGE: Final = "may change within a run"
 otherwise than the checkpoint; all others are compared."""
 
 SIMILAR = 0.7
-"""Share of equal letters from which a name may be what was meant: ``stpes`` and ``steps`` have
-0.8, ``lerning_rate`` and any name of a stage less than 0.6."""
+"""Similarity from which a name is suggested: ``stpes`` and ``steps`` have 0.8, ``lerning_rate`` and
+any setting of a stage less than 0.6."""
 
 
 def read_yaml(path: Path, base: Config) -> Config:
-    """A configuration with what a YAML file says in place of its own values.
+    """A configuration, with the values of a YAML file in place of its own.
 
     Args:
         path: A file whose top level is a mapping of field names.
         base: Frozen dataclass, perhaps of dataclasses; keeps what the file does not name.
 
     Raises:
-        ValueError: The file cannot be read, or a key or a value is none; with the nearest name.
+        ValueError: The file cannot be read, or a key or a value is invalid.
     """
     return updated(base, read_values(path), name=str(path))
 
 
 def read_values(path: Path) -> Mapping[Any, Any]:
-    """What a YAML file maps names to; nothing where it is empty.
+    """The mapping in a YAML file; empty for an empty file.
 
     Raises:
-        ValueError: The file cannot be read, or maps nothing.
+        ValueError: The file cannot be read, or is no mapping.
     """
     import yaml
 
@@ -56,17 +56,17 @@ def read_values(path: Path) -> Mapping[Any, Any]:
 
 
 def nearest_name(name: str, base: Any) -> str | None:
-    """The setting whose name is most like another; those inside settings as ``optimizer.lr``.
+    """The setting with the most similar name, with its group, as ``optimizer.lr``.
 
     Args:
-        name: As it was typed, with or without what it is inside of.
+        name: As it was typed, with or without its group.
         base: Dataclass, perhaps of dataclasses.
 
     Returns:
-        None where no name is like it.
+        None where no name is similar.
     """
     known = _dotted_names(base)
-    # A name inside of another is known by its end too, and found there before a similar one.
+    # A setting is also found by its name without the group, before a similar one.
     ends = {each.rpartition(".")[2]: each for each in reversed(known)}
     near = difflib.get_close_matches(name, [*known, *ends], 1, SIMILAR)
     return ends.get(near[0], near[0]) if near else None
@@ -110,7 +110,7 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
 
 
 def to_values(config: Any) -> dict[str, Any]:
-    """A configuration as what YAML can hold; :func:`updated` reads it back."""
+    """A configuration as plain values; :func:`updated` reads them back."""
     return {each.name: _plain(getattr(config, each.name)) for each in fields(config)}
 
 
@@ -147,7 +147,7 @@ def write_yaml(path: Path, config: Any) -> None:
 
 
 def _dotted_names(base: Any, prefix: str = "") -> list[str]:
-    """Names of all settings, those of dataclasses behind the name of their own."""
+    """Names of all settings and groups; settings of groups with the group before a dot."""
     names = []
     for each in fields(base):
         names.append(prefix + each.name)
@@ -159,7 +159,7 @@ def _dotted_names(base: Any, prefix: str = "") -> list[str]:
 
 def _meant(name: str) -> str:
     outer, _, inner = name.rpartition(".")
-    return f"did you mean {name}{f' ({inner} inside of {outer})' if outer else ''}?"
+    return f"did you mean {name}{f' ({inner} in the group {outer})' if outer else ''}?"
 
 
 def _plain(value: Any) -> Any:

@@ -26,8 +26,8 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
     resumed on another number of processes, it makes the same steps.
 
     Args:
-        config: The stage; what it does say stays. Whether latents are cached is only taken from
-            the run that is resumed; else :func:`settle_moments` decides it.
+        config: The stage; what is set in it stays. Whether latents are cached is only taken from
+            the run that is resumed; otherwise :func:`settle_moments` decides.
         world_size: Processes that train together.
         begun: Settings of the run that is resumed, if one is.
     """
@@ -86,11 +86,11 @@ def settle_moments(
 def begun_settings(output: Path, start: Checkpoint | None) -> StageConfig | None:
     """Settings of the run that is resumed; None where one begins.
 
-    To be read by one process for all, which might find different files.
+    To be read by one process for all, since processes might find different files.
 
     Args:
         output: Folder of the run.
-        start: Where a run without a checkpoint of its own begins, if not at nothing.
+        start: Checkpoint of another run that a run without checkpoints starts from.
 
     Raises:
         CheckpointError: Only checkpoints know them, and none is whole.

@@ -1,4 +1,4 @@
-"""The folder of a run: what is in it is the run's own, and nothing else is ever replaced."""
+"""The folder of a run; files that no run has written are never replaced."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RESULTS = (MODEL, ADAPTERS)
 """What a stage exports, beside the checkpoints of its run."""
 
 LOGS = (METRICS, SUBSTITUTIONS)
-"""What a run writes before its first checkpoint, after its settings."""
+"""Files that a run writes before its first checkpoint, after its settings."""
 
 
 def check_output(config: StageConfig) -> None:
-    """See that a run may write into its folder, before it takes hours to come to that.
+    """Check, before anything is loaded, that a run may write into its folder.
 
     Raises:
-        ValueError: It would replace what it has not made, or the model it starts from.
+        ValueError: It would replace files of others, or the model it starts from.
     """
     output = config.output
     result = (output / MODEL).resolve()
@@ -41,27 +41,27 @@ def check_output(config: StageConfig) -> None:
 
 
 def check_unclaimed(output: Path, names: Sequence[str]) -> None:
-    """See that a run without checkpoints finds nothing where it is going to write.
+    """Check that a run without checkpoints would replace nothing.
 
     Raises:
-        ValueError: It does.
+        ValueError: It would.
     """
     taken = [name for name in names if (output / name).exists()]
     if taken:
         raise ValueError(
-            f"{output} holds {' and '.join(taken)}, but no run that would go on; give another "
+            f"{output} holds {' and '.join(taken)}, but no run that can be resumed; give another "
             "--output, or move it away"
         )
 
 
 def has_checkpoints(output: Path) -> bool:
-    """Whether a run has saved anything here; whole or damaged, it never begins anew."""
+    """Whether a run has saved anything here, complete or damaged; it is then never restarted."""
     names = ("checkpoints/step_*", "checkpoints/damaged_step_*")
     return any(any(output.glob(name)) for name in names)
 
 
 def keep_settings(path: Path, config: Any) -> None:
-    """Write all settings of a run, of any kind; whole, since the run is known by them."""
+    """Write all settings of a run, atomically."""
     aside = path.with_suffix(".part")
     write_yaml(aside, config)
     aside.replace(path)
@@ -71,12 +71,12 @@ def _folder(model: str) -> Path:
     try:
         return Path(model).expanduser().resolve()
     except RuntimeError:
-        # A home of nobody, which the loader will say.
+        # An unknown home directory, which the loader reports.
         return Path(model).resolve()
 
 
 def _is_of_a_run(settings: Path) -> bool:
-    """Whether a file has the settings of a stage, perhaps of another version of the package."""
+    """Whether a file has the settings of a stage, of any version of the package."""
     import yaml
 
     try:

@@ -32,7 +32,7 @@ PRECISION, FROZEN_PRECISION = "compute.precision", "frozen_precision"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunIdentity:
-    """What one run is told from another by.
+    """What distinguishes one run from another.
 
     A checkpoint that differs in ``compared``, ``shapes`` or ``frozen`` is of another run, and is
     refused. Of ``settings`` only those not in ``compared`` may differ; the environment may, too,
