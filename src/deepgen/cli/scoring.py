@@ -40,8 +40,8 @@ class ScorerFlags:
     judge_concurrency: Annotated[int, arg(metavar="INT")] = 16
     """Requests in flight at any time."""
     judge_parameters: Text = None
-    """JSON object for the judge's server, beside or instead of {"temperature": 0}; null removes
-    one."""
+    """JSON object for the judge's server, in addition to or instead of {"temperature": 0};
+    null removes one."""
     judge_timeout: Annotated[float, arg(metavar="SECONDS")] = 90.0
     """How long one request may take."""
     cache: File = None
@@ -110,7 +110,7 @@ class Score:
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
     output: Folder = None
-    """Folder of the run (default, with --images: beside them)."""
+    """Folder of the run (default, with --images: next to them)."""
     images: Folder = None
     """Images of any other model, in the layout of the official scorer; they stay there."""
     model_name: Annotated[str, arg(metavar="NAME")] = UNKNOWN

@@ -35,7 +35,7 @@ class Row:
 
     model: str
     parameters: str | None
-    """As published; None where nobody looked it up."""
+    """As published; None where unknown."""
     cells: tuple[Cell, ...]
     remarks: tuple[str, ...] = ()
 
@@ -146,4 +146,4 @@ PARAMETERS = {
 }
 """As the makers of each model state them, understanding + generation where they tell them apart.
 FLUX.1, Qwen-Image and Z-Image state their transformer alone, so their text encoders come on top.
-Nothing was counted here, and of other models nobody looked it up."""
+None was counted here; those of other models were not looked up."""

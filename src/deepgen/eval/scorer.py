@@ -89,7 +89,7 @@ class ScoringOptions:
     judge_concurrency: int = 16
     """Requests in flight at any time."""
     judge_parameters: Mapping[str, Any] = field(default_factory=dict)
-    """For the server, beside or instead of temperature 0; None takes one away."""
+    """For the server, in addition to or instead of temperature 0; None removes one."""
     judge_timeout_seconds: float = 90.0
     """For one request; judges that reason first take longer."""
     cache: Path | None = None

@@ -92,11 +92,11 @@ def charts(benchmark: Benchmark, reports: Mapping[str, Report]) -> Iterator[Char
     if not tables or any(any(each.values()) for each in reasons):
         yield _chart(benchmark, benchmark.metrics[0].name, scale, reports, None)
     for table, why in zip(tables, reasons, strict=True):
-        beside = {name: each for name, each in reports.items() if not why[name]}
+        comparable = {name: each for name, each in reports.items() if not why[name]}
         apart = tuple(
             f"{name} is not comparable with these. {text}" for name, text in why.items() if text
         )
-        yield _chart(benchmark, table["metric"], scale, beside, table, apart)
+        yield _chart(benchmark, table["metric"], scale, comparable, table, apart)
 
 
 def _chart(

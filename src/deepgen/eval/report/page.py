@@ -29,7 +29,7 @@ from deepgen.eval.report.warnings import report_warnings
 from deepgen.eval.run.stored import StoredRun
 
 MOST_ROWS = 200
-"""Of a long list in the page; the JSON beside it has all."""
+"""Of a long list in the page; the JSON file has all."""
 PAIRS_PER_SIDE = 6
 """Prompts that a comparison shows with images: as many with the largest losses as gains."""
 LONG_PROMPT = 200

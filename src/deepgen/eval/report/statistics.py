@@ -171,7 +171,7 @@ def _wilson(value: float, bounds: tuple[Number, Number], count: float) -> tuple[
     """Where a share would lie that came out as ``value``, as part of the way through the bounds."""
     worst, best = bounds
     share = (value - worst) / (best - worst)
-    # Rounding may put a sum beside the bound that it stands for.
+    # Rounding may put a sum slightly outside its bounds.
     share = min(1.0, max(0.0, share))
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
     middle = share + z**2 / (2 * count)

@@ -147,7 +147,9 @@ def check_run(
     finished: dict[ImageKey, ImageEntry] = folder.finished(benchmark, manifest, items)
     progress = Progress(finished=len(finished), expected=len(items) * manifest.rule.images_per_item)
     if progress.done and all(
-        (folder.images / path).is_file() for item in items for path in _beside(benchmark, item)
+        (folder.images / path).is_file()
+        for item in items
+        for path in _companion_paths(benchmark, item)
     ):
         folder.close(finished.values())
     return progress
@@ -179,7 +181,7 @@ def check_sources(items: Sequence[Item], sources: Path) -> None:
     ]
     if missing:
         raise BenchmarkError(
-            f"{len(missing)} images to edit are missing, {missing[0]} the first; put them beside "
+            f"{len(missing)} images to edit are missing, {missing[0]} the first; put them next to "
             "the prompts, or name the folder that has both with --data"
         )
 
@@ -223,7 +225,7 @@ def _sources(item: Item, manifest: RunManifest, folder: Path) -> list[Image.Imag
     return [image.resize((rule.width, rule.height), Image.Resampling.BICUBIC) for image in images]
 
 
-def _beside(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
+def _companion_paths(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
     """Files that the official scorer wants besides the images."""
     grid = [benchmark.grid_path(item)] if benchmark.grid_path else []
     return [*benchmark.companions(item), *grid]

@@ -36,9 +36,6 @@ from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, r
 from deepgen.eval.values import measured
 from deepgen.scoring.ocr import target_words
 
-SETS = ("CVTG", "CVTG-Style")
-REGIONS = ("2", "3", "4", "5")
-
 # How many prompts each file has, in order: numbers count from the complete list.
 _SIZES = {
     "CVTG/2": 200,

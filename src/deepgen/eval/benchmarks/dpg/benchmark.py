@@ -220,7 +220,7 @@ def _questions(item: Item) -> Sequence[Mapping[str, Json]]:
     if not questions:
         raise BenchmarkError(
             f"item {item.id} has no questions: {QUESTIONS} is needed for scoring; fetch it with "
-            "deepgen eval fetch dpg, or put it beside the prompts"
+            "deepgen eval fetch dpg, or put it next to the prompts"
         )
     return questions
 

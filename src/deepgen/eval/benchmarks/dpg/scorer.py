@@ -74,7 +74,7 @@ class DpgScorer(ImageScorer):
         if not questions:
             raise ScorerError(
                 f"item {generated.item.id} has no questions: {QUESTIONS} is needed for scoring; "
-                "fetch it with deepgen eval fetch dpg, or put it beside the prompts"
+                "fetch it with deepgen eval fetch dpg, or put it next to the prompts"
             )
         answers = self.vqa.ask(generated.image, [each["question"] for each in questions])
         for each, answer in zip(questions, answers, strict=False):

@@ -6,7 +6,7 @@ image a prompt, at the model's own size, at which images to edit are rendered to
 share of images that fulfil the whole request; the headline is the mean of the six rows that stand
 for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model has:
 24 objects, one or two in a row, and two kinds of edits.
-Judge: ``scoring.scenes``, a reader of this world that knows nothing of how a model draws. How often
+Scorer: ``mini.reader.scenes``, a reader of this world that is independent of the model. How often
 it is right on true renderings stands in every report.
 Values: ``right``, 0 or 1, and for edits from one image ``decibels``, the peak signal-to-noise
 ratio where nothing was to change.
@@ -46,7 +46,7 @@ ITEMS = 400
 """Prompts of a row, enough that a share is known to within five points."""
 
 SIDE = 128
-"""The world's own size in pixels, where nobody says another."""
+"""The world's default size in pixels."""
 
 FOLLOWED: Row = "edits: instruction followed"
 KEPT: Row = "edits: untouched region kept"
