@@ -23,8 +23,8 @@ from transformers.models.siglip.modeling_siglip import SiglipEncoder
 from deepgen.config.train import LoraConfig
 from deepgen.model import DeepGen
 from deepgen.nn.lora import add_lora
-from deepgen.train.draws import Purpose, Visit, VisitDraws
 from deepgen.train.optim import AdamW
+from deepgen.train.sample_rng import Purpose, SampleKey, SampleRng
 
 BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.05
@@ -39,8 +39,8 @@ class PlainBatch:
     pixels: Tensor | None
     """Encoded in every step; None where latents are given."""
     latents: Tensor
-    visits: Sequence[Visit]
-    draws: VisitDraws
+    keys: Sequence[SampleKey]
+    rng: SampleRng
     sigmas: Tensor
     """The noise levels of training."""
 
@@ -110,7 +110,7 @@ class PlainStep:
         """Mean squared error of the velocity."""
         latents = batch.latents if batch.pixels is None else self._encode(batch.pixels, batch)
         noise = self._normal(batch, Purpose.NOISE, latents)
-        shares = [batch.draws.uniform(visit, Purpose.LEVEL) for visit in batch.visits]
+        shares = [batch.rng.uniform(key, Purpose.LEVEL) for key in batch.keys]
         sigmas = batch.sigmas[(torch.tensor(shares) * len(batch.sigmas)).long()]
         level = sigmas[:, None, None, None]
         features = self._read(batch.token_ids)
@@ -158,7 +158,7 @@ class PlainStep:
         return cast(Tensor, (drawn - config.shift_factor) * config.scaling_factor)
 
     def _normal(self, batch: PlainBatch, purpose: Purpose, like: Tensor) -> Tensor:
-        return torch.stack([batch.draws.normal(v, purpose, like.shape[1:]) for v in batch.visits])
+        return torch.stack([batch.rng.normal(v, purpose, like.shape[1:]) for v in batch.keys])
 
 
 class MaskedJointAttention(JointAttnProcessor2_0):  # type: ignore[misc]  # Has no types.

@@ -25,12 +25,14 @@ from deepgen.dit.model import DiT
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.stages.plan import Memory, plan_memory
-from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.loop import LoopConfig
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW
 from deepgen.train.parallel.distributed import Processes
-from deepgen.train.parallel.sharding import own_bytes, shard
+from deepgen.train.parallel.sharding import Parallelism, local_bytes, shard
+from deepgen.train.sample_rng import SampleRng
+from deepgen.train.stream import ByStep
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
@@ -105,7 +107,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
     update = optimizer.step
 
     def step(lr: float) -> None:
-        gradients.append(own_bytes(v.grad for v in trained.values() if v.grad is not None))
+        gradients.append(local_bytes(v.grad for v in trained.values() if v.grad is not None))
         update(lr)
 
     optimizer.step = step  # type: ignore[method-assign]
@@ -116,23 +118,21 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
 
     trainer = Trainer(
         model,
-        FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "sft")),
-        batches,
+        FlowObjective(training_sigmas(model.schedule), SampleRng(0, "sft")),
+        ByStep(batches),
         optimizer,
-        steps=1,
-        schedule=lambda index: 1.0,
+        LoopConfig(steps=1, schedule=lambda index: 1.0),
         ema=ema,
-        processes=processes,
-        shards=shards,
+        parallel=Parallelism(processes=processes, shards=shards),
     )
     trainer.step()
     held = {
-        "weights": own_bytes(trained.values()),
+        "weights": local_bytes(trained.values()),
         "gradients": gradients[-1],
-        "moments": own_bytes(optimizer.tensors().values()),
-        "average": own_bytes(ema.average.values()),
-        "frozen": own_bytes(v for v in model.parameters() if not v.requires_grad),
-        "buffers": own_bytes(model.buffers()),
+        "moments": local_bytes(optimizer.tensors().values()),
+        "average": local_bytes(ema.average.values()),
+        "frozen": local_bytes(v for v in model.parameters() if not v.requires_grad),
+        "buffers": local_bytes(model.buffers()),
     }
     record = {
         "trained_parameters": numbers,

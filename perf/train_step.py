@@ -43,9 +43,11 @@ from deepgen.eval.prompt_files import read_prompt_list
 from deepgen.flow.schedule import training_sigmas
 from deepgen.mini.training.tokenizer import train_tokenizer
 from deepgen.model import DeepGen
-from deepgen.train.draws import Visit, VisitDraws
+from deepgen.train.loop import LoopConfig
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW
+from deepgen.train.sample_rng import SampleKey, SampleRng
+from deepgen.train.stream import ByStep
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
@@ -206,8 +208,8 @@ def measure(
     count = len(prompts)
     generator = torch.Generator().manual_seed(1)
     pixels = torch.rand(count, 3, side, side, generator=generator) * 2 - 1
-    draws = VisitDraws(0, stage)
-    visits = [Visit(sample=str(index)) for index in range(count)]
+    rng = SampleRng(0, stage)
+    keys = [SampleKey(sample=str(index)) for index in range(count)]
     with torch.no_grad():
         posteriors = [model.vae.posteriors([each])[0] for each in pixels] if encodes else []
     latents = [torch.randn(16, side // 8, side // 8, generator=generator) for _ in range(count)]
@@ -215,17 +217,16 @@ def measure(
         latents=posteriors or latents,
         prompts=[Prompt(text=text) for text in prompts],
         reference_latents=[[] for _ in prompts],
-        visits=visits,
+        keys=keys,
         weights=torch.full((count,), 1 / count),
     )
     optimizer = AdamW(model.named_parameters(), lr=0.0)
     ours: Trainer[DeepGen, FlowBatch] = Trainer(
         model,
-        FlowObjective(training_sigmas(model.schedule), draws, padding="batch"),
-        lambda step: [batch],
+        FlowObjective(training_sigmas(model.schedule), rng, padding="batch"),
+        ByStep(lambda step: [batch]),
         optimizer,
-        steps=1000,
-        schedule=lambda step: 1.0,
+        LoopConfig(steps=1000, schedule=lambda step: 1.0),
     )
     lora = None if stage == "pretrain" else LORA
     plain = PlainStep(model, VLM_LAYERS, lora, masks=masks)
@@ -233,8 +234,8 @@ def measure(
         token_ids=[model.conditioner.tokenize(each).token_ids for each in batch.prompts],
         pixels=pixels if encodes else None,
         latents=torch.stack(latents),
-        visits=visits,
-        draws=draws,
+        keys=keys,
+        rng=rng,
         sigmas=training_sigmas(model.schedule),
     )
     found: dict[str, list[tuple[float, float]]] = {"deepgen": [], "plain": []}

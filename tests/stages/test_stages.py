@@ -419,12 +419,13 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     # Edits read it, so it tells this run from others.
     assert "vision_tower" in run.trainer.identity.compared
-    batches = run.trainer.batches(0)
+    stream = run.trainer.monitoring.substituting
+    assert isinstance(stream, FlowBatches)
+    batches = stream(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
     assert sorted(len(batch.reference_latents[0]) for batch in batches) == [0, 0, 0, 1]
-    assert isinstance(run.trainer.batches, FlowBatches)
-    again = run.trainer.batches(0)
-    assert [batch.visits for batch in again] == [batch.visits for batch in batches]
+    again = stream(0)
+    assert [batch.keys for batch in again] == [batch.keys for batch in batches]
 
 
 def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
@@ -572,8 +573,9 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
     config = replace(smoke(), data=DataConfig(folder=data, max_bad_share=0.2), output=Path("x"))
     run = build(settle(config, 1), device=torch.device("cpu"))
-    assert isinstance(run.trainer.batches, FlowBatches)
-    assert run.trainer.batches.loader.options.max_bad_share == 0.2
+    stream = run.trainer.monitoring.substituting
+    assert isinstance(stream, FlowBatches)
+    assert stream.loader.options.max_bad_share == 0.2
     assert "data.max_bad_share" not in run.trainer.identity.compared
     with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
         DataConfig(max_bad_share=1.5)

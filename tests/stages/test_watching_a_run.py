@@ -83,12 +83,12 @@ def test_a_line_tells_of_tasks_noise_parts_and_speed(watched: Path) -> None:
             assert 0 <= line[f"grad_norm/{part}"] <= line["grad_norm"]
         assert line["replaced"] == 0
         speed = line["speed"]
-        assert speed["images_per_second"] == pytest.approx(3 * speed["updates_per_second"])
+        assert speed["images_per_second"] == pytest.approx(3 * speed["steps_per_second"])
         # 16 image tokens each, 16 more of a reference, and at least the 32 think tokens.
-        assert speed["tokens_per_second"] > 3 * 48 * speed["updates_per_second"]
+        assert speed["tokens_per_second"] > 3 * 48 * speed["steps_per_second"]
         assert 0 < speed["mfu"] == pytest.approx(speed["flops_per_second"] / 1e11)
         assert 0 <= speed["data_wait"] < 1
-        assert {"data", "encode", "forward", "backward", "update"} <= speed["time"].keys()
+        assert {"data", "encode", "forward", "backward", "optimizer"} <= speed["time"].keys()
         assert speed["peak_memory_gib"] > 0.1
 
 
@@ -237,7 +237,7 @@ def test_an_image_that_broke_is_replaced_counted_and_listed(
 ) -> None:
     broken = damaged(data, tmp_path / "broken")
     assert train(broken, tmp_path / "run") == 0
-    assert "another sample stands in for it" in capsys.readouterr().err
+    assert "another sample replaces it" in capsys.readouterr().err
     text = (tmp_path / "run" / "substitutions.jsonl").read_text()
     journal = [json.loads(line) for line in text.splitlines()]
     assert {entry["sample_id"] for entry in journal} == {journal[0]["sample_id"]}

@@ -18,8 +18,8 @@ from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels
 from deepgen.model import DeepGen
-from deepgen.train.draws import Purpose, Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.sample_rng import Purpose, SampleKey, SampleRng
 from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.shared import golden
@@ -53,22 +53,22 @@ def adapted_model() -> DeepGen:
     return model
 
 
-class RecordedDraws(VisitDraws):
+class RecordedRng(SampleRng):
     """The random numbers of a recorded case."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         super().__init__(0, "recorded")
         self.arrays = arrays
 
-    def uniform(self, visit: Visit, purpose: int) -> float:
+    def uniform(self, key: SampleKey, purpose: int) -> float:
         name = {Purpose.LEVEL: "u", Purpose.CAPTION_DROP: "caption_drop_uniforms"}[Purpose(purpose)]
-        return float(self.arrays[name][int(visit.sample)])
+        return float(self.arrays[name][int(key.sample)])
 
-    def normal(self, visit: Visit, purpose: int, shape: torch.Size) -> Tensor:
+    def normal(self, key: SampleKey, purpose: int, shape: torch.Size) -> Tensor:
         names = {Purpose.NOISE: "noise", Purpose.TARGET_POSTERIOR: "vae_eps"}
         source = f"src{purpose - Purpose.REFERENCE_POSTERIOR}.vae_eps"
         name = names.get(purpose, source)  # type: ignore[call-overload]
-        return torch.from_numpy(self.arrays[f"sample{visit.sample}.{name}"])
+        return torch.from_numpy(self.arrays[f"sample{key.sample}.{name}"])
 
 
 def arrays(case: str) -> dict[str, np.ndarray]:
@@ -96,7 +96,7 @@ def recorded_batch(model: DeepGen, case: str) -> FlowBatch:
                 for text, own in zip(texts, sources, strict=True)
             ],
             reference_latents=[model.vae.posteriors(own) if own else [] for own in sources],
-            visits=[Visit(sample=str(index)) for index in range(len(texts))],
+            keys=[SampleKey(sample=str(index)) for index in range(len(texts))],
             weights=torch.full((len(texts),), 1 / len(texts)),
         )
 
@@ -105,7 +105,7 @@ def recorded_objective(case: str, **options: Any) -> FlowObjective:
     recorded = arrays(case)
     return FlowObjective(
         training_sigmas(recorded_model().schedule),
-        RecordedDraws(recorded),
+        RecordedRng(recorded),
         caption_drop=float(recorded["unconditional"][0]) if "unconditional" in recorded else 0.0,
         padding="batch",
         **options,

@@ -18,16 +18,18 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from deepgen.config.train import LoraConfig, Sharding
+from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, Sharding
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
-from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.identity import RunIdentity
+from deepgen.train.loop import LoopConfig
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_cosine
 from deepgen.train.parallel.distributed import Processes
-from deepgen.train.parallel.sharding import shard
+from deepgen.train.parallel.sharding import Parallelism, shard
+from deepgen.train.sample_rng import SampleKey, SampleRng
+from deepgen.train.stream import ByStep
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
@@ -49,20 +51,20 @@ def batches(step: int) -> list[FlowBatch]:
         return Posterior(mean, torch.full_like(mean, 0.1))
 
     pixels = torch.rand(3, 32, 64, generator=rng) * 2 - 1
-    drawings = [Visit(sample=f"drawing {step} {place}") for place in range(2)]
+    drawings = [SampleKey(sample=f"drawing {step} {place}") for place in range(2)]
     return [
         FlowBatch(
             latents=[posterior() for _ in drawings],
             prompts=[Prompt(text=WORDS[(step + place) % 4]) for place in range(2)],
             reference_latents=[[], []],
-            visits=drawings,
+            keys=drawings,
             weights=torch.full((2,), 1 / 3),
         ),
         FlowBatch(
             latents=[posterior()],
             prompts=[Prompt(text="make it blue", references=(pixels,))],
             reference_latents=[[posterior()]],
-            visits=[Visit(sample=f"edit {step}")],
+            keys=[SampleKey(sample=f"edit {step}")],
             weights=torch.full((1,), 1 / 3),
         ),
     ]
@@ -77,8 +79,6 @@ def trainer(
     mixed: bool = False,
 ) -> Trainer[DeepGen, FlowBatch]:
     """A run of a tiny model; ``mixed`` computes in bfloat16, as on GPUs."""
-    # Every forked process is given a seed of its own.
-    random.seed(0)
     model = tiny_model()
     if mixed:
         model.bfloat16()
@@ -89,24 +89,24 @@ def trainer(
         model,
         FlowObjective(
             training_sigmas(model.schedule),
-            VisitDraws(0, "sft"),
+            SampleRng(0, "sft"),
             caption_drop=0.1,
             autocast=torch.bfloat16 if mixed else None,
         ),
-        lambda step: batches(step)[processes.rank :: processes.world_size],
+        ByStep(lambda step: batches(step)[processes.rank :: processes.world_size]),
         AdamW(trained.items(), lr=1e-3),
-        steps=steps,
-        schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
+        LoopConfig(steps=steps, schedule=partial(warmup_then_cosine, steps=steps, warmup=3)),
         ema=Ema(trained),
-        processes=processes,
         identity=RunIdentity(settings={"steps": steps}),
-        shards=shards,
+        parallel=Parallelism(processes=processes, shards=shards),
     )
 
 
 def train(processes: Processes, folder: str, steps: int, sharding: Sharding = "none") -> None:
     """The run, or what is left of it; every step is saved."""
-    trainer(processes, steps, sharding).run(Path(folder), save_every=1, log_every=4, keep=2)
+    trainer(processes, steps, sharding).run(
+        Path(folder), checkpoint=CheckpointConfig(every=1, keep=2), logging=LoggingConfig(every=4)
+    )
 
 
 class Killer:

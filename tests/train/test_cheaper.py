@@ -16,8 +16,8 @@ from deepgen.dit.blocks import JointAttention
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.nn.linear import Linear
-from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.sample_rng import SampleKey, SampleRng
 from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
@@ -54,7 +54,7 @@ def ragged_batch(*, edits: bool = False) -> FlowBatch:
             for text, own in zip(TEXTS, references, strict=True)
         ],
         reference_latents=[[torch.randn(16, 4, 8) for _ in own] for own in references],
-        visits=[Visit(sample=text) for text in TEXTS],
+        keys=[SampleKey(sample=text) for text in TEXTS],
         weights=torch.tensor([0.25, 0.5, 0.25]),
     )
 
@@ -65,7 +65,7 @@ def alone(batch: FlowBatch, index: int) -> FlowBatch:
         latents=batch.latents[mine],
         prompts=batch.prompts[mine],
         reference_latents=batch.reference_latents[mine],
-        visits=batch.visits[mine],
+        keys=batch.keys[mine],
         weights=batch.weights[mine],
     )
 
@@ -75,7 +75,7 @@ def values(
 ) -> tuple[dict[str, Tensor], int]:
     """Loss and gradients, and the bytes that were held between forward and backward pass."""
     objective = FlowObjective(
-        training_sigmas(model.schedule), VisitDraws(0, "test"), padding=padding
+        training_sigmas(model.schedule), SampleRng(0, "test"), padding=padding
     )
     model.zero_grad()
     total = torch.zeros(())
@@ -114,7 +114,7 @@ def test_checkpointed_layers_give_the_same_gradients_for_less_memory(stage: Stag
     assert held < 0.7 * plain_bytes
 
 
-def fill_up(model: DeepGen) -> None:
+def pad_sequences(model: DeepGen) -> None:
     model.pack(False)
 
 
@@ -128,7 +128,7 @@ def pack_and_attend_by_row(model: DeepGen) -> None:
 
 @pytest.mark.parametrize("edits", [False, True])
 @pytest.mark.parametrize("stage", ["pretrain", "sft"])
-@pytest.mark.parametrize("lay_out", [fill_up, pack, pack_and_attend_by_row])
+@pytest.mark.parametrize("lay_out", [pad_sequences, pack, pack_and_attend_by_row])
 def test_rows_of_different_length_are_as_if_each_were_alone(
     lay_out: Callable[[DeepGen], None], stage: Stage, edits: bool
 ) -> None:
@@ -145,7 +145,7 @@ def test_rows_of_different_length_are_as_if_each_were_alone(
 def test_padded_rows_are_the_same_packed_or_filled_up(stage: Stage) -> None:
     model, batch = ready(stage), ragged_batch()
     model.eval()
-    fill_up(model)
+    pad_sequences(model)
     true, _ = values(model, batch, padding="batch")
     pack_and_attend_by_row(model)
     mine, _ = values(model, batch, padding="batch")
@@ -196,7 +196,7 @@ def test_packed_rows_need_no_filling() -> None:
         lambda _, inputs: tokens.append(inputs[0].shape[0] * inputs[0].shape[1])
     )
     lengths = [len(model.conditioner.tokenize(each)) + 4 for each in batch.prompts]
-    fill_up(model)
+    pad_sequences(model)
     values(model, batch)
     pack(model)
     values(model, batch)

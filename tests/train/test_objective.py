@@ -10,8 +10,8 @@ from torch import Tensor
 from deepgen.config.stage import Stage
 from deepgen.config.train import LoraConfig, Weighting
 from deepgen.model import DeepGen
-from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.sample_rng import SampleKey, SampleRng
 from deepgen.train.trainable import make_trainable
 from deepgen.types import Prompt
 from tests.checkpoint.models import tiny_model
@@ -166,14 +166,14 @@ def batch(names: list[str], weights: list[float] | None = None) -> FlowBatch:
         latents=[torch.randn(16, 4, 4 + 2 * index) for index in range(count)],
         prompts=[Prompt(text=f"image {name}") for name in names],
         reference_latents=[[] for _ in names],
-        visits=[Visit(sample=name) for name in names],
+        keys=[SampleKey(sample=name) for name in names],
         weights=torch.tensor(weights or [1 / count] * count),
     )
 
 
 def losses(given: FlowBatch, **options: Any) -> Any:
     objective = FlowObjective(
-        torch.linspace(1, 0.001, 1000), options.pop("draws", VisitDraws(0, "test")), **options
+        torch.linspace(1, 0.001, 1000), options.pop("rng", SampleRng(0, "test")), **options
     )
     with torch.no_grad():
         return objective(tiny_model(), given, torch.Generator())
@@ -186,7 +186,7 @@ def test_a_sample_has_the_same_loss_whoever_is_beside_it() -> None:
         latents=given.latents[2:],
         prompts=given.prompts[2:],
         reference_latents=[[]],
-        visits=given.visits[2:],
+        keys=given.keys[2:],
         weights=torch.ones(1),
     )
     assert losses(alone).total.item() == pytest.approx(together.samples[2].item(), rel=1e-5)
@@ -200,24 +200,22 @@ def test_the_loss_is_the_weighted_sum_of_the_samples() -> None:
 
 
 def test_captions_are_dropped_as_often_as_said_but_never_those_of_edits() -> None:
-    objective = FlowObjective(torch.ones(1000), VisitDraws(0, "test"), caption_drop=0.1)
+    objective = FlowObjective(torch.ones(1000), SampleRng(0, "test"), caption_drop=0.1)
     pixels = torch.zeros(3, 32, 32)
-    visits = [Visit(sample=str(index)) for index in range(2000)]
-    drawn = [objective._prompt(Prompt(text="a"), visit).text for visit in visits]
-    edits = [
-        objective._prompt(Prompt(text="a", references=(pixels,)), visit).text for visit in visits
-    ]
+    keys = [SampleKey(sample=str(index)) for index in range(2000)]
+    drawn = [objective._prompt(Prompt(text="a"), key).text for key in keys]
+    edits = [objective._prompt(Prompt(text="a", references=(pixels,)), key).text for key in keys]
     assert drawn.count("") / 2000 == pytest.approx(0.1, abs=0.02)
     assert edits.count("") == 0
 
 
 def test_uniform_levels_cover_the_whole_schedule_and_logit_normal_ones_its_middle() -> None:
     sigmas = torch.arange(1000.0)
-    visits = [Visit(sample=str(index)) for index in range(4000)]
+    keys = [SampleKey(sample=str(index)) for index in range(4000)]
     spread = {}
     for levels in ("uniform", "logit_normal"):
-        objective = FlowObjective(sigmas, VisitDraws(0, "test"), levels=levels)
-        drawn = torch.stack([objective._sigma(visit) for visit in visits])
+        objective = FlowObjective(sigmas, SampleRng(0, "test"), levels=levels)
+        drawn = torch.stack([objective._sigma(key) for key in keys])
         assert drawn.mean() == pytest.approx(500, abs=15)
         spread[levels] = drawn.std().item()
     assert spread["uniform"] == pytest.approx(1000 / 12**0.5, rel=0.03)
@@ -240,7 +238,7 @@ def test_bfloat16_computes_nearly_the_same_and_gives_float32_gradients(stage: St
         model = tiny_model() if dtype is None else tiny_model().to(dtype)
         trained = make_trainable(model, stage, lora=LoraConfig(rank=2, dropout=0.0))
         objective = FlowObjective(
-            torch.linspace(1, 0.001, 1000), VisitDraws(0, "test"), autocast=dtype
+            torch.linspace(1, 0.001, 1000), SampleRng(0, "test"), autocast=dtype
         )
         objective(model, batch(["a", "b", "c"]), torch.Generator()).total.backward()
         found = [each.grad for each in trained.values() if each.grad is not None]

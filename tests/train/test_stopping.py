@@ -28,7 +28,7 @@ def test_the_first_signal_is_answered_once_and_a_later_one_acts_as_before(
             # What torchrun passes on of the same.
             os.kill(os.getpid(), number)
             said = capfd.readouterr().err
-            assert said.startswith("stopping after this update; a checkpoint will be written")
+            assert said.startswith("stopping after this step; a checkpoint will be written")
             assert said.count("\n") == 1 and len(noted) == 2
             monkeypatch.setattr(stopping, "ECHO_SECONDS", 0.0)
             os.kill(os.getpid(), number)

@@ -13,13 +13,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepgen.config.train import CheckpointConfig, LoggingConfig
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.identity import FROZEN_PRECISION, PRECISION, RunIdentity
-from deepgen.train.monitor.report import Report
+from deepgen.train.loop import LoopConfig, Monitoring
+from deepgen.train.monitor.report import StepReport
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, MatrixOptimizer, warmup_then_cosine
+from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Trainer
 from tests.train.test_checkpoints import flip
 
@@ -60,14 +63,19 @@ def noisy_square(layers: nn.Module, batch: Tensor, generator: torch.Generator) -
 def trainer(layers: nn.Sequential | None = None, *, muon: bool = False, **options: Any) -> Run:
     layers = layers or model()
     named = list(layers.named_parameters())
-    steps = options.setdefault("steps", STEPS)
+    steps = options.pop("steps", STEPS)
     return Trainer(
         layers,
         options.pop("objective", noisy_square),
-        options.pop("batches", batches),
+        options.pop("stream", None) or ByStep(options.pop("batches", batches)),
         MatrixOptimizer(named, lr=1e-2) if muon else AdamW(named, lr=1e-2),
-        schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
+        LoopConfig(
+            steps=steps,
+            schedule=partial(warmup_then_cosine, steps=steps, warmup=3),
+            max_grad_norm=options.pop("max_grad_norm", 1.0),
+        ),
         ema=Ema({name: value for name, value in named if value.requires_grad}),
+        monitoring=Monitoring(**options.pop("monitoring", {})),
         **options,
     )
 
@@ -90,10 +98,10 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_makes_the_one_before_be_used(
     tmp_path: Path,
 ) -> None:
     run = trainer(identity=RunIdentity(settings={"side": 64}))
-    run.run(tmp_path / "whole", save_every=6)
+    run.run(tmp_path / "whole", checkpoint=CheckpointConfig(every=6))
     whole = tmp_path / "whole" / "checkpoints"
     names = sorted(each.name for each in (whole / "step_00000012").iterdir())
-    plain = ["config.json", "manifest.json", "random.json", "trainer.json"]
+    plain = ["config.json", "manifest.json", "trainer.json"]
     assert names == sorted([*plain, *(f"{each}.safetensors" for each in TENSORS)])
     for name in names:
         for place in (0, 0.3, 0.6, 1):
@@ -113,7 +121,7 @@ def test_a_flipped_bit_in_any_file_of_a_checkpoint_makes_the_one_before_be_used(
 @pytest.mark.parametrize("cut", [1, 5, 11])
 def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, muon: bool) -> None:
     unbroken = trainer(muon=muon)
-    unbroken.run(tmp_path / "unbroken", log_every=2)
+    unbroken.run(tmp_path / "unbroken", logging=LoggingConfig(every=2))
     first = trainer(muon=muon)
     for _ in range(cut):
         first.step()
@@ -127,12 +135,12 @@ def test_a_run_that_was_cut_ends_as_the_unbroken_one(tmp_path: Path, cut: int, m
 
 @pytest.mark.filterwarnings("ignore:.*is damaged")
 def test_a_run_without_a_whole_checkpoint_never_loses_its_log(tmp_path: Path) -> None:
-    trainer(steps=2).run(tmp_path, log_every=1)
+    trainer(steps=2).run(tmp_path, logging=LoggingConfig(every=1))
     flip(next(tmp_path.glob("checkpoints/*/model.safetensors")), 0.5)
     log = (tmp_path / "metrics.jsonl").read_bytes()
     for _ in range(2):
         with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
-            trainer(steps=2).run(tmp_path, log_every=1)
+            trainer(steps=2).run(tmp_path, logging=LoggingConfig(every=1))
         assert (tmp_path / "metrics.jsonl").read_bytes() == log
 
 
@@ -201,7 +209,7 @@ def test_an_update_without_a_finite_loss_changes_nothing_and_is_counted() -> Non
     run = trainer(batches=poisoned([1]))
     run.step()
     before = {name: value.clone() for name, value in everything(run).items()}
-    with pytest.warns(UserWarning, match="step 2 had no finite .* 'sample nan'; it was left out"):
+    with pytest.warns(UserWarning, match="step 2 was skipped, as it had no finite .* 'sample nan'"):
         report = run.step()
     assert report == {"skipped": 1}
     assert run.skipped == 1
@@ -217,7 +225,7 @@ def test_three_such_updates_in_a_row_end_the_run_and_name_the_samples(tmp_path: 
     with pytest.raises(
         TrainingError, match=r"up to 8 .* samples: sample nan, sample nan, sample nan"
     ):
-        run.run(tmp_path, save_every=1)
+        run.run(tmp_path, checkpoint=CheckpointConfig(every=1))
     assert run.skipped == 4
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "skipped_samples" in line] == [3, 6, 7]
@@ -238,7 +246,7 @@ def test_a_gradient_that_is_not_finite_counts_too() -> None:
 
 
 def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path: Path) -> None:
-    trainer().run(tmp_path, save_every=STEPS)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     other = trainer(model(width=9))
     with pytest.raises(CheckpointError, match=r"another model .* differs in '0.bias'") as caught:
         other.run(tmp_path)
@@ -269,7 +277,7 @@ def test_a_model_that_loaded_a_part_on_the_way_is_the_same_model(tmp_path: Path)
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path: Path, options: dict[str, Any], expected: str
 ) -> None:
-    trainer().run(tmp_path, save_every=STEPS)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     other = trainer(**options)
     before = {name: value.clone() for name, value in everything(other).items()}
     with pytest.raises(CheckpointError, match=expected):
@@ -323,7 +331,7 @@ def test_a_run_that_resumes_with_other_libraries_or_devices_says_so_in_one_line(
         if "identity" in values:
             values["identity"]["environment"] |= {"torch": "2.11.0", "device": "NVIDIA H200"}
 
-    trainer().run(tmp_path, save_every=STEPS)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         trainer().run(tmp_path)
@@ -349,7 +357,7 @@ def test_a_checkpoint_of_an_older_trainer_is_refused_in_one_line(
             values.pop(missing, None)
         return known
 
-    trainer().run(tmp_path, save_every=STEPS)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     monkeypatch.setattr(Checkpoint, "values", as_before)
     other = trainer()
     before = {name: value.clone() for name, value in everything(other).items()}
@@ -361,25 +369,29 @@ def test_a_checkpoint_of_an_older_trainer_is_refused_in_one_line(
 
 
 def test_the_last_updates_of_a_run_are_logged_however_few(tmp_path: Path) -> None:
-    trainer().run(tmp_path, log_every=5)
+    trainer().run(tmp_path, logging=LoggingConfig(every=5))
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [5, 10, STEPS]
 
 
 def test_metrics_of_a_cut_run_are_those_of_the_unbroken_one(tmp_path: Path) -> None:
-    trainer().run(tmp_path / "unbroken", log_every=4)
+    trainer().run(tmp_path / "unbroken", logging=LoggingConfig(every=4))
     cut = trainer(batches=lambda step: batches(step) if step < 10 else exit())
     with pytest.raises(SystemExit):
-        cut.run(tmp_path / "cut", log_every=4, save_every=3)
+        cut.run(
+            tmp_path / "cut", checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=4)
+        )
     log = tmp_path / "cut" / "metrics.jsonl"
     log.write_text(log.read_text() + '{"step": 10, "lo')
-    trainer().run(tmp_path / "cut", log_every=4, save_every=3)
+    trainer().run(
+        tmp_path / "cut", checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=4)
+    )
     mine, expected = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
         for name in ("cut", "unbroken")
     )
     for line in mine + expected:
-        assert line.pop("speed")["updates_per_second"] > 0
+        assert line.pop("speed")["steps_per_second"] > 0
     assert [line["step"] for line in mine] == [4, 8, 12]
     assert mine == expected
 
@@ -393,7 +405,7 @@ def test_the_average_is_shown_and_the_weights_come_back(tmp_path: Path) -> None:
         seen.append((step, shown.training))
         assert torch.equal(shown.get_parameter("3.weight"), run.ema.average["3.weight"])
 
-    run.run(tmp_path, save_every=6, watch=watch)
+    run.run(tmp_path, checkpoint=CheckpointConfig(every=6), evaluate=watch)
     assert seen == [(6, False), (12, False)]
     assert run.ema is not None
     assert not torch.equal(run.model.get_parameter("3.weight"), run.ema.average["3.weight"])
@@ -407,16 +419,16 @@ def test_a_checkpoint_is_written_when_the_time_has_come(
     # A minute an update.
     clock = SimpleNamespace(monotonic=lambda: 60.0 * run.done)
     monkeypatch.setattr("deepgen.train.saving.time", clock)
-    run.run(tmp_path, save_every=5, save_seconds=150.0, keep=99)
+    run.run(tmp_path, checkpoint=CheckpointConfig(every=5, minutes=2.5, keep=99))
     steps = sorted(int(each.name[-2:]) for each in (tmp_path / "checkpoints").iterdir())
     assert steps == [4, 5, 9, 10, 12]
     # The clocks of several processes differ, and all of them save together.
-    said = [Report(is_save_due=late) for late in (False, True)]
-    assert Report.joined(said).is_save_due
+    said = [StepReport(is_save_due=late) for late in (False, True)]
+    assert StepReport.merged(said).is_save_due
 
 
 def test_checkpoints_that_stay_are_written_at_their_own_updates(tmp_path: Path) -> None:
-    trainer().run(tmp_path, save_every=5, keep=1, keep_every=4)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=5, keep=1, keep_every=4))
     steps = sorted(int(each.name[-2:]) for each in (tmp_path / "checkpoints").iterdir())
     assert steps == [4, 8, 12]
 
@@ -434,12 +446,12 @@ def test_a_full_disc_costs_one_checkpoint_and_no_other(tmp_path: Path) -> None:
         calls.append(step)
         return batches(step)
 
-    big.batches = fill
+    big.stream = ByStep(fill)
     try:
         with pytest.warns(
             UserWarning, match="step_00000008 cannot be written: .*large.*tries again"
         ):
-            big.run(tmp_path, save_every=4)
+            big.run(tmp_path, checkpoint=CheckpointConfig(every=4))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
@@ -454,7 +466,7 @@ def test_a_full_disc_costs_one_checkpoint_and_no_other(tmp_path: Path) -> None:
 def test_a_run_that_can_never_save_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100}))
     with (
-        pytest.warns(UserWarning, match="training goes on"),
+        pytest.warns(UserWarning, match="training continues"),
         pytest.raises(TrainingError, match="100 are free; the run ends at step 6"),
     ):
-        trainer().run(tmp_path, save_every=2)
+        trainer().run(tmp_path, checkpoint=CheckpointConfig(every=2))

@@ -12,9 +12,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from deepgen.config.train import CheckpointConfig, LoggingConfig
 from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoints, open_checkpoint
 from deepgen.train.identity import RunIdentity
+from deepgen.train.monitor.speed import DeviceRates
 from deepgen.train.monitor.spikes import FIRST_VERDICT
 from deepgen.train.objective import Loss
 from tests.train.test_trainer import STEPS, assert_same, batches, everything, noisy_square, trainer
@@ -36,8 +38,8 @@ def kinds(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
 
 def test_a_line_has_losses_by_kind_norms_by_part_and_speed(tmp_path: Path) -> None:
     parts = {"0.weight": "front", "0.bias": "front", "3.weight": "back"}
-    run = trainer(objective=kinds, parts=parts)
-    run.run(tmp_path, log_every=3, matrix_rate=1e12)
+    run = trainer(objective=kinds, monitoring={"parts": parts})
+    run.run(tmp_path, logging=LoggingConfig(every=3), rates=DeviceRates(peak=1e12))
     found = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert len(found) == STEPS / 3
     for line in found:
@@ -48,17 +50,21 @@ def test_a_line_has_losses_by_kind_norms_by_part_and_speed(tmp_path: Path) -> No
         assert 0 < line["grad_norm/back"] < line["grad_norm"]
         assert line["lr"] > 0 and line["skipped"] == line["replaced"] == 0
         speed = line["speed"]
-        assert speed["images_per_second"] == pytest.approx(4 * speed["updates_per_second"])
+        assert speed["images_per_second"] == pytest.approx(4 * speed["steps_per_second"])
         assert speed["mfu"] == pytest.approx(speed["flops_per_second"] / 1e12)
-        assert {"data", "forward", "backward", "update", "exchange"} <= speed["time"].keys()
+        assert {"data", "forward", "backward", "optimizer", "exchange"} <= speed["time"].keys()
 
 
 def test_losses_by_kind_of_a_cut_run_are_those_of_the_unbroken_one(tmp_path: Path) -> None:
-    trainer(objective=kinds).run(tmp_path / "unbroken", log_every=4)
+    trainer(objective=kinds).run(tmp_path / "unbroken", logging=LoggingConfig(every=4))
     cut = trainer(objective=kinds, batches=lambda step: batches(step) if step < 10 else exit())
     with pytest.raises(SystemExit):
-        cut.run(tmp_path / "cut", log_every=4, save_every=3)
-    trainer(objective=kinds).run(tmp_path / "cut", log_every=4, save_every=3)
+        cut.run(
+            tmp_path / "cut", checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=4)
+        )
+    trainer(objective=kinds).run(
+        tmp_path / "cut", checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=4)
+    )
     assert lines(tmp_path / "cut") == lines(tmp_path / "unbroken")
     assert "loss/even" in lines(tmp_path / "cut")[0]
 
@@ -78,8 +84,11 @@ def test_a_gradient_out_of_all_proportion_is_left_out_also_after_a_resume(tmp_pa
     bad = FIRST_VERDICT + 2
     options: dict[str, Any] = {"objective": steep([bad], 1e6), "steps": LONG}
     unbroken = trainer(**options)
-    with pytest.warns(UserWarning, match=f"step {bad + 1} had a gradient of norm .* 50 times the"):
-        unbroken.run(tmp_path / "unbroken", log_every=1)
+    with pytest.warns(
+        UserWarning,
+        match=f"step {bad + 1} was skipped, as it had a gradient .* 50 times",
+    ):
+        unbroken.run(tmp_path / "unbroken", logging=LoggingConfig(every=1))
     assert unbroken.skipped == 1
     cut = trainer(**options)
     for _ in range(bad - 1):
@@ -87,8 +96,8 @@ def test_a_gradient_out_of_all_proportion_is_left_out_also_after_a_resume(tmp_pa
     cut.save(Checkpoints(tmp_path / "cut" / "checkpoints"))
     # Without the norms of the updates before, the next start would not know what is usual.
     resumed = trainer(**options)
-    with pytest.warns(UserWarning, match="it was left out"):
-        resumed.run(tmp_path / "cut", log_every=1)
+    with pytest.warns(UserWarning, match="was skipped"):
+        resumed.run(tmp_path / "cut", logging=LoggingConfig(every=1))
     assert resumed.skipped == 1
     assert_same(resumed, unbroken)
     assert [line for line in lines(tmp_path / "unbroken") if "skipped_samples" in line] == [
@@ -114,7 +123,7 @@ def test_too_many_updates_left_out_end_a_run_though_they_are_far_apart(tmp_path:
         return [first, second]
 
     run = trainer(batches=poisoned)
-    with pytest.raises(TrainingError, match=r"4 of 8 steps had to be left out.*at most 0.1% may"):
+    with pytest.raises(TrainingError, match=r"4 of 8 steps were skipped.*at most 0.1% may"):
         run.run(tmp_path)
 
 
@@ -151,11 +160,13 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
         def until(step: int) -> list[Tensor]:
             return stream(step) if step < stop_at else exit()
 
-        made = trainer(batches=until, substituting=stream)
-        made.run(tmp_path / folder, log_every=2, save_every=3)
+        made = trainer(batches=until, monitoring={"substituting": stream})
+        made.run(
+            tmp_path / folder, checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=2)
+        )
         return made
 
-    with pytest.warns(UserWarning, match="s1 is no image; another sample stands") as seen:
+    with pytest.warns(UserWarning, match="s1 is no image; another sample replaces") as seen:
         unbroken = run("unbroken", [1, 4, 7])
     assert len(seen) == 1
     assert [line["replaced"] for line in lines(tmp_path / "unbroken")] == [1, 1, 2, 3, 3, 3]
@@ -177,8 +188,9 @@ def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: 
     def run(folder: str, bad: int, stop_at: int) -> None:
         stream = Substitutes([bad])
         trainer(
-            batches=lambda step: stream(step) if step < stop_at else exit(), substituting=stream
-        ).run(tmp_path / folder, log_every=1)
+            batches=lambda step: stream(step) if step < stop_at else exit(),
+            monitoring={"substituting": stream},
+        ).run(tmp_path / folder, logging=LoggingConfig(every=1))
 
     with pytest.raises(SystemExit):
         run("cut", 1, stop_at=5)
@@ -196,7 +208,7 @@ def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: 
 def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> None:
     settings = {"save_every": 4, "lr": 1e-2}
     whole = trainer(identity=RunIdentity(settings=settings))
-    whole.run(tmp_path / "whole", save_every=4)
+    whole.run(tmp_path / "whole", checkpoint=CheckpointConfig(every=4))
     start = open_checkpoint(tmp_path / "whole" / "checkpoints" / "step_00000004")
     assert start.values("config") == settings
     second = trainer(batches=lambda step: batches(step) if step >= 4 else exit())
@@ -212,7 +224,7 @@ def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> Non
 def test_the_newest_whole_checkpoint_of_a_run_is_opened_and_nothing_is_touched(
     tmp_path: Path,
 ) -> None:
-    trainer().run(tmp_path, save_every=4)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=4))
     kept = tmp_path / "checkpoints"
     partial = kept / ".step_00000009.0123abcd.partial"
     partial.mkdir()
@@ -234,7 +246,7 @@ def test_the_newest_whole_checkpoint_of_a_run_is_opened_and_nothing_is_touched(
 
 
 def test_a_checkpoint_to_begin_from_can_be_refused_before_anything_changes(tmp_path: Path) -> None:
-    trainer().run(tmp_path, save_every=STEPS)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     other = trainer(steps=20)
     before = {name: value.clone() for name, value in everything(other).items()}
     with pytest.raises(CheckpointError, match="steps 12, this one has 20; give the same steps"):
@@ -246,7 +258,10 @@ def test_a_checkpoint_to_begin_from_can_be_refused_before_anything_changes(tmp_p
 def test_images_come_as_often_as_asked_for_and_at_the_end(tmp_path: Path) -> None:
     seen: list[int] = []
     trainer().run(
-        tmp_path, save_every=4, watch=lambda model, step: seen.append(step), watch_every=5
+        tmp_path,
+        checkpoint=CheckpointConfig(every=4),
+        logging=LoggingConfig(sample_every=5),
+        evaluate=lambda model, step: seen.append(step),
     )
     assert seen == [5, 10, 12]
 
@@ -266,8 +281,8 @@ def test_a_run_killed_right_behind_a_save_has_shown_that_step(
 
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
         killed.setattr(Checkpoints, "write", write_and_die)
-        trainer().run(tmp_path, save_every=4, watch=watch)
-    trainer().run(tmp_path, save_every=4, watch=watch)
+        trainer().run(tmp_path, checkpoint=CheckpointConfig(every=4), evaluate=watch)
+    trainer().run(tmp_path, checkpoint=CheckpointConfig(every=4), evaluate=watch)
     assert seen == [4, 8, 12]
 
 
@@ -276,14 +291,14 @@ def test_a_run_that_waits_for_its_samples_is_told_so(
 ) -> None:
     import time
 
-    from deepgen.train.monitor.speed import Patience
+    from deepgen.train.monitor.speed import SlowDataAlarm
 
-    monkeypatch.setattr(Patience, "UPDATES", 6)
+    monkeypatch.setattr(SlowDataAlarm, "STEPS", 6)
 
     def late(step: int) -> list[Tensor]:
         time.sleep(0.02)
         return batches(step)
 
     with pytest.warns(UserWarning, match="of the time the run waits for samples") as seen:
-        trainer(batches=late).run(tmp_path, log_every=2)
+        trainer(batches=late).run(tmp_path, logging=LoggingConfig(every=2))
     assert len(seen) == 1

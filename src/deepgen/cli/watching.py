@@ -62,6 +62,8 @@ class ProgressLine:
         words = []
         if "speed/images_per_second" in line:
             words.append(f"{line['speed/images_per_second']:.3g} images/s")
+        if "speed/mfu" in line:
+            words.append(f"MFU {line['speed/mfu']:.0%}")
         words.append(f"data wait {line['speed/data_wait']:.0%}")
         self._bar.update(self._task, speed=", " + ", ".join(words))
 

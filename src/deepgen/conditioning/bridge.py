@@ -12,7 +12,7 @@ from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.linear import Linear
-from deepgen.nn.rows import fill_up
+from deepgen.nn.rows import pad_sequences
 from deepgen.types import Condition
 
 
@@ -118,8 +118,8 @@ class Bridge(nn.Module):
             return list(context[0].split(lengths)), pooled
         weights = None
         if not single or len(set(lengths)) > 1:
-            weights = fill_up(counts).to(device)
-        context, pooled = self.project(fill_up(rows), weights)
+            weights = pad_sequences(counts).to(device)
+        context, pooled = self.project(pad_sequences(rows), weights)
         return [each[:length] for each, length in zip(context, lengths, strict=True)], pooled
 
     def project(

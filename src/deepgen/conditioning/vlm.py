@@ -22,7 +22,7 @@ from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import quicken
-from deepgen.nn.rows import fill_up
+from deepgen.nn.rows import pad_sequences
 from deepgen.types import Pixels
 
 LAYER_KEY = re.compile(r"(?:^|\.)layers\.(\d+)\.")
@@ -266,8 +266,8 @@ class VisionLanguageModel(nn.Module):
                 _unpack(cache, packed, lengths)
             return list(features[0].split(lengths))
         features = self._read(
-            fill_up(rows),
-            fill_up([each.T for each in positions]).permute(2, 0, 1),
+            pad_sequences(rows),
+            pad_sequences([each.T for each in positions]).permute(2, 0, 1),
             cache,
         )
         return [each[:length] for each, length in zip(features, lengths, strict=True)]
@@ -404,7 +404,7 @@ def _unpack(cache: DynamicCache, packed: DynamicCache, lengths: Sequence[int]) -
     """Copy keys and values of packed rows into a cache that has a row for each."""
     for index, layer in enumerate(packed.layers):
         keys, values = (
-            fill_up([row.transpose(0, 1) for row in states[0].split(list(lengths), dim=1)])
+            pad_sequences([row.transpose(0, 1) for row in states[0].split(list(lengths), dim=1)])
             for states in (layer.keys, layer.values)
         )
         cache.update(keys.transpose(1, 2), values.transpose(1, 2), index)

@@ -152,7 +152,8 @@ class LoggingConfig:
     """Steps between sample images, and between validation losses (default: as --save-every); both
     also come at the end."""
     peak_tflops: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """Peak rate of the device's matrix products, for MFU (default: measured when a run starts)."""
+    """Peak rate of the device's matrix products, for MFU (default: by its datasheet, for usual
+    GPUs)."""
 
     def __post_init__(self) -> None:
         check_at_least("log_every", self.every, 1)

@@ -1,8 +1,8 @@
-"""One block of the diffusion transformer: two streams that meet in attention (MMDiT-X).
+"""One block of the diffusion transformer: two streams joined in attention (MMDiT-X).
 
 Source: SD3, section 4 and figure 2 (arXiv 2403.03206); the second attention of the first blocks is
 SD3.5 Medium's. Names of modules are those of diffusers' ``SD3Transformer2DModel``, so that its
-weights load as they are.
+weights load unchanged.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Heads = Float[Tensor, "batch _tokens heads head_channels"]
 Modulation = Float[Tensor, "_parts batch 1 width"]
 KeyBias = Float[Tensor, "batch 1 1 _keys"]
 
-Filling = Sequence[int]
-"""How many tokens at the end of each row are there only because another row is longer."""
+PadCounts = Sequence[int]
+"""Number of padding tokens at the end of each row."""
 
 EPSILON = 1e-6
 
 
 def layer_norm(tokens: Tokens) -> Tokens:
-    """Normalise each token; the affine part comes from the modulation."""
+    """Normalise each token over its channels; the affine part comes from the modulation."""
     return F.layer_norm(tokens, tokens.shape[-1:], eps=EPSILON)
 
 
@@ -39,7 +39,7 @@ def modulate(
     shift: Float[Tensor, "batch 1 width"],
     gain: Float[Tensor, "batch 1 width"],
 ) -> Tokens:
-    """``normed * gain + shift``; the gain is 1 + scale already."""
+    """``normed * gain + shift``, with ``gain = 1 + scale``."""
     return torch.addcmul(shift, normed, gain)
 
 
@@ -48,8 +48,8 @@ class ModulationLinear(nn.Module):
 
     Args:
         width: Channels of the stream.
-        parts: How many vectors.
-        scales: Which of them are scales; 1 is added to them here, once, and not at every use.
+        parts: Number of vectors.
+        scales: Indices of those that are scales, to which 1 is added here instead of at every use.
     """
 
     def __init__(self, width: int, parts: int, scales: tuple[int, ...]) -> None:
@@ -59,7 +59,7 @@ class ModulationLinear(nn.Module):
         self.scales = scales
 
     def forward(self, activated: Float[Tensor, "rows width"]) -> Float[Tensor, "rows parts width"]:
-        """All parts for every row of ``SiLU(embedding)``."""
+        """All parts for every row of ``SiLU(embedding)`` (SD3, figure 2b)."""
         parts: Tensor = self.linear(activated).unflatten(-1, (self.parts, -1))
         one = torch.zeros(self.parts, 1, dtype=parts.dtype, device=parts.device)
         one[list(self.scales)] = 1
@@ -67,7 +67,7 @@ class ModulationLinear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm of each head's queries or keys."""
+    """Root-mean-square norm of each head's queries or keys (QK norm; SD3, section 5.3.2)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -84,7 +84,14 @@ def attend(
     value: Heads,
     key_bias: KeyBias | None = None,
 ) -> Tokens:
-    """Scaled dot-product attention; heads side by side again in the result."""
+    """Scaled dot-product attention; the result has the heads concatenated.
+
+    Args:
+        query: Of the tokens that attend.
+        key: Of the tokens attended to.
+        value: Of the same.
+        key_bias: Added to the logits of each key.
+    """
     mixed = F.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attn_mask=key_bias
     )
@@ -92,22 +99,22 @@ def attend(
 
 
 def attend_by_row(
-    query: Heads, key: Heads, value: Heads, filling: Filling, *, asks: bool
+    query: Heads, key: Heads, value: Heads, padding: PadCounts, *, pads_queries: bool
 ) -> Tokens:
-    """Attention of each row by itself, without the filling at its end, so without a mask.
+    """Attention of each row by itself, without the padding at its end, so without a mask.
 
     Args:
-        query: Of the tokens that ask.
-        key: Of all tokens.
-        value: Likewise.
-        filling: See :data:`Filling`.
-        asks: Filling stands at the end of the queries too; what it would see is zero.
+        query: Of the tokens that attend.
+        key: Of the tokens attended to.
+        value: Of the same.
+        padding: See :data:`PadCounts`.
+        pads_queries: The queries end with padding too; its outputs are zero.
     """
     rows = []
-    for row, count in enumerate(filling):
+    for row, count in enumerate(padding):
         real = key.shape[1] - count
-        asked = query[row : row + 1, : query.shape[1] - (count if asks else 0)]
-        mixed = attend(asked, key[row : row + 1, :real], value[row : row + 1, :real])
+        own = query[row : row + 1, : query.shape[1] - (count if pads_queries else 0)]
+        mixed = attend(own, key[row : row + 1, :real], value[row : row + 1, :real])
         rows.append(F.pad(mixed, (0, 0, 0, query.shape[1] - mixed.shape[1])))
     return torch.cat(rows)
 
@@ -134,18 +141,18 @@ class SelfAttention(nn.Module):
         )
 
     def forward(self, tokens: Tokens, queries: int) -> Tokens:
-        """What the first ``queries`` tokens see of all."""
+        """Outputs of the first ``queries`` tokens, which attend to all."""
         out: Tensor = self.to_out[0](attend(*self.project(tokens, queries)))
         return out
 
 
 class JointAttention(SelfAttention):
-    """Attention among image and context tokens together, each with projections of its own.
+    """Attention among image and context tokens together, with projections for each stream.
 
     Args:
         config: Sizes.
-        reads_context_only: In the last block the context is only looked at: its queries and its
-            output would lead nowhere. The query weights exist all the same, as checkpoints do.
+        reads_context_only: In the last block the context only has keys and values, since its output
+            is not used. Its query weights exist all the same, as in checkpoints.
     """
 
     def __init__(self, config: DiTConfig, *, reads_context_only: bool) -> None:
@@ -163,31 +170,35 @@ class JointAttention(SelfAttention):
         context: Tokens,
         queries: int,
         key_bias: KeyBias | None,
-        filling: Filling | None = None,
+        padding: PadCounts | None = None,
     ) -> tuple[Tokens, Tokens | None]:
-        """What image and context tokens see of each other; the sequence is image, then context.
+        """Joint attention over the sequence of image, then context tokens.
 
         Args:
             image: Modulated image tokens.
             context: Modulated context tokens.
-            queries: How many of the first image tokens ask.
+            queries: How many of the first image tokens attend.
             key_bias: Added to the logits of each key.
-            filling: Of the contexts, where rows attend one by one.
+            padding: Of the contexts, where rows attend one by one.
+
+        Returns:
+            Outputs of the first ``queries`` image tokens, and of the context tokens; None for the
+            latter in the last block.
         """
         query, key, value = self.project(image, queries)
         key = torch.cat([key, self.norm_added_k(self._split(self.add_k_proj(context)))], dim=1)
         value = torch.cat([value, self._split(self.add_v_proj(context))], dim=1)
         if self.to_add_out is None:
-            if filling is not None:
-                mixed = attend_by_row(query, key, value, filling, asks=False)
+            if padding is not None:
+                mixed = attend_by_row(query, key, value, padding, pads_queries=False)
                 return self.to_out[0](mixed), None
             return self.to_out[0](attend(query, key, value, key_bias)), None
-        asked = self.norm_added_q(self._split(self.add_q_proj(context)))
-        query = torch.cat([query, asked], dim=1)
-        if filling is None:
+        context_query = self.norm_added_q(self._split(self.add_q_proj(context)))
+        query = torch.cat([query, context_query], dim=1)
+        if padding is None:
             mixed = attend(query, key, value, key_bias)
         else:
-            mixed = attend_by_row(query, key, value, filling, asks=True)
+            mixed = attend_by_row(query, key, value, padding, pads_queries=True)
         return self.to_out[0](mixed[:, :queries]), self.to_add_out(mixed[:, queries:])
 
     def _split(self, tokens: Tokens) -> Heads:
@@ -208,7 +219,7 @@ class GELUProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The MLP of a stream; ``net.1`` was a dropout when the names were given."""
+    """The MLP of a stream; ``net.1`` is a dropout in diffusers."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -217,17 +228,17 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Transform each token by itself."""
+        """Transform each token."""
         out: Tensor = self.net(tokens)
         return out
 
 
 class JointBlock(nn.Module):
-    """Joint attention, in the first blocks a second one among image tokens, and an MLP a stream.
+    """Joint attention, in the first blocks image self-attention, and an MLP per stream.
 
     Args:
         config: Sizes.
-        index: Number of the block; it decides on the second attention and on what is left out.
+        index: Number of the block, on which its second attention and its unused parts depend.
     """
 
     def __init__(self, config: DiTConfig, index: int) -> None:
@@ -256,9 +267,9 @@ class JointBlock(nn.Module):
         context_modulation: Modulation,
         targets: int,
         key_bias: KeyBias | None,
-        filling: Filling | None = None,
+        padding: PadCounts | None = None,
     ) -> tuple[Tokens, Tokens]:
-        """Pass both streams on.
+        """Both streams after this block.
 
         Args:
             image: Target tokens, then reference tokens.
@@ -267,7 +278,7 @@ class JointBlock(nn.Module):
             context_modulation: 6 parts, 2 in the last block.
             targets: Number of target tokens; the last block computes and returns only those.
             key_bias: Added to the logits of each key of the joint attention.
-            filling: Of the contexts, where rows attend one by one.
+            padding: Of the contexts, where rows attend one by one.
         """
         keep = targets if self.is_last else image.shape[1]
         shift, gain, gate, mlp_shift, mlp_gain, mlp_gate = image_modulation[:6]
@@ -276,23 +287,23 @@ class JointBlock(nn.Module):
             context_gain, context_shift = context_modulation
         else:
             context_shift, context_gain = context_modulation[:2]
-        seen, context_seen = self.attn.joint(
+        attended, context_attended = self.attn.joint(
             modulate(normed, shift, gain),
             modulate(layer_norm(context), context_shift, context_gain),
             keep,
             key_bias,
-            filling,
+            padding,
         )
-        image = torch.addcmul(image[:, :keep], gate, seen)
+        image = torch.addcmul(image[:, :keep], gate, attended)
         if self.attn2 is not None:
             second_shift, second_gain, second_gate = image_modulation[6:]
             second = self.attn2(modulate(normed, second_shift, second_gain), keep)
             image = torch.addcmul(image, second_gate, second)
         moved = self.ff(modulate(layer_norm(image), mlp_shift, mlp_gain))
         image = torch.addcmul(image, mlp_gate, moved)
-        if context_seen is not None and self.ff_context is not None:
+        if context_attended is not None and self.ff_context is not None:
             gate, mlp_shift, mlp_gain, mlp_gate = context_modulation[2:]
-            context = torch.addcmul(context, gate, context_seen)
+            context = torch.addcmul(context, gate, context_attended)
             moved = self.ff_context(modulate(layer_norm(context), mlp_shift, mlp_gain))
             context = torch.addcmul(context, mlp_gate, moved)
         return image, context

@@ -1,14 +1,14 @@
 """The diffusion transformer: noisy latents in, velocity out.
 
-An SD3.5-Medium-type MMDiT-X (SD3, arXiv 2403.03206) that also looks at reference images: their
-clean latents are embedded like the target's and stand behind it in the image stream (DeepGen
-paper, arXiv 2602.12205, section 3.2). Weights, names and folder are those of diffusers'
+An SD3.5-Medium-type MMDiT-X (SD3, arXiv 2403.03206) that also attends to reference images: their
+clean latents are embedded like the target's and follow it in the image stream (DeepGen paper,
+arXiv 2602.12205, section 3.2). Weights, names and folder are those of diffusers'
 ``SD3Transformer2DModel``.
 
 Rows are computed in groups of equal shape. Sampling on an accelerator therefore never needs an
 attention mask, which keeps attention on its fastest kernels; on CPU a bias costs nothing, so
-contexts of different length go together there, and padding stays a counted token. Whatever no step
-changes is computed once per image, in :meth:`DiT.prepare`.
+contexts of different length are batched there, and padding stays a counted token. What is the same
+in all steps is computed once per image, in :meth:`DiT.prepare`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +25,11 @@ from torch import Tensor, nn
 
 from deepgen.config.model import DiTConfig
 from deepgen.dit.blocks import (
-    Filling,
     JointBlock,
     KeyBias,
     Modulation,
     ModulationLinear,
+    PadCounts,
     Tokens,
     layer_norm,
     modulate,
@@ -37,42 +38,43 @@ from deepgen.dit.patchify import PatchEmbed, unpatchify
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
-from deepgen.nn.rows import fill_up
+from deepgen.nn.rows import pad_sequences
 from deepgen.types import Condition, Latents
+
+Returned = TypeVar("Returned")
 
 TIME_CHANNELS = 256
 
 # Modulations of 128 (step, row) pairs are 128 MB in bfloat16 at full size: 64 steps of one guided
-# image, or fewer of a larger batch. The matrices are read once per so many.
+# image, or fewer of a larger batch. Their weights are read once per so many.
 MODULATION_ROWS = 128
 
-# On CPU a row or a few at a time keep activations in the cache, and the widest of them under the
-# 32 MiB above which glibc maps fresh pages for every tensor, which costs more than most of what
-# is computed in them.
+# On CPU a few rows at a time keep activations in the cache, and the widest of them below the 32 MiB
+# above which glibc maps new pages for every tensor, which takes longer than most operations.
 CPU_ACTIVATION_BYTES = 2**25
 
-# Graphs that torch may compile of the blocks' code: it is one code for first, middle and last
-# blocks, with and without a bias, with gradients and without; torch's own limit is 8.
+# Graphs that torch may compile of the blocks' code, which is the same for first, middle and last
+# blocks, with and without a bias, with gradients and without; torch's default limit is 8.
 COMPILED_KINDS = 64
 
 Modulations = list[Modulation]
-"""Two per block (image, context), and the output's at the end."""
+"""Two per block (image, context), then that of the output."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Group:
-    """Rows of one shape, and what stays the same over all steps."""
+    """Rows of one shape, and what is the same in all steps."""
 
     members: list[int]
-    """Their places among all rows."""
+    """Their indices among all rows."""
     rows: int
-    """Patches of the target, downwards."""
+    """Patches of the target along its height."""
     columns: int
     context: Tokens
     """Embedded context tokens."""
     key_bias: KeyBias | None
-    filling: Filling | None
-    """In place of the bias, where rows attend one by one."""
+    padding: PadCounts | None
+    """Instead of the bias, where rows attend one by one."""
     references: Tokens | None
     """Embedded reference tokens."""
     pooled: Float[Tensor, "batch width"]
@@ -80,8 +82,10 @@ class Group:
     timesteps: Float[Tensor, "steps batch"]
     steps_at_once: int
     """For how many steps modulations are computed together."""
+    is_idle: bool = False
+    """A copy that is only run because other processes have more groups; its result is not used."""
     first_step: int = -1
-    """First step of the modulations at hand."""
+    """First step of the cached modulations."""
     modulations: list[Modulations] = field(default_factory=list)
 
 
@@ -99,7 +103,7 @@ class _Embedding(nn.Module):
 
 
 class _TimeTextEmbedding(nn.Module):
-    """The embeddings of timestep and pooled prompt, which are added."""
+    """The embeddings of timestep and pooled prompt, to be added."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -127,16 +131,17 @@ class DiT(nn.Module):
         self.norm_out = ModulationLinear(config.width, 2, (0,))
         self.proj_out = Linear(config.width, config.patch_size**2 * config.out_channels)
         self.checkpointing = False
-        """Compute blocks again in the backward pass instead of keeping what happens inside."""
+        """Recompute blocks in the backward pass instead of storing their activations."""
         self.attention_by_row = False
-        """Let rows whose contexts differ in length attend one by one, instead of with a bias."""
+        """Where contexts differ in length, let rows attend one by one instead of with a bias."""
         self._run: Callable[..., Tensor] = self.run_blocks
-        self.passes_of_all: Callable[[int], int] | None = None
-        """From how often this process runs the blocks, how often all must that share them."""
+        self.most_of_all: Callable[[int], int] | None = None
+        """The largest of a number over all processes, where they divide this model's weights: each
+        then has to run every block equally often."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the blocks compute in."""
+        """Type of the weights, in which the blocks compute."""
         return self.proj_out.weight.dtype
 
     def forward(
@@ -149,24 +154,25 @@ class DiT(nn.Module):
         """Velocity of each row at a timestep of its own.
 
         Args:
-            latents: Noisy latents; sizes may differ.
+            latents: Noisy latents, [channels, height, width] each; sizes may differ.
             timesteps: ``1000 * sigma`` per row.
-            conditions: What each row is told.
-            references: Clean latents that each row looks at, of any number and size.
+            conditions: Of each row.
+            references: Clean latents that each row attends to, of any number and size.
 
         Returns:
-            Velocities in float32.
+            Velocities in float32, shaped like ``latents``.
+
+        Raises:
+            ValueError: A size is not a multiple of the patch size, or larger than the table of
+                positions.
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
         groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
-        # Asked before the blocks are run, since the others may wait for that.
-        most = len(groups) if self.passes_of_all is None else self.passes_of_all(len(groups))
+        # Before the blocks are run, since the others may wait for the number.
+        missing = self._missing(len(groups))
         self._modulate_together(groups)
-        velocities = self.velocity(latents, 0, groups)
-        first = groups[0].members[0]
-        for _ in range(most - len(groups)):
-            velocities[first] = velocities[first] + 0 * self._idle(latents, groups[0])
-        return velocities
+        idle = replace(groups[0], is_idle=True)
+        return self._velocities(latents, 0, [*groups, *[idle] * missing])
 
     def prepare(
         self,
@@ -175,17 +181,22 @@ class DiT(nn.Module):
         timesteps: Float[Tensor, " steps"],
         references: Sequence[Sequence[Latents]],
     ) -> list[Group]:
-        """Compute what no step changes: context, references, and (lazily) all modulations.
+        """Compute what is the same in all steps: context, references, and (lazily) modulations.
 
         Args:
-            conditions: What each row is told.
+            conditions: Of each row.
             sizes: (height, width) of each row's latents.
-            timesteps: ``1000 * sigma`` of every step that will be asked for.
-            references: Clean latents that each row looks at.
+            timesteps: ``1000 * sigma`` of every step.
+            references: Clean latents that each row attends to.
+
+        Returns:
+            For :meth:`velocity`; gradients flow through it. Where the weights are divided among
+            processes, all of them have to prepare, and to run the same number of steps.
+
+        Raises:
+            ValueError: As :meth:`forward`.
         """
-        every = timesteps[:, None].expand(-1, len(conditions))
-        ragged = self.proj_out.weight.is_cpu
-        return self._group(conditions, sizes, every, references, ragged=ragged)
+        return self.enter(lambda: self._prepared(conditions, sizes, timesteps, references))
 
     def velocity(
         self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
@@ -193,10 +204,46 @@ class DiT(nn.Module):
         """Velocity of every row at a step, in float32.
 
         Args:
-            latents: Noisy latents, of the sizes and in the order that were prepared.
+            latents: Noisy latents, of the prepared sizes, in the same order.
             step: Index into the prepared timesteps.
             prepared: What :meth:`prepare` returned.
         """
+        return self.enter(lambda: self._velocities(latents, step, prepared))
+
+    def enter(self, call: Callable[[], Returned]) -> Returned:
+        """Call a function of this model that is not :meth:`forward`.
+
+        Where the weights are divided among processes, this is a forward method for FSDP, which
+        gathers the DiT's own weights; blocks are gathered one by one. The arguments of ``call`` are
+        hidden from FSDP on purpose: once it had the gradients of such inputs, it would free the
+        weights, which the backward pass of earlier steps still needs.
+        """
+        return call()
+
+    def _prepared(
+        self,
+        conditions: Sequence[Condition],
+        sizes: Sequence[tuple[int, int]],
+        timesteps: Float[Tensor, " steps"],
+        references: Sequence[Sequence[Latents]],
+    ) -> list[Group]:
+        every = timesteps[:, None].expand(-1, len(conditions))
+        ragged = self.proj_out.weight.is_cpu
+        groups = self._group(conditions, sizes, every, references, ragged=ragged)
+        if self.most_of_all is not None:
+            # Modulations are of divided weights, too: all compute them at the same steps.
+            at_once = -self.most_of_all(-groups[0].steps_at_once)
+            groups = [replace(each, steps_at_once=at_once) for each in groups]
+        missing = self._missing(len(groups))
+        return [*groups, *(replace(groups[0], is_idle=True) for _ in range(missing))]
+
+    def _missing(self, groups: int) -> int:
+        """How many groups this process has fewer than the one with most."""
+        return 0 if self.most_of_all is None else self.most_of_all(groups) - groups
+
+    def _velocities(
+        self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
+    ) -> list[Latents]:
         result: dict[int, Latents] = {}
         for group in prepared:
             noisy = torch.stack([latents[index] for index in group.members])
@@ -210,10 +257,14 @@ class DiT(nn.Module):
                 self._modulations(group, step),
                 targets,
                 group.key_bias,
-                group.filling,
+                group.padding,
             )
             size = self.config.patch_size
             velocities = unpatchify(tokens, group.rows, group.columns, size).float()
+            if group.is_idle:
+                first = group.members[0]
+                result[first] = result[first] + 0 * velocities[0]
+                continue
             result.update(zip(group.members, velocities, strict=True))
         return [result[index] for index in range(len(latents))]
 
@@ -224,7 +275,7 @@ class DiT(nn.Module):
         modulations: Modulations,
         targets: int,
         key_bias: KeyBias | None,
-        filling: Filling | None = None,
+        padding: PadCounts | None = None,
     ) -> Float[Tensor, "batch targets patch_values"]:
         """The network between embedded tokens and the output tokens of the target.
 
@@ -234,7 +285,7 @@ class DiT(nn.Module):
             modulations: See :data:`Modulations`.
             targets: Number of target tokens.
             key_bias: Added to the logits of each key, where rows of a group differ.
-            filling: How much of each row's context is none, where rows attend one by one.
+            padding: Of each row's context, where rows attend one by one.
         """
         for index, block in enumerate(self.transformer_blocks):
             image, context = run_layer(
@@ -245,7 +296,7 @@ class DiT(nn.Module):
                 modulations[2 * index + 1],
                 targets,
                 key_bias,
-                filling,
+                padding,
                 checkpointing=self.checkpointing,
             )
         gain, shift = modulations[-1]
@@ -253,10 +304,13 @@ class DiT(nn.Module):
         return out
 
     def compile_each_block(self, **options: object) -> None:
-        """Have ``torch.compile`` take every block by itself, for training; options go to it.
+        """Compile every block by itself with ``torch.compile``, for training.
 
-        Blocks of one kind share what is compiled, and may be checkpointed one by one. Sizes are
-        left open, since every bucket has its own; what is beyond all kinds runs uncompiled.
+        Blocks of one kind share a graph, and may be checkpointed one by one. Shapes are dynamic,
+        since every bucket has its own; what exceeds the limit of graphs runs uncompiled.
+
+        Args:
+            options: Of ``torch.compile``.
         """
         from torch._dynamo import config
 
@@ -265,13 +319,8 @@ class DiT(nn.Module):
             block.compile(dynamic=True, **options)
 
     def compile_blocks(self, **options: object) -> None:
-        """Have ``torch.compile`` take the blocks, as one graph; options go to it."""
+        """Compile all blocks as one graph; ``options`` are those of ``torch.compile``."""
         self._run = torch.compile(self.run_blocks, fullgraph=True, **options)  # type: ignore[call-overload]
-
-    def _idle(self, latents: Sequence[Latents], group: Group) -> Latents:
-        """Run the blocks once more, for the sake of processes with more groups than this one."""
-        again = replace(group, members=list(range(len(group.members))))
-        return self.velocity([latents[index] for index in group.members], 0, [again])[0]
 
     def _group(
         self,
@@ -282,10 +331,10 @@ class DiT(nn.Module):
         *,
         ragged: bool,
     ) -> list[Group]:
-        """Sort rows by shape and embed what they share over all steps.
+        """Group rows by shape and embed what is the same in all steps.
 
-        ``ragged`` puts contexts of different lengths into one group, with a bias that hides the
-        filling: in training every prompt has its own length, and a group a length would be slow.
+        ``ragged`` puts contexts of different lengths into one group, with a bias that masks their
+        padding: in training every prompt has its own length, and a group each would be slow.
         """
         # Lower precisions would round the ln n of a count, by up to 1.6 % of the padding's weight.
         counted = ragged and product_dtype(self.proj_out.weight) in EXACT
@@ -313,17 +362,17 @@ class DiT(nn.Module):
                 members = group[start : start + at_once]
                 own = [contexts[index].to(self.dtype) for index in members]
                 numbers = [counts[index] for index in members]
-                filling = self._filling(own, numbers)
-                bias = None if filling else _key_bias(own, numbers, image_tokens)
+                padding = self._padding(own, numbers)
+                bias = None if padding else _key_bias(own, numbers, image_tokens)
                 pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
                 result.append(
                     Group(
                         members=members,
                         rows=height // patch,
                         columns=width // patch,
-                        context=self.context_embedder(fill_up(own)),
+                        context=self.context_embedder(pad_sequences(own)),
                         key_bias=bias,
-                        filling=filling,
+                        padding=padding,
                         references=self._embed_references([references[index] for index in members]),
                         pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
                         timesteps=timesteps[:, members].to(own[0].device),
@@ -340,21 +389,21 @@ class DiT(nn.Module):
         widest = image_tokens * 4 * self.config.width * weight.element_size()
         return max(1, CPU_ACTIVATION_BYTES // widest)
 
-    def _filling(
+    def _padding(
         self, contexts: Sequence[Float[Tensor, "_tokens context_width"]], counts: Sequence[int]
     ) -> list[int] | None:
-        """Filling of each row; None where rows are alike, or need a bias for counted padding."""
+        """Padding of each row; None where lengths are equal, or counted padding needs a bias."""
         longest = max(map(len, contexts))
-        filling = [longest - len(each) for each in contexts]
-        if not self.attention_by_row or not any(filling) or max(counts) > 1:
+        padding = [longest - len(each) for each in contexts]
+        if not self.attention_by_row or not any(padding) or max(counts) > 1:
             return None
-        return filling
+        return padding
 
     def _embed_references(self, references: Sequence[Sequence[Latents]]) -> Tokens | None:
         """Tokens of the references of equally shaped rows, or None without references."""
         if not references[0]:
             return None
-        # Both halves of guidance bring the same tensors; each is embedded once.
+        # Both branches of guidance have the same tensors; each is embedded once.
         known: dict[int, Tokens] = {}
         for own in references:
             for each in own:
@@ -379,7 +428,7 @@ class DiT(nn.Module):
         sizes = [len(group.members) for group in groups]
         split = [part.split(sizes, dim=1) for part in every]
         for group, own in zip(groups, zip(*split, strict=True), strict=True):
-            # Copies, since for torch.compile parts of a whole are of another kind than a whole.
+            # Copies, since torch.compile would make other graphs for views.
             group.modulations = [[part.clone() for part in own]]
             group.first_step = 0
 
@@ -401,7 +450,10 @@ class DiT(nn.Module):
 
 
 def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows time_channels"]:
-    """128 cosines, then 128 sines, of timesteps from 0 to 1000; in float32."""
+    """128 cosines, then 128 sines, of timesteps from 0 to 1000 (Vaswani et al., arXiv 1706.03762).
+
+    In float32.
+    """
     half = TIME_CHANNELS // 2
     exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
     angles = timesteps.float()[:, None] * torch.exp(-math.log(10000) * exponents)
@@ -413,7 +465,7 @@ def _key_bias(
     counts: Sequence[int],
     image_tokens: int,
 ) -> KeyBias | None:
-    """Let a counted padding token weigh as many, and hide the filling behind shorter contexts.
+    """A bias that gives a counted padding token its weight, and masks padding after contexts.
 
     None where no row has either.
     """

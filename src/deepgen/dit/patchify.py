@@ -1,4 +1,4 @@
-"""Latents as tokens and back: patches of 2 x 2 cells, each with its place in the image."""
+"""Latents as tokens and back: patches of 2 x 2 cells, with position embeddings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Tokens = Float[Tensor, "batch tokens channels"]
 class PatchEmbed(nn.Module):
     """Linear patch embedding plus a fixed table of positions, cropped around its centre.
 
-    Every image, target or reference, is centred in the table by its own size: what tells them
-    apart is content alone. The table of a checkpoint is authoritative; the one computed here is
-    where training from scratch begins.
+    Every image, target or reference, gets the centre of the table, by its own size; only their
+    content distinguishes them. Checkpoints bring their table; the one computed here is the start of
+    training from scratch.
     """
 
     def __init__(self, config: DiTConfig) -> None:
@@ -32,8 +32,12 @@ class PatchEmbed(nn.Module):
         self.register_buffer("pos_embed", table[None])
 
     def forward(self, latents: BatchLatents) -> Tokens:
-        """Tokens of equally large images, row by row."""
-        # A product with the flattened kernel is the convolution, without its CPU kernel's set-up.
+        """Tokens of images of one size, in row-major order.
+
+        Raises:
+            ValueError: The table of positions is smaller than the images.
+        """
+        # The convolution as a product with its flattened kernel, without the overhead on CPU.
         size = self.patch_size
         patches = latents.unfold(2, size, size).unfold(3, size, size)
         patches = patches.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
@@ -42,7 +46,11 @@ class PatchEmbed(nn.Module):
         return tokens + self.positions(rows, columns)
 
     def positions(self, rows: int, columns: int) -> Float[Tensor, "tokens channels"]:
-        """The table's centre, ``rows`` x ``columns`` patches."""
+        """The table's centre, ``rows`` x ``columns`` patches, in the type of the weights.
+
+        Raises:
+            ValueError: The table is smaller.
+        """
         if max(rows, columns) > self.side:
             raise ValueError(
                 f"the model has positions for {self.side} x {self.side} patches, "
@@ -55,10 +63,10 @@ class PatchEmbed(nn.Module):
 
 
 def sinusoidal_table(width: int, side: int, base_side: int) -> Float[Tensor, "places channels"]:
-    """Fixed positions of a square of ``side`` patches, row by row.
+    """Fixed sinusoidal positions of a square of ``side`` patches, in row-major order.
 
-    The first half of the channels turns with the column, the second with the row, each with
-    sines, then cosines; a step of one patch is ``base_side / side`` (SD3, section 5.3.2).
+    The first half of the channels encodes the column, the second the row, each with sines, then
+    cosines; one patch is a distance of ``base_side / side`` (SD3, section 5.3.2).
     """
     frequencies = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
     places = torch.arange(side, dtype=torch.float64) * (base_side / side)
@@ -70,7 +78,7 @@ def sinusoidal_table(width: int, side: int, base_side: int) -> Float[Tensor, "pl
 
 
 def unpatchify(tokens: Tokens, rows: int, columns: int, patch_size: int) -> BatchLatents:
-    """Put output tokens back into latents; inside a token the channel runs fastest."""
+    """Latents of output tokens; inside a token the channel is the fastest axis."""
     cells = tokens.unflatten(1, (rows, columns)).unflatten(3, (patch_size, patch_size, -1))
     latents: Tensor = cells.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
     return latents

@@ -6,10 +6,16 @@ from torch import Tensor
 
 
 def is_guided(guidance_scale: float) -> bool:
-    """Whether the negative prompt has any influence; at 1 or below it is not even computed."""
+    """Whether the negative prompt has any influence; at 1 or below it is not computed."""
     return guidance_scale > 1.0
 
 
 def guide(negative: Tensor, positive: Tensor, guidance_scale: float) -> Tensor:
-    """Push the velocity away from the negative prompt: ``neg + g (pos - neg)``."""
+    """Guided velocity: ``negative + guidance_scale * (positive - negative)``.
+
+    Args:
+        negative: Velocity with the negative prompt, of any shape.
+        positive: Velocity with the prompt, of the same shape.
+        guidance_scale: 1 is the prompt alone.
+    """
     return negative + guidance_scale * (positive - negative)

@@ -1,4 +1,4 @@
-"""How far a predicted velocity is from the true one, and which noise levels count how much."""
+"""The flow-matching loss of each sample, and weights of noise levels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deepgen.types import Latents
 def level_weights(sigmas: Float[Tensor, " batch"], weighting: Weighting) -> Float[Tensor, " batch"]:
     """Weight of each noise level: 1, ``1 / sigma^2`` or ``2 / (pi (1 - 2 sigma + 2 sigma^2))``.
 
-    The latter two are those of SD3 (arXiv 2403.03206, section 3.1); DeepGen weighs all alike.
+    The latter two are those of SD3 (arXiv 2403.03206, section 3.1); DeepGen uses 1.
     """
     if weighting == "sigma_sqrt":
         return sigmas**-2.0
@@ -30,7 +30,12 @@ def velocity_errors(
 ) -> Float[Tensor, " batch"]:
     """Weighted mean squared error of each sample, in float32.
 
-    Every sample is averaged by itself, so that a large image counts no more than a small one.
+    Each is the mean over its own latents, so that images of all sizes count equally.
+
+    Args:
+        predicted: Of the DiT.
+        true: ``noise - latents``, of the same sizes.
+        weights: See :func:`level_weights`.
     """
     errors = [
         (mine.float() - other.float()).square().mean()

@@ -13,12 +13,12 @@ from deepgen.flow.path import clean_estimate
 from deepgen.types import Latents
 
 Velocity = Callable[[Sequence[Latents], int], Sequence[Latents]]
-"""(noisy latents, index of the step) -> ``noise - latents`` as the model sees it."""
+"""(noisy latents, index of the step) -> predictions of ``noise - latents``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """What one Euler step did, for whoever watches the run."""
+    """The result of one Euler step."""
 
     index: int
     """0 for the first."""
@@ -27,25 +27,25 @@ class Step:
     latents: list[Latents]
     """Latents after the step. Replacing an entry changes what the next step starts from."""
     clean_latents: list[Latents]
-    """Where this step's velocity says the images are; the last step's latents equal these."""
+    """The clean latents that this step's velocity predicts; after the last step, ``latents``."""
 
 
 def euler(
     velocity: Velocity, noise: Sequence[Latents], sigmas: Float[Tensor, " steps_and_end"]
 ) -> Iterator[Step]:
-    """Follow the velocity from noise (sigma 1) to latents (sigma 0), one step per item.
+    """Integrate the velocity from noise (sigma 1) to latents (sigma 0), one step per item.
 
-    In float32, whatever the model computes in::
+    In float32, whatever type the model computes in::
 
         latents += (sigma[k + 1] - sigma[k]) * velocity(latents, k)
 
-    Whoever iterates sees every step, may replace the latents, and ends the run by leaving it.
+    The caller may replace the latents of a step, and stop early.
 
     Args:
         velocity: Called once per step, with all images at once.
         noise: Start of each image; their sizes may differ. Not modified.
-        sigmas: Falling noise levels with the final 0. They are read on the host once, so the loop
-            itself never waits for the device.
+        sigmas: Falling noise levels that end with 0. They are read on the host once, so the loop
+            never waits for the device.
     """
     latents = [image.to(torch.float32, copy=True) for image in noise]
     levels = sigmas.tolist()

@@ -31,5 +31,5 @@ def interpolate(
 
 
 def clean_estimate(noisy: Tensor, velocity: Tensor, sigma: float) -> Tensor:
-    """Where the current velocity says the image is: ``noisy - sigma * velocity``."""
+    """The clean latents that a velocity predicts: ``noisy - sigma * velocity``."""
     return noisy - sigma * velocity

@@ -1,9 +1,8 @@
-"""Which noise levels an image passes on its way, read from ``scheduler_config.json``.
+"""Noise levels of sampling and training, by the settings of ``scheduler_config.json``.
 
-The rule is that of diffusers' ``FlowMatchEulerDiscreteScheduler``, which the model was trained and
-measured with. Its end points come from a table of the training noise levels that is already
-shifted, and the shift is then applied once more; both are kept, because the weights know no other
-schedule.
+The rule is that of diffusers' ``FlowMatchEulerDiscreteScheduler``, with which the model was trained
+and evaluated. Its end points come from the table of training noise levels, which is shifted
+already, and the shift is then applied once more; both are kept, since the weights were trained so.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from deepgen.config.model import ScheduleConfig
 
 
 def shift_sigmas(sigmas: np.ndarray, shift: float) -> np.ndarray:
-    """Move noise levels towards 1: ``s u / (1 + (s - 1) u)`` (SD3, equation 23)."""
+    """Shift noise levels towards 1: ``s u / (1 + (s - 1) u)`` (SD3, equation 23)."""
     return shift * sigmas / (1 + (shift - 1) * sigmas)
 
 
 def shift_by_length(sigmas: np.ndarray, tokens: int, config: ScheduleConfig) -> np.ndarray:
-    """Move noise levels by an amount that grows with the image.
+    """Shift noise levels by an amount that grows with the image.
 
     ``e^mu / (e^mu + 1/u - 1)`` with ``mu`` linear in the number of image tokens, through
     (``base_image_seq_len``, ``base_shift``) and (``max_image_seq_len``, ``max_shift``).
@@ -37,7 +36,7 @@ def shift_by_length(sigmas: np.ndarray, tokens: int, config: ScheduleConfig) -> 
 
 
 def training_sigmas(config: ScheduleConfig) -> Float[Tensor, " timesteps"]:
-    """Noise levels seen in training, falling from 1, in float32."""
+    """Noise levels of training, falling from 1, in float32 on the CPU."""
     steps = config.num_train_timesteps
     sigmas = np.linspace(1, steps, steps, dtype=np.float32)[::-1] / np.float32(steps)
     if not config.use_dynamic_shifting:
@@ -53,11 +52,14 @@ def sampling_sigmas(
     Args:
         steps: Number of Euler steps, at least 1.
         config: The model's schedule.
-        tokens: Image tokens of the target, ``(height / 16) * (width / 16)``; only a dynamic
-            schedule looks at it.
+        tokens: Image tokens of the target, ``(height / 16) * (width / 16)`` in pixels; only a
+            dynamic schedule depends on them.
 
     Returns:
         ``steps + 1`` values in float32 on the CPU.
+
+    Raises:
+        ValueError: There is less than one step.
     """
     if steps < 1:
         raise ValueError(f"the number of steps must be at least 1, got {steps}")

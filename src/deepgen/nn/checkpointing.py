@@ -1,4 +1,4 @@
-"""Less memory for more work: layers that are computed again in the backward pass."""
+"""Activation checkpointing: layers that are recomputed in the backward pass."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_layer(layer: nn.Module, *inputs: Any, checkpointing: bool, **options: Any) -> Any:
-    """Run a layer; where ``checkpointing`` and gradients are wanted, keep only its inputs.
+    """Run a layer; with ``checkpointing`` and gradients, store only its inputs.
 
-    What happened inside is computed again when the backward pass comes by, with the same random
-    numbers (Chen et al., arXiv 1604.06174): equal gradients, a third more work.
+    Its activations are recomputed in the backward pass, with the same random numbers (Chen et al.,
+    arXiv 1604.06174): equal gradients, a third more work.
     """
     if checkpointing and torch.is_grad_enabled():
         return checkpoint(layer, *inputs, use_reentrant=False, **options)

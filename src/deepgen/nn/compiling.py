@@ -8,7 +8,7 @@ from deepgen.errors import TrainingError
 
 
 def check_compiler(device: torch.device) -> None:
-    """See that there is a C++ compiler where code for a CPU is to be compiled.
+    """Check that there is a C++ compiler, which ``torch.compile`` needs on a CPU.
 
     Raises:
         TrainingError: There is none.

@@ -1,4 +1,4 @@
-"""A linear layer that takes the CPU's faster kernel where one is at hand."""
+"""A linear layer that uses a faster CPU kernel where there is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# Multiplications below which oneDNN's set-up costs more than its kernel gains (2 threads, Zen 4:
+# Multiplications below which oneDNN's overhead exceeds its gain (2 threads, Zen 4:
 # 64 x 256 x 256 is 9 % slower, 256 x 384 x 384 is 7 % faster, 1024 x 1536 x 6144 12 to 17 %).
 WORTHWHILE = 2**25
 
@@ -17,8 +17,8 @@ WORTHWHILE = 2**25
 class Linear(nn.Linear):
     """``nn.Linear``, by oneDNN instead of BLAS for large float32 products on CPU.
 
-    It is the operator that ``torch.compile`` emits for CPUs, called without a compiler, in the
-    backward pass too. ``torch.backends.mkldnn.flags(enabled=False)`` turns it off.
+    The operator is the one that ``torch.compile`` emits for CPUs, used here without a compiler, and
+    in the backward pass too. ``torch.backends.mkldnn.flags(enabled=False)`` disables it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class Linear(nn.Linear):
 
 
 def quicken(module: nn.Module) -> None:
-    """Make every linear layer inside a library's module one of ours; weights and names stay."""
+    """Turn every linear layer of a module into this one, in place; weights and names are kept."""
     for child in module.modules():
         if type(child) is nn.Linear:
             child.__class__ = Linear
@@ -50,7 +50,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        # Of a frozen layer the input is not needed again, and need not be kept.
+        # The backward pass of a frozen layer does not need the input.
         ctx.save_for_backward(input if ctx.needs_input_grad[1] else None, weight)
         return _product(input, weight, bias)
 

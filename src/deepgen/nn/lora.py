@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from deepgen.config.train import LoraConfig
 
 ADAPTER = "default"
-"""What peft calls the adapter of somebody who names none."""
+"""peft's default name of an adapter."""
 
 
 def add_lora(module: nn.Module, config: LoraConfig, *, seed: int) -> None:
-    """Give every linear layer and every embedding of a module an adapter that changes nothing yet.
+    """Add an adapter, initially without effect, to every linear layer and embedding of a module.
 
     ``W x`` becomes ``W x + (alpha / r) B A x`` with ``A ~ N(0, 1 / r)`` and ``B = 0``; an
     embedding's ``A`` is zero and its ``B`` normal. Everything else is frozen. The adapters are
-    float32 whatever the weights are.
+    float32, whatever type the weights have.
     """
     targets = [
         name
@@ -35,7 +35,7 @@ def add_lora(module: nn.Module, config: LoraConfig, *, seed: int) -> None:
         target_modules=targets,
     )
     module.requires_grad_(False)
-    # peft draws from the global generator, and from nothing else.
+    # peft draws from the global generator only.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(settings, module)
@@ -52,7 +52,7 @@ def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
 
 
 def lora_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Weights of all adapters, under the names that peft gives them in files."""
+    """Weights of all adapters, by their names in peft's files."""
     weights: dict[str, Tensor] = {}
     for name, layer in lora_layers(module):
         for part in ("lora_A", "lora_B"):
@@ -65,7 +65,7 @@ def lora_weights(module: nn.Module) -> dict[str, Tensor]:
 
 
 def fold_lora(module: nn.Module) -> None:
-    """Add all adapters to the weights they adapt, and take them out of the module."""
+    """Merge all adapters into the weights they adapt, and remove them from the module."""
     for name, layer in list(lora_layers(module)):
         layer.merge()
         parent, _, child = name.rpartition(".")

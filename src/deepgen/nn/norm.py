@@ -1,4 +1,4 @@
-"""Root-mean-square norm with a derivative of its own."""
+"""Root-mean-square norm with a custom backward pass."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Weight = Float[Tensor, " channels"]
 def rms_norm(vectors: Vectors, weight: Weight, epsilon: float) -> Vectors:
     """``vectors / sqrt(mean(vectors^2) + epsilon) * weight`` (arXiv 1910.07467, equation 4).
 
-    On CPU torch puts the norm together from small operators, whose backward passes take three
-    times as long as the one in here (2 threads, Zen 4, 1024 x 24 heads of 64 channels). One switch
-    brings torch's ways back, here and in :class:`deepgen.nn.linear.Linear`:
+    On CPU torch composes the norm of small operators, whose backward passes take three times as
+    long as the one here (2 threads, Zen 4, 1024 x 24 heads of 64 channels). One switch restores
+    torch's operators, here and in :class:`deepgen.nn.linear.Linear`:
     ``torch.backends.mkldnn.flags(enabled=False)``.
     """
     if (

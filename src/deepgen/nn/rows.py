@@ -1,4 +1,4 @@
-"""Rows of different length in one tensor."""
+"""Rows of different lengths as one tensor."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 
-def fill_up(rows: Sequence[Shaped[Tensor, "_ ..."]]) -> Shaped[Tensor, "batch longest ..."]:
-    """Rows one above the other, the shorter ones filled up with zeros behind their end.
+def pad_sequences(rows: Sequence[Shaped[Tensor, "_ ..."]]) -> Shaped[Tensor, "batch longest ..."]:
+    """Stack rows, the shorter ones padded with zeros at their end.
 
-    ``pad_sequence`` gives the same, but writes its rows into one tensor, for which the backward
+    torch's ``pad_sequence`` gives the same, but writes rows into one tensor, for which the backward
     pass copies the whole gradient once per row.
     """
     longest = max(map(len, rows))
     return torch.stack(
         [
-            # From the last dimension to the first: (before, behind) each.
+            # From the last dimension to the first: (before, after) each.
             row
             if len(row) == longest
             else F.pad(row, [0, 0] * (row.ndim - 1) + [0, longest - len(row)])

@@ -12,7 +12,7 @@ from deepgen.config.stage import STAGES, StageConfig
 from deepgen.data.dataset import BucketKey
 from deepgen.data.records import Task
 from deepgen.model import DeepGen
-from deepgen.train.monitor.flops import Tokens
+from deepgen.train.monitor.flops import SampleLengths
 
 BLOCK_TRAINED, BLOCK_FROZEN = 20, 14
 """Of a block of the DiT: two norms and their modulations, queries, keys, values, the output of
@@ -35,7 +35,9 @@ PROMPT_TOKENS = 150
 """Of a caption of about a hundred words in the prompt template."""
 
 
-def largest_sample(model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection[Task]) -> Tokens:
+def largest_sample(
+    model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection[Task]
+) -> SampleLengths:
     """Lengths of the longest sample.
 
     Args:
@@ -44,18 +46,18 @@ def largest_sample(model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection
         tasks: What is trained.
     """
     think = model.conditioner.bridge.config.num_queries
-    found: list[Tokens] = []
+    found: list[SampleLengths] = []
     for target, references in sizes:
         if ("edit" if references else "t2i") not in tasks:
             continue
         seen = sum(height * width for height, width in references)
         image = (target[0] * target[1] + seen) // DIT_PIXELS
-        found.append(Tokens(image=image, context=PROMPT_TOKENS + think + seen // VLM_PIXELS))
+        found.append(SampleLengths(image=image, context=PROMPT_TOKENS + think + seen // VLM_PIXELS))
     return max(found, key=lambda each: each.image + each.context)
 
 
 def activation_bytes(
-    model: DeepGen, config: StageConfig, tokens: Tokens, *, bytes_each: int
+    model: DeepGen, config: StageConfig, tokens: SampleLengths, *, bytes_each: int
 ) -> int:
     """Bytes of the activations of one sample.
 
@@ -72,7 +74,7 @@ def activation_bytes(
     )
 
 
-def _of_dit(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
+def _of_dit(model: DeepGen, config: StageConfig, tokens: SampleLengths) -> int:
     sizes = model.dit.config
     learns = STAGES[config.stage].trains_dit
     every = (BLOCK_TRAINED if learns else BLOCK_FROZEN) * (tokens.image + tokens.context)
@@ -86,7 +88,7 @@ def _of_dit(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
     )
 
 
-def _of_language_model(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
+def _of_language_model(model: DeepGen, config: StageConfig, tokens: SampleLengths) -> int:
     language = model.conditioner.vlm.language_model
     layer: int = MLP_TENSORS * language.config.intermediate_size
     layers: int = language.config.num_hidden_layers
@@ -99,7 +101,7 @@ def _of_language_model(model: DeepGen, config: StageConfig, tokens: Tokens) -> i
     return layer * layers * (tokens.context if config.compute.prompt_gradients else think)
 
 
-def _of_connector(model: DeepGen, config: StageConfig, tokens: Tokens) -> int:
+def _of_connector(model: DeepGen, config: StageConfig, tokens: SampleLengths) -> int:
     if not STAGES[config.stage].trains_bridge:
         return 0
     sizes = model.conditioner.bridge.config

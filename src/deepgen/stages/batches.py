@@ -10,11 +10,11 @@ import torch
 
 from deepgen.data.collate import MicroBatch
 from deepgen.data.loader import Loader, Substitution
-from deepgen.train.draws import Visit
 from deepgen.train.monitor.journal import Entry
 from deepgen.train.monitor.speed import Clock
 from deepgen.train.objective import FlowBatch
 from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.sample_rng import SampleKey
 from deepgen.types import Pixels, Prompt
 from deepgen.vae import LatentCodec, Posterior
 
@@ -83,8 +83,8 @@ class FlowBatches:
             latents=[own[0] for own in posteriors],
             prompts=prompts,
             reference_latents=[own[1:] for own in posteriors],
-            visits=[
-                Visit(sample=each.record.sample_id, epoch=each.occurrence.epoch)
+            keys=[
+                SampleKey(sample=each.record.sample_id, epoch=each.occurrence.epoch)
                 for each in batch.samples
             ],
             weights=torch.full((len(prompts),), weight),

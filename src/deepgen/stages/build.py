@@ -41,14 +41,15 @@ from deepgen.stages.run_folder import (
 from deepgen.stages.samples import Samples
 from deepgen.stages.validation import Validation
 from deepgen.train.checkpoints import Checkpoint
-from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
 from deepgen.train.identity import RunIdentity
+from deepgen.train.loop import LoopConfig, Monitoring
 from deepgen.train.monitor.flops import SampleCost
 from deepgen.train.monitor.loggers import open_loggers
 from deepgen.train.monitor.logs import METRICS
 from deepgen.train.monitor.metrics import Observer
-from deepgen.train.monitor.speed import Clock, measure_matrix_rate
+from deepgen.train.monitor.peaks import peak_rate
+from deepgen.train.monitor.speed import Clock, DeviceRates, measure_matrix_rate
 from deepgen.train.objective import FlowBatch, FlowObjective
 from deepgen.train.optim import (
     TABLES,
@@ -58,7 +59,9 @@ from deepgen.train.optim import (
     warmup_then_cosine,
 )
 from deepgen.train.parallel.distributed import ALONE, Processes
-from deepgen.train.parallel.sharding import Shards, chosen_sharding, entire_state, shard
+from deepgen.train.parallel.sharding import Parallelism, Shards, chosen_sharding, full_state, shard
+from deepgen.train.sample_rng import SampleRng
+from deepgen.train.stream import ByStep
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
@@ -97,7 +100,7 @@ class Run:
             StoppedError: A signal asked for it; the run can be resumed.
             TrainingError: The run cannot continue; saved checkpoints are complete.
         """
-        config, checkpoint = self.config, self.config.checkpoint
+        config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
         # Once there are checkpoints only at the end, when this run has been accepted.
@@ -106,15 +109,11 @@ class Run:
         loggers = open_loggers(config.logging.to, config.output, to_values(config))
         self.trainer.run(
             config.output,
-            save_every=checkpoint.every,
-            save_seconds=None if checkpoint.minutes is None else 60 * checkpoint.minutes,
-            log_every=config.logging.every,
-            keep=checkpoint.keep,
-            keep_every=checkpoint.keep_every,
-            watch=self._evaluate if self.samples.prompts or self.validation.counts else None,
-            watch_every=config.logging.sample_every,
+            checkpoint=config.checkpoint,
+            logging=config.logging,
+            evaluate=self._evaluate if self.samples.prompts or self.validation.counts else None,
             observers=[*observers, *loggers],
-            matrix_rate=self._matrix_rate(),
+            rates=self._rates(),
             start=start,
         )
         # Again, since settings may have changed; a refused run never gets here.
@@ -124,7 +123,7 @@ class Run:
         card = {**self.card, "skipped_steps": self.trainer.skipped}
         if self.trainer.shards is None:
             return processes.by_first(lambda: export(self.model, config, card))
-        trained = entire_state(self.trainer.trained, processes)
+        trained = full_state(self.trainer.trained, processes)
         return processes.by_first(
             lambda: export_trained(self.base, trained, config, card, self.model.device)
         )
@@ -134,13 +133,17 @@ class Run:
         self.samples(model, step)
         self.validation(model, step)
 
-    def _matrix_rate(self) -> float:
-        """Peak operations per second of this device, in the precision of matrix products."""
-        if self.config.logging.peak_tflops is not None:
-            return self.config.logging.peak_tflops * 1e12
+    def _rates(self) -> DeviceRates:
+        """Of this process's device, in the precision of matrix products."""
         device = self.model.device
         mixed = is_mixed(self.config.compute.precision, device)
-        return measure_matrix_rate(device, torch.bfloat16 if mixed else torch.float32)
+        peak = None
+        if self.config.logging.peak_tflops is not None:
+            peak = self.config.logging.peak_tflops * 1e12
+        elif mixed and device.type == "cuda":
+            peak = peak_rate(torch.cuda.get_device_name(device))
+        dtype = torch.bfloat16 if mixed else torch.float32
+        return DeviceRates(peak=peak, measured=measure_matrix_rate(device, dtype))
 
 
 def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
@@ -183,7 +186,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     trainer = _trainer(
         config,
         model,
-        objective(VisitDraws(config.seed, config.stage), caption_drop=config.data.caption_drop),
+        objective(SampleRng(config.seed, config.stage), caption_drop=config.data.caption_drop),
         batches,
         shards,
     )
@@ -193,7 +196,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         trainer=trainer,
         samples=samples,
         # The same noise in every run, so that runs can be compared, and no dropped captions.
-        validation=_validation(config, loader, objective(VisitDraws(0, "validation"))),
+        validation=_validation(config, loader, objective(SampleRng(0, "validation"))),
         base=folder,
         card=make_card(config, loader, model, folder, settings=compared_values(config)),
         latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
@@ -250,23 +253,26 @@ def _trainer(
     return Trainer(
         model,
         objective,
-        batches,
+        ByStep(batches),
         _optimizer(knobs, trained),
-        steps=config.steps,
-        schedule=partial(
-            warmup_then_cosine,
+        LoopConfig(
             steps=config.steps,
-            warmup=round(knobs.warmup_share * config.steps),
+            schedule=partial(
+                warmup_then_cosine,
+                steps=config.steps,
+                warmup=round(knobs.warmup_share * config.steps),
+            ),
+            seed=config.seed,
+            max_grad_norm=knobs.max_grad_norm,
         ),
-        seed=config.seed,
-        max_grad_norm=knobs.max_grad_norm,
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity=_identity(config, batches.loader.data, inputs),
-        processes=batches.processes,
-        shards=shards,
-        parts={name: _part(name) for name in trained},
-        substituting=batches,
-        clock=batches.clock,
+        parallel=Parallelism(processes=batches.processes, shards=shards),
+        monitoring=Monitoring(
+            clock=batches.clock,
+            parts={name: _part(name) for name in trained},
+            substituting=batches,
+        ),
     )
 
 

@@ -1,12 +1,14 @@
-"""Checkpoints of a run: a folder per step that appears whole, proves itself and never lies.
+"""Checkpoints of a run: a folder per step that appears atomically and is verified when read.
 
-A folder is written aside, its files are hashed into ``manifest.json``, everything is forced to the
-disc, and only then it takes its name; only after that an older one is deleted. Whatever is killed
-at whatever moment, the newest folder with a name is complete. Discs still err, so all hashes are
-checked before anything is read. Tensors are safetensors, the rest is JSON; nothing is unpickled.
+A folder is written under a temporary name, its files are hashed into ``manifest.json``, everything
+is synced to disk, and only then it is renamed; only after that an older one is deleted. So the
+newest folder with a final name is complete, whenever a process is killed. Disks may still fail, so
+all hashes are checked before anything is read. Tensors are safetensors, the rest is JSON; nothing
+is unpickled.
 
-What one process holds is a file per group of tensors. What is divided among several is a file per
-process (torch's distributed checkpoint), and is read by any number of them, divided or not.
+Tensors that a process holds as a whole are a file per group. Those divided among processes are a
+file per process (torch's distributed checkpoint), and any number of processes can read them,
+divided or not.
 """
 
 from __future__ import annotations
@@ -35,17 +37,17 @@ from deepgen.errors import CheckpointError
 from deepgen.train.parallel.distributed import Processes
 from deepgen.train.parallel.shard_files import (
     Groups,
-    own_files,
+    local_files,
     read_shards,
-    shard_shapes,
+    stored_like,
     write_shards,
 )
-from deepgen.train.parallel.sharding import divided_like, own_bytes
+from deepgen.train.parallel.sharding import local_bytes, shard_like
 
 MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
 DAMAGED = "damaged_"
-"""Before the name of a checkpoint that was found not to be what was written."""
+"""Prefix of the name of a checkpoint whose hashes were found to be wrong."""
 PARTIAL = re.compile(r"\.step_\d{8}\.[0-9a-f]{8}\.partial")
 
 Description = dict[str, int | str]
@@ -63,7 +65,7 @@ class Checkpoint:
         """Shapes of a group of tensors."""
         file = self._file(name)
         if not file.exists():
-            return shard_shapes(self.path, name)
+            return {key: tuple(each.shape) for key, each in stored_like(self.path, name).items()}
         with safe_open(file, "pt") as stored:
             return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118  # It is no dict.
 
@@ -72,18 +74,18 @@ class Checkpoint:
 
         Args:
             name: Of the group.
-            like: Weights. What is named like one of them, or ``what.`` and its name, and has its
-                shape, is divided among processes as it is; everything else is whole.
+            like: Weights. A tensor named like one of them, or ``what.`` and its name, with the same
+                shape, is divided among processes as the weight is; all others are whole.
         """
-        examples = {
-            key: self._example(key, shape, like or {}) for key, shape in self.shapes(name).items()
-        }
         if self._file(name).exists():
             stored = load_file(self._file(name))
-            return {key: divided_like(stored[key], each) for key, each in examples.items()}
-        # Moments and step counts are float32 whatever the weights are.
+            return {
+                key: shard_like(each, self._example(key, each, like or {}))
+                for key, each in stored.items()
+            }
         tensors = {
-            key: torch.empty_like(each, dtype=torch.float32) for key, each in examples.items()
+            key: torch.empty_like(self._example(key, each, like or {}), dtype=each.dtype)
+            for key, each in stored_like(self.path, name).items()
         }
         read_shards(self.path, name, tensors)
         return tensors
@@ -91,11 +93,11 @@ class Checkpoint:
     def _file(self, name: str) -> Path:
         return self.path / f"{name}.safetensors"
 
-    def _example(self, key: str, shape: tuple[int, ...], like: Mapping[str, Tensor]) -> Tensor:
+    def _example(self, key: str, stored: Tensor, like: Mapping[str, Tensor]) -> Tensor:
         for name in (key, key.partition(".")[2]):
-            if name in like and tuple(like[name].shape) == shape:
+            if name in like and like[name].shape == stored.shape:
                 return like[name].detach()
-        return torch.empty(shape)
+        return torch.empty(stored.shape)
 
     def values(self, name: str) -> dict[str, Any]:
         """A group of plain values."""
@@ -128,17 +130,17 @@ class Checkpoints:
         """Write the checkpoint of a step, then delete those that are too many.
 
         Args:
-            step: Updates done.
+            step: Steps done.
             tensors: Groups of tensors, a file each.
             values: Groups of plain values, a file each.
 
         Raises:
-            CheckpointError: It cannot be written. All others are as they were.
+            CheckpointError: It cannot be written. All others are unchanged.
         """
         aside = self._aside(step)
         try:
             self._make(aside, _bytes(tensors))
-            with _saying(self._path(step)):
+            with _named_errors(self._path(step)):
                 for name, group in tensors.items():
                     stored = {key: each.detach().cpu().contiguous() for key, each in group.items()}
                     save_file(stored, aside / f"{name}.safetensors")
@@ -153,36 +155,36 @@ class Checkpoints:
         values: Mapping[str, Mapping[str, Any]],
         processes: Processes,
     ) -> Path:
-        """The same by several processes, each of which writes what it holds of the tensors.
+        """The same by several processes, each of which writes its part of the tensors.
 
-        All must do so at once; if one fails, all do.
+        A collective call; if one process fails, all do.
         """
         path = self._path(step)
         aside = processes.by_first(lambda: self._aside(step))
         try:
             needed = sum(processes.gather(_bytes(tensors)))
             processes.by_first(lambda: self._make(aside, needed))
-            with _saying(path):
-                write_shards(aside, tensors, processes.facts)
-            files = _described_by_all(own_files(aside, processes.rank), processes)
+            with _named_errors(path):
+                write_shards(aside, tensors, processes.object_group)
+            files = _described_by_all(local_files(aside, processes.rank), processes)
             return processes.by_first(lambda: self._publish(step, aside, values, files))
         finally:
             if processes.is_first:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is what was written; None where there never was any.
+        """The newest intact checkpoint; None if there never was any.
 
-        A damaged one is reported by a warning and renamed, so that nobody takes it for good.
+        A damaged one is reported by a warning and renamed.
 
         Raises:
             CheckpointError: There are checkpoints, and all are damaged.
         """
-        # Those that an earlier start has met still are all there is, and no reason to begin anew.
+        # With those that an earlier start has renamed: even then a run must not start anew.
         damaged = [path.name for path in sorted(self.folder.glob(f"{DAMAGED}step_*"))]
         for path in sorted(self.folder.glob(".step_*.partial")):
             if PARTIAL.fullmatch(path.name):
-                warnings.warn(f"{path} was not finished when its run ended; removed", stacklevel=2)
+                warnings.warn(f"{path} was incomplete when its run ended; removed", stacklevel=2)
                 shutil.rmtree(path)
         for step in reversed(self._steps()):
             path = self._path(step)
@@ -191,7 +193,7 @@ class Checkpoints:
                 return Checkpoint(path, step)
             damaged.append(path.name)
             warnings.warn(
-                f"{path} is damaged ({problem}) and is not used; the one before it is tried",
+                f"{path} is damaged ({problem}) and is not used; trying the one before it",
                 stacklevel=2,
             )
             path.rename(path.with_name(f"{DAMAGED}{path.name}_{secrets.token_hex(4)}"))
@@ -213,12 +215,12 @@ class Checkpoints:
         return self.folder / f"step_{step:08}"
 
     def _aside(self, step: int) -> Path:
-        """Where a checkpoint is before it is whole."""
+        """Temporary name of a checkpoint."""
         return self.folder / f".{self._path(step).name}.{secrets.token_hex(4)}.partial"
 
     def _make(self, aside: Path, needed: int) -> None:
-        """Make the folder, but do not even begin what cannot fit; others may live on this disc."""
-        with _saying(aside):
+        """Make the folder if the disk has enough room; others may need what is left of it."""
+        with _named_errors(aside):
             aside.mkdir(parents=True)
             free = shutil.disk_usage(aside).free
             if free < needed:
@@ -231,15 +233,15 @@ class Checkpoints:
         values: Mapping[str, Mapping[str, Any]],
         files: Mapping[str, Description],
     ) -> Path:
-        """Complete and seal a checkpoint, give it its name, and delete those that are too many."""
+        """Write the manifest, rename the folder, and delete checkpoints that are too many."""
         path = self._path(step)
-        with _saying(path):
+        with _named_errors(path):
             for name, each in values.items():
                 write_json(aside / f"{name}.json", each)
             _seal(aside, step, files)
             share_like_folder(aside)
             if path.exists():
-                # Of a run that was taken up again before this step; nothing newer was good.
+                # The run was resumed from an earlier step, as nothing newer was intact.
                 shutil.rmtree(path)
             aside.rename(path)
             sync_folder(self.folder)
@@ -250,13 +252,13 @@ class Checkpoints:
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """A checkpoint, or the newest one of a run that is what was written; nothing is changed.
+    """A checkpoint, or the newest intact one of a run; nothing is changed on disk.
 
     Args:
         path: Folder of the checkpoint or of the run.
 
     Raises:
-        CheckpointError: There is none, or none that is whole.
+        CheckpointError: There is none, or none is intact.
     """
     own = NAME.fullmatch(path.name)
     if own is not None:
@@ -277,8 +279,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 @contextmanager
-def _saying(path: Path) -> Iterator[None]:
-    """Say which checkpoint could not be written."""
+def _named_errors(path: Path) -> Iterator[None]:
+    """Turn errors of writing into one line that names the checkpoint."""
     try:
         yield
     except (OSError, SafetensorError) as cause:
@@ -288,11 +290,11 @@ def _saying(path: Path) -> Iterator[None]:
 
 def _bytes(tensors: Groups) -> int:
     """Bytes that this process has to write."""
-    return sum(own_bytes(group.values()) for group in tensors.values())
+    return sum(local_bytes(group.values()) for group in tensors.values())
 
 
 def _described(paths: Iterable[Path]) -> dict[str, Description]:
-    """Sizes and hashes of files, which are forced to the disc first."""
+    """Sizes and hashes of files, which are synced to disk first."""
     found: dict[str, Description] = {}
     for path in paths:
         _sync_file(path)
@@ -301,10 +303,10 @@ def _described(paths: Iterable[Path]) -> dict[str, Description]:
 
 
 def _described_by_all(paths: Iterable[Path], processes: Processes) -> dict[str, Description]:
-    """The files of all processes, described by those that wrote them.
+    """The files of all processes, described by those that wrote them; a collective call.
 
     Raises:
-        CheckpointError: One could not read its own.
+        CheckpointError: A process could not read its files.
     """
     found: dict[str, Description] = {}
     mine: dict[str, Description] | str
@@ -314,13 +316,13 @@ def _described_by_all(paths: Iterable[Path], processes: Processes) -> dict[str, 
         mine = str(cause)
     for each in processes.gather(mine):
         if isinstance(each, str):
-            raise CheckpointError(f"what was written cannot be read: {each}")
+            raise CheckpointError(f"a file that was just written cannot be read: {each}")
         found |= each
     return found
 
 
 def _seal(folder: Path, step: int, known: Mapping[str, Description]) -> None:
-    """Force all files to the disc and write down what they are; some are known already."""
+    """Sync all files to disk and write the manifest; some are described already."""
     others = sorted(each for each in folder.iterdir() if each.name not in known)
     manifest = {"step": step, "files": {**known, **_described(others)}}
     write_json(folder / MANIFEST, {**manifest, "sha256": _hash_values(manifest)})
@@ -355,6 +357,6 @@ def _hash_values(values: Mapping[str, Any]) -> str:
 
 
 def _sync_file(path: Path) -> None:
-    """Force a file to the disc; Windows does so only for those who may write."""
+    """Sync a file to disk; Windows requires that it was opened for writing."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""A slowly moving average of the weights; samples come from it."""
+"""An exponential moving average of the weights, which evaluation and export use."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from deepgen.train.parallel.sharding import own
+from deepgen.train.parallel.sharding import local
 
 
 class Ema:
     """Exponential moving average of trained parameters, in float32.
 
-    ``average += (1 - decay) * (weights - average)`` after every update, with a decay that starts
-    low, so that the first steps do not linger.
+    After every step ``average += (1 - d) * (weights - average)`` with ``d = min(decay, (step + 1) /
+    (step + 10))``, so that the initial weights are soon forgotten.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float = 0.999) -> None:
@@ -27,21 +27,21 @@ class Ema:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Follow the model after update ``step`` (0 for the first)."""
+        """Update the average after step ``step`` (0 for the first)."""
         decay = min(self.decay, (step + 1) / (step + 10))
-        averages = [own(value) for value in self.average.values()]
-        weights = [own(value).float() for value in self._parameters.values()]
+        averages = [local(value) for value in self.average.values()]
+        weights = [local(value).float() for value in self._parameters.values()]
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @torch.no_grad()
     def settle(self) -> None:
-        """Give the model the average for good."""
+        """Copy the average into the model."""
         for name, value in self._parameters.items():
             value.copy_(self.average[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model has the average; behind it, its own weights again."""
+        """In the body the model has the average; afterwards its own weights again."""
         before = {name: value.detach().clone() for name, value in self._parameters.items()}
         self.settle()
         try:

@@ -16,10 +16,10 @@ from deepgen.errors import CheckpointError
 from deepgen.train.checkpoints import Checkpoint
 from deepgen.train.parallel.distributed import Processes
 
-# What a run resumes from, besides tensors and random states.
+# What a run resumes from, besides tensors.
 NEEDED = (
     *("identity.compared", "identity.frozen", "identity.environment"),
-    *("step", "skipped", "skipped_in_a_row", "gradient_norms"),
+    *("step", "skipped", "skipped_in_a_row", "gradient_norms", "stream"),
     *("log.sums", "log.counts", "log.totals"),
 )
 

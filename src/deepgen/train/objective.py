@@ -1,4 +1,4 @@
-"""What training minimises: the flow-matching loss, and the autoencoder's."""
+"""What training minimises: the flow-matching loss, and that of the autoencoder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from deepgen.config.train import Levels, Weighting
 from deepgen.flow.loss import level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
-from deepgen.train.draws import Purpose, Visit, VisitDraws
 from deepgen.train.monitor.bands import SigmaBands
-from deepgen.train.monitor.flops import Tokens
+from deepgen.train.monitor.flops import SampleLengths
+from deepgen.train.sample_rng import Purpose, SampleKey, SampleRng
 from deepgen.types import Condition, Latents, Prompt
 from deepgen.vae import Posterior
 
 Images = Float[Tensor, "batch 3 height width"]
 
 PATCH_CELLS = 4
-"""Latents of a token of the DiT: 2 x 2."""
+"""Latent cells of a token of the DiT: 2 x 2."""
 
 PATCH_PIXELS = 256
 """Pixels of a patch of the vision tower, as the DiT counts them: 16 x 16."""
@@ -32,64 +32,67 @@ PATCH_PIXELS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loss:
-    """What one micro-batch adds to the loss of an update, and what is worth a line of the log."""
+    """What one micro-batch adds to the loss of a step and to the log."""
 
     total: Float[Tensor, ""]
-    """Minimised; the totals of all micro-batches of an update, on all processes, are added up."""
-    parts: dict[str, Tensor]
+    """Minimised; the totals of all micro-batches of a step, on all processes, are added up."""
+    parts: Mapping[str, Tensor]
     """Scalars to report, added up likewise."""
+    means: Mapping[str, tuple[Tensor, Tensor | int | float]] = field(default_factory=dict)
+    """Sum and count of what is to be reported as a mean, such as a share of tokens: both are added
+    up over micro-batches, processes and the steps of a line of the log, and then divided."""
     samples: Float[Tensor, " batch"] | None = None
     """Loss of each sample, before its weight."""
     names: Sequence[str] = ()
     """Ids of the samples."""
     kinds: Sequence[tuple[str, ...]] = ()
-    """What the loss of each sample is reported under, beside the whole."""
+    """Per sample, the names that its loss is logged under as ``loss/NAME``."""
     work: Mapping[str, float] = field(default_factory=dict)
-    """What was done, in units that speed is counted in."""
+    """Amounts that speed is measured in: images, tokens, floating-point operations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FlowBatch:
-    """Images to learn, what was said about them and what they were made from."""
+    """Latents to learn, with their prompts and references."""
 
     latents: Sequence[Latents | Posterior]
-    """Targets; what the autoencoder is not sure about is drawn anew at every visit."""
+    """Targets; a posterior of the autoencoder is sampled anew in every epoch."""
     prompts: Sequence[Prompt]
     """With the references that the VLM sees."""
     reference_latents: Sequence[Sequence[Latents | Posterior]]
-    visits: Sequence[Visit]
+    keys: Sequence[SampleKey]
     weights: Float[Tensor, " batch"]
-    """Share of each sample in the loss of the update. They sum to 1 over all micro-batches of the
-    update, on all processes: 1 / samples where all count alike, share of the task / its samples
+    """Share of each sample in the loss of the step. They sum to 1 over all micro-batches of the
+    step, on all processes: 1 / samples where all count alike, share of the task / its samples
     where tasks are balanced."""
     prompts_cut: int = 0
-    """How many of the prompts lost the end of their text, because they were too long."""
+    """How many of the prompts were truncated, because they were too long."""
 
 
 class FlowObjective:
     """Flow matching: the DiT predicts the velocity of noised latents (SD3, equation 13).
 
     Noise levels are drawn uniformly from the schedule's training levels, whose shift already
-    favours noise; every sample counts as its weight says, whatever its size. References stay
-    clean, and of edits nothing is dropped.
+    favours noise; a sample counts by its weight, whatever its size. References are not noised, and
+    prompts of edits are never dropped.
 
     Args:
-        sigmas: The training levels of the schedule.
-        draws: Randomness of each sample's visit.
+        sigmas: The training levels of the schedule, falling from 1.
+        rng: Random numbers of each sample.
         caption_drop: Share of text-to-image prompts that are emptied, for guidance.
         padding: How prompts are padded; ``batch`` is what the public implementation trains with.
         levels: How noise levels are drawn.
         weighting: How much each noise level counts.
         autocast: Compute in this dtype although weights are float32; None computes in theirs.
-        round_sigmas: Noise by levels rounded to bfloat16 while the DiT is told the exact ones, as
+        round_sigmas: Add noise by levels rounded to bfloat16 while the DiT gets the exact ones, as
             the public implementation does.
-        cost: Operations that a sample needs, to be reported; None where nobody asks.
+        cost: Floating-point operations of a sample, for the log; None if they are not needed.
     """
 
     def __init__(
         self,
         sigmas: Float[Tensor, " timesteps"],
-        draws: VisitDraws,
+        rng: SampleRng,
         *,
         caption_drop: float = 0.0,
         padding: Padding = "none",
@@ -97,12 +100,12 @@ class FlowObjective:
         weighting: Weighting = "none",
         autocast: torch.dtype | None = None,
         round_sigmas: bool = False,
-        cost: Callable[[Tokens], float] | None = None,
+        cost: Callable[[SampleLengths], float] | None = None,
     ) -> None:
         self.sigmas = sigmas
         self.bands = SigmaBands(sigmas)
         self.cost = cost
-        self.draws = draws
+        self.rng = rng
         self.caption_drop = caption_drop
         self.padding = padding
         self.levels = levels
@@ -114,21 +117,20 @@ class FlowObjective:
         """Mean squared error of the velocity, in float32."""
         device = model.device
         latents = [
-            self._settle(each, visit, Purpose.TARGET_POSTERIOR).to(device)
-            for each, visit in zip(batch.latents, batch.visits, strict=True)
+            self._sampled(each, key, Purpose.TARGET_POSTERIOR).to(device)
+            for each, key in zip(batch.latents, batch.keys, strict=True)
         ]
         references = [
             [
-                self._settle(each, visit, Purpose.REFERENCE_POSTERIOR + place).to(device)
+                self._sampled(each, key, Purpose.REFERENCE_POSTERIOR + place).to(device)
                 for place, each in enumerate(own)
             ]
-            for own, visit in zip(batch.reference_latents, batch.visits, strict=True)
+            for own, key in zip(batch.reference_latents, batch.keys, strict=True)
         ]
-        sigmas = torch.stack([self._sigma(visit) for visit in batch.visits])
-        noisy, velocity = self._noise(latents, batch.visits, sigmas)
+        sigmas = torch.stack([self._sigma(key) for key in batch.keys])
+        noisy, velocity = self._noise(latents, batch.keys, sigmas)
         prompts = [
-            self._prompt(each, visit)
-            for each, visit in zip(batch.prompts, batch.visits, strict=True)
+            self._prompt(each, key) for each, key in zip(batch.prompts, batch.keys, strict=True)
         ]
         with torch.autocast(device.type, self.autocast, enabled=self.autocast is not None):
             conditions, _ = model.conditioner.encode(
@@ -142,7 +144,7 @@ class FlowObjective:
             total=total,
             parts={"loss": total.detach(), "prompts_cut": torch.tensor(float(batch.prompts_cut))},
             samples=errors.detach(),
-            names=[visit.sample for visit in batch.visits],
+            names=[key.sample for key in batch.keys],
             kinds=[
                 ("edit" if prompt.references else "t2i", self.bands.name(sigma))
                 for prompt, sigma in zip(prompts, sigmas.tolist(), strict=True)
@@ -159,7 +161,7 @@ class FlowObjective:
     ) -> dict[str, float]:
         """Images, tokens of the DiT and operations of a micro-batch; padding does not count."""
         samples = [
-            Tokens(
+            SampleLengths(
                 image=sum(each.shape[1] * each.shape[2] // PATCH_CELLS for each in (own, *others)),
                 context=len(condition.prompt_embeds) - min(condition.padding, 1),
                 patches=tuple(
@@ -178,52 +180,55 @@ class FlowObjective:
             work["flops"] = sum(self.cost(each) for each in samples)
         return work
 
-    def _sigma(self, visit: Visit) -> Float[Tensor, ""]:
-        """The noise level of a visit."""
+    def _sigma(self, key: SampleKey) -> Float[Tensor, ""]:
+        """The noise level of a sample in an epoch."""
         if self.levels == "uniform":
-            share = torch.tensor(self.draws.uniform(visit, Purpose.LEVEL), dtype=torch.float32)
+            share = torch.tensor(self.rng.uniform(key, Purpose.LEVEL), dtype=torch.float32)
         else:
-            share = self.draws.normal(visit, Purpose.LEVEL, torch.Size([1]))[0].sigmoid()
+            share = self.rng.normal(key, Purpose.LEVEL, torch.Size([1]))[0].sigmoid()
         # Multiplied in float32, as the public implementation does: 0.137 is index 137 there. A
         # sigmoid may round to 1.
         index = (share * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
         return self.sigmas[index]
 
     def _noise(
-        self, latents: Sequence[Latents], visits: Sequence[Visit], sigmas: Float[Tensor, " batch"]
+        self,
+        latents: Sequence[Latents],
+        keys: Sequence[SampleKey],
+        sigmas: Float[Tensor, " batch"],
     ) -> tuple[list[Latents], list[Latents]]:
         """Noisy latents and true velocities."""
         if self.round_sigmas:
             sigmas = sigmas.bfloat16().float()
         noisy, velocities = [], []
-        for clean, visit, sigma in zip(latents, visits, sigmas, strict=True):
-            noise = self.draws.normal(visit, Purpose.NOISE, clean.shape).to(clean.device)
+        for clean, key, sigma in zip(latents, keys, sigmas, strict=True):
+            noise = self.rng.normal(key, Purpose.NOISE, clean.shape).to(clean.device)
             mixed, velocity = interpolate(clean[None], noise[None], sigma[None].to(clean.device))
             noisy.append(mixed[0])
             velocities.append(velocity[0])
         return noisy, velocities
 
-    def _prompt(self, prompt: Prompt, visit: Visit) -> Prompt:
-        """The prompt, or the empty one as often as said."""
+    def _prompt(self, prompt: Prompt, key: SampleKey) -> Prompt:
+        """The prompt, or the empty one with the probability ``caption_drop``."""
         if prompt.references or not self.caption_drop:
             return prompt
-        if self.draws.uniform(visit, Purpose.CAPTION_DROP) >= self.caption_drop:
+        if self.rng.uniform(key, Purpose.CAPTION_DROP) >= self.caption_drop:
             return prompt
         return replace(prompt, text="")
 
-    def _settle(self, latents: Latents | Posterior, visit: Visit, purpose: int) -> Latents:
-        """Latents as they are, or drawn from what the autoencoder holds possible."""
+    def _sampled(self, latents: Latents | Posterior, key: SampleKey, purpose: int) -> Latents:
+        """Given latents in float32, or a sample of the autoencoder's posterior."""
         if not isinstance(latents, Posterior):
             return latents.float()
-        noise = self.draws.normal(visit, purpose, latents.mean.shape)
+        noise = self.rng.normal(key, purpose, latents.mean.shape)
         return latents.sample(noise.to(latents.mean.device))
 
 
 class AutoencoderObjective:
-    """Reconstruction, with outlines weighted up, and a light pull towards a standard normal.
+    """Reconstruction with extra weight on edges, and a small KL divergence to a standard normal.
 
-    Flat colour fills most of a pictogram, so the mean error hardly sees its outline; the error of
-    neighbouring differences sees little else.
+    Flat colour fills most of a pictogram, so its outline has little weight in the mean error; in
+    the error of differences between neighbouring pixels it has nearly all.
     """
 
     def __init__(self, *, edges: float = 0.5, divergence: float = 6e-4) -> None:

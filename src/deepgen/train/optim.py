@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from deepgen.errors import CheckpointError
 
 TABLES = ("embed_tokens", "meta_queries", "pos_embed", "norm1", "norm_out", "time_text_embed")
-"""Parts of names in a DeepGen whose rows are entries of a table, or feed nothing but a sum: Muon
-would give rare ones the same push as common ones. The modulations are left to AdamW for speed: they
+"""Parts of names in a DeepGen whose rows are entries of a table, or whose output is only added:
+Muon would update rare entries as much as common ones. Modulations are left to AdamW for speed: they
 are a third of a small DiT."""
 
 
 @runtime_checkable
 class Optimizer(Protocol):
-    """What the trainer asks of an optimizer."""
+    """What the trainer needs of an optimizer."""
 
     lr: float
     """Peak learning rate."""
@@ -33,24 +33,24 @@ class Optimizer(Protocol):
         """Update every parameter from its gradient, at this learning rate."""
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Drop all gradients."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that it remembers, as ``what.parameter``."""
+        """Its state, as ``what.parameter``."""
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`tensors` gave."""
+        """Resume from what :meth:`tensors` gave."""
 
 
 class AdamW:
     """AdamW in which only tensors of two or more dimensions decay; defaults as published.
 
     Args:
-        parameters: Named parameters; frozen ones are left out.
+        parameters: Named parameters; frozen ones are skipped.
         lr: Peak learning rate.
         betas: Decay of the two moments.
         weight_decay: Decoupled weight decay.
-        is_fused: Take torch's fused kernel.
+        is_fused: Use torch's fused kernel.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class AdamW:
             {"params": [value for _, value in matrices], "weight_decay": weight_decay},
             {"params": [value for _, value in others], "weight_decay": 0.0},
         ]
-        # One pass over memory instead of a dozen.
+        # Reads memory once instead of a dozen times.
         self._adamw = torch.optim.AdamW(
             [group for group in groups if group["params"]], lr, betas, fused=is_fused
         )
@@ -83,7 +83,7 @@ class AdamW:
         self._adamw.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Drop all gradients."""
         self._adamw.zero_grad()
 
     def tensors(self) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ class AdamW:
         return _state_tensors(self._adamw, self._names)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`tensors` gave."""
+        """Resume from what :meth:`tensors` gave."""
         _load_state_tensors(self._adamw, self._names, tensors)
 
 
@@ -150,7 +150,7 @@ class MatrixOptimizer:
         self._adamw.step()
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Drop all gradients."""
         for value in self._matrices:
             value.grad = None
         self._adamw.zero_grad()
@@ -161,7 +161,7 @@ class MatrixOptimizer:
         return matrices | _state_tensors(self._adamw, self._other_names)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what :meth:`tensors` gave."""
+        """Resume from what :meth:`tensors` gave."""
         parts = {name: value for name, value in tensors.items() if name.startswith("momentum")}
         others = {name: value for name, value in tensors.items() if name not in parts}
         _load_state_tensors(self._muon, self._matrix_names, parts)
@@ -195,9 +195,9 @@ def _load_state_tensors(
 
 
 def _laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
-    """A moment in the memory order of its weight, as fused kernels take for granted.
+    """A moment in the memory layout of its weight, which fused kernels require.
 
-    Files hold rows, so what was channels-last would come back in another order.
+    Files are row-major, so a channels-last tensor would come back in another layout.
     """
     if value.shape != weight.shape or value.stride() == weight.stride():
         return value
@@ -205,17 +205,17 @@ def _laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-5) -> float:
-    """Share of the peak learning rate at an update: linear up, then half a cosine down to 0.
+    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 0.
 
-    The published schedule; ``warmup`` is a hundredth of ``steps`` there.
+    The published schedule, with ``warmup`` a hundredth of ``steps``.
     """
     if step < warmup:
         return start + (1 - start) * step / warmup
-    # A run may be all warm-up, and its end is asked for, too.
+    # A run may be warm-up only; and the share at its end is needed, too.
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.02) -> float:
-    """The same with both at once, down to ``floor``: short runs learn until their end."""
+    """Warm-up times cosine, down to ``floor``, so that short runs learn until their end."""
     rise = min(1.0, (step + 1) / warmup)
     return rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))

@@ -1,4 +1,4 @@
-"""Saving beside the training: a copy is taken, and written while updates go on."""
+"""When checkpoints are due, and writing them in the background while training continues."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+from deepgen.errors import CheckpointError, TrainingError
+
+FAILURES_IN_A_ROW = 3
+"""Checkpoints that could not be written after which a run ends."""
+
 
 class SaveTimes:
-    """When a run saves: at multiples of numbers of updates, and when it has not for too long.
+    """When a run saves: at multiples of numbers of steps, and when the last save is too long ago.
 
     Args:
-        every: Numbers of updates; None is none.
+        every: Numbers of steps; None is ignored.
         seconds: Time after which a save is due; None is never.
     """
 
@@ -27,25 +32,25 @@ class SaveTimes:
         self.restart()
 
     def restart(self) -> None:
-        """It is being saved now."""
+        """Measure the time from now on."""
         self._end = math.inf if self._seconds is None else time.monotonic() + self._seconds
 
     def include(self, step: int) -> bool:
-        """Whether there is a checkpoint of this update."""
+        """Whether a checkpoint of this step is due."""
         return any(step % each == 0 for each in self._every)
 
     def are_over(self) -> bool:
-        """Whether there has not been one for too long."""
+        """Whether one is due because of the time."""
         return time.monotonic() >= self._end
 
 
 class Saving:
-    """At most one piece of work at a time, and what has become of it."""
+    """A background thread that does one piece of work at a time, and what became of it."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
         on_gpu = torch.cuda.is_available()
-        # Its copies are used again at every save, as nothing of the last one is needed any more.
+        # It reuses its copies at every save: the work before has been finished by then.
         self._copier = DefaultStager(
             StagingOptions(
                 use_pinned_memory=on_gpu,
@@ -55,9 +60,10 @@ class Saving:
             )
         )
         self._work: Future[Path] | None = None
+        self._failures_in_a_row = 0
 
     def copied(self, tensors: Mapping[str, Mapping[str, Tensor]]) -> dict[str, dict[str, Tensor]]:
-        """Copies on the CPU that the next updates do not change; for one piece of work."""
+        """Copies on the CPU that the next steps do not change; for one piece of work."""
         assert self._work is None, "the copies of the last piece of work are still in use"
         groups = {
             name: {key: value.detach() for key, value in each.items()}
@@ -74,16 +80,37 @@ class Saving:
 
     @property
     def is_done(self) -> bool:
-        """Whether there is an outcome to be asked for."""
+        """Whether the work has ended, one way or the other."""
         return self._work is not None and self._work.done()
 
     def finish(self) -> Path | None:
-        """Wait for the work, and return or raise what it has come to; None if there is none."""
+        """Wait for the work and return its result, or raise its error; None if there is none."""
         work, self._work = self._work, None
         return None if work is None else work.result()
 
+    def attempt(self, action: Callable[[], Path | None], step: int, *, must: bool) -> str | None:
+        """Save, or wait for a save; return a warning where that failed and may be repeated.
+
+        Args:
+            action: Returns the path of a checkpoint that is complete.
+            step: Steps done.
+            must: Whether there is no later attempt.
+
+        Raises:
+            TrainingError: It failed and must not, or it was the third failure in a row.
+        """
+        try:
+            if action() is not None:
+                self._failures_in_a_row = 0
+        except CheckpointError as cause:
+            self._failures_in_a_row += 1
+            if must or self._failures_in_a_row == FAILURES_IN_A_ROW:
+                raise TrainingError(f"{cause}; the run ends at step {step}") from cause
+            return f"{cause}; training continues and tries again"
+        return None
+
     def __enter__(self) -> None:
-        """Work may be begun inside; behind it none goes on, whatever has become of it."""
+        """Inside, work may be started; at the end, all of it is over."""
 
     def __exit__(self, *cause: object) -> None:
         if self._work is not None:

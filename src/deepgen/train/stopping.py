@@ -1,4 +1,4 @@
-"""Being asked to stop: a signal is noted, and the run leaves at the end of an update."""
+"""Stopping on a signal: it is recorded, and the run ends after the step it is in."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 if sys.platform == "win32":
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 else:
-    # The last is what Slurm's users like to be warned with (``--signal``).
+    # The last is often chosen for Slurm's warning before a time limit (``--signal``).
     SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
-ANSWER = "stopping after this update; a checkpoint will be written (again: end at once)\n"
+ANSWER = "stopping after this step; a checkpoint will be written (again: exit immediately)\n"
 
 ECHO_SECONDS = 2.0
-"""torchrun passes on what the terminal has sent to its processes already."""
+"""torchrun forwards signals that the terminal has sent to its processes already."""
 
 
 @contextmanager
 def noting_signals(note: Callable[[], None], *, answers: bool = True) -> Iterator[None]:
-    """Inside, the first signal is only noted; one that is no echo of it acts as it did before.
+    """In the body, the first signal is only recorded; a later one has its usual effect.
 
-    Only the main thread hears signals; in others nothing changes.
+    Python delivers signals to the main thread; in others nothing changes.
 
     Args:
-        note: Called with the first signal, and with its echoes.
+        note: Called at the first signal, and at repetitions within ``ECHO_SECONDS``.
         answers: Whether the first is answered by a line on standard error.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -48,7 +48,7 @@ def noting_signals(note: Callable[[], None], *, answers: bool = True) -> Iterato
         if not first:
             first.append(time.monotonic())
             if answers:
-                # Past Python's buffer, which the signal may have come in the middle of.
+                # Not through Python's buffer, whose writing the signal may have interrupted.
                 with suppress(OSError):
                     os.write(2, ANSWER.encode())
         note()

@@ -13,7 +13,7 @@ from deepgen.nn.lora import add_lora
 def make_trainable(
     model: DeepGen, stage: Stage, *, lora: LoraConfig | None = None, seed: int = 0
 ) -> dict[str, nn.Parameter]:
-    """Freeze all that a stage leaves alone, and make the model ready for training.
+    """Freeze all that a stage does not train, and prepare the rest for training.
 
     Adapters are added to every linear layer of the language model and to its embedding, or to the
     linear layers of the DiT, see :class:`deepgen.config.stage.StageDescription`. Vision tower and

@@ -6,8 +6,6 @@ objective's business; which batches belong to which step is the stream's.
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,48 +15,39 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from deepgen.checkpoint.files import listed
-from deepgen.errors import CheckpointError, StoppedError, TrainingError
+from deepgen.config.train import CheckpointConfig, LoggingConfig
+from deepgen.errors import StoppedError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
 from deepgen.train.identity import RunIdentity, environment_of
-from deepgen.train.memory import telling_what_needs_less
-from deepgen.train.monitor.journal import Substituting
+from deepgen.train.loop import LoopConfig, Monitoring
 from deepgen.train.monitor.metrics import Observer
 from deepgen.train.monitor.record import RunRecord
-from deepgen.train.monitor.report import Report
-from deepgen.train.monitor.speed import Clock
-from deepgen.train.monitor.spikes import EXCESSIVE, Spikes
+from deepgen.train.monitor.report import StepReport
+from deepgen.train.monitor.speed import DeviceRates
 from deepgen.train.objective import Loss
+from deepgen.train.oom_hint import oom_hint
 from deepgen.train.optim import Optimizer
-from deepgen.train.parallel.distributed import ALONE, Processes, check_equal
-from deepgen.train.parallel.sharding import Shards
+from deepgen.train.parallel.distributed import check_equal
+from deepgen.train.parallel.sharding import Parallelism
 from deepgen.train.saving import SaveTimes, Saving
-from deepgen.train.state import (
-    frozen_digest,
-    random_states,
-    restore_random_states,
-    seeded,
-)
+from deepgen.train.skips import Skips, not_finite
+from deepgen.train.snapshots import Snapshots
+from deepgen.train.state import frozen_digest, seeded
 from deepgen.train.stopping import noting_signals
+from deepgen.train.stream import BatchStream
 
 Batch = TypeVar("Batch")
 Model = TypeVar("Model", bound=nn.Module)
 
 Objective = Callable[[Model, Batch, torch.Generator], Loss]
-"""(model, micro-batch, randomness) -> its share of the loss of the update."""
+"""(model, micro-batch, randomness) -> its share of the loss of the step."""
 
-SKIPS_IN_A_ROW = 3
-"""Updates left out in a row after which a run ends: one is chance, three are a broken model."""
-
-MAX_SKIPPED_SHARE = 0.001
-"""Of all updates so far, above which a run ends too; the first three are always allowed."""
-
-FAILED_SAVES_IN_A_ROW = 3
-"""Checkpoints that could not be written after which a run ends."""
+STREAM = 1
+"""Tells the random numbers of a stream from those of micro-batches."""
 
 
 class Trainer(Generic[Model, Batch]):
@@ -67,63 +56,45 @@ class Trainer(Generic[Model, Batch]):
     Args:
         model: What is trained; parameters without gradient stay as they are.
         objective: Loss of a micro-batch.
-        batches: The micro-batches of a step, by its number alone; of several processes each gets
-            every ``world_size``-th one, from that of its rank on, which may be none.
+        stream: Gives the micro-batches of a step; of several processes each gets every
+            ``world_size``-th one, from that of its rank on, which may be none.
         optimizer: Updates the model's parameters.
-        steps: Updates in all.
-        schedule: Share of the optimizer's learning rate at a step.
-        seed: Of the randomness that belongs to no sample: dropout, and what objectives draw per
-            micro-batch.
-        max_grad_norm: Gradients are scaled down to this norm.
-        ema: Average of the trained weights that follows every update.
+        loop: Number of steps, learning rate, seed.
+        ema: Average of the trained weights that follows every step.
         identity: What the run is recognised by besides its model and the arguments here.
-        processes: Those that train together. Their number may differ after a restart.
-        parts: Which part of the model each parameter is of, by name, for the norms of gradients.
-        substituting: Told which samples were replaced before, and asked which are now.
-        clock: Times the phases of updates.
-        shards: What the model is divided into among them; None where each has all of it.
+        parallel: The processes that train together, and what is divided among them.
+        monitoring: What is measured.
     """
 
     def __init__(
         self,
         model: Model,
         objective: Objective[Model, Batch],
-        batches: Callable[[int], Sequence[Batch]],
+        stream: BatchStream[Model, Batch],
         optimizer: Optimizer,
+        loop: LoopConfig,
         *,
-        steps: int,
-        schedule: Callable[[int], float],
-        seed: int = 0,
-        max_grad_norm: float = 1.0,
         ema: Ema | None = None,
         identity: RunIdentity | None = None,
-        processes: Processes = ALONE,
-        parts: Mapping[str, str] | None = None,
-        substituting: Substituting | None = None,
-        clock: Clock | None = None,
-        shards: Shards | None = None,
+        parallel: Parallelism | None = None,
+        monitoring: Monitoring | None = None,
     ) -> None:
         self.model = model
         self.objective = objective
-        self.batches = batches
+        self.stream = stream
         self.optimizer = optimizer
+        self.loop = loop
+        self.ema = ema
+        self.parallel = parallel or Parallelism()
+        self.processes, self.shards = self.parallel.processes, self.parallel.shards
+        self.monitoring = monitoring or Monitoring()
         self.trained = {
             name: value for name, value in model.named_parameters() if value.requires_grad
         }
-        self.ema = ema
-        self.steps = steps
-        self.schedule = schedule
-        self.seed = seed
-        self.max_grad_norm = max_grad_norm
-        self.processes = processes
-        self.parts = parts or {}
-        self.substituting = substituting
-        self.clock = clock or Clock()
-        self.shards = shards
         identity = identity or RunIdentity()
         compared = {
-            "steps": steps,
-            "seed": seed,
+            "steps": loop.steps,
+            "seed": loop.seed,
             "optimizer": type(optimizer).__name__,
             "ema_decay": None if ema is None else ema.decay,
         }
@@ -133,52 +104,62 @@ class Trainer(Generic[Model, Batch]):
             shapes={name: tuple(value.shape) for name, value in self.trained.items()},
             # Now, since parts of a model (the vision tower) may be loaded later.
             frozen=frozen_digest(model, self.trained.keys()),
-            environment=environment_of(next(iter(self.trained.values())).device, processes),
+            environment=environment_of(next(iter(self.trained.values())).device, self.processes),
         )
         self.done = 0
-        self.skipped = 0
-        """Updates left out because their loss or gradient could not be used."""
-        self.report = Report()
-        """Of the last update, by all processes."""
-        self.work: dict[str, float] = {}
-        """What this process did for it."""
-        self._skipped_in_a_row: list[list[str]] = []
-        self._saving = Saving()
-        self._failed_saves_in_a_row = 0
-        self._spikes = Spikes()
+        """Steps done, skipped ones included."""
+        self.report = StepReport()
+        """Of the last step, by all processes."""
+        self._work: dict[str, float] = {}
         self._notes: list[dict[str, Any]] = []
+        self._skips = Skips()
+        self._snapshots = Snapshots(
+            trained=self.trained,
+            optimizer=optimizer,
+            ema=ema,
+            identity=self.identity,
+            parallel=self.parallel,
+        )
+        self._saving = Saving()
+        self._save_times = SaveTimes()
         self._was_signalled = False
-        self._times = SaveTimes()
 
-    @telling_what_needs_less()
+    @property
+    def skipped(self) -> int:
+        """Steps skipped because their loss or gradient could not be used."""
+        return self._skips.count
+
+    @oom_hint()
     def step(self) -> dict[str, float]:
-        """One optimizer update, accumulated over the micro-batches of the step.
+        """One optimizer step, accumulated over its micro-batches.
 
-        All processes make the same update, or leave it out together.
+        All processes make the same step, or skip it together.
 
         Returns:
-            What the objective reports, the gradient's norm and the learning rate; of an update
-            that was left out only that it was.
+            What the objective reports, the gradient's norm and the learning rate; of a skipped step
+            only that it was skipped.
 
         Raises:
-            TrainingError: Too many updates had to be left out, or one needs too much memory.
+            TrainingError: Too many steps were skipped, or one needs too much memory.
         """
-        phase = self.clock.phase
+        phase = self.monitoring.clock.phase
         self._notes = []
         losses = []
         with phase("data"):
-            own = self.batches(self.done)
+            # A stream may run the model, dropout included.
+            seeded(self.loop.seed, self.done, self.processes.rank, STREAM)
+            own = self.stream.batches(self.model, self.done)
         batches = own if self.shards is None else self.processes.level(own)
         for place, batch in enumerate(batches):
             if self.shards is not None:
                 self.shards.expect(last=place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
             whole = self.processes.rank + place * self.processes.world_size
-            generator = seeded(self.seed, self.done, whole)
+            generator = seeded(self.loop.seed, self.done, whole)
             with phase("forward"):
-                # The objective's sample weights sum to 1 over the whole update.
+                # The objective's sample weights sum to 1 over the whole step.
                 loss = self.objective(self.model, batch, generator)
-            # What was lent only keeps the others company.
+            # A lent micro-batch only keeps step with processes that have more.
             counts = place < len(own)
             with phase("backward"):
                 (loss.total if counts else 0 * loss.total).backward()
@@ -187,13 +168,15 @@ class Trainer(Generic[Model, Batch]):
         with phase("exchange"):
             if self.shards is None:
                 self.processes.sum_gradients(self.trained.values())
-        with phase("update"):
-            norm, norms = clip_gradients(self.trained, self.parts, self.max_grad_norm)
+        with phase("optimizer"):
+            norm, norms = clip_gradients(
+                self.trained, self.monitoring.parts, self.loop.max_grad_norm
+            )
         with phase("exchange"):
-            self._agree(losses)
-        lr = self.optimizer.lr * self.schedule(self.done)
-        reason = self._unusable(norm.item())
-        with phase("update"):
+            self._gather_reports(losses)
+        lr = self.optimizer.lr * self.loop.schedule(self.done)
+        reason = self._skips.reason(self.report.total, norm.item())
+        with phase("optimizer"):
             if reason is None:
                 self.optimizer.step(lr)
                 if self.ema is not None:
@@ -203,7 +186,9 @@ class Trainer(Generic[Model, Batch]):
         if reason is not None:
             self._skip(losses, reason)
             return {"skipped": 1.0}
-        self._skipped_in_a_row.clear()
+        note = self._skips.made(norm.item())
+        if note is not None:
+            self._notes.append(note)
         return {
             **self.report.parts,
             "grad_norm": norm.item(),
@@ -216,30 +201,23 @@ class Trainer(Generic[Model, Batch]):
         self,
         folder: Path,
         *,
-        save_every: int = 500,
-        save_seconds: float | None = None,
-        log_every: int = 50,
-        keep: int = 3,
-        keep_every: int | None = None,
-        watch: Callable[[Model, int], None] | None = None,
-        watch_every: int | None = None,
+        checkpoint: CheckpointConfig | None = None,
+        logging: LoggingConfig | None = None,
+        evaluate: Callable[[Model, int], None] | None = None,
         observers: Sequence[Observer] = (),
-        matrix_rate: float | None = None,
+        rates: DeviceRates | None = None,
         start: Checkpoint | None = None,
     ) -> None:
-        """Train to the end, going on from the newest checkpoint if there is one.
+        """Train to the end, resuming from the newest checkpoint if there is one.
 
         Args:
             folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``substitutions.jsonl``.
-            save_every: Updates between checkpoints.
-            save_seconds: Time after which there is one too, whatever the number of updates.
-            log_every: Updates between lines of metrics; each is the mean since the last.
-            keep: How many checkpoints are kept.
-            keep_every: At multiples of this many updates there is one too, which stays.
-            watch: Called with the model, or the average model, every so often and at the end.
-            watch_every: Updates between such calls; by default, as ``save_every``.
-            observers: Told how the run gets on, on the first process.
-            matrix_rate: See :class:`deepgen.train.monitor.speed.Speed`.
+            checkpoint: When checkpoints are written, and which are kept.
+            logging: How often metrics are written, each the mean since the last line, and how often
+                ``evaluate`` is called.
+            evaluate: Called with the model, or the average model, every so often and at the end.
+            observers: Informed of the progress, on the first process.
+            rates: Of this process's device, see :class:`deepgen.train.monitor.speed.Speed`.
             start: Where a run without a checkpoint of its own begins.
 
         Raises:
@@ -247,54 +225,58 @@ class Trainer(Generic[Model, Batch]):
             StoppedError: A signal asked for it; a checkpoint of this moment has been written.
             TrainingError: Losses are no numbers, memory is short, or nothing can be saved.
         """
+        checkpoint, logging = checkpoint or CheckpointConfig(), logging or LoggingConfig()
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoints = Checkpoints(folder / "checkpoints", keep, keep_every)
+        checkpoints = Checkpoints(folder / "checkpoints", checkpoint.keep, checkpoint.keep_every)
         record = RunRecord(
             folder,
-            log_every,
+            logging.every,
             processes=self.processes,
-            clock=self.clock,
+            clock=self.monitoring.clock,
             observers=observers,
-            matrix_rate=matrix_rate,
+            rates=rates,
         )
         self._begin(checkpoints, record, start)
-        self._times = SaveTimes(save_every, keep_every, seconds=save_seconds)
+        seconds = None if checkpoint.minutes is None else 60 * checkpoint.minutes
+        self._save_times = SaveTimes(checkpoint.every, checkpoint.keep_every, seconds=seconds)
+        evaluate_every = logging.sample_every or checkpoint.every
         try:
             with noting_signals(self.stop, answers=self.processes.is_first), self._saving:
-                while self.done < self.steps:
-                    means = self.step()
-                    record.add(self.done, means, self.report, self.work, self._notes)
-                    last = self.done == self.steps
-                    leaves = self.report.was_signalled and not last
-                    timely = self._times.include(self.done) or self.report.is_save_due
-                    due = timely or last or leaves
-                    if self.report.has_saved or due:
-                        # The one before, which was written during the last updates.
-                        self._heed(self._saving.finish)
-                    if last or (self.done % (watch_every or save_every) == 0 and not leaves):
-                        # A start from its checkpoint will not; a signal waits for no image.
-                        self._show(watch)
-                    if due:
-                        self._heed(partial(self.save, checkpoints, record.state()), last or leaves)
-                        self._times.restart()
-                    if last or leaves:
-                        self._heed(self._saving.finish, must=True)
-                    if leaves:
+                while self.done < self.loop.steps:
+                    values = self.step()
+                    record.add(self.done, values, self.report, self._work, self._notes)
+                    last = self.done == self.loop.steps
+                    stops = self.report.was_signalled and not last
+                    timely = self._save_times.include(self.done) or self.report.is_save_due
+                    saves = timely or last or stops
+                    if self.report.has_saved or saves:
+                        # The checkpoint before, written during the last steps.
+                        self._attempt(self._saving.finish)
+                    if last or (self.done % evaluate_every == 0 and not stops):
+                        # A run resumed from here will not; a signal waits for no image.
+                        self._evaluate(evaluate)
+                    if saves:
+                        save = partial(self.save, checkpoints, record.state())
+                        self._attempt(save, must=last or stops)
+                        self._save_times.restart()
+                    if last or stops:
+                        self._attempt(self._saving.finish, must=True)
+                    if stops:
                         raise StoppedError(
-                            f"stopped and saved at step {self.done} of {self.steps}; the same "
-                            "command goes on from there"
+                            f"stopped and saved at step {self.done} of {self.loop.steps}; run the "
+                            "same command to resume"
                         )
         finally:
             record.end()
 
     def stop(self) -> None:
-        """Ask all processes to save and leave after the update they are in."""
+        """Ask all processes to save and leave after the step they are in."""
         self._was_signalled = True
 
     def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path | None:
-        """Write a checkpoint: only what is trained, and everything needed to go on.
+        """Write a checkpoint: only what is trained, and everything needed to resume.
 
-        Of a divided model only a copy is taken, which is written during the next updates.
+        Of a divided model only a copy is taken, which is written during the next steps.
 
         Args:
             checkpoints: Where to.
@@ -308,123 +290,88 @@ class Trainer(Generic[Model, Batch]):
             TrainingError: The processes no longer have the same weights.
         """
         self._check_equal()
-        tensors: dict[str, Mapping[str, Tensor]] = {"model": self.trained}
-        tensors["optimizer"] = self.optimizer.tensors()
-        if self.ema is not None:
-            tensors["ema"] = self.ema.average
-        trainer = {
-            "identity": self.identity.saved(),
-            "step": self.done,
-            "learning_rate_share": self.schedule(self.done),
-            "skipped": self.skipped,
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "gradient_norms": self._spikes.state(),
+        step = self.done
+        loop = {
+            "step": step,
+            "learning_rate_share": self.loop.schedule(step),
+            **self._skips.state(),
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
         }
-        step = self.done
-        values: dict[str, Mapping[str, Any]] = {"trainer": copy.deepcopy(trainer)}
-        values["random"] = random_states()
-        if self.identity.settings is not None:
-            values["config"] = self.identity.settings
+        tensors, values = self._snapshots.take(self.stream, loop)
         if self.shards is None:
             return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
-        copies, beside = self._saving.copied(tensors), self.processes.beside()
-        self._saving.start(lambda: checkpoints.write_divided(step, copies, values, beside))
+        copies, background = self._saving.copied(tensors), self.processes.in_background()
+        self._saving.start(lambda: checkpoints.write_divided(step, copies, values, background))
         return None
 
     def check(self, checkpoint: Checkpoint) -> None:
-        """See that :meth:`load` would take a checkpoint.
+        """See that :meth:`load` would accept a checkpoint.
 
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        self.identity.check_same(RunIdentity.read(checkpoint), checkpoint.path)
+        self._snapshots.check(checkpoint)
 
     def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """Go on from a checkpoint of the same run, and return the state of its metrics.
+        """Resume from a checkpoint of the same run, and return the state of its metrics.
 
         Raises:
             CheckpointError: It is of another model or another run. Nothing has changed then.
         """
-        self.check(checkpoint)
-        trainer = checkpoint.values("trainer")
-        weights = checkpoint.tensors("model", self.trained)
-        averages = checkpoint.tensors("ema", self.trained) if self.ema is not None else {}
-        self.optimizer.load_tensors(checkpoint.tensors("optimizer", self.trained))
-        with torch.no_grad():
-            for name, value in self.trained.items():
-                value.copy_(weights[name])
-                if self.ema is not None:
-                    self.ema.average[name].copy_(averages[name])
-        self.done = trainer["step"]
-        self.skipped = trainer["skipped"]
-        self._skipped_in_a_row = trainer["skipped_in_a_row"]
-        self._spikes.load(trainer["gradient_norms"])
-        restore_random_states(checkpoint.values("random"))
-        changes = self.identity.changed_environment(RunIdentity.read(checkpoint))
+        changes = self.identity.changed_environment(self._snapshots.check(checkpoint))
+        loop = self._snapshots.restore(checkpoint, self.stream)
+        self.done = loop["step"]
+        self._skips.load_state(loop)
         if changes is not None:
             self._warn(
                 f"{checkpoint.path} is resumed with {changes}: equal in distribution, not to the "
                 "bit"
             )
-        log: dict[str, Any] = trainer["log"]
+        log: dict[str, Any] = loop["log"]
         return log
 
-    def _agree(self, losses: Sequence[Loss]) -> None:
-        """Put together what all processes have to say about an update."""
-        self.work = {}
+    def _gather_reports(self, losses: Sequence[Loss]) -> None:
+        """Merge what all processes report of a step."""
+        self._work = {}
         for loss in losses:
             for name, amount in loss.work.items():
-                self.work[name] = self.work.get(name, 0.0) + amount
-        replaced = [] if self.substituting is None else self.substituting.take_substitutions()
-        own = Report.of(
+                self._work[name] = self._work.get(name, 0.0) + amount
+        substituting = self.monitoring.substituting
+        own = StepReport.of(
             losses,
-            substitutions=replaced,
+            substitutions=[] if substituting is None else substituting.take_substitutions(),
             was_signalled=self._was_signalled,
             has_saved=self._saving.is_done,
-            is_save_due=self._times.are_over(),
+            is_save_due=self._save_times.are_over(),
         )
-        self.report = Report.joined(self.processes.gather(own))
-        if self.substituting is not None:
-            self.substituting.count_substitutions(self.report.substitutions)
+        self.report = StepReport.merged(self.processes.gather(own))
+        if substituting is not None:
+            substituting.count_substitutions(self.report.substitutions)
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
-        """Go on where an earlier start of the run, or another run, left off."""
+        """Resume from a checkpoint of the run, or of another one."""
         own = self.processes.by_first(checkpoints.newest)
         found = own or start
         log = {} if found is None else self.load(found)
         self._check_equal()
         if own is None:
-            # What a start wrote that was killed before its first checkpoint is written again.
+            # A start that was killed before its first checkpoint may have written something.
             record.clear()
         if found is not None:
             record.resume(found.step, log)
-        known = record.begin(self.done, self.steps)
-        if self.substituting is not None:
-            self.substituting.replay(known)
+        known = record.begin(self.done, self.loop.steps)
+        if self.monitoring.substituting is not None:
+            self.monitoring.substituting.replay(known)
 
-    def _heed(self, action: Callable[[], Path | None], must: bool = False) -> None:
-        """Do something about a checkpoint that may fail once or twice; it returns one that is done.
-
-        Args:
-            action: Saves, or waits for what is being saved.
-            must: Whether there will be no other try.
-
-        Raises:
-            TrainingError: It failed and must not, or it was the third failure in a row.
-        """
-        try:
-            with self.clock.phase("save"):
-                if action() is not None:
-                    self._failed_saves_in_a_row = 0
-        except CheckpointError as cause:
-            self._failed_saves_in_a_row += 1
-            if must or self._failed_saves_in_a_row == FAILED_SAVES_IN_A_ROW:
-                raise TrainingError(f"{cause}; the run ends at step {self.done}") from cause
-            self._warn(f"{cause}; training goes on and tries again")
+    def _attempt(self, action: Callable[[], Path | None], must: bool = False) -> None:
+        """Save or wait for a save, which may fail once or twice; see :meth:`Saving.attempt`."""
+        with self.monitoring.clock.phase("save"):
+            warning = self._saving.attempt(action, self.done, must=must)
+        if warning is not None:
+            self._warn(warning)
 
     def _check_equal(self) -> None:
-        """See that nobody has gone astray; of a divided model everybody has something else."""
+        """See that all processes have the same weights; in a divided model each has its own."""
         if self.shards is None:
             check_equal(self.trained.values(), self.processes, self.done)
 
@@ -434,65 +381,28 @@ class Trainer(Generic[Model, Batch]):
             warnings.warn(message, stacklevel=3)
 
     def _skip(self, losses: Sequence[Loss], reason: str) -> None:
-        """Count an update that was left out, and end the run if they do not stop."""
-        own_bad = [
-            name
-            for loss in losses
-            for name, value in zip(
-                loss.names,
-                [math.nan] * len(loss.names) if loss.samples is None else loss.samples.tolist(),
-                strict=True,
-            )
-            if not math.isfinite(value)
-        ]
-        said = self.processes.gather((own_bad, [name for loss in losses for name in loss.names]))
-        bad = [name for each, _ in said for name in each]
+        """Count a skipped step, and end the run if there are too many."""
+        own = list(not_finite(losses)), [name for loss in losses for name in loss.names]
+        gathered = self.processes.gather(own)
         # With every loss finite it was the gradient, which does not say whose it is.
-        names = bad or [name for _, each in said for name in each]
-        self.skipped += 1
-        self._skipped_in_a_row.append(names)
-        self._notes.append({"skipped_samples": names})
-        self._warn(f"step {self.done} had {reason}; samples: {listed(names)}; it was left out")
-        if len(self._skipped_in_a_row) == SKIPS_IN_A_ROW:
-            every = ", ".join(name for step in self._skipped_in_a_row for name in step)
-            raise TrainingError(
-                f"{SKIPS_IN_A_ROW} steps in a row up to {self.done} had to be left out, the last "
-                f"because it had {reason}; samples: {every}. Look at these samples, or "
-                "lower the learning rate"
-            )
-        if self.skipped > max(SKIPS_IN_A_ROW, MAX_SKIPPED_SHARE * self.done):
-            raise TrainingError(
-                f"{self.skipped} of {self.done} steps had to be left out, the last because it had "
-                f"{reason}; at most {MAX_SKIPPED_SHARE:.1%} may. metrics.jsonl names their "
-                "samples: look at them, or lower the learning rate"
-            )
+        samples = [name for bad, _ in gathered for name in bad] or [
+            name for _, every in gathered for name in every
+        ]
+        self._notes.append({"skipped_samples": samples})
+        self._warn(self._skips.skip(self.done, reason, samples))
 
-    def _unusable(self, norm: float) -> str | None:
-        """Why an update with a gradient of this norm is left out; None if it is made."""
-        if not math.isfinite(norm + self.report.total):
-            return "no finite loss and gradient"
-        if self._spikes.is_excessive(norm):
-            return (
-                f"a gradient of norm {norm:.3g}, more than {EXCESSIVE:.0f} times the usual "
-                f"{self._spikes.median():.3g}"
-            )
-        if self._spikes.is_notable(norm):
-            self._notes.append({"spike": norm, "usual": self._spikes.median()})
-        self._spikes.add(norm)
-        return None
-
-    def _show(self, watch: Callable[[Model, int], None] | None) -> None:
-        """Have the model looked at as it is used: averaged, and without dropout."""
-        if watch is None:
+    def _evaluate(self, evaluate: Callable[[Model, int], None] | None) -> None:
+        """Call it with the model as it is used: averaged, and without dropout."""
+        if evaluate is None:
             return
         training = self.model.training
         self.model.eval()
-        with self.clock.phase("images"), ExitStack() as stack:
+        with self.monitoring.clock.phase("images"), ExitStack() as stack:
             if self.processes.is_first or self.shards is not None:
                 if self.ema is not None:
                     stack.enter_context(self.ema.applied())
                 if self.shards is not None:
                     stack.enter_context(self.shards.gathered())
             # All others wait here, not in a collective of the next step, which has a time limit.
-            self.processes.by_first(lambda: watch(self.model, self.done))
+            self.processes.by_first(lambda: evaluate(self.model, self.done))
         self.model.train(training)

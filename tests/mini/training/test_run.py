@@ -23,7 +23,9 @@ from deepgen.mini.training.run import train_mini
 from deepgen.mini.training.samples import labels, training_sample
 from deepgen.mini.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from deepgen.pipeline.pipeline import DeepGenPipeline
+from deepgen.train.loop import LoopConfig
 from deepgen.train.optim import MatrixOptimizer
+from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 
@@ -86,10 +88,9 @@ def test_captioning_pre_training_can_memorise_answers() -> None:
     trainer = Trainer(
         model,
         CaptioningObjective(tokenize),
-        lambda step: [samples],
+        ByStep(lambda step: [samples]),
         MatrixOptimizer(model.named_parameters(), lr=3e-3, adamw_names=("embed_tokens",)),
-        steps=40,
-        schedule=lambda step: 1.0,
+        LoopConfig(steps=40, schedule=lambda step: 1.0),
     )
     assert answer_accuracy(model, tokenize, samples) == 0.0
     for _ in range(40):

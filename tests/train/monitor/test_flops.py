@@ -12,7 +12,7 @@ from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import LoraConfig
 from deepgen.train.monitor.flops import (
     SampleCost,
-    Tokens,
+    SampleLengths,
     connector_flops,
     dit_flops,
     language_flops,
@@ -37,8 +37,8 @@ VISION = SimpleNamespace(
     fullatt_block_indexes=(7, 15, 23, 31),
     out_hidden_size=2048,
 )
-DRAWING = Tokens(image=1024, context=270)
-EDIT = Tokens(image=2048, context=430, patches=(1024,))
+DRAWING = SampleLengths(image=1024, context=270)
+EDIT = SampleLengths(image=2048, context=430, patches=(1024,))
 TERA = 1e12
 
 
@@ -54,7 +54,7 @@ def full_size(stage: Stage, adapters: float) -> SampleCost:
     ("part", "drawing", "edit"),
     [
         (lambda each: language_flops(TEXT, each.context), 1.46, 2.32),
-        (lambda each: language_flops(TEXT, each.context, behind=each.context - 128), 0.69, 0.69),
+        (lambda each: language_flops(TEXT, each.context, known=each.context - 128), 0.69, 0.69),
         (lambda each: connector_flops(BridgeConfig(), each.context), 0.23, 0.37),
         (lambda each: dit_flops(DiTConfig(), each.image, each.context), 2.33, 5.10),
         (lambda each: sum(vision_flops(VISION, own) for own in each.patches), 0, 1.31),
@@ -108,7 +108,7 @@ def test_the_dit_does_what_is_counted() -> None:
 
 
 def test_adapters_of_the_language_model_are_counted_and_think_tokens_alone_are_cheaper() -> None:
-    tokens = Tokens(image=32, context=12, patches=(16,))
+    tokens = SampleLengths(image=32, context=12, patches=(16,))
     costs = {}
     for stage in ("pretrain", "lora", "sft"):
         model = tiny_model()

@@ -13,7 +13,7 @@ def watch(observers: list[Observer], folder: Path, steps: range) -> None:
     log = MetricsLog(folder / "metrics.jsonl", 1, observers)
     log.begin(steps.start, 9)
     for step in steps:
-        log.add(step + 1, {"loss": 1 / (step + 1)}, {"edit": (4.0, 2)})
+        log.add(step + 1, {"loss": 1 / (step + 1)}, {"loss/edit": (4.0, 2)})
         log.write(step + 1, {"mfu": 0.25})
     log.end()
 

@@ -34,9 +34,9 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def test_in_the_mean_of_a_kind_every_sample_counts_alike(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "log", 2)
-    log.add(1, {"loss": 1.0}, {"edit": (6.0, 3)})
-    log.add(2, {"loss": 2.0}, {"edit": (10.0, 1), "t2i": (5.0, 1)})
-    log.write(2, {"updates_per_second": 3.0})
+    log.add(1, {"loss": 1.0}, {"loss/edit": (6.0, 3)})
+    log.add(2, {"loss": 2.0}, {"loss/edit": (10.0, 1), "loss/t2i": (5.0, 1)})
+    log.write(2, {"steps_per_second": 3.0})
     log.add(3, {"loss": 9.0})
     log.write(4, {})
     first, second = lines(tmp_path / "log")
@@ -45,7 +45,7 @@ def test_in_the_mean_of_a_kind_every_sample_counts_alike(tmp_path: Path) -> None
         "loss": 1.5,
         "loss/edit": 4.0,
         "loss/t2i": 5.0,
-        "speed": {"updates_per_second": 3.0},
+        "speed": {"steps_per_second": 3.0},
     }
     assert second == {"step": 4, "loss": 9.0, "speed": {}}
 
@@ -81,7 +81,7 @@ def test_an_onlooker_that_fails_is_named_once_and_left_out(tmp_path: Path) -> No
 def test_totals_go_on_where_the_checkpoint_left_them(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "log", 2)
     assert (log.count("replaced", 2), log.count("replaced", 3)) == (0, 2)
-    log.add(1, {"loss": 1.0}, {"edit": (6.0, 3)})
+    log.add(1, {"loss": 1.0}, {"loss/edit": (6.0, 3)})
     state = json.loads(json.dumps(log.state()))
     log.count("replaced", 90)
     log.write(2, {})

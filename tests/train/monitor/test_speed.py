@@ -3,7 +3,15 @@ import time
 import pytest
 import torch
 
-from deepgen.train.monitor.speed import Clock, Patience, Speed, measure_matrix_rate, peak_memory_gib
+from deepgen.train.monitor.peaks import peak_rate
+from deepgen.train.monitor.speed import (
+    Clock,
+    DeviceRates,
+    SlowDataAlarm,
+    Speed,
+    measure_matrix_rate,
+    peak_memory_gib,
+)
 from deepgen.train.parallel.distributed import Processes
 
 PAUSE = 0.05
@@ -36,22 +44,23 @@ def test_a_phase_ends_where_its_work_fails() -> None:
     assert set(clock.take()) == {"other"}
 
 
-def test_a_line_has_rates_shares_and_the_share_of_the_matrix_rate() -> None:
+def test_a_line_has_rates_and_shares_of_the_peak_and_of_the_measured_rate() -> None:
     clock = Clock()
-    speed = Speed(clock, matrix_rate=1000.0)
+    speed = Speed(clock, rates=DeviceRates(peak=1000.0, measured=800.0))
     for _ in range(2):
         with clock.phase("data"):
             time.sleep(PAUSE)
         speed.add({"images": 3.0, "flops": 10.0})
     line = speed.line()
-    assert 0 < line["updates_per_second"] <= 1 / PAUSE
-    assert line["images_per_second"] == pytest.approx(3 * line["updates_per_second"])
-    assert line["mfu"] == pytest.approx(10 * line["updates_per_second"] / 1000)
+    assert 0 < line["steps_per_second"] <= 1 / PAUSE
+    assert line["images_per_second"] == pytest.approx(3 * line["steps_per_second"])
+    assert line["mfu"] == pytest.approx(10 * line["steps_per_second"] / 1000)
+    assert line["matrix_rate_share"] == pytest.approx(10 * line["steps_per_second"] / 800)
     assert line["data_wait"] == line["time"]["data"] > 0.5
     assert sum(line["time"].values()) == pytest.approx(1)
     assert line["peak_memory_gib"] > 0.01
     again = speed.line()
-    assert again["updates_per_second"] == 0
+    assert again["steps_per_second"] == 0
     assert "images_per_second" not in again
 
 
@@ -59,34 +68,58 @@ class Two(Processes):
     """Two processes, of which the other has said something else."""
 
     def gather(self, fact):  # type: ignore[no-untyped-def]
-        _, _, rate, peak = fact
-        return [fact, ({"flops": 30.0}, 0.9, rate, peak + 1)]
+        _, _, rates, peak = fact
+        return [fact, ({"flops": 30.0}, 0.9, rates, peak + 1)]
 
 
 def test_of_several_processes_work_adds_up_and_the_worst_wait_counts() -> None:
-    speed = Speed(Clock(), Two(), matrix_rate=1000.0)
+    speed = Speed(Clock(), Two(), DeviceRates(peak=1000.0))
     speed.add({"flops": 10.0})
     time.sleep(PAUSE)
     line = speed.line()
-    assert line["mfu"] == pytest.approx(40 * line["updates_per_second"] / 2000)
+    assert line["mfu"] == pytest.approx(40 * line["steps_per_second"] / 2000)
     assert line["data_wait"] == 0.9
     assert line["peak_memory_gib"] > 1
 
 
-def test_without_a_known_rate_there_is_no_mfu() -> None:
-    speed = Speed(Clock())
+def test_without_a_known_peak_there_is_no_mfu() -> None:
+    speed = Speed(Clock(), rates=DeviceRates(measured=1000.0))
     speed.add({"flops": 1.0})
-    assert "mfu" not in speed.line()
+    line = speed.line()
+    assert "mfu" not in line and line["matrix_rate_share"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tflops"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989.4),
+        ("NVIDIA H100 PCIe", 756.0),
+        ("NVIDIA A100-SXM4-80GB", 312.0),
+        ("NVIDIA A100-PCIE-40GB", 312.0),
+        ("NVIDIA A100 80GB PCIe", 312.0),
+        ("NVIDIA L40S", 362.0),
+        ("NVIDIA H200", 989.4),
+        ("NVIDIA H20", 148.0),
+        ("AMD Instinct MI300X", 1307.4),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("Tesla V100-SXM2-16GB", None),
+    ],
+)
+def test_the_peak_rate_is_that_of_the_whole_card_by_its_datasheet(
+    name: str, tflops: float | None
+) -> None:
+    assert peak_rate(name) == (None if tflops is None else 1e12 * tflops)
 
 
 def test_a_run_that_waits_too_long_is_told_once_and_not_for_its_first_samples() -> None:
-    patience = Patience()
-    assert patience.judge(100, 1.0) is None
-    assert patience.judge(40, 0.01) is None
-    assert patience.judge(40, 0.03) is None
-    assert patience.judge(25, 0.0) is None
-    assert patience.judge(25, 0.2) == pytest.approx(0.1)
-    assert patience.judge(100, 1.0) is None
+    alarm = SlowDataAlarm()
+    assert alarm.add(100, 1.0) is None
+    assert alarm.add(40, 0.01) is None
+    assert alarm.add(40, 0.03) is None
+    assert alarm.add(25, 0.0) is None
+    assert alarm.add(25, 0.2) == pytest.approx(0.1)
+    assert alarm.add(100, 1.0) is None
 
 
 def test_the_matrix_rate_is_that_of_products_and_leaves_no_trace() -> None:

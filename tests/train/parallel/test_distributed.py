@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
+from deepgen.config.train import CheckpointConfig, LoggingConfig
 from deepgen.errors import CheckpointError, DataError, TrainingError
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.ema import Ema
+from deepgen.train.loop import LoopConfig, Monitoring
 from deepgen.train.objective import Loss
 from deepgen.train.optim import AdamW, warmup_then_cosine
 from deepgen.train.parallel.distributed import Processes, checksum
+from deepgen.train.parallel.sharding import Parallelism
+from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Trainer
 from tests.train.parallel.together import PATIENCE_SECONDS, STOPPED, Together
 
@@ -45,7 +49,12 @@ def noisy_square(model: nn.Module, batch: Tensor, generator: torch.Generator) ->
 
 
 def trainer(
-    processes: Processes, *, steps: int = 9, poison: tuple[int, ...] = (), seen: Any = None
+    processes: Processes,
+    *,
+    steps: int = 9,
+    poison: tuple[int, ...] = (),
+    seen: Any = None,
+    substituting: Any = None,
 ) -> Trainer[nn.Module, Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.2), nn.GELU(), nn.Linear(16, 2))
@@ -64,12 +73,12 @@ def trainer(
     return Trainer(
         model,
         noisy_square,
-        own,
+        ByStep(own),
         AdamW(model.named_parameters(), lr=1e-2),
-        steps=steps,
-        schedule=partial(warmup_then_cosine, steps=steps, warmup=2),
+        LoopConfig(steps=steps, schedule=partial(warmup_then_cosine, steps=steps, warmup=2)),
         ema=Ema(dict(model.named_parameters())),
-        processes=processes,
+        parallel=Parallelism(processes=processes),
+        monitoring=Monitoring(substituting=substituting),
     )
 
 
@@ -82,7 +91,7 @@ def train_until(processes: Processes, folder: str, until: int) -> None:
             log.writelines(lines)
 
     run = trainer(processes, seen=note)
-    if until < run.steps:
+    if until < run.loop.steps:
         step = run.step
 
         def stop_in_time() -> dict[str, float]:
@@ -91,15 +100,18 @@ def train_until(processes: Processes, folder: str, until: int) -> None:
             return step()
 
         run.step = stop_in_time  # type: ignore[method-assign]
-    run.run(Path(folder), save_every=100, log_every=1)
+    run.run(Path(folder), checkpoint=CheckpointConfig(every=100), logging=LoggingConfig(every=1))
 
 
 def evaluate_slowly(processes: Processes, folder: str) -> None:
     """A run whose first process evaluates for longer than the others wait for messages."""
-    for group in (None, processes.facts):
+    for group in (None, processes.object_group):
         _set_pg_timeout(timedelta(seconds=2), group)
     trainer(processes, steps=2).run(
-        Path(folder), save_every=100, watch=lambda model, step: time.sleep(5), watch_every=1
+        Path(folder),
+        checkpoint=CheckpointConfig(every=100),
+        logging=LoggingConfig(sample_every=1),
+        evaluate=lambda model, step: time.sleep(5),
     )
 
 
@@ -145,7 +157,9 @@ def test_two_then_one_then_four_processes_make_one_run(tmp_path: Path) -> None:
 
 
 def train_poisoned(processes: Processes, folder: str) -> None:
-    trainer(processes, poison=(1, 4, 5, 6)).run(Path(folder), save_every=3, log_every=1)
+    trainer(processes, poison=(1, 4, 5, 6)).run(
+        Path(folder), checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=1)
+    )
 
 
 def test_a_bad_loss_on_one_process_is_left_out_by_all_and_named(tmp_path: Path) -> None:
@@ -188,8 +202,9 @@ class GoingBad:
 
 
 def train_on_what_goes_bad(processes: Processes, folder: str) -> None:
-    run = trainer(processes)
-    run.substituting = run.batches = GoingBad(processes)
+    going_bad = GoingBad(processes)
+    run = trainer(processes, substituting=going_bad)
+    run.stream = ByStep(going_bad)
     run.run(Path(folder))
 
 
@@ -208,7 +223,9 @@ def train_slowly(processes: Processes, folder: str) -> None:
     def wait(step: int, mine: list[Tensor]) -> None:
         time.sleep(0.02)
 
-    trainer(processes, steps=5000, seen=wait).run(Path(folder), save_every=10_000, log_every=1)
+    trainer(processes, steps=5000, seen=wait).run(
+        Path(folder), checkpoint=CheckpointConfig(every=10_000), logging=LoggingConfig(every=1)
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -246,7 +263,7 @@ def test_processes_whose_weights_differ_in_a_bit_save_nothing(tmp_path: Path) ->
 
 def train_on_a_full_disc(processes: Processes, folder: str) -> None:
     Path(folder, "checkpoints").write_text("a file where a folder should be")
-    trainer(processes).run(Path(folder), save_every=2)
+    trainer(processes).run(Path(folder), checkpoint=CheckpointConfig(every=2))
 
 
 def test_what_only_the_first_process_finds_out_ends_all(tmp_path: Path) -> None:
@@ -292,5 +309,5 @@ def test_a_checksum_sees_one_bit_and_the_place_of_a_tensor() -> None:
 
 
 def test_a_run_that_is_asked_to_stop_says_that_it_can_go_on(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="saved at step 3 of 9; the same command goes on"):
+    with pytest.raises(TrainingError, match="saved at step 3 of 9; run the same command to resume"):
         train_until(Processes(), str(tmp_path), 3)

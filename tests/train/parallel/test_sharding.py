@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from deepgen.config.train import Sharding
+from deepgen.config.train import CheckpointConfig, LoggingConfig, Sharding
 from deepgen.errors import StoppedError
 from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints
-from deepgen.train.draws import Visit
 from deepgen.train.objective import FlowBatch
 from deepgen.train.parallel.distributed import ALONE, Processes
-from deepgen.train.parallel.sharding import entire
+from deepgen.train.parallel.sharding import full_tensor
+from deepgen.train.sample_rng import SampleKey
+from deepgen.train.stream import ByStep
 from deepgen.types import Prompt
 from tests.train import killing
 from tests.train.parallel.together import STOPPED, Together
@@ -40,7 +42,7 @@ def uneven(step: int) -> list[FlowBatch]:
             latents=[torch.randn(16, 4, side, generator=rng) for side in (4, 8, 4)],
             prompts=[Prompt(text=each) for each in killing.WORDS[:3]],
             reference_latents=[[], [], []],
-            visits=[Visit(sample=f"third {step} {place}") for place in range(3)],
+            keys=[SampleKey(sample=f"third {step} {place}") for place in range(3)],
             weights=torch.full((3,), 1 / 6),
         ),
     ]
@@ -54,8 +56,8 @@ def train_a_little(
         run = killing.trainer(processes, STEPS, sharding, uneven, mixed=mixed)
         reports = [run.step() for _ in range(STEPS)]
         assert run.ema is not None
-        weights = {name: entire(value.detach()) for name, value in run.trained.items()}
-        averages = {name: entire(value) for name, value in run.ema.average.items()}
+        weights = {name: full_tensor(value.detach()) for name, value in run.trained.items()}
+        averages = {name: full_tensor(value) for name, value in run.ema.average.items()}
         if processes.is_first:
             torch.save((reports, weights, averages), Path(folder, f"{sharding}.pt"))
 
@@ -99,6 +101,15 @@ def test_a_divided_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) 
         assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
 
 
+def _sampled_sum(model: DeepGen, batch: FlowBatch) -> float:
+    """Of the velocities that sampling asks for."""
+    conditions, _ = model.conditioner.encode(batch.prompts, [], padding="none", guided=False)
+    noisy = [each for each in batch.latents if isinstance(each, Tensor)]
+    sizes = [(each.shape[1], each.shape[2]) for each in noisy]
+    prepared = model.dit.prepare(conditions, sizes, torch.tensor([500.0]), [[] for _ in noisy])
+    return sum(each.square().sum().item() for each in model.dit.velocity(noisy, 0, prepared))
+
+
 def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding]) -> None:
     """Runs in which the first process alone computes the loss of two passes now and then."""
     for sharding in ways:
@@ -106,10 +117,17 @@ def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding])
         seen = []
 
         def watch(model: DeepGen, step: int, run: Any = run, seen: list[float] = seen) -> None:
+            batch = uneven(99)[-1]
             with torch.no_grad():
-                seen.append(run.objective(model, uneven(99)[-1], torch.Generator()).total.item())
+                seen.append(run.objective(model, batch, torch.Generator()).total.item())
+                seen.append(_sampled_sum(model, batch))
 
-        run.run(Path(folder, sharding), save_every=100, watch=watch, watch_every=2)
+        run.run(
+            Path(folder, sharding),
+            checkpoint=CheckpointConfig(every=100),
+            logging=LoggingConfig(sample_every=2),
+            evaluate=watch,
+        )
         if processes.is_first:
             Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
 
@@ -120,7 +138,7 @@ def test_one_process_may_look_at_a_divided_model(tmp_path: Path) -> None:
     expected, *others = (
         json.loads((tmp_path / f"{each}.json").read_text()) for each in ("none", *WAYS)
     )
-    assert len(expected) == STEPS // 2
+    assert len(expected) == STEPS
     for losses in others:
         assert losses == pytest.approx(expected, rel=1e-5)
 
@@ -128,11 +146,11 @@ def test_one_process_may_look_at_a_divided_model(tmp_path: Path) -> None:
 def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
     """Go on to an update and save there, noting which samples were seen."""
     run = killing.trainer(processes, STEPS, sharding, uneven)
-    mine, step = run.batches, run.step
+    mine, step = run.stream, run.step
 
     def noted(done: int) -> Sequence[FlowBatch]:
-        own = mine(done)
-        names = [visit.sample for each in own for visit in each.visits]
+        own = mine.batches(run.model, done)
+        names = [key.sample for each in own for key in each.keys]
         with Path(folder, f"seen_{processes.rank}").open("a") as log:
             log.writelines(f"{name}\n" for name in names)
         return own
@@ -142,9 +160,9 @@ def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) 
             run.stop()
         return step()
 
-    run.batches = noted
+    run.stream = ByStep(noted)
     run.step = stop_in_time  # type: ignore[method-assign]
-    run.run(Path(folder), save_every=100, log_every=1)
+    run.run(Path(folder), checkpoint=CheckpointConfig(every=100), logging=LoggingConfig(every=1))
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +197,8 @@ def test_a_run_may_be_divided_otherwise_after_every_restart(whole: Path, changin
         for key, value in newest.tensors(name).items():
             torch.testing.assert_close(value, expected[key], rtol=1e-5, atol=1e-5)
     seen = [line for each in changing.glob("seen_*") for line in each.read_text().splitlines()]
-    every = [visit for step in range(STEPS) for each in uneven(step) for visit in each.visits]
-    assert sorted(seen) == sorted(visit.sample for visit in every)
+    every = [key for step in range(STEPS) for each in uneven(step) for key in each.keys]
+    assert sorted(seen) == sorted(each.sample for each in every)
 
 
 def test_a_flipped_bit_in_any_file_makes_the_one_before_be_used(
@@ -189,7 +207,7 @@ def test_a_flipped_bit_in_any_file_makes_the_one_before_be_used(
     newest = changing / "checkpoints" / f"step_{STEPS:08}"
     names = sorted(each.name for each in newest.iterdir())
     shards = [f"shard-0000{place}-model-00001-of-00001.safetensors" for place in (1, 2)]
-    assert names == ["config.json", "manifest.json", "random.json", *shards, "trainer.json"]
+    assert names == ["config.json", "manifest.json", *shards, "trainer.json"]
     for name in names:
         for place in (0, 0.5, 1):
             copy = tmp_path / f"{name} {place}"
@@ -221,7 +239,9 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
     setattr(HuggingFaceStorageWriter, "write_data", fill)  # noqa: B010
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        killing.trainer(processes, STEPS, "optimizer", uneven).run(Path(folder), save_every=1)
+        killing.trainer(processes, STEPS, "optimizer", uneven).run(
+            Path(folder), checkpoint=CheckpointConfig(every=1)
+        )
     if processes.is_first:
         messages = [str(each.message) for each in caught]
         Path(folder, "said.json").write_text(json.dumps(messages))
@@ -230,7 +250,7 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
 def test_a_disc_that_is_full_for_one_process_costs_one_checkpoint(tmp_path: Path) -> None:
     assert Together(train_on_a_disc_that_is_full_once, 2, str(tmp_path)).exit_codes() == [0, 0]
     said = json.loads((tmp_path / "said.json").read_text())
-    failures = [each for each in said if "training goes on and tries again" in each]
+    failures = [each for each in said if "training continues and tries again" in each]
     assert len(failures) == 1
     assert "step_00000002 cannot be written: " in failures[0]
     kept = sorted(each.name for each in (tmp_path / "checkpoints").iterdir())

@@ -33,8 +33,8 @@ from deepgen.mini.world.drawing import draw
 from deepgen.model import DeepGen
 from deepgen.recipes.sft import sft
 from deepgen.stages.build import build
-from deepgen.train.draws import Visit, VisitDraws
 from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.sample_rng import SampleKey, SampleRng
 from deepgen.types import Prompt
 
 ARMS: dict[str, BridgeConfig] = {
@@ -70,7 +70,7 @@ def train_arm(config: MiniConfig, parts: Parts, arm: str, seed: int, steps: int)
 @torch.no_grad()
 def held_out_losses(model: DeepGen, count: int) -> NDArray[np.float64]:
     """Loss of each of the first held-out samples, with the same noise for every model."""
-    objective = FlowObjective(training_sigmas(model.schedule), VisitDraws(0, "ablation"))
+    objective = FlowObjective(training_sigmas(model.schedule), SampleRng(0, "ablation"))
     losses: list[float] = []
     for first in range(0, count, 32):
         numbers = range(first, min(first + 32, count))
@@ -91,7 +91,7 @@ def _batch(model: DeepGen, numbers: Sequence[int]) -> FlowBatch:
             for each, own in zip(samples, sources, strict=True)
         ],
         reference_latents=[model.vae.encode(own) for own in sources],
-        visits=[Visit(sample=str(number)) for number in numbers],
+        keys=[SampleKey(sample=str(number)) for number in numbers],
         weights=torch.full((len(samples),), 1 / len(samples)),
     )
 

@@ -93,9 +93,7 @@ class LabelBatches:
         return [
             replace(
                 each,
-                prompts=[
-                    Prompt(text=labels(sample_of(visit.sample).target)) for visit in each.visits
-                ],
+                prompts=[Prompt(text=labels(sample_of(own.sample).target)) for own in each.keys],
             )
             for each in self.batches(step)
         ]

@@ -58,11 +58,13 @@ from deepgen.stages.batches import FlowBatches
 from deepgen.stages.build import build
 from deepgen.stages.card import read_card
 from deepgen.stages.run_folder import MODEL, SETTINGS, check_unclaimed, keep_settings
-from deepgen.train.draws import VisitDraws
 from deepgen.train.ema import Ema
+from deepgen.train.loop import LoopConfig
 from deepgen.train.monitor.metrics import Observer
 from deepgen.train.objective import AutoencoderObjective, FlowObjective, Images
 from deepgen.train.optim import TABLES, MatrixOptimizer, warmup_cosine
+from deepgen.train.sample_rng import SampleRng
+from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Objective, Trainer
 from deepgen.vae import LatentCodec
 
@@ -269,7 +271,7 @@ def train_dit(
         moments=moments,
     )
     # The name seeds the noise: another one would train other weights.
-    draws = VisitDraws(seed, "painting")
+    draws = SampleRng(seed, "painting")
     _train(
         "label-conditioned",
         model,
@@ -298,16 +300,23 @@ def _train(
     trainer = Trainer(
         model,
         objective,
-        batches,
+        ByStep(batches),
         MatrixOptimizer(
             model.named_parameters(), lr=lr, adamw_names=ADAMW_NAMES, weight_decay=0.01
         ),
-        steps=steps,
-        schedule=partial(warmup_cosine, steps=steps, warmup=min(100, max(1, steps // 10))),
-        seed=config.seed,
+        LoopConfig(
+            steps=steps,
+            schedule=partial(warmup_cosine, steps=steps, warmup=min(100, max(1, steps // 10))),
+            seed=config.seed,
+        ),
         ema=ema,
     )
-    trainer.run(config.output / stage, save_every=100, log_every=10, observers=watch(stage))
+    trainer.run(
+        config.output / stage,
+        checkpoint=CheckpointConfig(every=100, minutes=None),
+        logging=LoggingConfig(every=10),
+        observers=watch(stage),
+    )
     ema.settle()
 
 
@@ -326,7 +335,7 @@ def stage_settings(
         edit_microbatches=1,
         optimizer=OptimizerConfig(kind="muon", lr=lr, weight_decay=0.01),
         seed=config.seed,
-        checkpoint=CheckpointConfig(every=100),
+        checkpoint=CheckpointConfig(every=100, minutes=None),
     )
 
 

@@ -1,4 +1,4 @@
-"""Noise levels in bands, for losses that are told apart by how noisy the image was."""
+"""Bands of noise levels, by which losses are logged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 BANDS = 10
-"""Tenths of the training levels and not of [0, 1]: drawn uniformly, every band gets a tenth of all
-samples, so that no band's mean is worse known than another's."""
+"""Tenths of the training levels and not of [0, 1], so that every band gets a tenth of all samples
+where levels are drawn uniformly, and all means are equally accurate."""
 
 
 class SigmaBands:

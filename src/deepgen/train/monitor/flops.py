@@ -1,6 +1,6 @@
-"""How many floating-point operations a sample needs, to say how much of a device is used.
+"""How many floating-point operations a sample needs, for MFU.
 
-Counted is what the mathematics asks for, not what happens to be executed: products with weights
+Counted is what the model requires, not what is executed: products with weights
 (two operations per weight and token) and attention (four per channel, query and key). A backward
 pass costs as much as the forward pass for the gradients of activations, and as much again for those
 of weights. Padding, recomputation and the autoencoder, whose moments can be cached, do not count.
@@ -18,23 +18,23 @@ from deepgen.model import DeepGen
 from deepgen.nn.lora import lora_weights
 
 WINDOW_PIXELS = 112
-"""Side of the windows that most blocks of the vision tower attend within."""
+"""Side of the windows in which most blocks of the vision tower attend."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tokens:
-    """Lengths of a sample."""
+class SampleLengths:
+    """Sequence lengths of a sample, in tokens."""
 
     image: int
-    """Of its target and its references in the DiT."""
+    """In the DiT, of target and references together."""
     context: int
-    """Of what the language model reads and the DiT is told, think tokens included."""
+    """In the language model and in the DiT's context, think tokens included."""
     patches: tuple[int, ...] = ()
-    """Of each reference in the vision tower."""
+    """In the vision tower, of each reference."""
 
 
 class SampleCost:
-    """Operations per sample of a stage, forward and backward.
+    """Floating-point operations of a sample in a stage, forward and backward.
 
     Args:
         model: With its adapters.
@@ -54,8 +54,8 @@ class SampleCost:
             each.numel() for name, each in adapters.items() if "embedding" not in name
         )
 
-    def __call__(self, tokens: Tokens) -> float:
-        """Operations of one look at a sample."""
+    def __call__(self, tokens: SampleLengths) -> float:
+        """Operations of a sample in one step."""
         think = min(self.bridge.num_queries, tokens.context)
         language = language_flops(self.text, tokens.context)
         total = language + sum(vision_flops(self.vision, each) for each in tokens.patches)
@@ -63,7 +63,7 @@ class SampleCost:
             total += language + 3 * 2 * self.adapters * tokens.context
         elif self.trained.trains_bridge:
             # Nothing but the think tokens is trained, and prompts do not see them.
-            total += language_flops(self.text, tokens.context, behind=tokens.context - think)
+            total += language_flops(self.text, tokens.context, known=tokens.context - think)
         # Once for each of: forward, gradients of activations, gradients of weights.
         connector = 3 if self.trained.trains_bridge else 1
         dit = 3 if self.trained.trains_dit else 2
@@ -72,7 +72,7 @@ class SampleCost:
 
 
 def dit_flops(config: DiTConfig, image: int, context: int) -> float:
-    """A forward pass of the DiT: joint attention, in some blocks a second one among the image."""
+    """A forward pass of the DiT, with joint attention and, in some blocks, image self-attention."""
     square = config.width**2
     dual = len(config.dual_attention_layers)
     # Four projections and an MLP of twice four; the last block only reads the context.
@@ -94,24 +94,24 @@ def connector_flops(config: BridgeConfig, tokens: int) -> float:
     return 2.0 * weights * tokens + 4.0 * width * config.num_hidden_layers * tokens**2
 
 
-def language_flops(config: Any, tokens: int, *, behind: int = 0) -> float:
-    """A causal pass of the language model over ``tokens``, or over those after ``behind`` of them.
+def language_flops(config: Any, tokens: int, *, known: int = 0) -> float:
+    """A causal pass of the language model over ``tokens``, or over those after the first ``known``.
 
     Args:
         config: Its configuration, of the layers that are run.
         tokens: Length of the sequence.
-        behind: How many in front are known already.
+        known: How many have cached keys and values.
     """
     width, heads = config.hidden_size, config.num_attention_heads
     groups = config.num_key_value_heads / heads
     layer = width**2 * (2 + 2 * groups) + 3 * width * config.intermediate_size
-    pairs = (tokens**2 - behind**2) / 2
-    each = 2.0 * layer * (tokens - behind) + 4.0 * width * pairs
+    pairs = (tokens**2 - known**2) / 2
+    each = 2.0 * layer * (tokens - known) + 4.0 * width * pairs
     return float(config.num_hidden_layers * each)
 
 
 def vision_flops(config: Any, patches: int) -> float:
-    """A pass of the vision tower over one image, and the merger behind it."""
+    """A pass of the vision tower over one image, and the merger known it."""
     width = config.hidden_size
     layer = 4 * width**2 + 3 * width * config.intermediate_size
     everywhere = len(config.fullatt_block_indexes)

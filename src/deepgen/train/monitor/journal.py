@@ -1,7 +1,7 @@
-"""Samples that could not be read, and which others stood in for them: part of what a run learned.
+"""Samples that could not be read, and those that replaced them: part of what a run learned from.
 
-The journal is written as it happens and read when a run is taken up again, so that a file that was
-mended in the meantime does not make another run of it.
+The journal is read when a run is resumed, so that the same samples are replaced again even if
+their files have been repaired in the meantime.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class Substituting(Protocol):
     """Batches whose samples may have to be replaced."""
 
     def take_substitutions(self) -> list[Entry]:
-        """Those in the micro-batches handed out since this was last asked."""
+        """Those in the micro-batches returned since the last call."""
 
     def count_substitutions(self, entries: Sequence[Entry]) -> None:
-        """Learn of those of all processes in an update; they may be too many."""
+        """Add those of all processes in a step, which may turn out to be too many."""
 
     def replay(self, entries: Sequence[Entry]) -> None:
-        """Replace these samples by the same others again, whatever can be read by now."""
+        """Replace these samples by the same others again, readable or not."""
 
 
 class Journal:
@@ -42,7 +42,7 @@ class Journal:
         self.entries: list[Entry] = []
 
     def read(self) -> list[Entry]:
-        """What an earlier start of the run has noted; a line that a kill cut off never was."""
+        """Entries of earlier starts of the run; a line that a kill has cut off is removed."""
         if not self.path.exists():
             return []
         lines = self.path.read_text("utf-8").splitlines(keepends=True)
@@ -54,11 +54,11 @@ class Journal:
         return self.entries
 
     def clear(self) -> None:
-        """Forget what a start that came to no checkpoint has noted."""
+        """Delete the entries of a start that reached no checkpoint."""
         self.path.unlink(missing_ok=True)
 
     def note(self, entries: Sequence[Entry]) -> None:
-        """Append what is new. A full disc costs the lines, not the run."""
+        """Append new entries. If the disk is full, they are lost and the run continues."""
         new = [each for each in entries if each not in self.entries]
         if not new:
             return

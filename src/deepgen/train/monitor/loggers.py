@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases as onlookers of a run; both are extras of the package."""
+"""TensorBoard and Weights & Biases as observers of a run; both are extras of the package."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def open_loggers(
 
     Args:
         names: Which.
-        folder: Of the run; named after it, and their files are in it.
+        folder: Of the run; it names the run, and holds the loggers' files.
         settings: All settings of the run.
     """
     return [
@@ -39,13 +39,13 @@ class TensorBoard:
         self._writer: Any = None
 
     def begin(self, done: int, steps: int) -> None:
-        """Start a file; what others have of later updates is hidden by it."""
+        """Start a file; it hides later steps of older files."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
     def updated(self, step: int, report: Mapping[str, float]) -> None:
-        """Nothing; lines of means are enough."""
+        """Nothing; only means are logged."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
         """Write all means of a line."""
@@ -60,12 +60,11 @@ class TensorBoard:
 
 
 class Wandb:
-    """A run of Weights & Biases; whether it goes to a server is for ``WANDB_MODE`` to say.
+    """A run of Weights & Biases; ``WANDB_MODE`` decides whether it is sent to a server.
 
     Args:
-        folder: Of the training run; holds the id of the run there, so that it is one run however
-            often it is taken up again.
-        settings: Shown beside it.
+        folder: Of the training run; holds the id of the run at W&B, which a resumed run continues.
+        settings: Shown with it.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
@@ -74,11 +73,11 @@ class Wandb:
         self._run: Any = None
 
     def begin(self, done: int, steps: int) -> None:
-        """Start the run there, or go on with it."""
+        """Start the run at W&B, or resume it."""
         import wandb
 
         known = self.folder / "wandb-id"
-        # A run that begins anew is another one there, since steps only rise.
+        # A run that starts anew needs another id, since steps may only rise.
         if done == 0 or not known.exists():
             known.write_text(secrets.token_hex(4))
         self._run = wandb.init(
@@ -91,7 +90,7 @@ class Wandb:
         )
 
     def updated(self, step: int, report: Mapping[str, float]) -> None:
-        """Nothing; lines of means are enough."""
+        """Nothing; only means are logged."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
         """Send all means of a line."""

@@ -1,9 +1,9 @@
-"""What a run writes down in its folder as it goes on; known without torch."""
+"""Names of the files that a run appends to in its folder; importable without torch."""
 
 from __future__ import annotations
 
 METRICS = "metrics.jsonl"
-"""Means over some updates, a line each."""
+"""Means over some steps, a line each."""
 
 SUBSTITUTIONS = "substitutions.jsonl"
-"""Samples that others stood in for."""
+"""Samples that were replaced by others."""

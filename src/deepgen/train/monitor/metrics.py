@@ -1,4 +1,4 @@
-"""What a run reports: means over some updates, a JSON line each, and whoever looks on."""
+"""Metrics of a run: means over some steps, a JSON line each, and observers."""
 
 from __future__ import annotations
 
@@ -8,37 +8,36 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from deepgen.train.monitor.report import Group
+from deepgen.train.monitor.report import SumAndCount
 
 
 @runtime_checkable
 class Observer(Protocol):
-    """Someone who is told how a run gets on, and cannot change it."""
+    """Receives the progress of a run, without influence on it."""
 
     def begin(self, done: int, steps: int) -> None:
-        """The run starts, or goes on, behind ``done`` of its ``steps`` updates."""
+        """The run starts, or resumes, after ``done`` of its ``steps`` steps."""
 
     def updated(self, step: int, report: Mapping[str, float]) -> None:
-        """An update is over."""
+        """A step is over."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
-        """A line of means was written; what is nested in it has names with slashes here."""
+        """A line of means was written; nested names are joined by slashes."""
 
     def end(self) -> None:
         """The run has ended, for whatever reason."""
 
 
 class MetricsLog:
-    """Gathers the reports of updates and writes their means.
+    """Accumulates the reports of steps and writes their means.
 
-    A run that was taken up again goes on in the middle of a mean, and behind the last line that
-    its checkpoint knows of: the log is that of an unbroken run, except for what each line has
-    under ``speed``, which is the machine's and not the run's.
+    A resumed run continues in the middle of a mean, after the last line before its checkpoint: its
+    log is that of an uninterrupted run, except for ``speed``, which depends on the machine.
 
     Args:
         path: The log; lines are appended. None where another process writes it.
-        every: Updates per line.
-        observers: Told too. One that fails is left out from then on, with a warning.
+        every: Steps per line.
+        observers: Informed too. One that fails is dropped, with a warning.
     """
 
     def __init__(self, path: Path | None, every: int, observers: Sequence[Observer] = ()) -> None:
@@ -46,34 +45,36 @@ class MetricsLog:
         self.every = every
         self._observers = list(observers)
         self._sums: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, int | float] = {}
         self._totals: dict[str, int] = {}
         self._steps: int | None = None
 
     def begin(self, done: int, steps: int) -> None:
-        """Tell the observers that the run starts or goes on."""
+        """Inform the observers of the start."""
         self._steps = steps
-        self._tell(lambda each: each.begin(done, steps))
+        self._inform(lambda each: each.begin(done, steps))
 
     def add(
-        self, step: int, report: Mapping[str, float], groups: Mapping[str, Group] | None = None
+        self, step: int, values: Mapping[str, float], means: Mapping[str, SumAndCount] | None = None
     ) -> None:
-        """Take the report of an update.
+        """Take the report of a step.
 
         Args:
-            step: Updates done.
-            report: Means of the update.
-            groups: Sums over its samples of a kind, and how many there were: in the mean every
-                sample counts alike.
+            step: Steps done.
+            values: In the mean of a line every step counts alike.
+            means: Sums and counts: in the mean of a line every sample, token or whatever is
+                counted counts alike.
         """
-        for name, value in report.items():
+        means = means or {}
+        for name, value in values.items():
             self._gather(name, value, 1)
-        for name, (value, count) in (groups or {}).items():
-            self._gather(f"loss/{name}", value, count)
-        self._tell(lambda each: each.updated(step, report))
+        for name, (value, count) in means.items():
+            self._gather(name, value, count)
+        report = {**values, **_divided(means)}
+        self._inform(lambda each: each.updated(step, report))
 
     def is_due(self, step: int) -> bool:
-        """Whether a line is to be written behind this update: so often, and behind the last."""
+        """Whether a line is due after this step: every so often, and after the last."""
         return step % self.every == 0 or step == self._steps
 
     def count(self, name: str, amount: int) -> int:
@@ -86,18 +87,18 @@ class MetricsLog:
         """Write a line: the means since the last one, and all totals.
 
         Args:
-            step: Updates done.
-            speed: What has to do with the machine alone.
+            step: Steps done.
+            speed: What depends on the machine.
         """
-        means = {name: value / self._counts[name] for name, value in self._sums.items()}
+        means = _divided({name: (each, self._counts[name]) for name, each in self._sums.items()})
         line = {**means, **self._totals, "speed": speed}
         self.note({"step": step, **line})
         self._sums, self._counts = {}, {}
         flat = _flat(line)
-        self._tell(lambda each: each.logged(step, flat))
+        self._inform(lambda each: each.logged(step, flat))
 
     def note(self, line: Mapping[str, Any]) -> None:
-        """Append a line. A full disc costs the line, not the run."""
+        """Append a line. If the disk is full, it is lost and the run continues."""
         if self.path is None:
             return
         try:
@@ -107,20 +108,20 @@ class MetricsLog:
             warnings.warn(f"{self.path} cannot be written: {cause.strerror}", stacklevel=2)
 
     def end(self) -> None:
-        """Tell the observers that it is over."""
-        self._tell(lambda each: each.end())
+        """Inform the observers of the end."""
+        self._inform(lambda each: each.end())
 
     def state(self) -> dict[str, Any]:
-        """The mean that is being gathered, and the totals."""
+        """The sums of the next line, and the totals."""
         return {"sums": self._sums, "counts": self._counts, "totals": self._totals}
 
     def clear(self) -> None:
-        """Take away what a start that came to no checkpoint has written."""
+        """Delete what a start that reached no checkpoint has written."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
-        """Go on behind an update, as if what came after it had never been written."""
+        """Resume after a step, and delete the lines of later ones."""
         self._sums, self._counts = dict(state["sums"]), dict(state["counts"])
         self._totals = dict(state["totals"])
         if self.path is None or not self.path.exists():
@@ -138,22 +139,27 @@ class MetricsLog:
         aside.write_text("".join(kept), encoding="utf-8")
         aside.replace(self.path)
 
-    def _gather(self, name: str, value: float, count: int) -> None:
+    def _gather(self, name: str, value: int | float, count: int | float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value
         self._counts[name] = self._counts.get(name, 0) + count
 
-    def _tell(self, tell: Callable[[Observer], None]) -> None:
-        """Tell all observers something; training goes on without those that fail."""
+    def _inform(self, inform: Callable[[Observer], None]) -> None:
+        """Inform all observers, and drop those that fail."""
         for each in list(self._observers):
             try:
-                tell(each)
+                inform(each)
             except Exception as error:
                 self._observers.remove(each)
                 reason = str(error) or type(error).__name__
                 warnings.warn(
-                    f"{type(each).__name__} has failed ({reason}); training goes on without it",
+                    f"{type(each).__name__} has failed ({reason}); training continues without it",
                     stacklevel=3,
                 )
+
+
+def _divided(means: Mapping[str, SumAndCount]) -> dict[str, float]:
+    """Those of which anything was counted."""
+    return {name: value / count for name, (value, count) in means.items() if count}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -1,29 +1,31 @@
-"""What an update has to say: of one process, and of all of them together."""
+"""What a step reports: one process, and all of them together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from deepgen.train.monitor.journal import Entry
 from deepgen.train.objective import Loss
 
-Group = tuple[float, int]
-"""Losses of the samples of a kind: their sum, and how many there are."""
+SumAndCount = tuple[int | float, int | float]
+"""Of what is reported as a mean; counts may be any weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """Sums over the micro-batches of an update."""
+class StepReport:
+    """Sums over the micro-batches of a step."""
 
     total: float = 0.0
     """The loss."""
     parts: Mapping[str, float] = field(default_factory=dict)
     """What the objective reports, by name."""
-    groups: Mapping[str, Group] = field(default_factory=dict)
-    """Losses of the samples of a kind, by name."""
+    means: Mapping[str, SumAndCount] = field(default_factory=dict)
+    """What is divided by a count before it is logged; among them the losses by kind of sample."""
     substitutions: Sequence[Entry] = ()
-    """Samples that others stood in for."""
+    """Samples that were replaced by others."""
     was_signalled: bool = False
     """Whether a process has been asked to stop."""
     has_saved: bool = False
@@ -40,14 +42,14 @@ class Report:
         was_signalled: bool,
         has_saved: bool,
         is_save_due: bool,
-    ) -> Report:
-        """What one process has to say."""
+    ) -> StepReport:
+        """The report of one process."""
         return cls(
-            total=sum(loss.total.item() for loss in losses),
+            total=sum((loss.total.item() for loss in losses), 0.0),
             parts=_added(
                 {name: value.item() for name, value in loss.parts.items()} for loss in losses
             ),
-            groups=_grouped(group for loss in losses for group in _groups(loss)),
+            means=_joined(mean for loss in losses for mean in _means(loss)),
             substitutions=substitutions,
             was_signalled=was_signalled,
             has_saved=has_saved,
@@ -55,30 +57,32 @@ class Report:
         )
 
     @classmethod
-    def joined(cls, said: Sequence[Report]) -> Report:
-        """What all processes have to say together."""
+    def merged(cls, reports: Sequence[StepReport]) -> StepReport:
+        """The report of all processes."""
         return cls(
-            total=sum(each.total for each in said),
-            parts=_added(each.parts for each in said),
-            groups=_grouped(group for each in said for group in each.groups.items()),
-            substitutions=[entry for each in said for entry in each.substitutions],
-            was_signalled=any(each.was_signalled for each in said),
-            has_saved=all(each.has_saved for each in said),
-            is_save_due=any(each.is_save_due for each in said),
+            total=sum(each.total for each in reports),
+            parts=_added(each.parts for each in reports),
+            means=_joined(mean for each in reports for mean in each.means.items()),
+            substitutions=[entry for each in reports for entry in each.substitutions],
+            was_signalled=any(each.was_signalled for each in reports),
+            has_saved=all(each.has_saved for each in reports),
+            is_save_due=any(each.is_save_due for each in reports),
         )
 
 
-def _groups(loss: Loss) -> Iterable[tuple[str, Group]]:
-    """Every sample of a micro-batch under every name of its kind."""
+def _means(loss: Loss) -> Iterator[tuple[str, SumAndCount]]:
+    """Those of a micro-batch, and every sample's loss under every name of its kind."""
+    for name, (value, count) in loss.means.items():
+        yield name, (value.item(), count.item() if isinstance(count, Tensor) else count)
     if loss.samples is not None and loss.kinds:
         for kinds, value in zip(loss.kinds, loss.samples.tolist(), strict=True):
             for kind in kinds:
-                yield kind, (value, 1)
+                yield f"loss/{kind}", (value, 1)
 
 
-def _grouped(groups: Iterable[tuple[str, Group]]) -> dict[str, Group]:
-    found: dict[str, Group] = {}
-    for name, (value, count) in groups:
+def _joined(means: Iterable[tuple[str, SumAndCount]]) -> dict[str, SumAndCount]:
+    found: dict[str, SumAndCount] = {}
+    for name, (value, count) in means:
         total, known = found.get(name, (0.0, 0))
         found[name] = (total + value, known + count)
     return found

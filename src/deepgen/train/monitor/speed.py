@@ -1,4 +1,4 @@
-"""How fast a run is, and where its time goes; nothing that is computed depends on any of it."""
+"""How fast a run is, and where its time goes; no result depends on any of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,11 +14,11 @@ import torch
 from deepgen.train.parallel.distributed import ALONE, Processes
 
 WAIT = "data"
-"""The phase in which nothing happens but waiting for samples."""
+"""The phase of waiting for samples."""
 
 REST = "other"
 
-# Timed in one go before they are read, so that a run that never reads them keeps few.
+# Marks are read at the latest when there are so many.
 PENDING_MARKS = 4096
 
 Mark = float | torch.cuda.Event
@@ -26,8 +27,8 @@ Mark = float | torch.cuda.Event
 class Clock:
     """Times the phases of a run; at every moment exactly one is being timed.
 
-    On CUDA the device's own clock counts, since a call there returns before its work is done: a
-    phase lasts from the moment the device reaches its beginning until it reaches its end.
+    On CUDA, calls return before their work is done, so a phase lasts from the moment the device
+    reaches its beginning until it reaches its end, by CUDA events.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -39,7 +40,7 @@ class Clock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what is inside under this name, and under no other that is around it."""
+        """Time the body under this name, and not under that of a phase around it."""
         outer = self._phase
         self._switch(name)
         try:
@@ -48,7 +49,7 @@ class Clock:
             self._switch(outer)
 
     def take(self) -> dict[str, float]:
-        """Seconds of each phase since this was last asked."""
+        """Seconds of each phase since the last call."""
         self._switch(self._phase)
         self._read()
         seconds, self._seconds = self._seconds, {}
@@ -77,28 +78,37 @@ class Clock:
         self._marks.clear()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeviceRates:
+    """Floating-point operations per second of a device in matrix products."""
+
+    peak: float | None = None
+    """By its datasheet, in the type that is trained in; None where that is not known."""
+    measured: float | None = None
+    """See :func:`measure_matrix_rate`."""
+
+
 class Speed:
-    """What a run got done since the last line of its log, on all processes.
+    """The work of all processes since the last line of the log.
 
     Args:
         clock: Of this process.
         processes: Those that train together.
-        matrix_rate: Floating-point operations that this process's device does in a second of
-            nothing but matrix products; None where nobody knows.
+        rates: Of this process's device.
     """
 
     def __init__(
-        self, clock: Clock, processes: Processes = ALONE, matrix_rate: float | None = None
+        self, clock: Clock, processes: Processes = ALONE, rates: DeviceRates | None = None
     ) -> None:
         self.clock = clock
         self.processes = processes
-        self.matrix_rate = matrix_rate
-        self._updates = 0
+        self.rates = rates or DeviceRates()
+        self._steps = 0
         self._work: dict[str, float] = {}
 
     def add(self, work: Mapping[str, float]) -> None:
-        """Count an update and what this process did for it."""
-        self._updates += 1
+        """Count a step and what this process did for it."""
+        self._steps += 1
         for name, amount in work.items():
             self._work[name] = self._work.get(name, 0.0) + amount
 
@@ -106,65 +116,71 @@ class Speed:
         """Rates of all processes together since the last line; all of them must ask.
 
         Returns:
-            Updates and every kind of work per second; ``mfu``, the share of the devices' matrix
-            rate that the operations needed (``flops``) come to; ``data_wait``, the share of time
-            that the process that waits most waits for samples; ``time``, the shares of the first
-            process's phases; ``peak_memory_gib`` of the process that needs most, so far.
+            Steps and every kind of work per second; ``mfu`` (model FLOPs utilisation; Chowdhery et
+            al., arXiv 2204.02311, appendix B), ``flops`` per second as a share of the devices'
+            peak rates; ``matrix_rate_share``, the same of their measured rates; ``data_wait``, the
+            largest share of time that a process waits for samples; ``time``, the shares of the
+            first process's phases; ``peak_memory_gib`` of the process that needs most, so far.
         """
         seconds = self.clock.take()
         elapsed = sum(seconds.values())
         wait = seconds.get(WAIT, 0.0) / elapsed
-        said = self.processes.gather((self._work, wait, self.matrix_rate, peak_memory_gib()))
-        updates, self._updates, self._work = self._updates, 0, {}
-        line: dict[str, Any] = {"updates_per_second": updates / elapsed}
-        for name in dict.fromkeys(name for work, _, _, _ in said for name in work):
-            amount = sum(work.get(name, 0.0) for work, _, _, _ in said)
+        every = self.processes.gather((self._work, wait, self.rates, peak_memory_gib()))
+        steps, self._steps, self._work = self._steps, 0, {}
+        line: dict[str, Any] = {"steps_per_second": steps / elapsed}
+        for name in dict.fromkeys(name for work, _, _, _ in every for name in work):
+            amount = sum(work.get(name, 0.0) for work, _, _, _ in every)
             line[f"{name}_per_second"] = amount / elapsed
-        rates = [rate for _, _, rate, _ in said if rate is not None]
-        if len(rates) == len(said) and "flops_per_second" in line:
-            line["mfu"] = line["flops_per_second"] / sum(rates)
-        line["data_wait"] = max(wait for _, wait, _, _ in said)
+        of_rates = {
+            "mfu": [rates.peak for _, _, rates, _ in every],
+            "matrix_rate_share": [rates.measured for _, _, rates, _ in every],
+        }
+        for name, rates in of_rates.items():
+            known = [rate for rate in rates if rate is not None]
+            if len(known) == len(every) and "flops_per_second" in line:
+                line[name] = line["flops_per_second"] / sum(known)
+        line["data_wait"] = max(wait for _, wait, _, _ in every)
         line["time"] = {phase: each / elapsed for phase, each in seconds.items()}
-        peaks = [peak for _, _, _, peak in said if peak is not None]
-        if peaks:
-            line["peak_memory_gib"] = max(peaks)
+        memory = [peak for _, _, _, peak in every if peak is not None]
+        if memory:
+            line["peak_memory_gib"] = max(memory)
         return line
 
 
-class Patience:
-    """Tells, once, when a run waits for its data too long."""
+class SlowDataAlarm:
+    """Warns, once, of a run that waits for its samples too long."""
 
     LIMIT = 0.05
     """Share of the time; above it, faster data would be worth more than a faster device."""
 
-    UPDATES = 50
+    STEPS = 50
     """Fewer say little. The first line is not counted, since the first samples are always late."""
 
     def __init__(self) -> None:
         self._is_warm = False
-        self._has_spoken = False
-        self._updates = 0
+        self._has_warned = False
+        self._steps = 0
         self._waited = 0.0
 
-    def judge(self, updates: int, wait: float) -> float | None:
-        """Take the share of waiting in some updates; the whole one comes back if it is too large.
+    def add(self, steps: int, wait: float) -> float | None:
+        """Add the wait of some steps; returns its share over the last steps if it is too large.
 
         Args:
-            updates: How many they are.
+            steps: How many they are.
             wait: Share of their time.
         """
         if not self._is_warm:
             self._is_warm = True
             return None
-        self._updates += updates
-        self._waited += updates * wait
-        if self._has_spoken or self._updates < self.UPDATES:
+        self._steps += steps
+        self._waited += steps * wait
+        if self._has_warned or self._steps < self.STEPS:
             return None
-        share = self._waited / self._updates
-        # The next verdict is on what follows, so that a run that becomes slow late is told too.
-        self._updates, self._waited = 0, 0.0
-        self._has_spoken = share > self.LIMIT
-        return share if self._has_spoken else None
+        share = self._waited / self._steps
+        # The next share is that of later steps, so that a run that becomes slow is noticed too.
+        self._steps, self._waited = 0, 0.0
+        self._has_warned = share > self.LIMIT
+        return share if self._has_warned else None
 
 
 def peak_memory_gib() -> float | None:
@@ -192,9 +208,9 @@ def _between(one: Mark, other: Mark) -> float:
 
 
 def measure_matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of square matrix products, the best of some.
+    """Floating-point operations per second of square matrix products, the best of several.
 
-    The products grow until one takes long enough to be timed, or fills the largest GPUs.
+    The products grow until one takes 20 ms, or has 8,192 rows.
     """
     rate = 0.0
     side = 128

@@ -1,4 +1,4 @@
-"""Gradients that are out of all proportion, told by the norms of the updates before."""
+"""Gradients that are far too large, compared with the norms of the last steps."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 
 MEMORY = 128
-"""Updates that a norm is compared with: enough for a median, few enough to follow the training."""
+"""Steps that a norm is compared with: enough for a median, few enough to follow the training."""
 
 FIRST_VERDICT = 32
-"""Norms that must be known before one is called large; they are wild in the first updates."""
+"""Norms that must be known before one is called large; those of the first steps vary widely."""
 
 # Median absolute deviations of a normal distribution in its standard deviation.
 DEVIATIONS = 1.4826
@@ -19,12 +19,12 @@ NOTABLE = 6.0
 """Standard deviations above the median from which a norm is worth a line in the log."""
 
 EXCESSIVE = 50.0
-"""Times the median above which an update is left out: clipping keeps its length small, but its
+"""Times the median above which a step is skipped: clipping keeps its length small, but its
 direction is that of one broken sample."""
 
 
 class Spikes:
-    """The gradient norms of the last updates, and what is out of proportion to them."""
+    """The gradient norms of the last steps."""
 
     def __init__(self) -> None:
         self._norms: deque[float] = deque(maxlen=MEMORY)
@@ -34,12 +34,12 @@ class Spikes:
         return statistics.median(self._norms) if len(self._norms) >= FIRST_VERDICT else None
 
     def is_excessive(self, norm: float) -> bool:
-        """Whether an update is to be left out."""
+        """Whether a step is to be skipped."""
         median = self.median()
         return median is not None and median > 0 and norm > EXCESSIVE * median
 
     def is_notable(self, norm: float) -> bool:
-        """Whether the norm is far from what was usual."""
+        """Whether the norm is far above the usual."""
         median = self.median()
         if median is None:
             return False
@@ -47,13 +47,13 @@ class Spikes:
         return spread > 0 and norm > median + NOTABLE * spread
 
     def add(self, norm: float) -> None:
-        """Remember the norm of an update that was made."""
+        """Add the norm of a step that was made."""
         self._norms.append(norm)
 
     def state(self) -> list[float]:
-        """All that it remembers."""
+        """The norms."""
         return list(self._norms)
 
     def load(self, state: Sequence[float]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Resume from what :meth:`state` gave."""
         self._norms = deque(state, maxlen=MEMORY)

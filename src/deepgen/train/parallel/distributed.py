@@ -1,8 +1,8 @@
-"""Training on several processes that torchrun has started: who one is, and what all must agree on.
+"""Training on several processes that torchrun has started.
 
-Every process computes its share of an update's micro-batches. Where each holds the whole model,
-gradients are added up here, so all make the same update and stay equal to the last bit; that they
-did is checked whenever a checkpoint is written. A model that is divided is FSDP2's business.
+Every process computes its share of a step's micro-batches. Where each holds the whole model,
+gradients are summed here, so all make the same step and stay equal to the bit, which is checked
+whenever a checkpoint is written. A divided model is left to FSDP2, see ``sharding``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from deepgen.errors import DeepGenError, TrainingError
 
-Fact = TypeVar("Fact")
+Value = TypeVar("Value")
 
 FIRST_TIMEOUT = timedelta(days=7)
 """How long processes wait for what only the first one does: sample images, validation, checkpoints,
@@ -36,36 +36,36 @@ class Processes:
 
     rank: int = 0
     world_size: int = 1
-    facts: dist.ProcessGroup | None = None
-    """Between their CPUs, for what is no tensor; None where there is only one."""
-    background: dist.ProcessGroup | None = None
-    """The same for threads that work beside the training; their words must not mix with its."""
+    object_group: dist.ProcessGroup | None = None
+    """Of CPUs (gloo), for objects instead of tensors; None for a single process."""
+    background_group: dist.ProcessGroup | None = None
+    """A second one for background threads, whose messages must not mix with those of the loop."""
     waiting_group: dist.ProcessGroup | None = None
     """A third one, for what the first process does while the others wait, up to FIRST_TIMEOUT."""
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes, draws and prints."""
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
-    def gather(self, fact: Fact) -> list[Fact]:
-        """What every process has to say, in the order of their ranks."""
-        if self.facts is None:
-            return [fact]
-        said = [fact] * self.world_size
-        dist.all_gather_object(said, fact, group=self.facts)
-        return said
+    def gather(self, value: Value) -> list[Value]:
+        """The value of every process, by rank; a collective call."""
+        if self.object_group is None:
+            return [value]
+        values = [value] * self.world_size
+        dist.all_gather_object(values, value, group=self.object_group)
+        return values
 
-    def by_first(self, action: Callable[[], Fact]) -> Fact:
-        """Have the first process do something while all others wait, and return its result to all.
+    def by_first(self, action: Callable[[], Value]) -> Value:
+        """Run an action on the first process while the others wait; its result is that of all.
 
         Raises:
-            DeepGenError: The action failed so; raised by all, so that none waits for another.
+            DeepGenError: The action raised it; then all processes do, and none waits for another.
             ValueError: Likewise.
         """
         if self.waiting_group is None:
             return action()
-        outcome: list[Fact | DeepGenError | ValueError | None] = [None]
+        outcome: list[Value | DeepGenError | ValueError | None] = [None]
         if self.is_first:
             try:
                 outcome = [action()]
@@ -76,37 +76,38 @@ class Processes:
             raise outcome[0]
         return outcome[0]  # type: ignore[return-value]  # What the action returned may be None.
 
-    def beside(self) -> Processes:
-        """The same processes, as a thread that works beside the training sees them."""
-        return replace(self, facts=self.background, waiting_group=self.background)
+    def in_background(self) -> Processes:
+        """The same processes, for a background thread."""
+        group = self.background_group
+        return replace(self, object_group=group, waiting_group=group)
 
-    def level(self, batches: Sequence[Fact]) -> Sequence[Fact]:
+    def level(self, batches: Sequence[Value]) -> Sequence[Value]:
         """As many micro-batches as the process with most has; those beyond one's own are lent.
 
-        A divided model can only be computed by all at once, so whoever has nothing left to do
-        computes something, and must not count it.
+        A divided model can only be computed by all processes together, so one that has fewer
+        computes lent ones, which must not count.
         """
         counts = self.gather(len(batches))
         most = max(counts)
         if most == min(counts):
             return batches
-        # The first has one: it gets the first of all.
+        # The first process always has one.
         lent = self.by_first(lambda: batches[0])
         return [*batches, *[lent] * (most - len(batches))]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all processes, in float32 and in the order of the parameters.
+        """Sum the gradients of all processes, in float32 and in the order of the parameters.
 
-        A process that computed none counts as zero; what none has computed stays without one, as
-        if there were only one process.
+        A process without a gradient counts as zero; where no process has one, there is none
+        afterwards, as with a single process.
         """
-        if self.facts is None:
+        if self.object_group is None:
             return
         for bucket in _buckets(parameters):
             self._sum(bucket)
 
     def _sum(self, bucket: Sequence[nn.Parameter]) -> None:
-        """Add up one bucket; behind the gradients it says which of them there are."""
+        """Sum one bucket, which ends with a flag per gradient: whether there is one."""
         device = bucket[0].device
         gradients = [
             torch.zeros(value.numel(), device=device)
@@ -121,20 +122,20 @@ class Processes:
         parts = sums[: -len(bucket)].split([value.numel() for value in bucket])
         for value, part, count in zip(bucket, parts, computed, strict=True):
             if count:
-                # In the layout of the weight, since updates of two layouts may round differently.
+                # In the layout of the weight, since optimizers may round differently in another.
                 value.grad = torch.empty_like(value).copy_(part.view(value.shape))
 
 
 ALONE = Processes()
-"""One process; nothing is sent."""
+"""A single process, without communication."""
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """All processes of this run, as torchrun's environment names them; alone without it.
+    """All processes of this run, by torchrun's environment variables; one without them.
 
     Args:
-        device: What they compute on; of several GPUs each must have been given its own.
+        device: This process's; of several GPUs each process has its own.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -146,8 +147,8 @@ def joined(device: torch.device) -> Iterator[Processes]:
         yield Processes(
             rank=dist.get_rank(),
             world_size=world_size,
-            facts=dist.new_group(backend="gloo"),
-            background=dist.new_group(backend="gloo"),
+            object_group=dist.new_group(backend="gloo"),
+            background_group=dist.new_group(backend="gloo"),
             waiting_group=dist.new_group(backend="gloo", timeout=FIRST_TIMEOUT),
         )
     finally:
@@ -155,7 +156,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
 
 
 def checksum(parameters: Iterable[Tensor]) -> int:
-    """A number that differs when a bit does: the bit patterns as whole numbers, added up."""
+    """A number that differs when a bit does: the sum of all bit patterns as integers."""
     total = 0
     for place, value in enumerate(parameters, start=1):
         total += place * int(value.detach().float().view(torch.int32).sum(dtype=torch.int64))
@@ -163,15 +164,15 @@ def checksum(parameters: Iterable[Tensor]) -> int:
 
 
 def check_equal(parameters: Iterable[Tensor], processes: Processes, step: int) -> None:
-    """See that all processes have the same weights, since only the first one's are saved.
+    """Check that all processes have the same weights, since only the first one's are saved.
 
     Args:
         parameters: What is trained, whole on every process.
         processes: Those that train together.
-        step: Updates done.
+        step: Steps done.
 
     Raises:
-        TrainingError: They have not.
+        TrainingError: They differ.
     """
     if processes.world_size == 1:
         return
@@ -180,13 +181,12 @@ def check_equal(parameters: Iterable[Tensor], processes: Processes, step: int) -
     if different:
         raise TrainingError(
             f"at step {step} the weights of ranks {different} differ from those of rank 0; nothing "
-            "was saved. Start again from the last checkpoint, on machines and software that are "
-            "alike"
+            "was saved. Resume from the last checkpoint, on equal machines and software"
         )
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
-    """Parameters in their order, together while they are few numbers."""
+    """Parameters in their order, as many together as have BUCKET_NUMBERS values."""
     bucket: list[nn.Parameter] = []
     count = 0
     for value in parameters:

@@ -1,7 +1,7 @@
-"""Tensors that are divided among processes as files: torch's distributed checkpoint.
+"""Files of tensors that are divided among processes: torch's distributed checkpoint.
 
-Every process writes its own rows, as safetensors that say where they belong, and any number of
-processes may read them: each takes the rows that are its own then.
+Every process writes its rows, as safetensors that hold their offsets, and any number of processes
+may read them, each its own rows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
@@ -25,9 +26,9 @@ Groups = Mapping[str, Mapping[str, Tensor]]
 
 
 def write_shards(folder: Path, tensors: Groups, group: dist.ProcessGroup | None) -> None:
-    """Write what this process holds of some groups of tensors, and force it to the disc.
+    """Write this process's part of some groups of tensors, synced to disk.
 
-    All processes must do so at once; if one fails, all do.
+    A collective call; if one process fails, all do.
 
     Raises:
         OSError: A process could not write.
@@ -45,26 +46,26 @@ def write_shards(folder: Path, tensors: Groups, group: dist.ProcessGroup | None)
         raise OSError(getattr(failure, "strerror", None) or str(failure)) from cause
 
 
-def own_files(folder: Path, rank: int) -> list[Path]:
-    """What a process has written."""
+def local_files(folder: Path, rank: int) -> list[Path]:
+    """The files that a process has written."""
     return sorted(folder.glob(f"shard-{rank + 1:05}-*.safetensors"))
 
 
-def shard_shapes(folder: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of a group of tensors as a whole."""
+def stored_like(folder: Path, name: str) -> dict[str, Tensor]:
+    """Shapes and types of a group of tensors as a whole, on the meta device."""
     prefix = f"{name}."
     metadata = HuggingFaceStorageReader(str(folder)).read_metadata()
     return {
-        key[len(prefix) :]: tuple(each.size)
+        key[len(prefix) :]: torch.empty(each.size, dtype=each.properties.dtype, device="meta")
         for key, each in metadata.state_dict_metadata.items()
         if isinstance(each, TensorStorageMetadata) and key.startswith(prefix)
     }
 
 
 def read_shards(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Fill tensors of a group, divided or not, with what was stored of them."""
+    """Fill tensors of a group, divided or not, with their stored values."""
     flat = {f"{name}.{key}": value for key, value in tensors.items()}
     with warnings.catch_warnings():
-        # That no processes talk to each other is meant: each reads for itself.
+        # Each process reads on its own, which is intended.
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         load(flat, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=True)

@@ -1,8 +1,9 @@
 """One model divided among several processes, by torch's FSDP2 (``fully_shard``).
 
-Each process keeps its rows of every weight that is trained, in float32, and of its gradient,
-moments and average; what is computed with is gathered from all, and gradients are added up on
-their way back. So a run needs a share of the memory, and makes the same updates to rounding.
+Each process keeps its rows of every trained weight, in float32, and of its gradient, moments and
+average. Weights are gathered from all processes before they are used, and gradients are summed in
+the backward pass. So a process needs a fraction of the memory, and steps are the same up to
+rounding.
 """
 
 from __future__ import annotations
@@ -16,14 +17,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import Sharding
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
-from deepgen.train.parallel.distributed import Processes
+from deepgen.train.parallel.distributed import ALONE, Processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,13 +39,13 @@ class Shards:
     parts: Sequence[FSDPModule]
     dit: DiT
     regathers: bool
-    """Most are given up after use, and gathered anew for the backward pass."""
+    """Most are freed after use, and gathered again for the backward pass."""
 
     def expect(self, *, last: bool) -> None:
-        """Before a micro-batch: say whether it is the update's last one.
+        """Before a micro-batch: say whether it is the last one of the step.
 
-        Gradients go round once per update, with the last one. Where memory is too short to keep
-        weights, it is too short for gradients of the whole model as well.
+        Gradients are summed once per step, with the last one; but where memory is too short to keep
+        gathered weights, it is too short for gradients of the whole model as well.
         """
         for part in self.parts:
             part.set_requires_gradient_sync(last or self.regathers, recurse=False)
@@ -47,25 +53,38 @@ class Shards:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Inside, every process has the whole model, and may use it without the others."""
+        """In the body, every process has the whole model, and may use it without the others."""
         hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in self.modules]
-        passes_of_all, self.dit.passes_of_all = self.dit.passes_of_all, None
+        most_of_all, self.dit.most_of_all = self.dit.most_of_all, None
+        # FSDP's wrapper, an attribute that hides the method of the class.
+        enter = vars(self.dit).pop("enter")
         for part, module in zip(self.parts, self.modules, strict=True):
             part.unshard()
-            # FSDP would note every use, and expect it of the other processes too.
+            # FSDP would record every use, and wait for the other processes.
             module._forward_pre_hooks, module._forward_hooks = OrderedDict(), OrderedDict()
         try:
             yield
         finally:
-            self.dit.passes_of_all = passes_of_all
+            self.dit.most_of_all = most_of_all
+            vars(self.dit)["enter"] = enter
             for part, module, own_hooks in zip(self.parts, self.modules, hooks, strict=True):
                 module._forward_pre_hooks, module._forward_hooks = own_hooks
                 part.reshard()
 
     @property
     def modules(self) -> list[nn.Module]:
-        """The parts as what they are beside."""
+        """The parts, typed as modules."""
         return [part for part in self.parts if isinstance(part, nn.Module)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parallelism:
+    """The processes that train together, and what is divided among them."""
+
+    processes: Processes = ALONE
+    """Their number may differ after a restart."""
+    shards: Shards | None = None
+    """What the model is divided into; None where each process has all of it."""
 
 
 def shard(
@@ -74,16 +93,16 @@ def shard(
     """Divide what is trained of a model, or all of it but VAE and vision tower.
 
     Blocks of the DiT, layers of the connector and, where it is divided, of the language model are
-    gathered one by one; so are the modulations of a block, which are computed before it is.
+    gathered one by one; so are the modulations of a block, which are computed before the block.
 
     Args:
         model: Ready for training, adapters included; changed in place.
         sharding: ``none``, ``optimizer`` or ``full``.
-        processes: Among whom.
+        processes: Those that share the model.
         mixed: Gather weights in bfloat16; gradients are added up in float32 all the same.
 
     Returns:
-        What the trainer needs to know; None where nothing is divided.
+        What the trainer needs; None where nothing is divided.
     """
     if sharding == "none":
         return None
@@ -99,7 +118,7 @@ def shard(
         # Timesteps up to 1000 would be rounded to bfloat16; autocast casts what should be.
         cast_forward_inputs=False,
     )
-    # Views are never written to here.
+    # No such view is modified in place.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
     for module in (*units, *roots):
         fully_shard(
@@ -114,15 +133,16 @@ def shard(
         # Weights of samples sum to 1 over all processes: gradients are added, not averaged.
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
-    model.dit.passes_of_all = lambda own_passes: max(processes.gather(own_passes))
+    register_fsdp_forward_method(model.dit, "enter")
+    model.dit.most_of_all = lambda own: max(processes.gather(own))
     return Shards(parts=parts, dit=model.dit, regathers=full)
 
 
 def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module], list[nn.Module]]:
-    """What is gathered one by one, and what holds the rest and is kept until an update ends.
+    """Modules that are gathered one by one, and the roots, which hold the rest for a whole step.
 
-    A conditioner's output does not tell when its backward pass begins, so it could not be gathered
-    anew; what is in none of the others is little, too.
+    FSDP may not see the tensors in a conditioner's output, and could not gather its weights again
+    for the backward pass; and what no other module holds is little.
     """
     blocks = list(model.dit.transformer_blocks)
     conditioner = model.conditioner
@@ -136,7 +156,7 @@ def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module
 
 
 def never_divided(model: DeepGen) -> list[nn.Parameter]:
-    """Weights of the VAE and of the vision tower, which not every micro-batch needs."""
+    """Weights of VAE and vision tower, which not every micro-batch uses."""
     visual = model.conditioner.vlm.visual
     return [*model.vae.parameters(), *(() if visual is None else visual.parameters())]
 
@@ -152,18 +172,18 @@ def chosen_sharding(
     return "optimizer" if STAGES[stage].trains_dit and device.type == "cuda" else "none"
 
 
-def own(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor; of one that is not divided, all."""
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor; the whole of one that is not divided."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def entire(tensor: Tensor) -> Tensor:
-    """A divided tensor from all processes, which all must ask for it."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """A divided tensor as a whole; a collective call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def divided_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """A tensor that every process has, divided as another one is; nothing is sent."""
+def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
+    """A tensor that every process has, divided as ``example`` is; without communication."""
     if not isinstance(example, DTensor):
         return tensor
     return distribute_tensor(
@@ -171,16 +191,16 @@ def divided_like(tensor: Tensor, example: Tensor) -> Tensor:
     )
 
 
-def own_bytes(tensors: Iterable[Tensor]) -> int:
+def local_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes that this process holds of some tensors."""
-    return sum(own(each).numel() * each.element_size() for each in tensors)
+    return sum(local(each).numel() * each.element_size() for each in tensors)
 
 
-def entire_state(tensors: Mapping[str, Tensor], processes: Processes) -> dict[str, Tensor]:
-    """Divided tensors on the CPU of the first process; empty on all others."""
+def full_state(tensors: Mapping[str, Tensor], processes: Processes) -> dict[str, Tensor]:
+    """Whole tensors on the CPU of the first process; empty on all others. A collective call."""
     state = {}
     for name, tensor in tensors.items():
-        value = entire(tensor.detach())
+        value = full_tensor(tensor.detach())
         if processes.is_first:
             state[name] = value.cpu()
     return state

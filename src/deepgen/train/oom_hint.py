@@ -1,4 +1,4 @@
-"""Running out of memory, told in one line that says what needs less."""
+"""Out-of-memory errors as one line with a hint of which settings need less."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import torch
 from deepgen.errors import TrainingError
 
 OF_THE_CPU = "DefaultCPUAllocator"
-"""What torch's errors about a computer's own memory name; they have no class of their own."""
+"""Named in torch's errors about CPU memory, which have no class of their own."""
 
 AMOUNT = re.compile(r"tried to allocate ([\d.]+ ?\w+)", re.IGNORECASE)
 
 
 @contextmanager
-def telling_what_needs_less() -> Iterator[None]:
-    """Around an update, or as its decorator.
+def oom_hint() -> Iterator[None]:
+    """A context manager around a step, or its decorator.
 
     Raises:
         TrainingError: It needs more memory than there is.
@@ -33,7 +33,7 @@ def telling_what_needs_less() -> Iterator[None]:
         amount = AMOUNT.search(str(cause))
         asked = f" (it asked for another {amount[1]})" if amount else ""
         raise TrainingError(
-            f"an update needs more memory than there is{asked}; --checkpoint-activations needs "
-            "less, and so does a smaller --microbatch-size with more micro-batches, or packing "
-            "where it is off. What was saved is whole"
+            f"a step needs more memory than there is{asked}; --checkpoint-activations needs less, "
+            "and so does a smaller --microbatch-size with more micro-batches, or packing where it "
+            "is off. Saved checkpoints are complete"
         ) from cause
