@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
 from deepgen.eval.judge.official_prompts import PromptSources
-from deepgen.eval.published import PublishedTable
+from deepgen.eval.published import PublishedTable, published_tables
 
 Json: TypeAlias = Any
 """What ``json.loads`` returns."""
@@ -232,8 +232,6 @@ class Benchmark:
     computed and not published; such a benchmark has no prompt files."""
     judge_prompts: PromptSources | None = None
     """Needed where a judge scores."""
-    published: tuple[PublishedTable, ...] = ()
-    """Scores under this protocol, the most complete table first."""
     published_elsewhere: str = ""
     """Why scores of the same name are not comparable with this variant."""
     notes: tuple[str, ...] = ()
@@ -243,3 +241,8 @@ class Benchmark:
     def family(self) -> str:
         """Name without the variant: that of its folder in ``benchmarks/``."""
         return self.name.partition("/")[0]
+
+    @property
+    def published(self) -> tuple[PublishedTable, ...]:
+        """Scores under this protocol, the most complete table first."""
+        return published_tables(self.name)

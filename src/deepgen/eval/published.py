@@ -1,22 +1,29 @@
 """Scores that others published, by our names of metrics and categories.
 
-A number belongs to a benchmark, a protocol and a judge together. So each benchmark's folder holds
-its tables (``published.py``), every table names its source and judge, and a run is compared with
-those of its own protocol only.
+A number belongs to a benchmark, a protocol and a judge together. So each benchmark's folder has
+its tables in ``published.yaml``, every table names its source and judge, and a run is compared with
+those of its own protocol only. An entry of that file is a table:
+
+- ``variants``: the benchmarks under whose protocol it stands; without, all of the folder.
+- ``source`` (the DeepGen paper by default), ``judge``, ``accepted``, ``remarks``: as in
+  :class:`PublishedTable`. The paper does not name its judges; the official ones are the likely
+  reading.
+- ``columns``: from headings of the rows to a metric, or to ``metric/category``; the first metric is
+  shown as bars.
+- ``rows``: a header line, then one line a model. Digits stand as printed, because they say how far
+  a number can be trusted; a dash is what was not reported; a letter in brackets points to one of
+  ``marks``, remarks on single rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 DEEPGEN_PAPER = "DeepGen paper, arXiv 2602.12205"
-UNSTATED = "not stated in the paper, presumably the benchmark's official one: "
-"""The paper does not name its judges; the official ones are the likely reading."""
 ABSENT = "-"
-
-Column = tuple[str, str | None]
-"""A metric and one of its categories; None is the metric as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +46,6 @@ class Row:
     cells: tuple[Cell, ...]
     remarks: tuple[str, ...] = ()
 
-    def cell(self, metric: str, category: str | None = None) -> Cell | None:
-        """The number of a metric or of one of its categories, if it was reported."""
-        for cell in self.cells:
-            if (cell.metric, cell.category) == (metric, category):
-                return cell
-        return None
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedTable:
@@ -62,68 +62,65 @@ class PublishedTable:
     remarks: tuple[str, ...] = ()
 
 
-def published_table(
-    text: str,
-    columns: Mapping[str, Column],
+@cache
+def published_tables(benchmark: str) -> tuple[PublishedTable, ...]:
+    """The tables of a benchmark's protocol, in the order of its folder's ``published.yaml``."""
+    import yaml
+
+    family = benchmark.partition("/")[0]
+    file = files("deepgen.eval") / "benchmarks" / family / "published.yaml"
+    if not file.is_file():
+        return ()
+    entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    chosen = [each for each in entries if benchmark in each.pop("variants", [benchmark])]
+    return tuple(_table(**each) for each in chosen)
+
+
+def _table(
     *,
     judge: str,
-    accepted: tuple[str, ...],
+    accepted: Sequence[str],
+    columns: Mapping[str, str],
+    rows: str,
     source: str = DEEPGEN_PAPER,
     remarks: Sequence[str] = (),
     marks: Mapping[str, str] | None = None,
 ) -> PublishedTable:
-    """A table from its text: a header line, then one line a model, cells separated by ``|``.
-
-    Args:
-        text: Digits as printed, because they say how far a number can be trusted; a dash for what
-            was not reported; a letter in brackets points to one of ``marks``.
-        columns: From headings of the text to metrics; the first metric is shown as bars.
-        marks: Remarks on single rows, by their letters.
-    """
-    header, *lines = [
-        [each.strip() for each in line.split("|")] for line in text.strip().splitlines()
-    ]
-    rows = [
+    header, *lines = [[cell.strip() for cell in line.split("|")] for line in rows.splitlines()]
+    found = [
         _row(model, dict(zip(header[1:], texts, strict=True)), columns, marks or {})
         for model, *texts in lines
     ]
     return PublishedTable(
         source=source,
         judge=judge,
-        accepted=accepted,
-        metric=next(iter(columns.values()))[0],
-        rows=tuple(row for row in rows if row.cells),
+        accepted=tuple(accepted),
+        metric=next(iter(columns.values())).partition("/")[0],
+        rows=tuple(row for row in found if row.cells),
         remarks=tuple(remarks),
     )
 
 
 def _row(
-    model: str, texts: Mapping[str, str], columns: Mapping[str, Column], marks: Mapping[str, str]
+    model: str, texts: Mapping[str, str], columns: Mapping[str, str], marks: Mapping[str, str]
 ) -> Row:
     cells, remarks = [], []
-    for heading, (metric, category) in columns.items():
+    for heading, column in columns.items():
         number, _, mark = texts[heading].partition(" (")
         if number == ABSENT:
             continue
         if mark:
             remarks.append(marks[mark.removesuffix(")")])
-        cells.append(Cell(metric=metric, category=category, printed=number, value=float(number)))
+        metric, _, category = column.partition("/")
+        cells.append(
+            Cell(metric=metric, category=category or None, printed=number, value=float(number))
+        )
     return Row(
         model=model,
         parameters=PARAMETERS.get(model),
         cells=tuple(cells),
         remarks=tuple(dict.fromkeys(remarks)),
     )
-
-
-def headings(metric: str, categories: Mapping[str, str | None]) -> dict[str, Column]:
-    """Columns of one metric, from headings to its categories."""
-    return {heading: (metric, category) for heading, category in categories.items()}
-
-
-def dated(model: str) -> tuple[str, str]:
-    """Patterns of a model's name alone, and with a date; no smaller sibling of it."""
-    return model, f"{model}-20[0-9][0-9]-[0-9][0-9]-[0-9][0-9]"
 
 
 PARAMETERS = {

@@ -6,12 +6,17 @@ import pytest
 from deepgen.eval.aggregation import combine
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.benchmarks.rise.benchmark import CATEGORIES as RISE_CATEGORIES
-from deepgen.eval.published import PublishedTable, Row
+from deepgen.eval.published import Cell, PublishedTable, Row
 from deepgen.eval.registry import BENCHMARKS, find_benchmark
 from deepgen.eval.report.charts import place, scale_of
 from deepgen.eval.report.published import describe_published
 
 RISE_EDITS = dict(zip(RISE_CATEGORIES, (85, 90, 100, 85), strict=True))
+
+
+def whole_of(row: Row, metric: str) -> Cell | None:
+    wholes = (each for each in row.cells if (each.metric, each.category) == (metric, None))
+    return next(wholes, None)
 
 
 def digit(printed: str) -> float:
@@ -59,7 +64,7 @@ def test_printed_wholes_follow_from_printed_categories_unless_a_remark_says_not(
     for table, benchmark in tables.items():
         for row in table.rows:
             found = recomputed(benchmark, table, row)
-            whole = row.cell(table.metric)
+            whole = whole_of(row, table.metric)
             if found is None or whole is None:
                 continue
             value, rounding = found
@@ -80,7 +85,7 @@ def test_the_deepgen_paper_is_beside_every_benchmark_that_it_reports() -> None:
         for stage in ("SFT", "RL"):
             row = models[f"DeepGen 1.0 {stage}"]
             assert row.parameters == "3B + 2B"
-            assert row.cell(first.metric) is not None
+            assert whole_of(row, first.metric) is not None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ borders away. The public RL list of the reference contains all 1,080 prompts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -34,9 +34,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.corebench.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.benchmarks.corebench.published import PUBLISHED, PUBLISHED_REASONING
 from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
-from deepgen.eval.published import PublishedTable
 
 COMPOSITION = ("C-MI", "C-MA", "C-MR", "C-TR")
 REASONING = ("R-LR", "R-BR", "R-HR", "R-PR", "R-GR", "R-AR", "R-CR", "R-RR")
@@ -131,11 +129,7 @@ def official_failure(item: Item, record: ImageRecord) -> Values | None:
 
 
 def _variant(
-    name: str,
-    title: str,
-    dimensions: tuple[str, ...],
-    metrics: tuple[Metric, ...],
-    published: tuple[PublishedTable, ...],
+    name: str, title: str, dimensions: tuple[str, ...], metrics: Mapping[str, tuple[str, ...]]
 ) -> Benchmark:
     return Benchmark(
         name=name,
@@ -157,36 +151,25 @@ def _variant(
         generation=generation_presets(4),
         load=partial(load, dimensions),
         image_path=image_path,
-        metrics=metrics,
+        metrics=tuple(
+            Metric(name=each, weights=equal_weights(members), bounds=(0, 100), digits=1)
+            for each, members in metrics.items()
+        ),
         contribute=contribute,
         lowest=lowest,
         official_failure=official_failure,
         judge_prompts=JUDGE_PROMPTS,
-        published=published,
     )
 
-
-_REASONING_METRIC = Metric(
-    name="reasoning", weights=equal_weights(REASONING), bounds=(0, 100), digits=1
-)
 
 COREBENCH = _variant(
     "corebench",
     "T2I-CoReBench",
     DIMENSIONS,
-    (
-        Metric(name="overall", weights=equal_weights(DIMENSIONS), bounds=(0, 100), digits=1),
-        Metric(name="composition", weights=equal_weights(COMPOSITION), bounds=(0, 100), digits=1),
-        _REASONING_METRIC,
-    ),
-    PUBLISHED,
+    {"overall": DIMENSIONS, "composition": COMPOSITION, "reasoning": REASONING},
 )
 COREBENCH_REASONING = _variant(
-    "corebench/reasoning",
-    "T2I-CoReBench (reasoning)",
-    REASONING,
-    (_REASONING_METRIC,),
-    PUBLISHED_REASONING,
+    "corebench/reasoning", "T2I-CoReBench (reasoning)", REASONING, {"reasoning": REASONING}
 )
 
 BENCHMARKS = (COREBENCH, COREBENCH_REASONING)

@@ -31,7 +31,6 @@ from deepgen.eval.benchmark import (
     Values,
     generation_presets,
 )
-from deepgen.eval.benchmarks.cvtg.published import PUBLISHED
 from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
 from deepgen.eval.values import measured
 from deepgen.scoring.ocr import target_words
@@ -159,7 +158,6 @@ CVTG = Benchmark(
     contribute=contribute,
     lowest=lowest,
     official_failure=official_failure,
-    published=PUBLISHED,
 )
 
 BENCHMARKS = (CVTG,)

@@ -33,7 +33,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.dpg.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.benchmarks.dpg.published import PUBLISHED, PUBLISHED_OFFICIAL
 from deepgen.eval.prompt_files import (
     find_file,
     need,
@@ -275,7 +274,6 @@ DPG = Benchmark(
     lowest=lowest,
     grid_path=grid_path,
     judge_prompts=JUDGE_PROMPTS,
-    published=PUBLISHED,
 )
 
 DPG_OFFICIAL = replace(
@@ -288,7 +286,6 @@ DPG_OFFICIAL = replace(
         *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
     ),
     contribute=contribute_official,
-    published=PUBLISHED_OFFICIAL,
 )
 
 BENCHMARKS = (DPG, DPG_OFFICIAL)

@@ -34,7 +34,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.gedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.benchmarks.gedit.published import PUBLISHED_ENGLISH
 from deepgen.eval.prompt_files import find_file, need, need_file, read_json, read_json_lines
 from deepgen.eval.values import whole_numbers
 
@@ -164,7 +163,6 @@ def _variant(language: str, title: str, files: tuple[PromptFile, ...]) -> Benchm
         lowest=lambda item: {"semantics": [0, 0], "quality": [0, 0]},
         companions=companions,
         judge_prompts=JUDGE_PROMPTS,
-        published=PUBLISHED_ENGLISH if language == "en" else (),
     )
 
 

@@ -28,7 +28,6 @@ from deepgen.eval.benchmark import (
     equal_weights,
     generation_presets,
 )
-from deepgen.eval.benchmarks.geneval.published import PUBLISHED
 from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_lines
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
@@ -109,7 +108,6 @@ GENEVAL = Benchmark(
     contribute=contribute,
     lowest=lambda item: {"correct": False},
     companions=companions,
-    published=PUBLISHED,
 )
 
 BENCHMARKS = (GENEVAL,)

@@ -29,7 +29,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.imgedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.benchmarks.imgedit.published import PUBLISHED
 from deepgen.eval.prompt_files import need, need_file, read_json
 from deepgen.eval.values import whole_numbers
 
@@ -115,7 +114,6 @@ IMGEDIT = Benchmark(
     contribute=contribute,
     lowest=lambda item: {"scores": [1, 1, 1]},
     judge_prompts=JUDGE_PROMPTS,
-    published=PUBLISHED,
 )
 
 BENCHMARKS = (IMGEDIT,)

@@ -33,7 +33,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.unigenbench.judge_prompts import CHINESE, ENGLISH
-from deepgen.eval.benchmarks.unigenbench.published import PUBLISHED_ENGLISH
 from deepgen.eval.prompt_files import need, need_file, need_unique, parse_json, read_csv
 from deepgen.eval.values import whole_numbers
 
@@ -172,7 +171,6 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
         lowest=lowest,
         official_refusal=frozenset({"missing"}),
         judge_prompts=ENGLISH if language == "en" else CHINESE,
-        published=PUBLISHED_ENGLISH if name == "en" else (),
     )
 
 

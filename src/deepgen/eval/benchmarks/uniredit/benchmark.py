@@ -31,7 +31,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.uniredit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.benchmarks.uniredit.published import PUBLISHED
 from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
 from deepgen.eval.values import whole_number
 
@@ -154,7 +153,6 @@ UNIREDIT = Benchmark(
     contribute=contribute,
     lowest=lambda item: {"consistency": 1, "reasoning": 1, "quality": 1},
     judge_prompts=JUDGE_PROMPTS,
-    published=PUBLISHED,
 )
 
 BENCHMARKS = (UNIREDIT,)

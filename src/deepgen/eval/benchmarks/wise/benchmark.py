@@ -29,7 +29,6 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.wise.judge_prompts import LEGACY, VERIFIED
-from deepgen.eval.benchmarks.wise.published import PUBLISHED_LEGACY, PUBLISHED_VERIFIED
 from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
 from deepgen.eval.values import whole_number
 
@@ -167,7 +166,6 @@ WISE_VERIFIED = Benchmark(
     lowest=lambda item: {"score": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
     judge_prompts=VERIFIED,
-    published=PUBLISHED_VERIFIED,
     published_elsewhere=(
         "DeepGen's paper reports the legacy edition, with another judge and another score: see "
         "wise/legacy."
@@ -191,7 +189,6 @@ WISE_LEGACY = Benchmark(
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
     judge_prompts=LEGACY,
-    published=PUBLISHED_LEGACY,
 )
 
 BENCHMARKS = (WISE_VERIFIED, WISE_LEGACY)
