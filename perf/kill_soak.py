@@ -36,7 +36,7 @@ def main() -> None:
         arguments.seed,
         arguments.processes,
         arguments.sharding,
-        patience_seconds=3600,
+        timeout_seconds=3600,
     )
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

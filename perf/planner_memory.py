@@ -148,7 +148,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
 def compare(world_size: int, sharding: Sharding) -> dict[str, Any]:
     """The plan for a process and what each one allocates."""
     with tempfile.TemporaryDirectory() as folder:
-        group = Together(count, world_size, folder, sharding, patience_seconds=1200)
+        group = Together(count, world_size, folder, sharding, timeout_seconds=1200)
         codes = group.exit_codes()
         assert codes == [0] * world_size, f"the processes ended with {codes}"
         records = [json.loads(Path(folder, f"{r}.json").read_text()) for r in range(world_size)]

@@ -6,7 +6,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from deepgen.nn import linear
-from deepgen.nn.linear import Linear, quicken
+from deepgen.nn.linear import Linear, use_onednn_linear
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -93,7 +93,7 @@ def test_layers_of_a_library_take_the_kernel_and_keep_their_weights() -> None:
     module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     tokens = torch.randn(5, 3)
     before, names = module(tokens), list(module.state_dict())
-    quicken(module)
+    use_onednn_linear(module)
     assert [type(each) for each in module] == [Linear, nn.ReLU, Linear]
     assert torch.equal(module(tokens), before)
     assert list(module.state_dict()) == names

@@ -370,7 +370,7 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
     assert command is not None and main(shlex.split(command[1])) == 0
     assert main(arguments_for(own, cached)) == 0
     assert f"latents from the cache {own / 'latents'}" in capsys.readouterr().err
-    # Now there is a cache, and the run that began without goes on without.
+    # Now there is a cache, and the run that began without it resumes without it.
     shutil.rmtree(encoding / "checkpoints" / "step_00000004")
     assert main(arguments_for(own, encoding)) == 0
     said = capsys.readouterr().err
@@ -392,7 +392,7 @@ def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (["--data", "nowhere"], "no data set"),
+        (["--data", "nowhere"], "not a data set"),
         (["--config", "nowhere.yaml"], "cannot be read"),
         (["--model", "nowhere"], "no folder nowhere"),
         (["--steps", "0"], "steps must be at least 1"),

@@ -38,7 +38,7 @@ from tests.checkpoint.models import tiny_model
 from tests.train.parallel.together import Together
 
 WORDS = ("a red cube", "two cats", "rain", "an old map of the coast")
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 """Longer than any run of the tests takes to get on, on a busy machine too."""
 
 
@@ -117,7 +117,7 @@ class Killer:
         seed: Of the moments.
         world_size: Processes of each run; they are killed together.
         sharding: What they divide among themselves.
-        patience_seconds: How long a run may take.
+        timeout_seconds: How long a run may take.
     """
 
     def __init__(
@@ -126,13 +126,13 @@ class Killer:
         seed: int,
         world_size: int = 1,
         sharding: Sharding = "none",
-        patience_seconds: float = PATIENCE_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self.steps = steps
         self.moments = random.Random(seed)
         self.world_size = world_size
         self.sharding = sharding
-        self.patience_seconds = patience_seconds
+        self.timeout_seconds = timeout_seconds
 
     def finish(self, folder: Path) -> None:
         """Let a run come to its end."""
@@ -149,7 +149,7 @@ class Killer:
         """
         before = self._done(folder)
         run = self._start(folder)
-        deadline = time.perf_counter() + self.patience_seconds
+        deadline = time.perf_counter() + self.timeout_seconds
         while self._done(folder) == before and run.is_alive():
             assert time.perf_counter() < deadline, "the run does not get on"
             time.sleep(0.001)
@@ -173,7 +173,7 @@ class Killer:
             str(folder),
             self.steps,
             self.sharding,
-            patience_seconds=self.patience_seconds,
+            timeout_seconds=self.timeout_seconds,
         )
 
     def _done(self, folder: Path) -> str:

@@ -215,7 +215,7 @@ def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> Non
     second.run(tmp_path / "second", start=start)
     assert second.done == STEPS
     assert_same(second, whole)
-    # Once it has a checkpoint of its own, it goes on from there.
+    # Once it has a checkpoint of its own, it resumes from there.
     third = trainer(batches=lambda step: exit())
     third.run(tmp_path / "second", start=start)
     assert_same(third, whole)

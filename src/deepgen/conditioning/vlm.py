@@ -21,7 +21,7 @@ from deepgen.conditioning.prompts import TokenRow
 from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode_references
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
 from deepgen.nn.checkpointing import run_layer
-from deepgen.nn.linear import quicken
+from deepgen.nn.linear import use_onednn_linear
 from deepgen.nn.rows import pad_sequences
 from deepgen.types import Pixels
 
@@ -168,7 +168,7 @@ class VisionLanguageModel(nn.Module):
         AttentionInterface.register(PACKED_ATTENTION, attend_packed)
         text._attn_implementation = PACKED_ATTENTION
         self.language_model = TextModel(text)
-        quicken(self.language_model)
+        use_onednn_linear(self.language_model)
         self.language_model.rotary_emb = TextRotary(text, rope_precision)
         if stacked:
             self.language_model.norm = nn.Identity()

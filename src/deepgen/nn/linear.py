@@ -38,7 +38,7 @@ class Linear(nn.Linear):
         return super().forward(input)
 
 
-def quicken(module: nn.Module) -> None:
+def use_onednn_linear(module: nn.Module) -> None:
     """Turn every linear layer of a module into this one, in place; weights and names are kept."""
     for child in module.modules():
         if type(child) is nn.Linear:

@@ -242,7 +242,7 @@ def _trainer(
 ) -> Trainer[DeepGen, FlowBatch]:
     """The loop of a stage."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    knobs = config.optimizer
+    optimizer = config.optimizer
     inputs = inputs_of(
         model,
         side=batches.loader.options.side,
@@ -254,16 +254,16 @@ def _trainer(
         model,
         objective,
         ByStep(batches),
-        _optimizer(knobs, trained),
+        _optimizer(optimizer, trained),
         LoopConfig(
             steps=config.steps,
             schedule=partial(
                 warmup_then_cosine,
                 steps=config.steps,
-                warmup=round(knobs.warmup_share * config.steps),
+                warmup=round(optimizer.warmup_share * config.steps),
             ),
             seed=config.seed,
-            max_grad_norm=knobs.max_grad_norm,
+            max_grad_norm=optimizer.max_grad_norm,
         ),
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
         identity=_identity(config, batches.loader.data, inputs),
@@ -295,17 +295,17 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
     )
 
 
-def _optimizer(knobs: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
+def _optimizer(config: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
     """The configured optimizer."""
-    if knobs.kind == "muon":
+    if config.kind == "muon":
         return MatrixOptimizer(
-            trained.items(), lr=knobs.lr, adamw_names=TABLES, weight_decay=knobs.weight_decay
+            trained.items(), lr=config.lr, adamw_names=TABLES, weight_decay=config.weight_decay
         )
     return AdamW(
         trained.items(),
-        lr=knobs.lr,
-        betas=(knobs.beta1, knobs.beta2),
-        weight_decay=knobs.weight_decay,
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        weight_decay=config.weight_decay,
     )
 
 

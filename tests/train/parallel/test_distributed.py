@@ -23,7 +23,7 @@ from deepgen.train.parallel.distributed import Processes, checksum
 from deepgen.train.parallel.sharding import Parallelism
 from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Trainer
-from tests.train.parallel.together import PATIENCE_SECONDS, STOPPED, Together
+from tests.train.parallel.together import STOPPED, TIMEOUT_SECONDS, Together
 
 MICROBATCHES = 3
 """Neither two nor four processes share them evenly, and of four one has none."""
@@ -233,7 +233,7 @@ def test_a_signal_to_one_process_saves_once_and_stops_all(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     group = Together(train_slowly, 2, str(tmp_path))
-    deadline = time.perf_counter() + PATIENCE_SECONDS
+    deadline = time.perf_counter() + TIMEOUT_SECONDS
     while not (tmp_path / "metrics.jsonl").exists():
         assert time.perf_counter() < deadline, group.exit_codes()
         time.sleep(0.01)

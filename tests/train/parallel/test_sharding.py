@@ -167,7 +167,7 @@ def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) 
 
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that went on with other processes, divided otherwise, after every update."""
+    """A run resumed with other processes and another division after every step."""
     folder = tmp_path_factory.mktemp("changing")
     ways: list[tuple[int, Sharding]] = [
         (2, "optimizer"),

@@ -17,7 +17,7 @@ import torch
 from deepgen.errors import StoppedError
 from deepgen.train.parallel.distributed import joined
 
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 """Longer than any run of the tests takes, on a busy machine too."""
 
 STOPPED = 75
@@ -31,7 +31,7 @@ class Together:
         world_size: How many there are.
         folder: The target's first argument; where an error is written down.
         arguments: All others.
-        patience_seconds: How long they may take.
+        timeout_seconds: How long they may take.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Together:
         world_size: int,
         folder: str,
         *arguments: Any,
-        patience_seconds: float = PATIENCE_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self.patience_seconds = patience_seconds
+        self.timeout_seconds = timeout_seconds
         context = multiprocessing.get_context("forkserver")
         # What all tests of training need; only the first list of a session is heeded.
         context.set_forkserver_preload([__name__, "tests.train.killing"])
@@ -58,7 +58,7 @@ class Together:
     def exit_codes(self) -> list[int | None]:
         """Wait for all of them."""
         for process in self.processes:
-            process.join(self.patience_seconds)
+            process.join(self.timeout_seconds)
         codes = [process.exitcode for process in self.processes]
         self.kill()
         return codes
