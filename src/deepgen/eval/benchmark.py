@@ -108,11 +108,11 @@ class GenerationRule:
     """How the images of a benchmark are generated; None means the model's own default."""
 
     images_per_item: int
-    height: int | None
-    width: int | None
-    steps: int | None
-    guidance_scale: float | None
-    squash_sources: bool
+    height: int | None = None
+    width: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    squash_sources: bool = False
     """Whether sources are resized to the output's size whatever their shape."""
 
 
@@ -128,15 +128,7 @@ def generation_presets(
         guidance_scale=guidance_scale,
         squash_sources=editing,
     )
-    default = GenerationRule(
-        images_per_item=images_per_item,
-        height=None,
-        width=None,
-        steps=None,
-        guidance_scale=None,
-        squash_sources=False,
-    )
-    return {"paper": paper, "default": default}
+    return {"paper": paper, "default": GenerationRule(images_per_item=images_per_item)}
 
 
 def image_seed(base_seed: int, item: Item, copy: int) -> int:
@@ -186,6 +178,11 @@ def equal_weights(categories: Iterable[str]) -> Mapping[str, Number]:
     return dict.fromkeys(categories, 1)
 
 
+def path_by_id(item: Item, copy: int) -> PurePosixPath:
+    """``17.png``, for benchmarks with one image an item."""
+    return PurePosixPath(f"{item.id}.png")
+
+
 def leave_out(item: Item, record: ImageRecord) -> Values | None:
     """The official rule of most benchmarks: a failed image is in no denominator."""
     return None
@@ -209,7 +206,7 @@ class Benchmark:
     generation: Mapping[Preset, GenerationRule]
     load: Callable[[Path], ItemList]
     """Raises BenchmarkError, with file and row, on what cannot be read."""
-    image_path: Callable[[Item, int], PurePosixPath]
+    image_path: Callable[[Item, int], PurePosixPath] = path_by_id
     """Place of a copy in the layout that the official scorer accepts."""
     metrics: tuple[Metric, ...]
     """The headline first."""

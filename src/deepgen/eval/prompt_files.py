@@ -56,6 +56,21 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Json]]:
             yield place, parse_json(line, place)
 
 
+def read_json_list(path: Path) -> Iterator[tuple[str, Json]]:
+    """Place ("file, entry 3") and content of every entry of a JSON list."""
+    listed = read_json(path)
+    if not isinstance(listed, list):
+        raise BenchmarkError(f"{path}: expected a list, found {type(listed).__name__}")
+    for number, entry in enumerate(listed, start=1):
+        yield f"{path}, entry {number}", entry
+
+
+def read_json_entries(path: Path) -> Iterator[tuple[str, str, Json]]:
+    """Place ("file, entry KEY"), key and content of every entry of a JSON object."""
+    for key, entry in need(read_json(path), str(path)).items():
+        yield f"{path}, entry {key}", key, entry
+
+
 def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     """Place ("file, row 3", not counting the header) and columns of every row."""
     # Through StringIO and not splitlines: quoted cells may hold line breaks.
@@ -118,10 +133,7 @@ def read_prompt_list(path: Path) -> list[str]:
     if path.suffix == ".jsonl":
         rows = list(read_json_lines(path))
     elif path.suffix == ".json":
-        listed = read_json(path)
-        if not isinstance(listed, list):
-            raise BenchmarkError(f"{path}: expected a list of prompts, or one prompt a line")
-        rows = [(f"{path}, entry {number}", row) for number, row in enumerate(listed, start=1)]
+        rows = list(read_json_list(path))
     else:
         return [line.strip() for line in read_text(path).split("\n") if line.strip()]
     return [prompt for place, row in rows for prompt in _prompts_of(row, place)]

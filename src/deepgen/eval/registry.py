@@ -23,7 +23,7 @@ FAMILIES = (
     "minibench",
 )
 """Folders, each with ``BENCHMARKS`` in its ``benchmark.py``, the variant that its plain name means
-first, and ``create_scorer`` in its ``scorer.py``."""
+first. In its ``scorer.py`` is ``load_protocol`` where a judge scores, else ``create_scorer``."""
 
 _VARIANTS: dict[str, tuple[Benchmark, ...]] = {
     family: import_module(f"deepgen.eval.benchmarks.{family}.benchmark").BENCHMARKS
@@ -62,6 +62,10 @@ def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
     """
     # Only when images are scored: some scorers import torch.
     module = import_module(f"deepgen.eval.benchmarks.{benchmark.family}.scorer")
+    if benchmark.scorer == "judge":
+        from deepgen.eval.judge.scorer import create_judge_scorer
+
+        return create_judge_scorer(benchmark, options, module.load_protocol)
     scorer: ImageScorer = module.create_scorer(benchmark, options)
     return scorer
 

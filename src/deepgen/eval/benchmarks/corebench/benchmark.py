@@ -34,7 +34,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.corebench.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
+from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json_entries
 
 COMPOSITION = ("C-MI", "C-MA", "C-MR", "C-TR")
 REASONING = ("R-LR", "R-BR", "R-HR", "R-PR", "R-GR", "R-AR", "R-CR", "R-RR")
@@ -64,8 +64,7 @@ def load(dimensions: Sequence[str], folder: Path) -> ItemList:
         need_file(folder, f"{dimensions[0]}.json")
     items = []
     for name, path in present.items():
-        for index, (identifier, found) in enumerate(need(read_json(path), str(path)).items()):
-            place = f"{path}, entry {identifier}"
+        for index, (place, identifier, found) in enumerate(read_json_entries(path)):
             row = need(found, place, Prompt=str, Checklist=list)
             for question in row["Checklist"]:
                 need(question, place, question=str)

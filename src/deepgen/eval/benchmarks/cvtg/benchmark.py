@@ -15,7 +15,7 @@ true minimum of the edit distance.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import (
@@ -87,11 +87,6 @@ def load(folder: Path) -> ItemList:
     return ItemList(items=need_unique(items, folder), absent=tuple(absent))
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
-    """``CVTG-Style/4/17.png``."""
-    return PurePosixPath(f"{item.id}.png")
-
-
 def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     """Words pooled over all images; CLIPScore over images."""
     for values in images:
@@ -147,7 +142,6 @@ CVTG = Benchmark(
     expected_items=2000,
     generation=generation_presets(1),
     load=load,
-    image_path=image_path,
     metrics=(
         Metric(name="word accuracy", bounds=(0, 1), digits=4),
         Metric(name="ned", bounds=(0, 1), digits=4),

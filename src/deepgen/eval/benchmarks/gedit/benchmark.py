@@ -34,7 +34,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.gedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, read_json, read_json_lines
+from deepgen.eval.prompt_files import find_file, need, need_file, read_json_entries, read_json_lines
 from deepgen.eval.values import whole_numbers
 
 GROUPS = (
@@ -64,8 +64,7 @@ def load(language: str, folder: Path) -> ItemList:
         need_file(folder, ROWS)
     path = need_file(folder, ENGLISH)
     items = []
-    for number, (key, found) in enumerate(need(read_json(path), str(path)).items()):
-        place = f"{path}, entry {key}"
+    for number, (place, key, found) in enumerate(read_json_entries(path)):
         row = need(found, place, prompt=str, id=str, edit_type=str)
         _need_group(row["edit_type"], place)
         items.append(

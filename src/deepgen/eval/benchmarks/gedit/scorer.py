@@ -9,18 +9,13 @@ from PIL import Image
 
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.judge.prompts import JudgePrompts
-from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.judge.source_images import PILLOW_QUALITY, source_of
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
 from deepgen.scoring.answers import Unreadable
 from deepgen.scoring.parsing import parse_viescore
 from deepgen.scoring.questions import EncodedImage, Question, jpeg_image
-
-
-def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
-    """A judge under GEdit-Bench's protocol."""
-    return create_judge_scorer(benchmark, options, load_protocol)
 
 
 def load_protocol(

@@ -60,22 +60,10 @@ ColorReader = Callable[[str, Sequence[Detection]], Sequence[str]]
 """From a class and some objects of it to one of the ten colours for each."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Decision:
-    """A verdict and why; every clause that fails gives a reason."""
-
-    reasons: tuple[str, ...]
-
-    @property
-    def correct(self) -> bool:
-        """No clause failed."""
-        return not self.reasons
-
-
-def decide(
+def find_faults(
     metadata: Mapping[str, Json], detections: Iterable[Detection], read_colors: ColorReader
-) -> Decision:
-    """Check every clause of a prompt against what was found.
+) -> tuple[str, ...]:
+    """A reason for every clause of a prompt that fails; none where the image is correct.
 
     Args:
         metadata: The prompt's line: ``tag``, ``include`` and perhaps ``exclude``.
@@ -97,7 +85,7 @@ def decide(
         number = len(objects.get(clause["class"], []))
         if number >= clause["count"]:
             reasons.append(f"expected {clause['class']}<{clause['count']}, found {number}")
-    return Decision(reasons=tuple(reasons))
+    return tuple(reasons)
 
 
 def keep_confident(detections: Iterable[Detection], *, tag: str) -> dict[str, list[Detection]]:
@@ -181,50 +169,6 @@ def _position_reason(
 _COLOR_REASON = re.compile(r"expected (\w+) (.+)>=\d+, found \d+ \1; and (.*)")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recheck:
-    """A stored row of the official scorer, decided again from its boxes."""
-
-    filename: str
-    stored: Decision
-    stored_correct: bool
-    again: Decision
-    used_stored_colors: bool
-    """A colour was asked for: boxes do not show it, so the stored reason answered."""
-
-    @property
-    def agrees(self) -> bool:
-        """Same verdict and same reasons."""
-        same_reasons = [_comparable(each) for each in self.stored.reasons] == [
-            _comparable(each) for each in self.again.reasons
-        ]
-        return same_reasons and self.stored_correct == self.again.correct
-
-
-def recheck(row: Mapping[str, Json], place: str) -> Recheck:
-    """Decide a row of an official ``results.jsonl`` again.
-
-    Raises:
-        BenchmarkError: The row is not in the official form.
-    """
-    try:
-        metadata = json.loads(row["metadata"])
-        detections = _stored_detections(row)
-        stored = _stored_decision(row)
-        reader = _StoredColors(metadata, stored)
-        return Recheck(
-            filename=row["filename"],
-            stored=stored,
-            stored_correct=row["correct"],
-            again=decide(metadata, detections, reader),
-            used_stored_colors=reader.asked,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
-        raise BenchmarkError(
-            f"{place}: not a row of GenEval's scorer ({type(cause).__name__}: {cause})"
-        ) from cause
-
-
 def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReader | None]:
     """Detections of a stored row, and its colours where the row has a verdict that tells them.
 
@@ -235,7 +179,7 @@ def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReade
         detections = _stored_detections(row)
         if "metadata" not in row or "reason" not in row:
             return detections, None
-        return detections, _StoredColors(json.loads(row["metadata"]), _stored_decision(row))
+        return detections, _stored_colors(json.loads(row["metadata"]), row["reason"])
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise BenchmarkError(
             f"{place}: no row with the detections of an image ({type(cause).__name__}: {cause})"
@@ -253,33 +197,15 @@ def _stored_detections(row: Mapping[str, Json]) -> list[Detection]:
     ]
 
 
-def _stored_decision(row: Mapping[str, Json]) -> Decision:
-    return Decision(reasons=tuple(row["reason"].split("\n")) if row["reason"] else ())
-
-
-class _StoredColors:
+def _stored_colors(metadata: Mapping[str, Json], reasons: str) -> ColorReader:
     """Reads colours off a stored verdict: wrong ones are named in it, all others were right."""
-
-    def __init__(self, metadata: Mapping[str, Json], stored: Decision) -> None:
-        self.asked = False
-        self._colors: dict[str, list[str]] = {
-            clause["class"]: [clause["color"]] * clause["count"]
-            for clause in metadata["include"]
-            if "color" in clause
-        }
-        for reason in stored.reasons:
-            if match := _COLOR_REASON.fullmatch(reason):
-                listed = (each.split(" ") for each in match[3].split(", "))
-                self._colors[match[2]] = [c for n, c in listed for _ in range(int(n))]
-
-    def __call__(self, label: str, objects: Sequence[Detection]) -> Sequence[str]:
-        self.asked = True
-        return self._colors[label]
-
-
-def _comparable(reason: str) -> tuple[str, frozenset[str]]:
-    """A reason with its relations as a set: the official scorer prints them in any order."""
-    before, separator, after = reason.partition(" target, found ")
-    if not separator:
-        return reason, frozenset()
-    return before, frozenset(after.removesuffix("target").strip().split(" and "))
+    colors = {
+        clause["class"]: [clause["color"]] * clause["count"]
+        for clause in metadata["include"]
+        if "color" in clause
+    }
+    for reason in reasons.split("\n"):
+        if match := _COLOR_REASON.fullmatch(reason):
+            listed = (each.split(" ") for each in match[3].split(", "))
+            colors[match[2]] = [color for number, color in listed for _ in range(int(number))]
+    return lambda label, objects: colors[label]

@@ -18,7 +18,7 @@ from deepgen.eval.benchmarks.geneval.decision import (
     COLORS,
     ColorReader,
     Detection,
-    decide,
+    find_faults,
     keep_confident,
     parse_stored_row,
 )
@@ -253,7 +253,7 @@ def _record(
     read_colors: ColorReader,
 ) -> ImageRecord:
     try:
-        decision = decide(generated.item.fields, detections, read_colors)
+        faults = find_faults(generated.item.fields, detections, read_colors)
     except (RuntimeError, ValueError) as error:  # CLIP on an image that it cannot take.
         return failed(generated, "error", f"colours: {type(error).__name__}: {error}")
     kept = keep_confident(detections, tag=generated.item.fields["tag"])
@@ -265,6 +265,6 @@ def _record(
     return ImageRecord(
         item=generated.item.id,
         copy=generated.copy,
-        values={"correct": decision.correct, "details": details},
-        reason="\n".join(decision.reasons),
+        values={"correct": not faults, "details": details},
+        reason="\n".join(faults),
     )

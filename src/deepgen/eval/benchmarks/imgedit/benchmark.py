@@ -29,7 +29,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.imgedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import need, need_file, read_json
+from deepgen.eval.prompt_files import need, need_file, read_json_entries
 from deepgen.eval.values import whole_numbers
 
 TYPES = (
@@ -52,8 +52,7 @@ def load(folder: Path) -> ItemList:
     """One item an entry; sources lie in the authors' archive, in its folder ``singleturn``."""
     path = need_file(folder, _FILE, f"Benchmark/Basic/{_FILE}")
     items = []
-    for number, (key, found) in enumerate(need(read_json(path), str(path)).items()):
-        place = f"{path}, entry {key}"
+    for number, (place, key, found) in enumerate(read_json_entries(path)):
         row = need(found, place, id=str, prompt=str, edit_type=str)
         if row["edit_type"] not in TYPES:
             raise BenchmarkError(f"{place}: the type {row['edit_type']!r} is of no known kind")
@@ -67,11 +66,6 @@ def load(folder: Path) -> ItemList:
             )
         )
     return ItemList(items=tuple(items))
-
-
-def image_path(item: Item, copy: int) -> PurePosixPath:
-    """``1082.png``."""
-    return PurePosixPath(f"{item.id}.png")
 
 
 def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
@@ -104,7 +98,6 @@ IMGEDIT = Benchmark(
     expected_items=737,
     generation=generation_presets(1, editing=True),
     load=load,
-    image_path=image_path,
     metrics=(
         Metric(name="overall", weights=equal_weights(TYPES), bounds=(1, 5)),
         Metric(

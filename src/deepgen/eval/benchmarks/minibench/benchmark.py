@@ -99,11 +99,6 @@ def load_version0(folder: Path) -> ItemList:
     return ItemList(items=_first_world())
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
-    """``counting/0017.png``."""
-    return PurePosixPath(f"{item.id}.png")
-
-
 def render_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) -> None:
     """Draw the images to edit.
 
@@ -214,14 +209,7 @@ def _put(path: Path, content: bytes) -> None:
 
 def _rules(side: int) -> Mapping[Preset, GenerationRule]:
     """The world's own size, or the model's; steps and guidance are always the model's."""
-    own = GenerationRule(
-        images_per_item=1,
-        height=None,
-        width=None,
-        steps=None,
-        guidance_scale=None,
-        squash_sources=False,
-    )
+    own = GenerationRule(images_per_item=1)
     return {"paper": replace(own, height=side, width=side), "default": own}
 
 
@@ -246,7 +234,6 @@ MINIBENCH = Benchmark(
     expected_items=sum(_SIZES.values()),
     generation=_rules(SIDE),
     load=load,
-    image_path=image_path,
     metrics=(
         Metric(name="mean", weights=equal_weights(OBJECT_ROWS), bounds=(0, 1), digits=3),
         *(Metric(name=row, bounds=(0, 1), digits=3) for row in ROWS),

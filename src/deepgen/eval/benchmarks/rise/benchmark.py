@@ -39,7 +39,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.rise.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
+from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json_list
 from deepgen.eval.values import whole_number
 
 CATEGORIES = ("temporal_reasoning", "causal_reasoning", "spatial_reasoning", "logical_reasoning")
@@ -56,12 +56,9 @@ def load(folder: Path) -> ItemList:
     """The whole list, or the subset of the repository; absent optional fields are not set."""
     whole = find_file(folder, WHOLE, f"data/{WHOLE}")
     path = whole or need_file(folder, SUBSET, f"data/{SUBSET}")
-    listed = read_json(path)
-    if not isinstance(listed, list):
-        raise BenchmarkError(f"{path}: expected a list, found {type(listed).__name__}")
     rows = [
-        need(found, f"{path}, entry {number}", index=str, category=str, instruction=str, image=str)
-        for number, found in enumerate(listed, start=1)
+        need(found, place, index=str, category=str, instruction=str, image=str)
+        for place, found in read_json_list(path)
     ]
     has_flag = any("consistency_free" in row for row in rows)
     items = []

@@ -15,7 +15,7 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.benchmarks.rise.benchmark import LOGICAL
 from deepgen.eval.judge.prompts import JudgePrompts
-from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.judge.source_images import beside_source, shrunk_image, source_of
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
@@ -39,11 +39,6 @@ class _Plan:
     """What the answer should be, in words."""
     reasoning_sees_before: bool = False
     plausibility: str | None = None
-
-
-def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
-    """A judge under RISEBench's protocol."""
-    return create_judge_scorer(benchmark, options, load_protocol)
 
 
 def load_protocol(

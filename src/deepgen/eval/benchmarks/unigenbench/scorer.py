@@ -9,18 +9,13 @@ from typing import Any
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.judge.prompts import JudgePrompts
-from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.parsing import parse_check_points
 from deepgen.scoring.questions import Question, jpeg_image, stored_image
 
 EVALUATOR = "UniGenBench-EvalModel"
 """In the names of the authors' own judges, which were trained on images before the text."""
-
-
-def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
-    """A judge under UniGenBench's protocol."""
-    return create_judge_scorer(benchmark, options, load_protocol)
 
 
 def load_protocol(

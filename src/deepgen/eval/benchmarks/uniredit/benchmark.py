@@ -31,7 +31,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.uniredit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
+from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_list
 from deepgen.eval.values import whole_number
 
 # Sizes follow from published rows (real world 2, 2, 3, 2 names; games 1, 3, 2, 3). That the names
@@ -64,12 +64,8 @@ _FILE = "data.json"
 def load(folder: Path) -> ItemList:
     """One item an entry; ``idx`` alone repeats, so the id is name and ``idx``."""
     path = need_file(folder, _FILE)
-    listed = read_json(path)
-    if not isinstance(listed, list):
-        raise BenchmarkError(f"{path}: expected a list, found {type(listed).__name__}")
     items = []
-    for number, found in enumerate(listed):
-        place = f"{path}, entry {number + 1}"
+    for number, (place, found) in enumerate(read_json_list(path)):
         row = need(
             found,
             place,
@@ -98,11 +94,6 @@ def load(folder: Path) -> ItemList:
             )
         )
     return ItemList(items=need_unique(items, path))
-
-
-def image_path(item: Item, copy: int) -> PurePosixPath:
-    """``<name>/<idx>.png``."""
-    return PurePosixPath(f"{item.id}.png")
 
 
 def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
@@ -143,7 +134,6 @@ UNIREDIT = Benchmark(
     expected_items=2700,
     generation=generation_presets(1, editing=True),
     load=load,
-    image_path=image_path,
     metrics=(
         Metric(name="percent", bounds=(0, 100)),
         Metric(name="halves", weights=equal_weights(("real world", "games")), bounds=(0, 100)),

@@ -7,17 +7,12 @@ from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.judge.prompts import JudgePrompts
-from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.judge.source_images import beside_source, shrunk_image, source_of
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.images.io import read_image
 from deepgen.scoring.parsing import parse_uniredit
 from deepgen.scoring.questions import Question
-
-
-def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
-    """A judge under UniREditBench's protocol."""
-    return create_judge_scorer(benchmark, options, load_protocol)
 
 
 def load_protocol(

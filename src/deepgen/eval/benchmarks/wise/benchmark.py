@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import (
@@ -29,7 +29,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.wise.judge_prompts import LEGACY, VERIFIED
-from deepgen.eval.prompt_files import need, need_file, need_unique, read_json
+from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_list
 from deepgen.eval.values import whole_number
 
 # The category follows from the prompt's number, and not from its file.
@@ -66,8 +66,7 @@ def load(files: Sequence[PromptFile], last: Mapping[str, int], folder: Path) -> 
     items = []
     for file in files:
         path = need_file(folder, file.path, Path(file.path).name, str(file.home))
-        for index, found in enumerate(read_json(path), start=1):
-            place = f"{path}, entry {index}"
+        for place, found in read_json_list(path):
             row = need(found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int)
             number = row["prompt_id"]
             category = next((name for name, end in last.items() if 1 <= number <= end), None)
@@ -83,11 +82,6 @@ def load(files: Sequence[PromptFile], last: Mapping[str, int], folder: Path) -> 
                 )
             )
     return ItemList(items=need_unique(sorted(items, key=lambda item: item.number), folder))
-
-
-def image_path(item: Item, copy: int) -> PurePosixPath:
-    """``17.png``."""
-    return PurePosixPath(f"{item.id}.png")
 
 
 def contribute_legacy(item: Item, images: Sequence[Values]) -> Iterator[Share]:
@@ -160,7 +154,6 @@ WISE_VERIFIED = Benchmark(
     expected_items=1000,
     generation=generation_presets(1),
     load=partial(load, VERIFIED_SOURCE.files, VERIFIED_LAST),
-    image_path=image_path,
     metrics=(Metric(name="accuracy", weights=VERIFIED_WEIGHTS, bounds=(0, 1), digits=4),),
     contribute=contribute_verified,
     lowest=lambda item: {"score": 0},
@@ -183,7 +176,6 @@ WISE_LEGACY = Benchmark(
     expected_items=1000,
     generation=generation_presets(1),
     load=partial(load, LEGACY_SOURCE.files, LEGACY_LAST),
-    image_path=image_path,
     metrics=(Metric(name="wiscore", weights=LEGACY_WEIGHTS, bounds=(0, 1)),),
     contribute=contribute_legacy,
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},

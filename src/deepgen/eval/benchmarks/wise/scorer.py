@@ -8,15 +8,10 @@ from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Values
 from deepgen.eval.judge.prompts import JudgePrompts
-from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion, JudgeScorer, create_judge_scorer
+from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
 from deepgen.scoring.parsing import parse_wise_legacy, parse_wise_verified
 from deepgen.scoring.questions import Question, stored_image
-
-
-def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> JudgeScorer:
-    """A judge under WISE's protocol."""
-    return create_judge_scorer(benchmark, options, load_protocol)
 
 
 def load_protocol(
