@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 Advance = Callable[[], None]
@@ -23,6 +23,16 @@ def print_result(text: str) -> None:
     encoding = out.encoding or "utf-8"
     out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
     out.flush()
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with aligned columns, those of numbers (below their heading) to the right."""
+    columns = []
+    for cells in zip(*rows, strict=True):
+        width = max(len(cell) for cell in cells)
+        numbers = all(cell.replace(",", "").isdecimal() or cell in ("", "-") for cell in cells[1:])
+        columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in cells])
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
 @contextmanager

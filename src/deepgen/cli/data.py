@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.checkpoint.finding import find_model
-from deepgen.cli.console import print_line, print_result, progress_bar
+from deepgen.cli.console import aligned, print_line, print_result, progress_bar
 from deepgen.cli.options import DeviceChoice
 from deepgen.cli.output import plan_outputs
 from deepgen.config.sizes import check_side
@@ -348,8 +348,5 @@ def _indented(counts: Mapping[Any, int]) -> Lines:
 
 def _print_lines(title: str, lines: Lines) -> None:
     """Names and numbers in two columns."""
-    width = max(len(name) for name, _ in lines)
-    shown = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in lines]
-    wide = max(len(value) for _, value in shown)
-    rows = [f"{name.ljust(width)}  {value.rjust(wide)}".rstrip() for name, value in shown]
-    print_result("\n".join([title, *rows]))
+    rows = [(name, f"{value:,}" if isinstance(value, int) else value) for name, value in lines]
+    print_result("\n".join([title, *aligned(rows)]))

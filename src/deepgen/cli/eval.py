@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from deepgen.cli.console import print_line
+from deepgen.cli.console import aligned, print_line
 from deepgen.cli.evaluating import Generate, Report
 from deepgen.cli.options import Folder
 from deepgen.cli.scoring import Run, Score
@@ -44,7 +44,7 @@ class List:
             return
         shown = ("name", "task", "items", "images", "scorer", "licence", "prompts")
         cells = [[str(row[column]) for column in shown] for row in rows]
-        _write(*_columns([list(shown), *cells]))
+        _write(*aligned([list(shown), *cells]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,19 +211,7 @@ def _table(sizes: Mapping[str, int], matches: Sequence[Match]) -> list[str]:
     for name, size in sizes.items():
         found = counts.get(name, {"exact": 0, "near": 0})
         rows.append([name, str(size), str(found["exact"]), str(found["near"])])
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as aligned lines; numbers to the right."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if cell.isdecimal() else cell.ljust(width)
-            for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
+    return aligned(rows)
 
 
 def _write(*lines: str) -> None:

@@ -25,13 +25,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Generate:
-    """Generate the images of a benchmark; an interrupted run is resumed."""
+class GenerationFlags:
+    """What decides the images of a run."""
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
-    output: Annotated[Path, arg(metavar="DIR")]
-    """Folder of the run, new or to be resumed."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
     data: Folder = None
@@ -40,12 +38,20 @@ class Generate:
     """The model's own settings, or those of the published runs."""
     limit: Whole = None
     """Only so many prompts, equally many of each category (default: all)."""
-    shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
-    """Generate the R-th of N shares, from 1/N to N/N (default: by torchrun's ranks, else all)."""
     seed: int = 0
     """Image i of prompt p uses SEED + 1000 p + i."""
     device: DeviceChoice = "auto"
     """Where to compute."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Generate(GenerationFlags):
+    """Generate the images of a benchmark; an interrupted run is resumed."""
+
+    output: Annotated[Path, arg(metavar="DIR")]
+    """Folder of the run, new or to be resumed."""
+    shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
+    """Generate the R-th of N shares, from 1/N to N/N (default: by torchrun's ranks, else all)."""
     debug: bool = False
     """Show where an error comes from."""
 

@@ -13,7 +13,7 @@ from deepgen.checkpoint.configs import read_provenance
 from deepgen.checkpoint.files import CONFIG_NAMES, INDEX_NAME, WEIGHT_STEMS
 from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.checkpoint.headers import DTYPE_NAMES
-from deepgen.cli.console import print_result
+from deepgen.cli.console import aligned, print_result
 
 NO_PROVENANCE = "not recorded"
 
@@ -81,29 +81,17 @@ def _table(report: Mapping[str, Any]) -> str:
     """The report as aligned columns."""
     rows = [("component", "class", "parameters", "dtype", "bytes", "provenance")]
     for each in report["components"]:
-        parameters, size = f"{each['parameters']:,}", f"{each['bytes']:,}"
+        stored = (f"{each['parameters']:,}", each["dtype"], f"{each['bytes']:,}")
+        weights = stored if each["dtype"] else ("-", "-", "-")
         origin = each["provenance"] or NO_PROVENANCE
-        rows.append(
-            (each["name"], each["class"], parameters, each["dtype"] or "-", size, origin)
-            if each["dtype"]
-            else (each["name"], each["class"], "-", "-", "-", origin)
-        )
+        rows.append((each["name"], each["class"], *weights, origin))
     rows.append(("total", "", f"{report['parameters']:,}", "", f"{report['bytes']:,}", ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    right = {2, 4}
-    lines = [
-        "  ".join(
-            cell.rjust(width) if column in right else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
     defaults = ", ".join(
         f"{name} {value}"
         for name, value in report["defaults"].items()
         if name != "edit_negative_prompt"
     )
-    shown = [f"{report['model']} ({report['path']})", *lines, f"defaults: {defaults}"]
+    shown = [f"{report['model']} ({report['path']})", *aligned(rows), f"defaults: {defaults}"]
     # These texts come from the model's files, so control characters are escaped.
     return "\n".join("".join(map(_visible, line)) for line in shown)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from deepgen.config.codec import Config, read_yaml
 from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecision
 from deepgen.config.sizes import check_side
 
@@ -110,6 +112,21 @@ class ImageOptions:
             ValueError: One is missing, or its scale is not a finite number.
         """
         return [_adapter(value) for value in self.lora]
+
+
+def read_config(arguments: Sequence[str], defaults: Config) -> Config:
+    """The settings before the command line: the defaults, replaced by those of --config's file.
+
+    Raises:
+        ValueError: The file cannot be used.
+    """
+    settings = defaults
+    for place, each in enumerate(arguments):
+        name, _, value = each.partition("=")
+        if name == "--config":
+            following = arguments[place + 1 : place + 2]
+            settings = read_yaml(Path(value or (following[0] if following else "")), settings)
+    return settings
 
 
 def read_prompts(argument: str) -> list[str]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.evaluating import Generate, Report, print_prompt_notes
+from deepgen.cli.evaluating import Generate, GenerationFlags, Report, print_prompt_notes
 from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import Benchmark, Item, Preset
+from deepgen.eval.benchmark import Benchmark, Item
 from deepgen.eval.fetch import locate
 from deepgen.eval.registry import create_scorer, find_benchmark
 
@@ -234,29 +234,15 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Run(GenerationFlags):
     """Generate, score and report a benchmark; an interrupted run is resumed."""
 
-    benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
-    """Its name, as deepgen eval list shows it."""
     output: Folder = None
     """Folder of the run (default: runs/BENCH-MODEL, or runs/BENCH-MODEL-LIMIT)."""
-    model: Annotated[str, arg(metavar="MODEL")] = "mini"
-    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
-    data: Folder = None
-    """Folder of prompt files, instead of the fetched ones."""
-    preset: Preset = "default"
-    """The model's own settings, or those of the published runs."""
-    limit: Whole = None
-    """Only so many prompts, equally many of each category (default: all)."""
-    seed: int = 0
-    """Image i of prompt p uses SEED + 1000 p + i."""
     scorer: ScorerFlags = field(default_factory=ScorerFlags)
     """Judge, detector, VQA model or OCR engine."""
     retry_failed: bool = False
     """Score failed images again."""
-    device: DeviceChoice = "auto"
-    """Where to compute."""
     json: bool = False
     """Print the scores as a JSON object instead of the paths of the reports."""
     debug: bool = False

@@ -13,8 +13,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result
-from deepgen.cli.options import DeviceChoice
-from deepgen.config.codec import read_yaml
+from deepgen.cli.options import DeviceChoice, read_config
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
@@ -186,13 +185,8 @@ def _parsed(arguments: Sequence[str], recipe: str | None) -> Train:
 
 def _settings(recipe: str, arguments: Sequence[str]) -> StageConfig:
     """The settings before the command line: the recipe's, replaced by those of the file."""
-    config = preset = RECIPES[recipe]()
-    for place, each in enumerate(arguments):
-        name, _, value = each.partition("=")
-        if name == "--config":
-            following = arguments[place + 1 : place + 2]
-            path = value or (following[0] if following else "")
-            config = read_yaml(Path(path), config)
+    preset = RECIPES[recipe]()
+    config = read_config(arguments, preset)
     if config.stage != preset.stage:
         raise ValueError(
             f"the file of --config is for stage {config.stage}, but {recipe} trains stage "

@@ -14,8 +14,7 @@ import tyro
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result
-from deepgen.cli.options import DeviceChoice
-from deepgen.config.codec import read_yaml
+from deepgen.cli.options import DeviceChoice, read_config
 from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
@@ -93,12 +92,7 @@ def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
         ValueError: The file cannot be used.
         SystemExit: Help was asked for, or the arguments are wrong.
     """
-    settings = MiniConfig()
-    for place, each in enumerate(arguments):
-        name, _, value = each.partition("=")
-        if name == "--config":
-            following = arguments[place + 1 : place + 2]
-            settings = read_yaml(Path(value or (following[0] if following else "")), settings)
+    settings = read_config(arguments, MiniConfig())
     command: TrainMini = tyro.cli(
         TrainMini,
         prog="deepgen train mini",

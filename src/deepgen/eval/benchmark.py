@@ -243,3 +243,7 @@ class Benchmark:
     def published(self) -> tuple[PublishedTable, ...]:
         """Scores under this protocol, the most complete table first."""
         return published_tables(self.name)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of a name."""
+        return next(each for each in self.metrics if each.name == name)

@@ -18,7 +18,7 @@ from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_CHINESE, GEDIT_ENGLISH
 from deepgen.eval.benchmarks.imgedit.benchmark import IMGEDIT
 from deepgen.eval.benchmarks.rise.benchmark import RISE_2026
 from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
-from deepgen.eval.benchmarks.uniredit.benchmark import DIMENSIONS, GAMES, REAL_WORLD, UNIREDIT
+from deepgen.eval.benchmarks.uniredit.benchmark import DIMENSIONS, REAL_WORLD, UNIREDIT
 from deepgen.eval.benchmarks.wise.benchmark import WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import BENCHMARKS, find_benchmark
 from tests.eval.records import prompt_folder
@@ -275,7 +275,7 @@ def test_uniredit_reads_the_form_its_loader_reads(tmp_path: Path) -> None:
     assert maze.fields["judge_instruction"] == "Walls are black.\nDraw the way out."
     assert pose.prompt == "Draw the way out."
     assert (maze.id, str(UNIREDIT.image_path(maze, 0))) == ("Maze/1", "Maze/1.png")
-    assert (len(REAL_WORLD), len(GAMES), len(DIMENSIONS)) == (9, 9, 8)
+    assert (len(REAL_WORLD), len(DIMENSIONS)) == (9, 8)
     (tmp_path / "data.json").write_text(json.dumps([row, {**row, "name": "Chess"}]))
     with pytest.raises(BenchmarkError, match=r"data.json, entry 2: the name 'Chess'"):
         UNIREDIT.load(tmp_path)

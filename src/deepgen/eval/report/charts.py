@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepgen.eval.benchmark import Benchmark, Number
+from deepgen.eval.report.published import find_cell
 from deepgen.eval.report.results import Report, has_result, remarks_of, shown
 
 DEEPGEN = "DeepGen"
@@ -109,7 +110,7 @@ def _chart(
 ) -> Chart:
     ranked = [_ours(benchmark, metric, scale, name, each) for name, each in reports.items()]
     for row in table["rows"] if table else ():
-        cell = find_cell(row, metric, None)
+        cell = find_cell(row, metric)
         if cell is not None:
             bar = Bar(
                 name=row["model"],
@@ -149,7 +150,7 @@ def _ours(
         if not has_result(report):
             why = "not done" if report["state"] != "done" else "incomplete"
         return None, Bar(name=name, kind="ours", score="no score", detail=detail, interval=why)
-    digits = digits_of(benchmark, metric)
+    digits = benchmark.metric(metric).digits
     interval = report["intervals"][metric]
     start, end = place(interval["low"], scale), place(interval["high"], scale)
     return value, Bar(
@@ -189,16 +190,3 @@ def _as_published(
         for row in table["rows"]
     )
     return headings, rows
-
-
-def find_cell(row: Mapping[str, Any], metric: str, category: str | None) -> Table | None:
-    """A published number, if the row has it."""
-    cells: Sequence[Table] = row["cells"]
-    return next(
-        (cell for cell in cells if (cell["metric"], cell["category"]) == (metric, category)), None
-    )
-
-
-def digits_of(benchmark: Benchmark, metric: str) -> int:
-    """As many as the benchmark's authors print."""
-    return next(each.digits for each in benchmark.metrics if each.name == metric)

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deepgen.eval.benchmark import Benchmark, Item, Metric
-from deepgen.eval.report.charts import DEEPGEN, charts, digits_of, find_cell, place, scale_of
+from deepgen.eval.report.charts import DEEPGEN, charts, place, scale_of
 from deepgen.eval.report.gallery import (
     Embedder,
     ShownImage,
@@ -23,6 +23,7 @@ from deepgen.eval.report.gallery import (
     select_galleries,
     show_image,
 )
+from deepgen.eval.report.published import find_cell
 from deepgen.eval.report.results import RULES, WRITTEN, Report, has_result, shown
 from deepgen.eval.report.statistics import LEVEL, RESAMPLES
 from deepgen.eval.report.warnings import report_warnings
@@ -94,7 +95,7 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
             "warnings": shared,
             "other_scorer": report["first"]["scorer"] != report["second"]["scorer"],
             "differences": [
-                _difference_row(each, name, digits_of(benchmark, name))
+                _difference_row(each, name, benchmark.metric(name).digits)
                 for name, each in report["differences"].items()
             ],
             "charts": list(charts(benchmark, named)),

@@ -55,3 +55,13 @@ def why_not_comparable(scorer: Mapping[str, str], judge: str, accepted: Sequence
     if any(fnmatchcase(name, pattern) for name in names for pattern in accepted):
         return ""
     return f"Scored here by {here}, and there by another: {judge}."
+
+
+def find_cell(
+    row: Mapping[str, Any], metric: str, category: str | None = None
+) -> Mapping[str, Any] | None:
+    """A published number of a metric or of one of its categories, if the row has it."""
+    cells: Sequence[Mapping[str, Any]] = row["cells"]
+    return next(
+        (cell for cell in cells if (cell["metric"], cell["category"]) == (metric, category)), None
+    )

@@ -21,7 +21,7 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import Contributions, aggregate, contributions
 from deepgen.eval.benchmark import Benchmark, Rule
 from deepgen.eval.registry import find_benchmark
-from deepgen.eval.report.published import describe_published
+from deepgen.eval.report.published import describe_published, find_cell
 from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
 from deepgen.eval.report.warnings import report_warnings
 from deepgen.eval.run.stored import StoredRun
@@ -46,15 +46,18 @@ def describe(run: StoredRun, written: str) -> Report:
     Args:
         written: When, as text.
     """
-    rules = {}
-    for rule in RULES:
-        scores = aggregate(run.benchmark, run.items, run.records.values(), rule)
-        values = asdict(scores)
-        rules[rule] = {name: values[name] for name in ("headline", "metrics", "categories")}
-        if not run.done:
-            rules[rule]["headline"] = None
-    strict = aggregate(run.benchmark, run.items, run.records.values())
-    intervals = bootstrap(run.benchmark, run.items, run.records.values()) if run.records else {}
+    records = run.records.values()
+    all_scores = {rule: aggregate(run.benchmark, run.items, records, rule) for rule in RULES}
+    rules = {
+        rule: {
+            "headline": scores.headline if run.done else None,
+            "metrics": scores.metrics,
+            "categories": scores.categories,
+        }
+        for rule, scores in all_scores.items()
+    }
+    strict = all_scores["strict"]
+    intervals = bootstrap(run.benchmark, run.items, records) if records else {}
     return {
         "benchmark": run.benchmark.name,
         "title": run.benchmark.title,
@@ -219,7 +222,7 @@ def _published_to_markdown(report: Report) -> list[str]:
     published, lines = report["published"], []
     for table in published["tables"]:
         metric = table["metric"]
-        digits = _digits(report["benchmark"], metric)
+        digits = find_benchmark(report["benchmark"]).metric(metric).digits
         ours = strict["metrics"][metric] if has_result(report) else None
         lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
         if table["not_comparable"]:
@@ -231,11 +234,8 @@ def _published_to_markdown(report: Report) -> list[str]:
         if not table["not_comparable"]:
             lines.append(f"| **this run: {manifest['model']}** | | **{shown(ours, digits)}** |")
         for row in table["rows"]:
-            for cell in row["cells"]:
-                if (cell["metric"], cell["category"]) == (metric, None):
-                    lines.append(
-                        f"| {row['model']} | {row['parameters'] or ''} | {cell['printed']} |"
-                    )
+            if cell := find_cell(row, metric):
+                lines.append(f"| {row['model']} | {row['parameters'] or ''} | {cell['printed']} |")
         lines += ["", *(f"- {remark}" for remark in remarks_of(table))]
     if published["elsewhere"]:
         lines += ["", published["elsewhere"]]
@@ -251,10 +251,6 @@ def remarks_of(table: Mapping[str, Any]) -> list[str]:
 def has_result(report: Report) -> bool:
     """Whether the run's scores are results: it is done and complete."""
     return bool(report["state"] == "done" and not report["incomplete"])
-
-
-def _digits(benchmark: str, metric: str) -> int:
-    return next(each.digits for each in find_benchmark(benchmark).metrics if each.name == metric)
 
 
 def _pair_to_markdown(report: Report) -> str:
@@ -279,7 +275,7 @@ def _pair_to_markdown(report: Report) -> str:
         "|---|---:|---:|---:|---|---:|--:|",
     ]
     for name, each in report["differences"].items():
-        digits = _digits(report["benchmark"], name)
+        digits = benchmark.metric(name).digits
         scores = [report[run]["rules"]["strict"]["metrics"][name] for run in ("first", "second")]
         value, low, high = (f"{each[part]:+.{digits}f}" for part in ("value", "low", "high"))
         lines.append(

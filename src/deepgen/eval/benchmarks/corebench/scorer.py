@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.benchmarks.corebench.benchmark import status_of
 from deepgen.eval.judge.prompts import JudgePrompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
@@ -37,13 +36,10 @@ def load_protocol(
             for question in checklist
         ]
 
-    def values(answers: Sequence[Any]) -> Values:
-        return {"answers": list(answers)}
-
     return JudgeProtocol(
         prompts=prompts,
         questions=questions,
-        values=values,
+        values=lambda answers: {"answers": list(answers)},
         has_score=lambda answers: status_of(answers) == "scored",
         max_tokens=(512, 2048, 8192),
     )

@@ -35,36 +35,25 @@ from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, r
 from deepgen.eval.values import measured
 from deepgen.scoring.ocr import target_words
 
-# How many prompts each file has, in order: numbers count from the complete list.
-_SIZES = {
-    "CVTG/2": 200,
-    "CVTG/3": 301,
-    "CVTG/4": 300,
-    "CVTG/5": 201,
-    "CVTG-Style/2": 200,
-    "CVTG-Style/3": 299,
-    "CVTG-Style/4": 302,
-    "CVTG-Style/5": 197,
+_FILES = {
+    "CVTG/2": (200, "e8aa98a4f5d609f8699131328876760fbbf33db8320770188fc3979f3fa345c8"),
+    "CVTG/3": (301, "36fca11a221236643ed9595d5302884db01e832309a61b230fab3eefdeff1be0"),
+    "CVTG/4": (300, "24fb02addf2caae050d2e67e29af98fe10d1e086093cf43d3592bcdac8557c2c"),
+    "CVTG/5": (201, "24d5a3afc060477cdcf5b678018d81c78e18dc0054aafacf8b02a69ae24118b2"),
+    "CVTG-Style/2": (200, "61324577c690c4383597fffe53614d87088be108a3e577288d8e8baf71381489"),
+    "CVTG-Style/3": (299, "26a92b4a53e5dc497317fb3a219121790b7a7c9da10b87b8dd3633fcadff0f97"),
+    "CVTG-Style/4": (302, "1d1fe6c367191fd8a3939687f70b3e8bda83c0539344977506e09e2732e4e3ff"),
+    "CVTG-Style/5": (197, "da102c0239726d1fcdf3f4cfccacd34e71d4c0a588e5a893f4bc94b03fff353a"),
 }
-
-_HASHES = {
-    "CVTG/2": "e8aa98a4f5d609f8699131328876760fbbf33db8320770188fc3979f3fa345c8",
-    "CVTG/3": "36fca11a221236643ed9595d5302884db01e832309a61b230fab3eefdeff1be0",
-    "CVTG/4": "24fb02addf2caae050d2e67e29af98fe10d1e086093cf43d3592bcdac8557c2c",
-    "CVTG/5": "24d5a3afc060477cdcf5b678018d81c78e18dc0054aafacf8b02a69ae24118b2",
-    "CVTG-Style/2": "61324577c690c4383597fffe53614d87088be108a3e577288d8e8baf71381489",
-    "CVTG-Style/3": "26a92b4a53e5dc497317fb3a219121790b7a7c9da10b87b8dd3633fcadff0f97",
-    "CVTG-Style/4": "1d1fe6c367191fd8a3939687f70b3e8bda83c0539344977506e09e2732e4e3ff",
-    "CVTG-Style/5": "da102c0239726d1fcdf3f4cfccacd34e71d4c0a588e5a893f4bc94b03fff353a",
-}
+"""How many prompts each file has, as numbers count from the complete list; and its SHA-256."""
 
 
 def load(folder: Path) -> ItemList:
     """The prompts of the files that are there; indices start at 0 in each."""
-    if not any(find_file(folder, f"{name}.json") for name in _SIZES):
+    if not any(find_file(folder, f"{name}.json") for name in _FILES):
         need_file(folder, "CVTG/2.json")
     items, absent, start = [], [], 0
-    for name, size in _SIZES.items():
+    for name, (size, _) in _FILES.items():
         path = find_file(folder, f"{name}.json")
         if path is None:
             absent.append(f"{name}.json")
@@ -130,9 +119,9 @@ CVTG = Benchmark(
             PromptFile(
                 path=f"{name}.json",
                 home=f"benchmark_eval/cvtg-2k/prompts/{name}.json",
-                sha256=_HASHES[name],
+                sha256=sha256,
             )
-            for name in _SIZES
+            for name, (_, sha256) in _FILES.items()
         ),
         prompts_from=("zlab-princeton/i1", "b58a62f"),
     ),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.judge.prompts import JudgePrompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.judge.source_images import source_of
@@ -25,7 +24,6 @@ def load_protocol(
         question = Question(parts=(rubric, before, after))
         return [JudgeQuestion(name="criteria", question=question, parse=parse_criteria)]
 
-    def values(answers: Sequence[Any]) -> Values:
-        return {"scores": list(answers[0])}
-
-    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
+    return JudgeProtocol(
+        prompts=prompts, questions=questions, values=lambda answers: {"scores": list(answers[0])}
+    )

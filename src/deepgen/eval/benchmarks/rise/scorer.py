@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.benchmarks.rise.benchmark import LOGICAL
 from deepgen.eval.judge.prompts import JudgePrompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
@@ -80,10 +79,7 @@ def load_protocol(
             if text is not None
         ]
 
-    def values(answers: Sequence[Any]) -> Values:
-        return dict(answers)
-
-    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
+    return JudgeProtocol(prompts=prompts, questions=questions, values=dict)
 
 
 def _named(name: str, scale: range, reply: str) -> tuple[str, int] | Unreadable:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.judge.prompts import JudgePrompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.scorer import GeneratedImage, ScoringOptions
@@ -47,10 +46,11 @@ def load_protocol(
         parse = partial(parse_check_points, count=len(points))
         return [JudgeQuestion(name="test points", question=question, parse=parse)]
 
-    def values(answers: Sequence[Any]) -> Values:
-        return {"scores": list(answers[0].scores)}
-
-    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
+    return JudgeProtocol(
+        prompts=prompts,
+        questions=questions,
+        values=lambda answers: {"scores": list(answers[0].scores)},
+    )
 
 
 def _listed(heading: str, points: Sequence[str], meanings: Sequence[str]) -> str:

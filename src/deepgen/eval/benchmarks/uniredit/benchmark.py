@@ -53,12 +53,10 @@ DIMENSIONS = {
 REAL_WORLD = tuple(
     name for each in ("attribute", "structure", "physical", "property") for name in DIMENSIONS[each]
 )
-GAMES = tuple(
-    name for each in ("spatial", "strategic", "long-horizon", "logic") for name in DIMENSIONS[each]
-)
-
 _DIMENSION = {name: dimension for dimension, names in DIMENSIONS.items() for name in names}
 _FILE = "data.json"
+
+JUDGED = ("consistency", "reasoning", "quality")
 
 
 def load(folder: Path) -> ItemList:
@@ -101,8 +99,7 @@ def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
     half = "real world" if item.category in REAL_WORLD else "games"
     for values in images:
         consistency, reasoning, quality = (
-            whole_number(item, values, name, 1, 5)
-            for name in ("consistency", "reasoning", "quality")
+            whole_number(item, values, name, 1, 5) for name in JUDGED
         )
         percent = 25 * (0.3 * consistency + 0.5 * reasoning + 0.2 * quality - 1)
         yield Share("percent", item.category, percent)
@@ -141,7 +138,7 @@ UNIREDIT = Benchmark(
         Metric(name="accuracy", bounds=(0, 100)),
     ),
     contribute=contribute,
-    lowest=lambda item: {"consistency": 1, "reasoning": 1, "quality": 1},
+    lowest=lambda item: dict.fromkeys(JUDGED, 1),
     judge_prompts=JUDGE_PROMPTS,
 )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from deepgen.eval.benchmark import Benchmark, Values
+from deepgen.eval.benchmark import Benchmark
+from deepgen.eval.benchmarks.uniredit.benchmark import JUDGED
 from deepgen.eval.judge.prompts import JudgePrompts
 from deepgen.eval.judge.scorer import JudgeProtocol, JudgeQuestion
 from deepgen.eval.judge.source_images import beside_source, shrunk_image, source_of
@@ -45,7 +45,8 @@ def load_protocol(
             for name, images in shown.items()
         ]
 
-    def values(answers: Sequence[Any]) -> Values:
-        return dict(zip(("consistency", "reasoning", "quality"), answers, strict=True))
-
-    return JudgeProtocol(prompts=prompts, questions=questions, values=values)
+    return JudgeProtocol(
+        prompts=prompts,
+        questions=questions,
+        values=lambda answers: dict(zip(JUDGED, answers, strict=True)),
+    )

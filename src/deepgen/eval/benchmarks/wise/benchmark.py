@@ -13,6 +13,7 @@ move the legacy score by .08.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -101,46 +102,47 @@ def contribute_verified(item: Item, images: Sequence[Values]) -> Iterator[Share]
         yield Share("accuracy", item.category, whole_number(item, values, "score", 0, 1))
 
 
-def _source(*files: PromptFile) -> Source:
+def _source(edition: str, folder: str, hashes: Mapping[str, str]) -> Source:
     return Source(
-        repository="PKU-YuanGroup/WISE", commit="eb51174", licence="none stated", files=files
+        repository="PKU-YuanGroup/WISE",
+        commit="eb51174",
+        licence="none stated",
+        files=tuple(
+            PromptFile(
+                path=f"{edition}/{name}.json", home=f"{folder}/{name}.json", sha256=hashes[name]
+            )
+            for name in hashes
+        ),
     )
 
 
 LEGACY_SOURCE = _source(
-    PromptFile(
-        path="legacy/cultural_common_sense.json",
-        home="WISE_legacy/data/cultural_common_sense.json",
-        sha256="7a59216c768698280cea37caa574b52f3faf054d73b398b9bb6b3161baf8e3aa",
-    ),
-    PromptFile(
-        path="legacy/natural_science.json",
-        home="WISE_legacy/data/natural_science.json",
-        sha256="b262fae58e413c7a4bd3c3d5a089f8c6529feac227e4b6606be261a949035544",
-    ),
-    PromptFile(
-        path="legacy/spatio-temporal_reasoning.json",
-        home="WISE_legacy/data/spatio-temporal_reasoning.json",
-        sha256="e27d797885ad86e64d857d0cc93d33e04be572a8dcae95692a2c7e7876233f9a",
-    ),
+    "legacy",
+    "WISE_legacy/data",
+    {
+        "cultural_common_sense": (
+            "7a59216c768698280cea37caa574b52f3faf054d73b398b9bb6b3161baf8e3aa"
+        ),
+        "natural_science": "b262fae58e413c7a4bd3c3d5a089f8c6529feac227e4b6606be261a949035544",
+        "spatio-temporal_reasoning": (
+            "e27d797885ad86e64d857d0cc93d33e04be572a8dcae95692a2c7e7876233f9a"
+        ),
+    },
 )
-
 VERIFIED_SOURCE = _source(
-    PromptFile(
-        path="verified/cultural_common_sense_verified.json",
-        home="data_verified/cultural_common_sense_verified.json",
-        sha256="23482925266e2784b2ba24b75239fdc6691bf85ae253d2c4aa38b71b45fefa89",
-    ),
-    PromptFile(
-        path="verified/natural_science_verified.json",
-        home="data_verified/natural_science_verified.json",
-        sha256="6f346c336f16f611e5c73e0fcacdccb336c200d534cf111526b22d50ea912555",
-    ),
-    PromptFile(
-        path="verified/spatio-temporal_reasoning_verified.json",
-        home="data_verified/spatio-temporal_reasoning_verified.json",
-        sha256="42c0b9d829365e392c2d4af283850dc76b1f922ab0c79198366de4f306eaf2b6",
-    ),
+    "verified",
+    "data_verified",
+    {
+        "cultural_common_sense_verified": (
+            "23482925266e2784b2ba24b75239fdc6691bf85ae253d2c4aa38b71b45fefa89"
+        ),
+        "natural_science_verified": (
+            "6f346c336f16f611e5c73e0fcacdccb336c200d534cf111526b22d50ea912555"
+        ),
+        "spatio-temporal_reasoning_verified": (
+            "42c0b9d829365e392c2d4af283850dc76b1f922ab0c79198366de4f306eaf2b6"
+        ),
+    },
 )
 
 WISE_VERIFIED = Benchmark(
@@ -165,22 +167,18 @@ WISE_VERIFIED = Benchmark(
     ),
 )
 
-WISE_LEGACY = Benchmark(
+WISE_LEGACY = replace(
+    WISE_VERIFIED,
     name="wise/legacy",
     title="WISE (legacy edition)",
-    task="text-to-image",
     source=LEGACY_SOURCE,
-    folder="wise",
-    scorer="judge",
     judge="gpt-4o-2024-05-13",
-    expected_items=1000,
-    generation=generation_presets(1),
     load=partial(load, LEGACY_SOURCE.files, LEGACY_LAST),
     metrics=(Metric(name="wiscore", weights=LEGACY_WEIGHTS, bounds=(0, 1)),),
     contribute=contribute_legacy,
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
-    official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
     judge_prompts=LEGACY,
+    published_elsewhere="",
 )
 
 BENCHMARKS = (WISE_VERIFIED, WISE_LEGACY)
