@@ -410,7 +410,7 @@ def test_the_check_says_when_nobody_listens(tmp_path: Path) -> None:
         ({"base_url": "localhost:8000"}, "expected something like http://"),
         ({"base_url": "https://me:secret@host/v1"}, "secrets come from the environment"),
         ({"concurrency": 0}, "concurrency must be at least 1, got 0"),
-        ({"timeout_seconds": 0.0}, "timeout_seconds must be positive"),
+        ({"timeout_seconds": 0.0}, "timeout_seconds must be a positive number"),
         ({"parameters": {"model": "x"}}, "model cannot be among the parameters"),
     ],
 )

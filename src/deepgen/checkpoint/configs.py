@@ -6,16 +6,17 @@ file's name, if they cannot be used.
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.headers import StoredTensor
 from deepgen.config.model import (
-    PADDINGS,
     ROPE_PRECISIONS,
     BridgeConfig,
     DiTConfig,
@@ -45,18 +46,7 @@ RELEASED_HIDDEN_SIZE = 2048
 
 LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
 
-MAY_BE_ZERO = ("num_queries",)
-"""No think tokens at all is one of the paper's ablations."""
-
 CONNECTOR_LAYER = re.compile(r"connector\.layers\.(\d+)\.")
-
-JSON_TYPES: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "bool": (bool,),
-    "str": (str,),
-}
-"""JSON types by a field's annotation; fields of other types are checked by their own reader."""
 
 
 def read_dit(values: Mapping[str, Any]) -> DiTConfig:
@@ -65,21 +55,12 @@ def read_dit(values: Mapping[str, Any]) -> DiTConfig:
     check_class(values, DIT_CLASS, where)
     if values.get("out_channels") is None and "in_channels" in values:
         values = {**values, "out_channels": values["in_channels"]}
-    known = {
-        # What diffusers assumes for older files.
-        "dual_attention_layers": (),
-        "qk_norm": None,
-        **_known(DiTConfig, values, where),
-    }
-    missing = {each.name for each in fields(DiTConfig)} - known.keys()
+    # What diffusers assumes for older files.
+    values = {"dual_attention_layers": [], "qk_norm": None, **values}
+    missing = {each.name for each in fields(DiTConfig)} - values.keys()
     if missing:
         raise CheckpointError(f"{where} lacks {listed(missing)}")
-    layers = known["dual_attention_layers"]
-    if not isinstance(layers, list | tuple) or any(type(each) is not int for each in layers):
-        raise CheckpointError(f"{where}: dual_attention_layers must be a list of block numbers")
-    if known["qk_norm"] not in ("rms_norm", None):
-        raise CheckpointError(f"{where}: qk_norm must be rms_norm or null")
-    return _build(DiTConfig, {**known, "dual_attention_layers": tuple(layers)}, where)
+    return _read(DiTConfig, values, where)
 
 
 def write_dit(config: DiTConfig) -> dict[str, Any]:
@@ -143,7 +124,7 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         "pooled_projection_dim": _matrix(stored, "projector_2.weight")[0],
         "joint_attention_dim": _matrix(stored, "projector_3.weight")[0],
     }
-    return _build(BridgeConfig, _known(BridgeConfig, config, where), where)
+    return _read(BridgeConfig, config, where)
 
 
 def read_rope_precision(values: Mapping[str, Any]) -> RopePrecision:
@@ -189,8 +170,7 @@ def read_schedule(values: Mapping[str, Any]) -> ScheduleConfig:
     if unsupported:
         raise CheckpointError(f"{where} asks for {listed(unsupported)}, which is not supported")
     # What diffusers assumes for a missing shift.
-    known = {"shift": 1.0, **_known(ScheduleConfig, values, where)}
-    config = _build(ScheduleConfig, known, where)
+    config = _read(ScheduleConfig, {"shift": 1.0, **values}, where)
     if config.use_dynamic_shifting and config.base_image_seq_len == config.max_image_seq_len:
         raise CheckpointError(f"{where}: base_image_seq_len and max_image_seq_len are equal")
     return config
@@ -210,9 +190,7 @@ def read_defaults(index: Mapping[str, Any]) -> GenerationDefaults:
     unknown = values.keys() - {each.name for each in fields(GenerationDefaults)}
     if unknown:
         raise CheckpointError(f"{where}: defaults has unknown entries {listed(unknown)}")
-    if values.get("padding", PADDINGS[0]) not in PADDINGS:
-        raise CheckpointError(f"{where}: defaults: padding must be one of {', '.join(PADDINGS)}")
-    defaults = _build(GenerationDefaults, _known(GenerationDefaults, values, where), where)
+    defaults = _read(GenerationDefaults, values, f"{where}: defaults")
     try:
         check_side("height", defaults.height)
         check_side("width", defaults.width)
@@ -253,41 +231,18 @@ def check_depths(values: Mapping[str, Any], tensors: int, where: str) -> None:
                 )
 
 
-def _known(config: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The entries that a configuration has fields for, their JSON types checked."""
-    known = {}
-    for each in fields(config):
-        if each.name not in values:
-            continue
-        value = values[each.name]
-        types = JSON_TYPES.get(str(each.type))
-        if types and type(value) not in types:
-            raise CheckpointError(
-                f"{where}: {each.name} must be of type {each.type}, got {value!r}"
-            )
-        if each.type == "int" and value < (0 if each.name in MAY_BE_ZERO else 1):
-            raise CheckpointError(f"{where}: {each.name} must be positive, got {value}")
-        if each.type == "float":
-            value = _finite(value, f"{where}: {each.name}")
-        known[each.name] = value
-    return known
-
-
-def _finite(value: int | float, where: str) -> float:
+def _read(config: type[T], values: Mapping[str, Any], where: str) -> T:
+    """The entries that a configuration has fields for; of exactly the declared JSON types."""
+    names = [each.name for each in fields(config)]  # type: ignore[arg-type]
+    known = {name: values[name] for name in names if name in values}
     try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise CheckpointError(f"{where} must be finite")
-    return number
-
-
-def _build(config: type[T], values: Mapping[str, Any], where: str) -> T:
-    try:
-        return config(**values)
-    except (ValueError, ArithmeticError) as cause:
-        raise CheckpointError(f"{where}: {cause}") from cause
+        return TypeAdapter(config).validate_json(json.dumps(known), strict=True)
+    except ValidationError as cause:
+        first = cause.errors()[0]
+        place = "".join(f": {each}" for each in first["loc"])
+        found = f", got {first['input']!r}" if place else ""
+        problem = first["msg"].removeprefix("Value error, ")
+        raise CheckpointError(f"{where}{place}: {problem}{found}") from cause
 
 
 def _matrix(

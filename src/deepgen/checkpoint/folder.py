@@ -84,24 +84,11 @@ def load_folder(
     dtype = compute_dtype(dtype, device)
     plan = _plan(path, rope_precision)
     problems = Problems(path)
-    with problems.collect():
-        dit = plan.dit.load(dtype, device)
-    with problems.collect():
-        vae = plan.vae.load(dtype, device)
-    with problems.collect():
-        bridge = plan.bridge.load(dtype, device)
-    with problems.collect():
-        vlm = plan.vlm.load(dtype, device)
+    for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):
+        with problems.collect():
+            part.load(dtype, device)
     problems.raise_if_any()
-    model = DeepGen(
-        Conditioner(vlm, bridge, plan.tokenizer, plan.template),
-        dit,
-        LatentCodec(vae),
-        plan.schedule,
-        plan.defaults,
-        plan.provenance,
-    )
-    return model.eval()
+    return plan.assembled().eval()
 
 
 def outline_folder(path: Path) -> DeepGen:
@@ -110,15 +97,7 @@ def outline_folder(path: Path) -> DeepGen:
     Raises:
         CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
     """
-    plan = _plan(path, None)
-    return DeepGen(
-        Conditioner(plan.vlm.module, plan.bridge.module, plan.tokenizer, plan.template),
-        plan.dit.module,
-        LatentCodec(plan.vae.module),
-        plan.schedule,
-        plan.defaults,
-        plan.provenance,
-    )
+    return _plan(path, None).assembled()
 
 
 def save_folder(
@@ -251,6 +230,17 @@ class _Plan:
     schedule: ScheduleConfig
     defaults: GenerationDefaults
     provenance: dict[str, str]
+
+    def assembled(self) -> DeepGen:
+        """The model, with weights if the parts have been loaded."""
+        return DeepGen(
+            Conditioner(self.vlm.module, self.bridge.module, self.tokenizer, self.template),
+            self.dit.module,
+            LatentCodec(self.vae.module),
+            self.schedule,
+            self.defaults,
+            self.provenance,
+        )
 
     def misfits(self) -> list[str]:
         """Components that do not fit each other."""

@@ -40,7 +40,11 @@ def resolve(model: str, *, revision: str | None = None, local_files_only: bool =
     if model == EMBEDDED or is_local:
         if revision is not None:
             raise ValueError(f"only hub models have revisions, {model} does not")
-        return _embedded() if model == EMBEDDED else _folder(path)
+        if model == EMBEDDED:
+            return _embedded()
+        if not path.is_dir():
+            raise CheckpointError(f"{path} is a file, but a model is a folder")
+        return path
     name, _, own_revision = model.partition("@")
     if not HUB_ID.fullmatch(name):
         raise CheckpointError(
@@ -59,12 +63,6 @@ def _embedded() -> Path:
             "this installation has no embedded model; install the released package or give "
             "a model folder"
         )
-    return path
-
-
-def _folder(path: Path) -> Path:
-    if not path.is_dir():
-        raise CheckpointError(f"{path} is a file, but a model is a folder")
     return path
 
 

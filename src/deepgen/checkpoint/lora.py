@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,68 +103,64 @@ def save_vlm_lora(
     overwrite: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the adapters of the language model in peft's layout.
+    """Write the adapters of the language model as a new folder in peft's layout.
 
     ``PeftModel.from_pretrained(qwen, path)`` applies them to transformers' whole Qwen2.5-VL.
 
-    Args:
-        vlm: With adapters.
-        path: The new folder, which appears complete or not at all.
-        overwrite: Replace existing adapters of this kind.
-        card: Record of the training, for ``model_card.json``.
-
     Raises:
-        CheckpointError: ``path`` exists, or cannot be written.
+        CheckpointError: ``path`` exists and is not to be overwritten, or cannot be written.
         ValueError: The VLM has no adapters.
     """
     settings = _settings(vlm)
     # Full names: layers of the vision tower have the same endings. Sorted: the order of a set
     # differs between processes, and equal adapters should be equal bytes.
     settings.target_modules = sorted(f"model.{name}" for name, _ in lora_layers(vlm))
-    with atomic_folder(path, overwrite=overwrite, marker=PEFT_FILE) as folder:
-        if card is not None:
-            write_json(folder / CARD_NAME, card)
+    with _adapter_folder(path, PEFT_FILE, overwrite, card) as folder:
         settings.save_pretrained(folder)
-        tensors = {f"base_model.model.model.{key}": value for key, value in _stored(vlm).items()}
-        save_file(tensors, folder / PEFT_FILE, metadata={"format": "pt"})
+        _save(vlm, "base_model.model.model.", folder / PEFT_FILE, {"format": "pt"})
 
 
 def save_dit_lora(
     dit: DiT, path: Path, *, overwrite: bool = False, card: Mapping[str, Any] | None = None
 ) -> None:
-    """Write the adapters of the DiT in diffusers' layout.
+    """Write the adapters of the DiT as a new folder in diffusers' layout.
 
     ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
     :func:`merge_lora`.
 
-    Args:
-        dit: With adapters.
-        path: The new folder, which appears complete or not at all.
-        overwrite: Replace existing adapters of this kind.
-        card: Record of the training, for ``model_card.json``.
-
     Raises:
-        CheckpointError: ``path`` exists, or cannot be written.
+        CheckpointError: ``path`` exists and is not to be overwritten, or cannot be written.
         ValueError: The DiT has no adapters.
     """
     settings = _settings(dit)
-    described = {
-        "r": settings.r,
-        "lora_alpha": settings.lora_alpha,
-        "target_modules": sorted(name for name, _ in lora_layers(dit)),
-    }
     # diffusers writes the configuration of each component under its prefix.
-    # A single entry: safetensors writes several in varying order.
-    metadata = {
-        "lora_adapter_metadata": json.dumps(
-            {f"transformer.{name}": value for name, value in described.items()}, sort_keys=True
-        ),
+    described = {
+        "transformer.r": settings.r,
+        "transformer.lora_alpha": settings.lora_alpha,
+        "transformer.target_modules": sorted(name for name, _ in lora_layers(dit)),
     }
-    with atomic_folder(path, overwrite=overwrite, marker=DIFFUSERS_FILE) as folder:
+    # A single entry: safetensors writes several in varying order.
+    metadata = {"lora_adapter_metadata": json.dumps(described, sort_keys=True)}
+    with _adapter_folder(path, DIFFUSERS_FILE, overwrite, card) as folder:
+        _save(dit, "transformer.", folder / DIFFUSERS_FILE, metadata)
+
+
+@contextmanager
+def _adapter_folder(
+    path: Path, file: str, overwrite: bool, card: Mapping[str, Any] | None
+) -> Iterator[Path]:
+    with atomic_folder(path, overwrite=overwrite, marker=file) as folder:
         if card is not None:
             write_json(folder / CARD_NAME, card)
-        tensors = {f"transformer.{key}": value for key, value in _stored(dit).items()}
-        save_file(tensors, folder / DIFFUSERS_FILE, metadata=metadata)
+        yield folder
+
+
+def _save(module: nn.Module, prefix: str, file: Path, metadata: dict[str, str]) -> None:
+    stored = {
+        prefix + key: value.detach().cpu().contiguous()
+        for key, value in lora_weights(module).items()
+    }
+    save_file(stored, file, metadata=metadata)
 
 
 def _settings(module: nn.Module) -> peft.LoraConfig:
@@ -173,10 +170,6 @@ def _settings(module: nn.Module) -> peft.LoraConfig:
         rank, alpha = layer.r[ADAPTER], layer.lora_alpha[ADAPTER]
         return peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, inference_mode=True)
     raise ValueError("the module has no adapters to save")
-
-
-def _stored(module: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in lora_weights(module).items()}
 
 
 def _pairs(tensors: Mapping[str, Tensor], file: Path) -> Iterator[tuple[str, tuple[str, str]]]:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from diffusers import AutoencoderKL
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
@@ -59,29 +59,27 @@ class Part(Generic[M]):
     tensors: Stored
 
     def load(self, dtype: torch.dtype, device: torch.device) -> M:
-        """The module with its weights."""
-        fill(
-            self.module,
-            dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
-        )
+        """Give the module its weights, and return it."""
+        fill(self.module, self._read(dtype, device))
         return self.module
+
+    def _read(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        return dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device))
 
 
 @dataclass(frozen=True, slots=True)
 class DiTPart(Part[DiT]):
-    """The DiT."""
+    """The DiT; positions are computed if the file lacks them."""
 
-    def load(self, dtype: torch.dtype, device: torch.device) -> DiT:
-        """The DiT with its weights; positions are computed if the file lacks them."""
-        tensors = dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device))
+    def _read(self, dtype: torch.dtype, device: torch.device) -> dict[str, Tensor]:
+        tensors = Part._read(self, dtype, device)
         if POSITIONS not in tensors:
             config = self.module.config
             table = sinusoidal_table(
                 config.width, config.pos_embed_max_size, config.sample_size // config.patch_size
             )
             tensors[POSITIONS] = table[None].to(device, dtype)
-        fill(self.module, tensors)
-        return self.module
+        return tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +94,11 @@ class VLMPart(Part[VisionLanguageModel]):
     vision: Stored
 
     def load(self, dtype: torch.dtype, device: torch.device) -> VisionLanguageModel:
-        """The language model with its weights, and with ``load_vision`` set."""
-        fill(
-            self.module,
-            dict(read_tensors(self.component, self.tensors, dtype=dtype, device=device)),
-        )
+        """Give the language model its weights, set its ``load_vision``, and return it."""
         self.module.load_vision = cache(
             partial(_load_vision, self.module.config, self.vision, dtype, device)
         )
-        return self.module
+        return Part.load(self, dtype, device)
 
 
 def dit_part(folder: ModelFolder) -> DiTPart:
@@ -158,7 +152,8 @@ def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrec
             f"{where} describes {values.get('model_type')!r}, but {VLM_MODEL_TYPE} is expected"
         )
     check_depths(values, len(stored), where)
-    _check_width(values, _by_module_key(stored), where)
+    named = _by_module_key(stored)
+    _check_width(values, named, where)
     module = _build(
         where,
         lambda: VisionLanguageModel(
@@ -169,7 +164,6 @@ def vlm_part(folder: ModelFolder, bridge: BridgeConfig, rope_precision: RopePrec
     live = shapes(module) | shapes(tower, VISION_PREFIX)
     depth = module.config.text_config.num_hidden_layers
     dead = _unused_shapes(live, depth, unused_keys(depth, bridge))
-    named = _by_module_key(stored)
     check_tensors("vlm", live | dead, named, optional=frozenset(dead))
     read = {key: tensor for key, tensor in named.items() if key not in dead}
     return VLMPart(

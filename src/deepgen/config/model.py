@@ -6,11 +6,19 @@ The defaults of every class are those of the released DeepGen 1.0 (5B).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
+
+from deepgen.config.checks import check_at_least, check_positive
 
 Padding = Literal["pair", "none", "batch"]
 RopePrecision = Literal["bf16", "fp32"]
 BridgeKind = Literal["stacked", "last"]
+
+# What a file may say; pydantic checks it where files are read, see checkpoint.configs.
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(allow_inf_nan=False)]
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 ROPE_PRECISIONS: tuple[RopePrecision, ...] = get_args(RopePrecision)
@@ -32,19 +40,19 @@ EDIT_NEGATIVE_PROMPT = (
 class DiTConfig:
     """Fields of diffusers' ``SD3Transformer2DModel`` configuration, under the same names."""
 
-    sample_size: int = 128
-    patch_size: int = 2
-    in_channels: int = 16
-    out_channels: int = 16
-    num_layers: int = 24
-    attention_head_dim: int = 64
-    num_attention_heads: int = 24
-    joint_attention_dim: int = 4096
+    sample_size: Count = 128
+    patch_size: Count = 2
+    in_channels: Count = 16
+    out_channels: Count = 16
+    num_layers: Count = 24
+    attention_head_dim: Count = 64
+    num_attention_heads: Count = 24
+    joint_attention_dim: Count = 4096
     """Width of the context tokens that come from the bridge."""
-    caption_projection_dim: int = 1536
+    caption_projection_dim: Count = 1536
     """Width of the context tokens inside; always heads x head_dim."""
-    pooled_projection_dim: int = 2048
-    pos_embed_max_size: int = 384
+    pooled_projection_dim: Count = 2048
+    pos_embed_max_size: Count = 384
     """Side of the stored table of positions, in patches."""
     dual_attention_layers: tuple[int, ...] = tuple(range(13))
     """Blocks that have a second self-attention among image tokens."""
@@ -72,17 +80,18 @@ class BridgeConfig:
 
     kind: BridgeKind = "stacked"
     """``stacked`` reads six layers of the VLM, ``last`` its normalised last state only."""
-    num_queries: int = 128
-    """Think tokens; the checkpoints call them ``meta_queries``."""
-    llm_hidden_size: int = 2048
-    num_selected_layers: int = 6
-    hidden_size: int = 2048
-    intermediate_size: int = 11946
-    num_hidden_layers: int = 6
-    num_attention_heads: int = 32
-    layer_norm_eps: float = 1e-6
-    pooled_projection_dim: int = 2048
-    joint_attention_dim: int = 4096
+    num_queries: Annotated[int, Field(ge=0)] = 128
+    """Think tokens; the checkpoints call them ``meta_queries``. None at all is one of the paper's
+    ablations."""
+    llm_hidden_size: Count = 2048
+    num_selected_layers: Count = 6
+    hidden_size: Count = 2048
+    intermediate_size: Count = 11946
+    num_hidden_layers: Count = 6
+    num_attention_heads: Count = 32
+    layer_norm_eps: Number = 1e-6
+    pooled_projection_dim: Count = 2048
+    joint_attention_dim: Count = 4096
 
     @property
     def input_size(self) -> int:
@@ -102,35 +111,30 @@ class BridgeConfig:
 class GenerationDefaults:
     """What a call uses where the user says nothing; ``defaults`` in ``model_index.json``."""
 
-    height: int = 512
-    width: int = 512
-    num_inference_steps: int = 50
-    guidance_scale: float = 4.0
+    height: Count = 512
+    width: Count = 512
+    num_inference_steps: Count = 50
+    guidance_scale: Number = 4.0
     edit_negative_prompt: str = EDIT_NEGATIVE_PROMPT
     padding: Padding = "pair"
 
     def __post_init__(self) -> None:
-        if self.guidance_scale < 0:
-            raise ValueError(f"guidance_scale must be at least 0, got {self.guidance_scale}")
+        check_at_least("guidance_scale", self.guidance_scale, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScheduleConfig:
     """Fields of ``scheduler_config.json`` that decide the sigmas, under the same names."""
 
-    num_train_timesteps: int = 1000
-    shift: float = 3.0
+    num_train_timesteps: Count = 1000
+    shift: Number = 3.0
     """Static shift; unused where ``use_dynamic_shifting`` is set."""
     use_dynamic_shifting: bool = False
-    base_shift: float = 0.5
-    max_shift: float = 1.15
-    base_image_seq_len: int = 256
-    max_image_seq_len: int = 4096
+    base_shift: Number = 0.5
+    max_shift: Number = 1.15
+    base_image_seq_len: Count = 256
+    max_image_seq_len: Count = 4096
 
     def __post_init__(self) -> None:
-        if self.num_train_timesteps < 1:
-            raise ValueError(
-                f"num_train_timesteps must be positive, got {self.num_train_timesteps}"
-            )
-        if not self.shift > 0:
-            raise ValueError(f"shift must be positive, got {self.shift}")
+        check_at_least("num_train_timesteps", self.num_train_timesteps, 1)
+        check_positive("shift", self.shift)

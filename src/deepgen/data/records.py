@@ -6,7 +6,7 @@ A row holds no images but where they are: the shard, the first byte and the leng
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,6 +33,10 @@ LONG_CAPTION = 300
 
 UNKNOWN_LANGUAGE = "und"
 """The language tag (BCP 47) of a text whose language is not stated."""
+
+
+COLUMN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+"""Of fields that state no other type of column."""
 
 
 class Row(BaseModel):
@@ -63,10 +67,10 @@ class ImageRef(Row):
     length: Annotated[int, Field(gt=0)]
     format: str
     """As Pillow calls it."""
-    width: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0), pa.int32()]
     """After the EXIF orientation is applied; buckets never need to decode an image."""
-    height: Annotated[int, Field(gt=0)]
-    exif_orientation: Annotated[int, Field(ge=1, le=8)]
+    height: Annotated[int, Field(gt=0), pa.int32()]
+    exif_orientation: Annotated[int, Field(ge=1, le=8), pa.int8()]
     mode: str
     """Of the pixels as stored, as Pillow calls it."""
     hash: str
@@ -80,7 +84,7 @@ class Record(Row):
 
     sample_id: str
     """``<source>/<native id>``: unique, and the same at every import."""
-    sid: Annotated[int, Field(ge=0, lt=2**64)]
+    sid: Annotated[int, Field(ge=0, lt=2**64), pa.uint64()]
     """64-bit hash of ``sample_id``, the key of its per-sample RNG."""
     source: str
     source_rev: str
@@ -133,56 +137,28 @@ def content_hash(data: bytes) -> str:
     return blake2b(data, digest_size=16).hexdigest()
 
 
-def _struct(fields: dict[str, pa.DataType], *, optional: tuple[str, ...] = ()) -> pa.StructType:
-    return pa.struct(
-        [pa.field(name, kind, nullable=name in optional) for name, kind in fields.items()]
-    )
+def _column(kind: Any) -> pa.DataType:
+    """The type of the column that holds a field of some type."""
+    if get_origin(kind) is list:
+        return pa.list_(_column(get_args(kind)[0]))
+    if get_origin(kind) is Literal:
+        return pa.string()
+    return COLUMN_TYPES[kind] if kind in COLUMN_TYPES else pa.struct(_columns(kind))
 
 
-_IMAGE = _struct(
-    {
-        "shard": pa.string(),
-        "offset": pa.int64(),
-        "length": pa.int64(),
-        "format": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
-        "exif_orientation": pa.int8(),
-        "mode": pa.string(),
-        "hash": pa.string(),
-        "url": pa.string(),
-    },
-    optional=("url",),
-)
+def _columns(row: type[Row]) -> list[pa.Field]:
+    columns = []
+    for name, field in row.model_fields.items():
+        kind, is_optional = field.annotation, type(None) in get_args(field.annotation)
+        if is_optional:
+            kind = get_args(kind)[0]
+        stated = [each for each in field.metadata if isinstance(each, pa.DataType)]
+        column = stated[0] if stated else _column(kind)
+        columns.append(pa.field(name, column, nullable=is_optional))
+    return columns
 
-_PROMPT = _struct(
-    {"text": pa.string(), "kind": pa.string(), "lang": pa.string(), "weight": pa.float64()}
-)
 
-SCHEMA: pa.Schema = pa.schema(
-    list(
-        _struct(
-            {
-                "sample_id": pa.string(),
-                "sid": pa.uint64(),
-                "source": pa.string(),
-                "source_rev": pa.string(),
-                "task": pa.string(),
-                "skills": pa.list_(pa.string()),
-                "prompts": pa.list_(_PROMPT),
-                "reasoning": pa.string(),
-                "references": pa.list_(_IMAGE),
-                "target": _IMAGE,
-                "negative_target": _IMAGE,
-                "render_text": pa.list_(pa.string()),
-                "licence": pa.string(),
-                "redistributable": pa.bool_(),
-                "split": pa.string(),
-            },
-            optional=("reasoning", "negative_target"),
-        )
-    )
-)
+SCHEMA: pa.Schema = pa.schema(_columns(Record))
 """The columns of an index; one row is one :class:`Record`."""
 
 

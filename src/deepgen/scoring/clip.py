@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.scorer import ScorerInput
-from deepgen.scoring.weights import find_weights
+from deepgen.scoring.weights import find_weights, loading
 
 CHECKPOINT = "openai/clip-vit-large-patch14"
 """What CLIPScore was defined with, and what CVTG-2K uses."""
@@ -186,13 +186,8 @@ def load_clip(folder: Path, *, device: str = "cpu") -> Clip:
     # Imported here because it takes seconds.
     from transformers import CLIPModel, CLIPTokenizer
 
-    try:
+    with loading("CLIP", folder, instead=f"a folder with the files of {CHECKPOINT}"):
         model = CLIPModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
         tokenizer = CLIPTokenizer.from_pretrained(folder)
         preprocessing = Preprocessing.from_folder(folder)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ScorerError(
-            f"no CLIP could be loaded from {folder} ({' '.join(str(error).split())[:200]}); give "
-            f"a folder with the files of {CHECKPOINT}"
-        ) from None
     return Clip(model.to(device), tokenizer, preprocessing)

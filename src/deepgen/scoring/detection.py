@@ -19,7 +19,7 @@ from torch.nn.functional import interpolate
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, error_answer
 from deepgen.scoring.remote import RemoteModel
-from deepgen.scoring.weights import find_weights
+from deepgen.scoring.weights import find_weights, loading
 
 CHECKPOINT = "facebook/mask2former-swin-small-coco-instance"
 """The closest model to GenEval's own detector that needs no compiled extension."""
@@ -80,34 +80,26 @@ class TransformersDetector:
 
         weights = find_weights(source, PATTERNS, wanted="a detector (--detector)")
         try:
-            config = AutoConfig.from_pretrained(weights.folder)
-            self._has_masks = config.model_type == "mask2former"
-            kind = Mask2Former if self._has_masks else AutoModelForObjectDetection
-            model = kind.from_pretrained(weights.folder, use_safetensors=True, dtype=torch.float32)
-            self._processor: Any = _load_processor(weights.folder)
+            with loading("detector", source, instead=f"a folder or hub id such as {CHECKPOINT}"):
+                config = AutoConfig.from_pretrained(weights.folder)
+                self._has_masks = config.model_type == "mask2former"
+                kind = Mask2Former if self._has_masks else AutoModelForObjectDetection
+                model = kind.from_pretrained(
+                    weights.folder, use_safetensors=True, dtype=torch.float32
+                )
+                self._processor: Any = _load_processor(weights.folder)
         except ImportError as error:
             raise ScorerError(
                 f"the detector {source} needs another package "
                 f"({' '.join(str(error).split())[:200]}); install it with "
                 'pip install "deepgen-image[detector]"'
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ScorerError(
-                f"no detector could be loaded from {source} "
-                f"({' '.join(str(error).split())[:200]}); give a folder or hub id such as "
-                f"{CHECKPOINT}"
-            ) from None
         self._model: Any = model.to(device).eval()
-        self._name = weights.identity
+        self.name = weights.identity
         self._lock = threading.Lock()
         self.labels: Mapping[int, str] = {
             int(index): label for index, label in config.id2label.items()
         }
-
-    @property
-    def name(self) -> str:
-        """Model and version."""
-        return self._name
 
     def find(self, image: Image.Image) -> Answer[list[DetectedObject]]:
         """All objects of a confidence above 0.05."""

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
+from deepgen.config.checks import check_at_least, check_positive
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.http import (
@@ -87,16 +88,9 @@ class JudgeConfig:
 
     def __post_init__(self) -> None:
         checked_url(self.base_url)
-        counts = {
-            "concurrency": self.concurrency,
-            "request_attempts": self.request_attempts,
-            "reply_attempts": self.reply_attempts,
-        }
-        for name, count in counts.items():
-            if count < 1:
-                raise ValueError(f"{name} must be at least 1, got {count}")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds must be positive, got {self.timeout_seconds}")
+        for name in ("concurrency", "request_attempts", "reply_attempts"):
+            check_at_least(name, getattr(self, name), 1)
+        check_positive("timeout_seconds", self.timeout_seconds)
         clashing = {"model", "messages", "max_tokens"} & set(self.parameters)
         if clashing:
             raise ValueError(f"{', '.join(sorted(clashing))} cannot be among the parameters")

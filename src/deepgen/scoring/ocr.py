@@ -116,13 +116,8 @@ class RapidOcrReader:
 
         # By default it warns of every image without text.
         self._engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error"})
-        self._name = f"rapidocr-{version('rapidocr')}"
+        self.name = f"rapidocr-{version('rapidocr')}"
         self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """Engine and version."""
-        return self._name
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
         """The recognised lines."""

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
+from deepgen.config.checks import check_at_least, check_positive
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable
 from deepgen.scoring.http import (
@@ -72,10 +73,8 @@ class WorkerConfig:
     def __post_init__(self) -> None:
         checked_url(self.base_url)
         for name in ("batch_size", "concurrency", "request_attempts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.timeout_seconds <= 0:
-            raise ValueError(f"timeout_seconds must be positive, got {self.timeout_seconds}")
+            check_at_least(name, getattr(self, name), 1)
+        check_positive("timeout_seconds", self.timeout_seconds)
 
 
 class Worker:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ class Reply:
     seconds: float
 
 
+COLUMNS = tuple(each.name for each in fields(Reply))
+
+
 class ReplyCache:
     """An append-only file of replies; the newest of a key counts.
 
@@ -101,43 +104,26 @@ class ReplyCache:
         """The newest reply under a key."""
         with self._guarded():
             row = self._database.execute(
-                "SELECT key, judge, model, prompt_hash, attempt, ending, text, body, seconds "
-                "FROM replies WHERE key = ? ORDER BY id DESC LIMIT 1",
+                f"SELECT {', '.join(COLUMNS)} FROM replies WHERE key = ? ORDER BY id DESC LIMIT 1",
                 (key,),
             ).fetchone()
         if row is None:
             return None
-        return Reply(
-            key=row[0],
-            judge=row[1],
-            model=row[2],
-            prompt_hash=row[3],
-            attempt=row[4],
-            ending=Ending(row[5]),
-            text=row[6],
-            body=json.loads(row[7]),
-            seconds=row[8],
-        )
+        found = dict(zip(COLUMNS, row, strict=True))
+        found |= {"ending": Ending(found["ending"]), "body": json.loads(found["body"])}
+        return Reply(**found)
 
     def add(self, reply: Reply) -> None:
         """Append a reply durably."""
-        values = (
-            reply.key,
-            reply.judge,
-            reply.model,
-            reply.prompt_hash,
-            reply.attempt,
-            reply.ending.value,
-            _storable(reply.text),
-            json.dumps(reply.body),
-            reply.seconds,
-            time.time(),
-        )
+        stored = {
+            **{name: getattr(reply, name) for name in COLUMNS},
+            "text": _storable(reply.text),
+            "body": json.dumps(reply.body),
+            "received": time.time(),
+        }
         with self._guarded(), self._database:
             self._database.execute(
-                "INSERT INTO replies (key, judge, model, prompt_hash, attempt, ending, text, body,"
-                " seconds, received) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
+                f"INSERT INTO replies ({', '.join(stored)}) VALUES (:{', :'.join(stored)})", stored
             )
 
     def __len__(self) -> int:

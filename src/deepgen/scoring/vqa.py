@@ -9,14 +9,13 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from PIL import Image
 
-from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable, error_answer
 from deepgen.scoring.judge import Judge
 from deepgen.scoring.parsing import parse_yes_no
 from deepgen.scoring.questions import Question, png_image
 from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.templates import Template
-from deepgen.scoring.weights import find_weights
+from deepgen.scoring.weights import find_weights, loading
 
 CHECKPOINT = "Salesforce/blip-vqa-base"
 """A VQA model that needs no old environment."""
@@ -60,26 +59,16 @@ class BlipAnswers:
         from transformers import AutoTokenizer, BlipForQuestionAnswering, BlipImageProcessorPil
 
         weights = find_weights(source, PATTERNS, wanted="a VQA model (--vqa)")
-        try:
+        instead = f"a BLIP such as {CHECKPOINT}, or a judge or worker for other models"
+        with loading("VQA model", source, instead=instead):
             model = BlipForQuestionAnswering.from_pretrained(
                 weights.folder, use_safetensors=True, dtype=torch.float32
             )
             self._tokenizer: Any = AutoTokenizer.from_pretrained(weights.folder)
             self._processor: Any = BlipImageProcessorPil.from_pretrained(weights.folder)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ScorerError(
-                f"no VQA model could be loaded from {source} "
-                f"({' '.join(str(error).split())[:200]}); give a BLIP such as {CHECKPOINT}, or a "
-                "judge or worker for other models"
-            ) from None
         self._model: Any = model.to(device).eval()
-        self._name = weights.identity
+        self.name = weights.identity
         self._lock = threading.Lock()
-
-    @property
-    def name(self) -> str:
-        """Model and version."""
-        return self._name
 
     def ask(self, image: Image.Image, questions: Sequence[str]) -> list[Answer[bool]]:
         """Yes only where the model answers exactly that."""
@@ -131,12 +120,7 @@ def read_exact_yes(value: Any) -> bool | Unreadable:
 
 
 class JudgeAnswers:
-    """A judge that is asked one question per request.
-
-    Args:
-        judge: The judge.
-        template: Of a request, with the slot ``question``.
-    """
+    """A judge that is asked one question per request, by a template with the slot ``question``."""
 
     def __init__(self, judge: Judge, template: Template) -> None:
         self.judge = judge

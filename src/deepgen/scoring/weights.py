@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -56,6 +57,27 @@ def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weight
             "give a folder with its files, or a hub id that can be reached"
         ) from None
     return Weights(folder=folder, name=name, version=folder.name)
+
+
+@contextmanager
+def loading(what: str, source: str | Path, *, instead: str) -> Iterator[None]:
+    """Turn what transformers raises for files of another model into one line.
+
+    Args:
+        what: Description of the model.
+        source: As given by the user.
+        instead: What to give.
+
+    Raises:
+        ScorerError: The block failed.
+    """
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise ScorerError(
+            f"no {what} could be loaded from {source} ({cause}); give {instead}"
+        ) from None
 
 
 def _hash_weights(folder: Path) -> str:

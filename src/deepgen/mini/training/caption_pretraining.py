@@ -118,16 +118,3 @@ class CaptioningObjective:
         images = [[next(encoded) for _ in each.prompt.references] for each in batch]
         states: list[Tensor] = model(rows, images, torch.zeros(0, model.width))
         return [own[start - 1 : -1] for own, start in zip(states, starts, strict=True)], answers
-
-
-def answer_accuracy(
-    model: VisionLanguageModel, tokenize: PromptTokenizer, samples: Sequence[CaptioningSample]
-) -> float:
-    """Share of the samples whose every answer token is the likeliest, given those before it."""
-    with torch.no_grad():
-        states, answers = CaptioningObjective(tokenize).read(model, samples)
-        hits = [
-            (own @ model.embedding.T).argmax(dim=-1).tolist() == answer
-            for own, answer in zip(states, answers, strict=True)
-        ]
-    return sum(hits) / len(hits)
