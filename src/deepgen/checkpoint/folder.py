@@ -68,9 +68,7 @@ def load_folder(
     as many problems as can be found together.
 
     Args:
-        path: The folder.
         dtype: To compute in; None and ``auto`` choose by device, see :func:`compute_dtype`.
-        device: Where the weights go.
         rope_precision: Of the rotary frequencies of the VLM; None uses the folder's setting.
 
     Returns:
@@ -110,16 +108,14 @@ def save_folder(
 ) -> None:
     """Write a model folder; it appears complete or not at all.
 
+    The card is a record of the training, for ``model_card.json``.
+
     diffusers loads its ``transformer/``, ``vae/`` and ``scheduler/``. Of the VLM only the part that
     conditions images is loaded, and so written: transformers, reading ``vlm/``, initializes the
     unused language head and (for the stacked bridge) last layer and final norm at random.
 
     Args:
-        model: The model.
-        path: The new folder.
         dtype: Of the stored weights; None keeps the model's.
-        overwrite: Replace an existing model folder.
-        card: Record of the training, for ``model_card.json``.
 
     Raises:
         CheckpointError: ``path`` exists, or cannot be written.

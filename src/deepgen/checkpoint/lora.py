@@ -44,12 +44,11 @@ QWEN = ("model.language_model.", "language_model.", "model.visual.", "visual.")
 
 @torch.no_grad()
 def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
-    """Add an adapter to the weights: ``W + scale * (alpha / r) * B A``, rounded once.
+    """Add an adapter to the weights in place: ``W + scale * (alpha / r) * B A``, rounded once.
 
     If anything does not fit, nothing is changed.
 
     Args:
-        model: Changed in place.
         path: An adapter file, or a folder with one.
         scale: Factor on top of the adapter's alpha; the same call with ``-scale`` undoes it, up to
             rounding.

@@ -29,9 +29,6 @@ def check_tensors(
     """Compare a module's tensors with the stored ones, by name and shape.
 
     Args:
-        component: Its name, for the message.
-        expected: Shapes of the module's tensors.
-        stored: Tensors on disk.
         optional: Names that may be missing.
 
     Raises:

@@ -28,7 +28,6 @@ def atomic_folder(path: Path, *, overwrite: bool, marker: str = INDEX_NAME) -> I
     """A temporary folder next to ``path``, renamed to it when the block succeeds.
 
     Args:
-        path: The folder.
         overwrite: Replace an existing folder of the same kind.
         marker: A file that every folder of this kind contains.
 

@@ -24,10 +24,6 @@ any setting of a stage less than 0.6."""
 def read_yaml(path: Path, base: Config) -> Config:
     """A configuration, with the values of a YAML file in place of its own.
 
-    Args:
-        path: A file whose top level is a mapping of field names.
-        base: Frozen dataclass, perhaps of dataclasses; keeps what the file does not name.
-
     Raises:
         ValueError: The file cannot be read, or a key or a value is invalid.
     """
@@ -60,7 +56,6 @@ def nearest_name(name: str, base: Any) -> str | None:
 
     Args:
         name: As it was typed, with or without its group.
-        base: Dataclass, perhaps of dataclasses.
 
     Returns:
         None where no name is similar.
@@ -76,7 +71,6 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
     """A configuration with other values in some fields.
 
     Args:
-        base: Frozen dataclass.
         values: By field name; a mapping where the field is a dataclass itself.
         name: Where the values are from, for errors.
 

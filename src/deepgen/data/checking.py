@@ -36,10 +36,8 @@ def problems_of(
 ) -> Iterator[Problem]:
     """Read every byte and decode every image; yields problems in the order of the rows.
 
-    Args:
-        data: The data set.
-        workers: Threads that decode; by default one per core, at most eight.
-        watch: Called after each row.
+    Images are decoded on as many threads as ``workers``, by default one per core, at most eight.
+    ``watch`` is called after each row.
     """
     yield from _of_indexes(data)
     workers = workers or min(os.cpu_count() or 1, 8)

@@ -223,8 +223,7 @@ class DataSet:
     def bucket_keys(self, side: int) -> tuple[list[BucketKey], npt.NDArray[np.int32]]:
         """Which samples may share a batch without padding: those of equal sizes throughout.
 
-        Args:
-            side: Images are resized to about ``side * side`` pixels.
+        Sizes are those after resizing to about ``side * side`` pixels.
 
         Returns:
             The keys, and for each row the number of its key.

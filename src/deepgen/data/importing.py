@@ -108,9 +108,7 @@ def import_source(
     """Import a source into a folder, or resume an interrupted import.
 
     Args:
-        source: Yields the rows.
         folder: A new or empty folder, or that of the same import.
-        options: What is accepted, and what is recorded.
         workers: Threads that decode; by default one per core, at most eight. Their number never
             changes the result.
         watch: Called after each row with the number of rows processed.

@@ -61,12 +61,7 @@ class MomentsCache:
 
     @classmethod
     def open(cls, data: DataSet, *, vae_hash: str, side: int) -> MomentsCache:
-        """The finished cache of a data set.
-
-        Args:
-            data: The data set.
-            vae_hash: Hash of the VAE's weights.
-            side: Images are resized to about ``side * side`` pixels.
+        """The finished cache of a data set for a VAE, at about ``side * side`` pixels an image.
 
         Raises:
             DataError: There is none for this VAE and side, or it is unfinished.
@@ -85,11 +80,7 @@ class MomentsCache:
         return self.folder / f"{number:06d}.safetensors"
 
     def moments(self, row: int, image: int) -> Moments:
-        """Of one image, in float32.
-
-        Args:
-            row: Of the data set.
-            image: 0 for the target, 1 for the first reference, and so on.
+        """Of an image of a row (0 is the target, 1 the first reference), in float32.
 
         Raises:
             DataError: The file belongs to other data or another VAE, or is damaged.
@@ -130,10 +121,7 @@ def build_cache(
     Images that cannot be decoded are skipped; the loader substitutes them, as without a cache.
 
     Args:
-        data: The data set.
         encode: The encoder of the VAE: pixels to mean and log-variance.
-        vae_hash: Hash of its weights.
-        side: Images are resized to about ``side * side`` pixels.
         batch_size: Images of one size that are encoded together.
         watch: Called after each block of rows.
 

@@ -116,8 +116,6 @@ class Loader:
     meantime does not change the order of a resumed run.
 
     Args:
-        data: Where samples come from.
-        options: What is loaded.
         journal: Substitutions of the run so far.
         moments: Cached moments, which then replace the pixels of targets.
 

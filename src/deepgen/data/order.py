@@ -38,10 +38,7 @@ class Occurrence:
 class EpochOrder:
     """The endless shuffled order of one source: every sample once per epoch.
 
-    Args:
-        rows: The rows to shuffle.
-        seed: Of the run.
-        name: Of the stream, so that two of them differ under one seed.
+    The name is that of the stream, so that two of them differ under one seed.
     """
 
     def __init__(self, rows: Rows, *, seed: int, name: str) -> None:
@@ -66,7 +63,6 @@ class Stream:
     """The micro-batches of one task, by step.
 
     Args:
-        order: The order of samples.
         buckets: For every row of the data set the number of its bucket.
         microbatch_size: Samples per micro-batch.
         microbatches: Micro-batches per step, on all ranks together.

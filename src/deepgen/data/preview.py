@@ -29,11 +29,8 @@ def contact_sheet(
     Texts use Pillow's built-in font, which has no Chinese characters.
 
     Args:
-        data: The data set.
-        count: Samples shown, spread over all of it; fewer if there are fewer.
         columns: Samples side by side.
         cell: Side in pixels of the square that an image is fitted into.
-        seed: Chooses the samples.
 
     Raises:
         ImageError: An image is damaged.

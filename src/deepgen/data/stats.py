@@ -37,12 +37,7 @@ class Stats:
 
 
 def stats_of(data: DataSet, *, side: int) -> Stats:
-    """Count over all rows; no image is opened.
-
-    Args:
-        data: The data set.
-        side: Buckets are of about ``side * side`` pixels.
-    """
+    """Count over all rows; no image is opened."""
     table = data.table
     prompts = pc.list_flatten(table["prompts"])
     target, references = table["target"], pc.list_flatten(table["references"])

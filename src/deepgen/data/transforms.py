@@ -9,14 +9,9 @@ from deepgen.types import Pixels
 
 
 def decode_at(data: bytes, size: Size, *, name: str = "the image") -> Pixels:
-    """Decode an image and resize all of it: nothing is cropped.
+    """Decode an image and resize all of it to (height, width): nothing is cropped.
 
     Aspect ratios change by what rounding to the size requires.
-
-    Args:
-        data: Content of an image file.
-        size: (height, width) of the bucket.
-        name: For errors.
 
     Raises:
         ImageError: The bytes are no image or damaged.

@@ -238,10 +238,7 @@ def write_image(
     JPEG or WebP. Equal images with equal records give equal bytes.
 
     Args:
-        image: The image.
         path: The new file; its suffix, one of ``WRITE_FORMATS``, selects the format.
-        record: Values that JSON can hold.
-        overwrite: Replace an existing file.
 
     Raises:
         ValueError: The file exists, and ``overwrite`` is false.

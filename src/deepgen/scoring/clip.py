@@ -76,13 +76,7 @@ class Preprocessing:
 
 
 class Clip:
-    """Image and text embeddings of CLIP (arXiv 2103.00020).
-
-    Args:
-        model: A transformers ``CLIPModel``.
-        tokenizer: Its ``CLIPTokenizer``.
-        preprocessing: Of its images.
-    """
+    """Image and text embeddings of a transformers ``CLIPModel`` (arXiv 2103.00020)."""
 
     def __init__(self, model: Any, tokenizer: Any, preprocessing: Preprocessing) -> None:
         self.model = model.eval()
@@ -134,12 +128,7 @@ def clip_scores(images: Embeddings, texts: Embeddings) -> Float[Tensor, " rows"]
 
 
 class ClipScorer:
-    """CLIPScore of images with their prompts, from 0 to 2.5.
-
-    Args:
-        clip: The model.
-        identity: Checkpoint and version.
-    """
+    """CLIPScore of images with their prompts, from 0 to 2.5."""
 
     name = "clip"
     bounds = (0.0, WEIGHT)
@@ -174,11 +163,7 @@ def create_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScor
 
 
 def load_clip(folder: Path, *, device: str = "cpu") -> Clip:
-    """Load a CLIP from a folder; safetensors only.
-
-    Args:
-        folder: As :func:`deepgen.scoring.weights.find_weights` finds it.
-        device: Of the computation, in float32.
+    """Load a CLIP from a folder, in float32; safetensors only.
 
     Raises:
         ScorerError: It is not a CLIP.

@@ -65,9 +65,7 @@ class Detector(Protocol):
 class TransformersDetector:
     """A detector of the transformers library: Mask2Former with masks, others with boxes alone.
 
-    Args:
-        source: A model folder or hub id.
-        device: Of the computation, in float32.
+    Computes in float32.
 
     Raises:
         ScorerError: There is none, or it is not a detector.

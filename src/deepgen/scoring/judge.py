@@ -115,10 +115,6 @@ class HttpJudge:
 
     A reply that cannot be parsed is requested again, under another key, a bounded number of times.
     Failures are refused, unreadable or error.
-
-    Args:
-        config: Which judge, and how requests are sent.
-        cache: All replies; several judges may share it.
     """
 
     def __init__(self, config: JudgeConfig, cache: ReplyCache) -> None:

@@ -131,11 +131,7 @@ class RapidOcrReader:
 
 
 class WordAccuracy:
-    """Share of the target words that an OCR engine reads, by CVTG-2K's rule.
-
-    Args:
-        reader: The engine, by which results are named.
-    """
+    """Share of the target words that an OCR engine reads, by CVTG-2K's rule."""
 
     name = "ocr"
     bounds = (0.0, 1.0)

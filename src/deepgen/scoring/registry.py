@@ -23,7 +23,6 @@ def create_scorer(name: str, **options: Any) -> Scorer:
     """Load or reach the scorer of a name.
 
     Args:
-        name: One of ``SCORERS``.
         options: Arguments of the ``create_scorer`` of its module.
 
     Raises:

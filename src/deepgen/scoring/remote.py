@@ -106,9 +106,7 @@ class Worker:
     ) -> list[Answer[T]]:
         """Score images, in batches; answers come in the order of the items.
 
-        Args:
-            items: With different ids.
-            read: Converts a JSON value; never raises.
+        ``read`` converts a JSON value and never raises.
 
         Raises:
             ScorerError: The worker is down.
@@ -195,12 +193,7 @@ class RemoteTextReader(RemoteModel):
 
 
 class RemoteScorer(RemoteModel):
-    """A worker whose values are numbers; it sees images, prompts and target texts.
-
-    Args:
-        worker: The worker.
-        bounds: Lowest and highest value that it gives.
-    """
+    """A worker whose values are numbers; it sees images, prompts and target texts."""
 
     def __init__(self, worker: Worker, bounds: tuple[float, float]) -> None:
         super().__init__(worker)

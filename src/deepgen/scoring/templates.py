@@ -35,9 +35,6 @@ class PinnedFile:
     def read(self, folder: Path) -> bytes:
         """The file's bytes.
 
-        Args:
-            folder: A checkout of the repository.
-
         Raises:
             ScorerError: The file is missing, or is another version.
         """

@@ -44,11 +44,7 @@ class AnswersQuestions(Protocol):
 
 
 class BlipAnswers:
-    """A BLIP model for VQA (arXiv 2201.12086) from transformers.
-
-    Args:
-        source: A model folder or hub id.
-        device: Of the computation, in float32.
+    """A BLIP model for VQA (arXiv 2201.12086) from transformers, in float32.
 
     Raises:
         ScorerError: There is none, or it is another kind of model.

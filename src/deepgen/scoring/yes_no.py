@@ -58,15 +58,7 @@ class YesNoScorer:
 def create_scorer(
     *, url: str, model: str, cache: Path, question: str = QUESTION, concurrency: int = 16
 ) -> YesNoScorer:
-    """A judge behind chat completions.
-
-    Args:
-        url: Of an OpenAI-compatible server, up to and without ``/chat/completions``.
-        model: As that server calls it.
-        cache: File of all replies.
-        question: With ``{prompt}`` in it.
-        concurrency: Requests in flight.
-    """
+    """A judge behind chat completions; its question has the slot ``{prompt}``."""
     config = JudgeConfig(base_url=url, model=model, concurrency=concurrency)
     judge = HttpJudge(config, ReplyCache(cache))
     return YesNoScorer(judge, parse_template(question), concurrency=concurrency)

@@ -41,9 +41,7 @@ def largest_sample(
     """Lengths of the longest sample.
 
     Args:
-        model: The model.
         sizes: Of targets and references in the data.
-        tasks: What is trained.
     """
     think = model.conditioner.bridge.config.num_queries
     found: list[SampleLengths] = []
@@ -62,9 +60,6 @@ def activation_bytes(
     """Bytes of the activations of one sample.
 
     Args:
-        model: Ready for training.
-        config: The stage.
-        tokens: Lengths of the sample.
         bytes_each: Of a value in the precision of matrix products.
     """
     return bytes_each * (

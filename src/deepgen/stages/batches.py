@@ -23,9 +23,7 @@ class FlowBatches:
     """The micro-batches of a step, by its number; decoded ahead while steps are consecutive.
 
     Args:
-        loader: Reads samples.
         codec: Encodes images, on the device it is on.
-        processes: Those that share the micro-batches of a step.
         clock: Times the encoding, which does not count as waiting for data.
         shortened: Truncates prompts that are too long for the model.
     """

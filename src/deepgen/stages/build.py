@@ -151,8 +151,6 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
 
     Args:
         config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
-        device: This process's.
-        processes: Those that train together.
 
     Raises:
         CheckpointError: The model cannot be loaded.

@@ -33,9 +33,6 @@ def make_card(
     """The card of a stage's model, before training.
 
     Args:
-        config: The stage.
-        loader: Of the training samples.
-        model: What is trained.
         base: Folder of the model that training starts from, whose card is included.
         settings: Those that define the run.
 

@@ -30,9 +30,6 @@ def export(
     What is replaced is of an earlier end of the same run.
 
     Args:
-        model: After its training.
-        config: The stage.
-        card: Of the model.
         device: What it was trained on, if it is no longer there.
 
     Returns:
@@ -72,10 +69,7 @@ def export_trained(
     """Export a model that was divided among processes.
 
     Args:
-        base: Folder of the model that the stage began from.
         trained: All that was trained, undivided, by name.
-        config: The stage.
-        card: Of the model.
         device: What it was trained on.
 
     Returns:

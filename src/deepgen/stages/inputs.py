@@ -36,9 +36,6 @@ def inputs_of(
     must not be resumed with the other.
 
     Args:
-        model: With everything that its folder says.
-        side: Images are brought to about ``side * side`` pixels.
-        padding: How prompts of a micro-batch pad each other.
         mixed: Whether products are computed in bfloat16.
         edits: Whether references are read, so that the vision tower decides too.
     """

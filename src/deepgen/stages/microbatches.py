@@ -40,11 +40,6 @@ def split_microbatches(tasks: Mapping[Task, TaskPlan], world_size: int) -> Micro
 def task_plans(config: StageConfig, data: DataSet, world_size: int) -> dict[Task, TaskPlan]:
     """Micro-batches of each task in a step; tasks without samples in the data are left out.
 
-    Args:
-        config: The stage; its micro-batches are settled.
-        data: What is trained on.
-        world_size: Processes that share a step.
-
     Raises:
         DataError: Nothing is left.
         ValueError: There are fewer micro-batches than processes.

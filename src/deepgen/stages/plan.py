@@ -87,8 +87,6 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
 
     Args:
         config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
-        device: Of a process.
-        world_size: Processes that train together.
 
     Raises:
         CheckpointError: The model cannot be used.
@@ -167,10 +165,9 @@ def plan_memory(
 ) -> Memory:
     """Compute the memory of each process for a model that is ready for training.
 
+    Its weights may have no values.
+
     Args:
-        model: Its weights may have no values.
-        sharding: ``none``, ``optimizer`` or ``full``.
-        world_size: Processes that train together.
         has_average: Whether an average of the weights is kept.
         frozen_bytes: Per value of what is not trained.
         gathered_bytes: Per value of what is computed with, and gathered for it.

@@ -53,13 +53,6 @@ def settle_moments(
 
     It cannot change within a run, since cached moments are rounded.
 
-    Args:
-        config: The stage.
-        data: What is trained on.
-        codec: Its VAE.
-        side: Images are brought to about ``side * side`` pixels.
-        processes: Those that train together.
-
     Returns:
         The stage with ``always`` or ``never``, and the cache in the first case.
 

@@ -17,9 +17,6 @@ from deepgen.pipeline.pipeline import DeepGenPipeline
 class Samples:
     """Generates a run's sample images into its folder.
 
-    Args:
-        config: The stage.
-
     Raises:
         ImageError: An image to edit cannot be read.
     """

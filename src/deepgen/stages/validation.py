@@ -31,13 +31,8 @@ class Validation:
     limits is left out with a warning.
 
     Args:
-        data: With held-out samples.
-        log: The run's metrics.
-        objective: Loss of a micro-batch.
-        tasks: What is trained.
         side: Images are brought to about ``side * side`` pixels.
         max_bad_share: Share of a task's samples that may be damaged; with more there is no line.
-        moments: Cached ones, if the run uses them.
     """
 
     def __init__(

@@ -52,10 +52,6 @@ class FolderSource(Source):
 
     The id of a sample is the path of its image. A text file holds one prompt; a JSON file may hold
     several, with the same keys about texts as a row of a table.
-
-    Args:
-        root: The folder.
-        caption_key: Key of the text in JSON files.
     """
 
     def __init__(self, root: Path, caption_key: str | None = None) -> None:

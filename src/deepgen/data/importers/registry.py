@@ -22,11 +22,6 @@ IMPORTERS: Mapping[str, str] = {
 def open_source(name: str, path: Path, options: SourceOptions) -> Source:
     """Open what is to be imported.
 
-    Args:
-        name: One of ``IMPORTERS``.
-        path: The folder or file.
-        options: What the user stated about it.
-
     Raises:
         DataError: There is no such importer, or nothing at the path that it reads.
         ValueError: An option does not apply to this importer.

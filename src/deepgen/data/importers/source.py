@@ -139,7 +139,6 @@ def read_row(
     """A sample from a row of a table, by the usual names of columns.
 
     Args:
-        row: Column names and values; lists may be written as JSON, as in CSV files.
         native_id: The id of a row without one of its own.
         caption_key: See :func:`read_prompts`.
 
@@ -175,8 +174,6 @@ def read_prompts(
     """The texts of a row: ``prompts`` with kinds and weights, or a single text under a usual name.
 
     Args:
-        row: Column names and values.
-        is_edit: Whether the row has references.
         caption_key: The column that holds the text, instead of any usual name.
 
     Raises:

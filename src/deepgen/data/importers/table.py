@@ -43,12 +43,10 @@ PARQUET_ROWS = 256
 
 
 class TableSource(Source):
-    """A table file, and the folder its paths start from.
+    """A table file, and the folder its paths start from, by default its own.
 
     Args:
         path: The table; its suffix states its format, except that ``.json`` may be JSON Lines.
-        root: Folder that paths of images start from; by default the table's own.
-        caption_key: Column of the text.
 
     Raises:
         DataError: There is no such table.

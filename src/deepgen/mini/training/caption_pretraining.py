@@ -77,11 +77,7 @@ def _about(scene: Scene, text: str) -> Prompt:
 
 
 class CaptioningObjective:
-    """Next-token prediction over the answers; all answer tokens of a batch weigh the same.
-
-    Args:
-        tokenize: Turns prompts into tokens.
-    """
+    """Next-token prediction over the answers; all answer tokens of a batch weigh the same."""
 
     def __init__(self, tokenize: PromptTokenizer) -> None:
         self.tokenize = tokenize

@@ -24,12 +24,7 @@ NAME = "lessons"
 
 
 class SampleSource(Source):
-    """The first training samples of a split.
-
-    Args:
-        count: How many.
-        split: Of the training samples.
-    """
+    """The first training samples of a split."""
 
     def __init__(self, count: int, split: str = "train") -> None:
         self.root = Path()

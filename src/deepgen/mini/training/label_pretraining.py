@@ -79,11 +79,7 @@ class LabelConditioner(Conditioner):
 
 
 class LabelBatches:
-    """The flow's batches with labels for prompts; images, latents and noise stay the same.
-
-    Args:
-        batches: Of the mini's data set.
-    """
+    """The flow's batches with labels for prompts; images, latents and noise stay the same."""
 
     def __init__(self, batches: FlowBatches) -> None:
         self.batches = batches

@@ -97,9 +97,7 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = no_obser
     """Run all stages, each from the result of the one before.
 
     Args:
-        config: Settings of the run.
         device: Where to compute ``pretrain`` and ``sft``; stage 0 runs on the CPU.
-        watch: Makes the observers of a stage.
 
     Returns:
         The model folder.
