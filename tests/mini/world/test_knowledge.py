@@ -22,7 +22,7 @@ def test_no_two_objects_share_a_drawing() -> None:
 def test_every_name_and_synonym_means_one_object(language: int) -> None:
     names: Counter[str] = Counter()
     for facts in OBJECTS.values():
-        noun = facts.noun
+        noun = facts
         own = {(noun.singular, noun.chinese)[language], *(also[language] for also in noun.synonyms)}
         if language == 0:
             own.add(noun.plural)
@@ -58,7 +58,7 @@ def test_every_object_is_drawn_with_the_name_that_unicode_gives_it() -> None:
     for name, facts in OBJECTS.items():
         letter = chr(int(facts.code, 16))
         known = emoji.EMOJI_DATA.get(letter) or emoji.EMOJI_DATA[f"{letter}\ufe0f"]
-        assert said_otherwise.get(name, facts.noun.chinese) in known["zh"], (name, known["zh"])
+        assert said_otherwise.get(name, facts.chinese) in known["zh"], (name, known["zh"])
 
 
 def test_a_fact_holds_for_exactly_one_object_and_does_not_name_it() -> None:
@@ -66,7 +66,7 @@ def test_a_fact_holds_for_exactly_one_object_and_does_not_name_it() -> None:
         told = Counter(fact[language] for facts in FACTS.values() for fact in facts)
         assert set(told.values()) == {1}
     for name, facts in FACTS.items():
-        noun = OBJECTS[name].noun
+        noun = OBJECTS[name]
         for fact in facts:
             assert noun.singular not in fact.en
             assert noun.chinese not in fact.zh

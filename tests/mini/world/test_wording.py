@@ -26,12 +26,12 @@ SAMPLES = {kind: [sample(index, kind=kind) for index in range(80)] for kind in K
 
 
 def names_of(name: str) -> list[Phrase]:
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     return [Phrase(noun.singular, noun.chinese), *noun.synonyms]
 
 
 def mentions(prompt: Phrase, name: str) -> bool:
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     return any(
         (called.en in prompt.en or noun.plural in prompt.en) and called.zh in prompt.zh
         for called in names_of(name)
@@ -54,7 +54,7 @@ def test_a_description_names_no_object() -> None:
         assert any(
             fact.en in found.prompt.en and fact.zh in found.prompt.zh for fact in FACTS[name]
         )
-        noun = OBJECTS[name].noun
+        noun = OBJECTS[name]
         assert not re.search(rf"\b{noun.singular}\b", found.prompt.en)
 
 
@@ -84,7 +84,7 @@ def test_tints_are_said_before_their_objects() -> None:
 def test_counts_are_said_with_the_right_measure_word() -> None:
     for found in of_kinds("count"):
         things = found.target.things
-        noun = OBJECTS[things[0].name].noun
+        noun = OBJECTS[things[0].name]
         assert f"{NUMBERS[len(things)].en} {noun.plural}" in found.prompt.en
         number = {2: "两", 3: "三", 4: "四"}[len(things)]
         assert f"{number}{noun.measure}{noun.chinese}" in found.prompt.zh
@@ -127,7 +127,7 @@ def test_what_is_ruled_out_is_not_what_is_drawn() -> None:
         options, others = found.prompt.en.split(" not ")
         name = found.target.things[0].name
         assert _longest(name, options)
-        noun = OBJECTS[name].noun
+        noun = OBJECTS[name]
         assert not re.search(rf"the {noun.singular}\b", others), found.prompt
 
 

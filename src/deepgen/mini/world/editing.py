@@ -206,7 +206,7 @@ def change_count(dice: Dice) -> Draft:
     name, after = dice.counted()
     before = dice.rng.choice([number for number in range(1, 5) if number != after])
     source, target = counts(dice, name, before, after)
-    number = Phrase(NUMBERS[after].en, f"{counted(after)}{OBJECTS[name].noun.measure}")
+    number = Phrase(NUMBERS[after].en, f"{counted(after)}{OBJECTS[name].measure}")
     prompt = fill(_COUNT, dice.rng, n=several(after, name), number=number)
     return Draft(prompt=prompt, target=target, sources=(source,))
 

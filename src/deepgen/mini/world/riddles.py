@@ -166,7 +166,7 @@ def more_or_fewer(dice: Dice) -> Draft:
     before = dice.rng.choice([number for number in range(1, 5) if number != after])
     source, target = counts(dice, name, before, after)
     step = abs(after - before)
-    number = Phrase(NUMBERS[step].en, f"{counted(step)}{OBJECTS[name].noun.measure}")
+    number = Phrase(NUMBERS[step].en, f"{counted(step)}{OBJECTS[name].measure}")
     prompt = fill(_MORE if after > before else _FEWER, dice.rng, n=number)
     return Draft(prompt=prompt, target=target, sources=(source,))
 
@@ -229,7 +229,7 @@ def _others_of_a_kind(dice: Dice, name: str) -> list[str]:
 
 
 def _calculated(dice: Dice, name: str, total: int, forms: Forms, parts: tuple[int, int]) -> Draft:
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     first, second = parts
     color = dice.background()
     subject = fill(

@@ -246,8 +246,8 @@ def _fill(wording: str, source: Scene, target: Scene) -> str:
     return wording.format(
         a=_with_article(first),
         b=_with_article(second),
-        A=OBJECTS[first].noun.chinese if chinese else first,
-        B=OBJECTS[second].noun.chinese if chinese else second,
+        A=OBJECTS[first].chinese if chinese else first,
+        B=OBJECTS[second].chinese if chinese else second,
         m=_with_measure(first),
         n=_with_measure(second),
         on=color.zh if chinese else with_article(color.en),
@@ -257,9 +257,9 @@ def _fill(wording: str, source: Scene, target: Scene) -> str:
 
 def _with_article(name: str) -> str:
     # At 64 pixels a bunch of grapes is just grapes.
-    return name if name == "grapes" else with_article(OBJECTS[name].noun.singular)
+    return name if name == "grapes" else with_article(OBJECTS[name].singular)
 
 
 def _with_measure(name: str) -> str:
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     return f"一{noun.measure}{noun.chinese}"

@@ -97,7 +97,7 @@ def with_article(words: str) -> str:
 
 def plain_name(name: str, rng: random.Random) -> Phrase:
     """What an object is called, now and then by a synonym."""
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     if noun.synonyms and rng.random() < 0.25:
         return rng.choice(noun.synonyms)
     return Phrase(noun.singular, noun.chinese)
@@ -107,7 +107,7 @@ def an_object(
     name: str, rng: random.Random, tint: Tint | None = None, size: str | None = None
 ) -> Phrase:
     """``a small red apple``, ``一个红色的小苹果``."""
-    noun = OBJECTS[name].noun
+    noun = OBJECTS[name]
     # Chinese synonyms often begin with "small" themselves.
     called = plain_name(name, rng) if size is None else Phrase(noun.singular, noun.chinese)
     color, sized = _tinted(tint), _SIZES[size]
@@ -125,7 +125,7 @@ def the_object(name: str, rng: random.Random, tint: Tint | None = None) -> Phras
 
 def several(count: int, name: str, tint: Tint | None = None) -> Phrase:
     """``two red apples``, ``两个红色的苹果``."""
-    noun, color = OBJECTS[name].noun, _tinted(tint)
+    noun, color = OBJECTS[name], _tinted(tint)
     english = noun.singular if count == 1 else noun.plural
     return Phrase(
         f"{NUMBERS[count].en} {color.en}{english}",
