@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 Config = TypeVar("Config")
 
@@ -105,7 +106,8 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
 
 def to_values(config: Any) -> dict[str, Any]:
     """A configuration as plain values; :func:`updated` reads them back."""
-    return {each.name: _plain(getattr(config, each.name)) for each in fields(config)}
+    values: dict[str, Any] = to_jsonable_python(config)
+    return values
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -125,7 +127,7 @@ def compared_values(config: Any) -> dict[str, Any]:
     """The settings that define a run: all that are not marked :data:`MAY_CHANGE`."""
     types = get_type_hints(type(config), include_extras=True)
     return {
-        each.name: compared_values(value) if is_dataclass(value) else _plain(value)
+        each.name: compared_values(value) if is_dataclass(value) else to_jsonable_python(value)
         for each in fields(config)
         for value in [getattr(config, each.name)]
         if MAY_CHANGE not in getattr(types[each.name], "__metadata__", ())
@@ -154,11 +156,3 @@ def _dotted_names(base: Any, prefix: str = "") -> list[str]:
 def _meant(name: str) -> str:
     outer, _, inner = name.rpartition(".")
     return f"did you mean {name}{f' ({inner} in the group {outer})' if outer else ''}?"
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return to_values(value)
-    if isinstance(value, Path):
-        return str(value)
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value

@@ -16,6 +16,7 @@ from deepgen.mini.world.knowledge import OBJECTS, TINTABLE, TINTS, Phrase
 from deepgen.mini.world.layout import Relation
 from deepgen.mini.world.lettering import aspect as word_aspect
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Item, Scene, Style, Thing, Tint, Word
+from deepgen.mini.world.wording import Forms, fill
 
 NAMES = tuple(OBJECTS)
 
@@ -95,6 +96,10 @@ class Dice:
     def background(self, *but: Background) -> Background:
         """Any background, except some."""
         return self.rng.choice([color for color in BACKGROUNDS if color not in but])
+
+    def fill(self, forms: Forms, **slots: Phrase) -> Phrase:
+        """One of the forms in either language, its gaps filled."""
+        return fill(forms, self.rng, **slots)
 
     def scene(self, background: Background, *items: Item) -> Scene:
         """The items on this sample's canvas."""

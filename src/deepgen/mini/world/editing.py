@@ -21,7 +21,6 @@ from deepgen.mini.world.wording import (
     an_object,
     background,
     counted,
-    fill,
     several,
     the_object,
 )
@@ -133,12 +132,8 @@ def add(dice: Dice) -> Draft:
     first, stands, second = dice.related()
     new, old = dice.pair(first, stands, second)
     source = dice.scene(dice.background(), old)
-    prompt = fill(
-        _ADD,
-        dice.rng,
-        a=an_object(first, dice.rng),
-        b=the_object(second, dice.rng),
-        side=SIDES[stands],
+    prompt = dice.fill(
+        _ADD, a=an_object(first, dice.rng), b=the_object(second, dice.rng), side=SIDES[stands]
     )
     target = replace(source, items=(*source.items, new))
     return Draft(prompt=prompt, target=target, sources=(source,))
@@ -148,7 +143,7 @@ def remove(dice: Dice) -> Draft:
     """One of two objects goes."""
     kept, background = dice.backdrop()
     source, (stays, goes) = _beside(dice, kept, dice.name(kept), background)
-    prompt = fill(_REMOVE, dice.rng, a=the_object(goes.name, dice.rng))
+    prompt = dice.fill(_REMOVE, a=the_object(goes.name, dice.rng))
     return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
 
 
@@ -161,7 +156,7 @@ def exchange(dice: Dice) -> Draft:
         goes = source.things[0]
     else:
         source, (goes, _) = _beside(dice, old, dice.name(new, old), background)
-    prompt = fill(_REPLACE, dice.rng, a=the_object(old, dice.rng), b=an_object(new, dice.rng))
+    prompt = dice.fill(_REPLACE, a=the_object(old, dice.rng), b=an_object(new, dice.rng))
     target = with_item(source, goes, replace(goes, name=new))
     return Draft(prompt=prompt, target=target, sources=(source,))
 
@@ -179,7 +174,7 @@ def recolour(dice: Dice) -> Draft:
         source, (thing, _) = _beside(dice, name, dice.name(name), dice.background(), before)
     named = before if dice.rng.random() < 0.5 else None
     called = the_object(name, dice.rng, named)
-    prompt = fill(_RECOLOUR, dice.rng, a=called, color=COLORS[color])
+    prompt = dice.fill(_RECOLOUR, a=called, color=COLORS[color])
     target = with_item(source, thing, replace(thing, tint=color))
     return Draft(prompt=prompt, target=target, sources=(source,))
 
@@ -197,7 +192,7 @@ def change_background(dice: Dice) -> Draft:
         source = dice.scene(before, dice.alone(name))
     else:
         source, _ = _beside(dice, name, dice.name(name), before)
-    prompt = fill(_BACKGROUND, dice.rng, color=COLORS[after], on=background(after))
+    prompt = dice.fill(_BACKGROUND, color=COLORS[after], on=background(after))
     return Draft(prompt=prompt, target=replace(source, background=after), sources=(source,))
 
 
@@ -207,7 +202,7 @@ def change_count(dice: Dice) -> Draft:
     before = dice.rng.choice([number for number in range(1, 5) if number != after])
     source, target = counts(dice, name, before, after)
     number = Phrase(NUMBERS[after].en, f"{counted(after)}{OBJECTS[name].measure}")
-    prompt = fill(_COUNT, dice.rng, n=several(after, name), number=number)
+    prompt = dice.fill(_COUNT, n=several(after, name), number=number)
     return Draft(prompt=prompt, target=target, sources=(source,))
 
 
@@ -219,7 +214,7 @@ def change_style(dice: Dice) -> Draft:
     to_lines = dice.rng.random() < 0.5
     before, after = (colours, lines) if to_lines else (lines, colours)
     return Draft(
-        prompt=fill(_TO_LINES if to_lines else _TO_COLOUR, dice.rng),
+        prompt=dice.fill(_TO_LINES if to_lines else _TO_COLOUR),
         target=dice.scene(background, after),
         sources=(dice.scene(background, before),),
     )
@@ -229,11 +224,8 @@ def add_word(dice: Dice) -> Draft:
     """A word below an object."""
     source = dice.scene(dice.background(), dice.captioned(dice.name()))
     word = dice.caption(dice.word())
-    prompt = fill(
-        _ADD_WORD,
-        dice.rng,
-        a=the_object(source.things[0].name, dice.rng),
-        word=Phrase(word.text, word.text),
+    prompt = dice.fill(
+        _ADD_WORD, a=the_object(source.things[0].name, dice.rng), word=Phrase(word.text, word.text)
     )
     target = replace(source, items=(*source.items, word))
     return Draft(prompt=prompt, target=target, sources=(source,))
@@ -246,11 +238,8 @@ def change_word(dice: Dice) -> Draft:
     while before.text == after.text:
         before = dice.caption(dice.any_word())
     source = dice.scene(dice.background(), dice.captioned(dice.name()), before)
-    prompt = fill(
-        _CHANGE_WORD,
-        dice.rng,
-        old=Phrase(before.text, before.text),
-        word=Phrase(after.text, after.text),
+    prompt = dice.fill(
+        _CHANGE_WORD, old=Phrase(before.text, before.text), word=Phrase(after.text, after.text)
     )
     target = with_item(source, before, after)
     return Draft(prompt=prompt, target=target, sources=(source,))
@@ -261,7 +250,7 @@ def remove_word(dice: Dice) -> Draft:
     name, background = dice.backdrop()
     word = dice.caption(dice.any_word())
     thing = dice.captioned(name)
-    prompt = fill(_REMOVE_WORD, dice.rng, old=Phrase(word.text, word.text))
+    prompt = dice.fill(_REMOVE_WORD, old=Phrase(word.text, word.text))
     source = dice.scene(background, thing, word)
     return Draft(prompt=prompt, target=dice.scene(background, thing), sources=(source,))
 
@@ -273,7 +262,7 @@ def onto_background(dice: Dice) -> Draft:
     other = dice.scene(after, dice.alone(dice.name(name)))
     target = replace(taken, background=after)
     sources, ordinals = _either_order(dice, taken, other)
-    prompt = fill(_ONTO, dice.rng, a=the_object(name, dice.rng), **ordinals)
+    prompt = dice.fill(_ONTO, a=the_object(name, dice.rng), **ordinals)
     return Draft(prompt=prompt, target=target, sources=sources)
 
 
@@ -284,9 +273,8 @@ def together(dice: Dice) -> Draft:
     taken = dice.scene(dice.background(), dice.alone(first))
     other = dice.scene(dice.background(), stays)
     sources, ordinals = _either_order(dice, taken, other)
-    prompt = fill(
+    prompt = dice.fill(
         _TOGETHER,
-        dice.rng,
         a=the_object(first, dice.rng),
         b=the_object(second, dice.rng),
         side=SIDES[stands],
@@ -330,12 +318,8 @@ def _swap(dice: Dice) -> Draft:
     one, other = dice.pair(first, stands, second)
     before = replace(one, center=other.center), replace(other, center=one.center)
     background = dice.background()
-    prompt = fill(
-        _SWAP,
-        dice.rng,
-        a=the_object(first, dice.rng),
-        b=the_object(second, dice.rng),
-        side=SIDES[stands],
+    prompt = dice.fill(
+        _SWAP, a=the_object(first, dice.rng), b=the_object(second, dice.rng), side=SIDES[stands]
     )
     target = dice.scene(background, one, other)
     return Draft(prompt=prompt, target=target, sources=(dice.scene(background, *before),))
@@ -345,7 +329,7 @@ def _shift(dice: Dice) -> Draft:
     name, background = dice.backdrop()
     before, after = dice.rng.sample(list(_PLACES), 2)
     thing = replace(dice.alone(name, 0.34, 0.44), center=_PLACES[before])
-    prompt = fill(_MOVE, dice.rng, a=the_object(name, dice.rng), place=after)
+    prompt = dice.fill(_MOVE, a=the_object(name, dice.rng), place=after)
     return Draft(
         prompt=prompt,
         target=dice.scene(background, replace(thing, center=_PLACES[after])),

@@ -17,7 +17,6 @@ from deepgen.mini.world.wording import (
     an_object,
     counted,
     described,
-    fill,
     listed,
     on_background,
     several,
@@ -92,7 +91,7 @@ _ODD_OUT: Forms = (
 def describe_one(dice: Dice) -> Draft:
     """An object by what it does."""
     name, color = dice.backdrop(FACTS)
-    subject = fill(_DESCRIBED, dice.rng, x=_described(dice, name))
+    subject = dice.fill(_DESCRIBED, x=_described(dice, name))
     return _drawn(dice, name, color, subject)
 
 
@@ -116,9 +115,8 @@ def neither_nor(dice: Dice) -> Draft:
     others = dice.rng.sample([other for other in OBJECTS if other != name], dice.rng.randint(1, 2))
     options = [name, *others]
     dice.rng.shuffle(options)
-    subject = fill(
+    subject = dice.fill(
         _NEGATION,
-        dice.rng,
         options=listed([an_object(option, dice.rng) for option in options], either=True),
         others=listed([the_object(other, dice.rng) for other in others], either=True),
     )
@@ -130,11 +128,7 @@ def find_odd(dice: Dice) -> Draft:
     name, color = dice.backdrop(_CLEAR_NAMES)
     options = [name, *_others_of_a_kind(dice, name)]
     dice.rng.shuffle(options)
-    subject = fill(
-        _ODD,
-        dice.rng,
-        options=listed([an_object(option, dice.rng) for option in options]),
-    )
+    subject = dice.fill(_ODD, options=listed([an_object(option, dice.rng) for option in options]))
     return _drawn(dice, name, color, subject)
 
 
@@ -145,7 +139,7 @@ def replace_described(dice: Dice) -> Draft:
     other = _of_another_kind(dice, old, new)
     goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), other)
     source = dice.scene(color, goes, stays)
-    prompt = fill(_REPLACE, dice.rng, a=_referred_to(dice, old), b=_described(dice, new))
+    prompt = dice.fill(_REPLACE, a=_referred_to(dice, old), b=_described(dice, new))
     target = with_item(source, goes, replace(goes, name=new))
     return Draft(prompt=prompt, target=target, sources=(source,))
 
@@ -156,7 +150,7 @@ def remove_described(dice: Dice) -> Draft:
     old = _of_another_kind(dice, kept, kept, among=tuple(FACTS))
     goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), kept)
     source = dice.scene(color, goes, stays)
-    prompt = fill(_REMOVE, dice.rng, a=_referred_to(dice, old))
+    prompt = dice.fill(_REMOVE, a=_referred_to(dice, old))
     return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
 
 
@@ -167,7 +161,7 @@ def more_or_fewer(dice: Dice) -> Draft:
     source, target = counts(dice, name, before, after)
     step = abs(after - before)
     number = Phrase(NUMBERS[step].en, f"{counted(step)}{OBJECTS[name].measure}")
-    prompt = fill(_MORE if after > before else _FEWER, dice.rng, n=number)
+    prompt = dice.fill(_MORE if after > before else _FEWER, n=number)
     return Draft(prompt=prompt, target=target, sources=(source,))
 
 
@@ -180,7 +174,7 @@ def keep_kind(dice: Dice) -> Draft:
     stay = [name, *alike[: dice.rng.randint(0, 1)]]
     things = dice.group([*stay, *unlike[: dice.rng.randint(1, 2)]])
     label = CATEGORIES[kind]
-    prompt = fill(_ONLY, dice.rng, a=Phrase(with_article(label.en), label.zh))
+    prompt = dice.fill(_ONLY, a=Phrase(with_article(label.en), label.zh))
     return Draft(
         prompt=prompt,
         target=dice.scene(color, *things[: len(stay)]),
@@ -196,7 +190,7 @@ def remove_odd(dice: Dice) -> Draft:
     odd = dice.rng.choice([name for name in _CLEAR_NAMES if OBJECTS[name].category != kind])
     things = dice.group([odd, kept, *alike])
     return Draft(
-        prompt=fill(_ODD_OUT, dice.rng),
+        prompt=dice.fill(_ODD_OUT),
         target=dice.scene(color, *things[1:]),
         sources=(dice.scene(color, *things),),
     )
@@ -232,9 +226,8 @@ def _calculated(dice: Dice, name: str, total: int, forms: Forms, parts: tuple[in
     noun = OBJECTS[name]
     first, second = parts
     color = dice.background()
-    subject = fill(
+    subject = dice.fill(
         forms,
-        dice.rng,
         a=NUMBERS[first],
         b=NUMBERS[second],
         first=several(first, name),
