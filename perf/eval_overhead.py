@@ -24,6 +24,7 @@ from deepgen.eval.registry import find_benchmark
 from deepgen.eval.run.folder import RunFolder, RunManifest, hash_items
 from deepgen.eval.run.generation import Shard, generate, prepare_sources, select_items
 from deepgen.eval.run.model import image_generator, resolve_rule
+from deepgen.eval.run.planned import PlannedRun
 
 TARGET = 0.05
 SHARDS = 10
@@ -61,6 +62,13 @@ def main() -> None:
     generate_image("a cup", [], rule.height, rule.width, 0, 1, rule.guidance_scale)
     bare = harness = 0.0
     with tempfile.TemporaryDirectory() as folder:
+        run = PlannedRun(
+            benchmark=benchmark,
+            items=items,
+            manifest=manifest,
+            folder=RunFolder(Path(folder) / "run"),
+            sources=sources,
+        )
         for rank in range(SHARDS):
             start = time.perf_counter()
             for item in items[rank::SHARDS]:
@@ -75,15 +83,7 @@ def main() -> None:
                     rule.guidance_scale,
                 )
             middle = time.perf_counter()
-            generate(
-                benchmark,
-                items,
-                manifest,
-                generate_image,
-                folder=RunFolder(Path(folder) / "run"),
-                sources=sources,
-                shard=Shard(rank=rank, count=SHARDS),
-            )
+            generate(run, generate_image, shard=Shard(rank=rank, count=SHARDS))
             bare += middle - start
             harness += time.perf_counter() - middle
     write(

@@ -19,6 +19,7 @@ from deepgen.eval.benchmark import Benchmark, GenerationRule, Item
 from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.run.folder import RunFolder, RunManifest, hash_items
 from deepgen.eval.run.generation import GenerateImage, Progress, Shard, generate
+from deepgen.eval.run.planned import PlannedRun
 
 COPIES = 4
 RULE = GenerationRule(
@@ -71,18 +72,28 @@ def noise_of(seconds: float = 0.0) -> GenerateImage:
     return draw
 
 
+def planned(
+    folder: Path,
+    items: Sequence[Item],
+    *,
+    benchmark: Benchmark = BENCHMARK,
+    manifest: RunManifest | None = None,
+    sources: Path | None = None,
+) -> PlannedRun:
+    ordered = sorted(items, key=lambda item: item.number)
+    return PlannedRun(
+        benchmark=benchmark,
+        items=tuple(items),
+        manifest=manifest or make_manifest(ordered),
+        folder=RunFolder(folder),
+        sources=sources or folder,
+    )
+
+
 def run(
     folder: Path, items: Sequence[Item], shard: Shard | None = None, seconds: float = 0.0
 ) -> Progress:
-    return generate(
-        BENCHMARK,
-        items,
-        make_manifest(sorted(items, key=lambda item: item.number)),
-        noise_of(seconds),
-        folder=RunFolder(folder),
-        sources=folder,
-        shard=shard,
-    )
+    return generate(planned(folder, items), noise_of(seconds), shard=shard)
 
 
 def files_of(folder: Path) -> Mapping[str, bytes]:

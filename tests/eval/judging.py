@@ -15,11 +15,10 @@ from pathlib import Path
 
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import ImageRecord, Item
-from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.scoring import Scoring, score
 from deepgen.eval.scorer import GeneratedImage, ImageScorer
-from tests.eval.generating import BENCHMARK, make_items, make_manifest
+from tests.eval.generating import make_items, planned
 
 
 class NumberScorer(ImageScorer):
@@ -65,16 +64,7 @@ def judge(
     *,
     retry_failed: bool = False,
 ) -> Scoring:
-    return score(
-        BENCHMARK,
-        items,
-        make_manifest(sorted(items, key=lambda item: item.number)),
-        scorer,
-        folder=RunFolder(folder),
-        sources=folder,
-        shard=shard,
-        retry_failed=retry_failed,
-    )
+    return score(planned(folder, items), scorer, shard=shard, retry_failed=retry_failed)
 
 
 if __name__ == "__main__":

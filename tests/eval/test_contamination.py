@@ -76,13 +76,13 @@ def test_items_are_counted_once_and_by_their_best_match() -> None:
     index = index_of(SENTENCE, "other")
     matches = index.find([SENTENCE + " then", SENTENCE, SENTENCE])
     assert [match.kind for match in matches] == ["near", "exact", "exact"]
-    assert count_items(matches) == {"bench": {"exact": 1, "near": 0}}
+    assert count_items(matches, ["bench"]) == {"bench": {"exact": 1, "near": 0}}
 
 
 def test_every_prompt_of_a_benchmark_is_found_in_a_list_that_contains_it() -> None:
     items = COREBENCH.load(prompt_folder("t2i_corebench")).items
     listed = [" ".join(item.prompt.upper().split()) for item in items]
-    counts = count_items(PromptIndex({"corebench": items}).find(listed))
+    counts = count_items(PromptIndex({"corebench": items}).find(listed), ["corebench"])
     assert counts == {"corebench": {"exact": 450, "near": 0}}
 
 

@@ -193,24 +193,19 @@ def _state(benchmark: Benchmark, data: Path | None) -> str:
 def _report(
     path: Path, number: int, sizes: Mapping[str, int], matches: Sequence[Match]
 ) -> dict[str, Any]:
-    counts = count_items(matches)
-    none = {"exact": 0, "near": 0}
+    counts = count_items(matches, sizes)
     return {
         "list": str(path),
         "prompts": number,
-        "benchmarks": {
-            name: {"items": size, **counts.get(name, none)} for name, size in sizes.items()
-        },
+        "benchmarks": {name: {"items": size, **counts[name]} for name, size in sizes.items()},
         "matches": [asdict(match) for match in matches],
     }
 
 
 def _table(sizes: Mapping[str, int], matches: Sequence[Match]) -> list[str]:
-    counts = count_items(matches)
     rows = [["benchmark", "items", "exact", "near"]]
-    for name, size in sizes.items():
-        found = counts.get(name, {"exact": 0, "near": 0})
-        rows.append([name, str(size), str(found["exact"]), str(found["near"])])
+    for name, found in count_items(matches, sizes).items():
+        rows.append([name, str(sizes[name]), str(found["exact"]), str(found["near"])])
     return aligned(rows)
 
 

@@ -70,6 +70,7 @@ class Generate(GenerationFlags):
             select_items,
         )
         from deepgen.eval.run.model import image_generator, resolve_rule
+        from deepgen.eval.run.planned import PlannedRun
 
         benchmark = find_benchmark(self.benchmark)
         shard = choose_shard(self.shard)
@@ -83,23 +84,21 @@ class Generate(GenerationFlags):
         sources = prepare_sources(benchmark, prompts, items, rule)
         model.check_sizes(rule.height, rule.width, [])
         model.check_texts([item.prompt for item in items])
-        device, folder = pick_device(self.device), RunFolder(self.output)
-        manifest = self._manifest(benchmark, items, rule, model, device)
+        device = pick_device(self.device)
+        run = PlannedRun(
+            benchmark=benchmark,
+            items=items,
+            manifest=self._manifest(benchmark, items, rule, model, device),
+            folder=RunFolder(self.output),
+            sources=sources,
+        )
         # Refuse another run's folder before the weights are loaded.
-        folder.begin(manifest)
+        run.folder.begin(run.manifest)
         print_prompt_notes(benchmark, found)
         share = items[shard.rank :: shard.count]
         with progress_bar(benchmark.title, len(share) * rule.images_per_item) as advance:
-            progress = generate(
-                benchmark,
-                items,
-                manifest,
-                image_generator(model.path, device),
-                folder=folder,
-                sources=sources,
-                shard=shard,
-                advance=advance,
-            )
+            generator = image_generator(model.path, device)
+            progress = generate(run, generator, shard=shard, advance=advance)
         state = "done" if progress.done else "not done: other processes generate the rest"
         print_line(f"{progress.finished} of {progress.expected} images are there, {state}")
 

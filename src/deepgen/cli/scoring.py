@@ -160,6 +160,7 @@ class Score:
         from deepgen.eval.run.folder import RunFolder
         from deepgen.eval.run.generation import choose_shard, prepare_sources, select_items
         from deepgen.eval.run.layout import find_issues
+        from deepgen.eval.run.planned import PlannedRun
         from deepgen.eval.run.scoring import score
         from deepgen.eval.run.stored import check_prompts
 
@@ -170,25 +171,23 @@ class Score:
         manifest = self._manifest(benchmark, found.items, folder)
         items = select_items(found.items, manifest.limit)
         check_prompts(benchmark, items, manifest, folder.path, self.data)
-        sources = prepare_sources(benchmark, prompts, items, manifest.rule)
+        run = PlannedRun(
+            benchmark=benchmark,
+            items=items,
+            manifest=manifest,
+            folder=folder,
+            sources=prepare_sources(benchmark, prompts, items, manifest.rule),
+        )
         if self.images is not None:
             # For a run of ours, these were printed when it was generated.
             print_prompt_notes(benchmark, found)
-        for issue in find_issues(benchmark, found.items, items, manifest, folder).messages():
+        for issue in find_issues(run, found.items).messages():
             print_line(f"warning: {issue}")
         scorer = scorer or self.scorer.create(benchmark, self.path, self.device)
-        share = len(items[shard.rank :: shard.count]) * manifest.rule.images_per_item
+        share = len(items[shard.rank :: shard.count]) * len(run.copies)
         with progress_bar(f"scoring {benchmark.title}", share) as advance:
             scoring = score(
-                benchmark,
-                items,
-                manifest,
-                scorer,
-                folder=folder,
-                sources=sources,
-                shard=shard,
-                retry_failed=self.retry_failed,
-                advance=advance,
+                run, scorer, shard=shard, retry_failed=self.retry_failed, advance=advance
             )
         counts = ", ".join(f"{number} {name}" for name, number in scoring.counts.items() if number)
         state = "done" if scoring.done else "not done"

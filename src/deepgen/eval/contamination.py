@@ -118,22 +118,10 @@ class PromptIndex:
 def normalize(prompt: str) -> str:
     """A prompt without what does not change its words."""
     folded = unicodedata.normalize("NFKC", prompt).casefold()
-    return " ".join(folded.translate(_replacements()).split())
-
-
-class _Replacements(dict[int, str]):
-    """What becomes of each letter, found out once."""
-
-    def __missing__(self, code: int) -> str:
-        self[code] = replaced = _replace(chr(code))
-        return replaced
+    return " ".join("".join(map(_replace, folded)).split())
 
 
 @cache
-def _replacements() -> _Replacements:
-    return _Replacements()
-
-
 def _replace(letter: str) -> str:
     if letter.isalnum():
         unspaced = any(low <= ord(letter) <= high for low, high in _UNSPACED)
@@ -153,13 +141,13 @@ def windows_of(normalized: str) -> Windows:
     return frozenset(words[start : start + WINDOW] for start in range(len(words) - WINDOW + 1))
 
 
-def count_items(matches: Sequence[Match]) -> dict[str, dict[str, int]]:
+def count_items(matches: Iterable[Match], benchmarks: Iterable[str]) -> dict[str, dict[str, int]]:
     """Per benchmark, how many of its items were found exactly and how many only nearly."""
     best: dict[tuple[str, str], str] = {}
     for match in matches:
         if match.kind == "exact" or (match.benchmark, match.item) not in best:
             best[match.benchmark, match.item] = match.kind
-    counts: dict[str, dict[str, int]] = {}
+    counts = {benchmark: {"exact": 0, "near": 0} for benchmark in benchmarks}
     for (benchmark, _), kind in best.items():
-        counts.setdefault(benchmark, {"exact": 0, "near": 0})[kind] += 1
+        counts[benchmark][kind] += 1
     return counts

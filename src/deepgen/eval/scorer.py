@@ -17,7 +17,6 @@ from PIL import Image
 
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Status
-from deepgen.scoring import answers
 from deepgen.scoring.answers import Answer
 
 PARAPHRASED = "paraphrased"
@@ -143,10 +142,5 @@ def failed(generated: GeneratedImage, status: Status, reason: str) -> ImageRecor
 
 def status_of(answer: Answer[Any]) -> Status:
     """The status of an image that follows from a scorer's answer about it."""
-    statuses: dict[answers.AnswerStatus, Status] = {
-        answers.AnswerStatus.SCORED: "scored",
-        answers.AnswerStatus.REFUSED: "refused",
-        answers.AnswerStatus.UNREADABLE: "unreadable",
-        answers.AnswerStatus.ERROR: "error",
-    }
-    return statuses[answer.status]
+    # The same words; only "missing" is a status of images alone.
+    return answer.status.value

@@ -20,6 +20,7 @@ from deepgen.eval.report.gallery import Embedder, image_score, select_galleries
 from deepgen.eval.report.page import pair_page, run_page
 from deepgen.eval.report.results import describe, describe_pair, to_markdown
 from deepgen.eval.run.scorer_identity import RunScorer
+from deepgen.eval.run.stored import StoredRun
 from tests.eval.stored_runs import geneval_items, half_right, make_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}

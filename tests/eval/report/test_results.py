@@ -19,11 +19,11 @@ from deepgen.eval.report.results import (
     to_json,
     to_markdown,
 )
-from deepgen.eval.run.folder import RunFolder, hash_items
+from deepgen.eval.run.folder import hash_items
 from deepgen.eval.run.generation import generate, select_items
 from deepgen.eval.run.records import RECORDS, read_records, write_record
 from deepgen.eval.run.stored import StoredRun, read_run
-from tests.eval.generating import RULE, make_manifest, noise_of
+from tests.eval.generating import RULE, make_manifest, noise_of, planned
 from tests.eval.records import prompt_folder
 
 LIMIT = 6
@@ -44,9 +44,9 @@ def draw_and_judge(folder: Path, *, right: int, model: str = "noise") -> None:
         limit=LIMIT,
         rule=replace(RULE, height=8, width=8),
     )
-    run = RunFolder(folder)
-    generate(GENEVAL, items, manifest, noise_of(), folder=run, sources=folder)
-    for line in run.finished(GENEVAL, manifest, items).values():
+    run = planned(folder, items, benchmark=GENEVAL, manifest=manifest)
+    generate(run, noise_of())
+    for line in run.finished().values():
         values = {"correct": line.copy < right}
         record = ImageRecord(item=line.item, copy=line.copy, values=values)
         write_record(folder, record, line.sha256)

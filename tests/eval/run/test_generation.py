@@ -18,13 +18,13 @@ from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH
 from deepgen.eval.run.folder import RunFolder, hash_folder
 from deepgen.eval.run.generation import Shard, check_run, generate, select_items
 from tests.eval.generating import (
-    BENCHMARK,
     COPIES,
     RULE,
     files_of,
     make_items,
     make_manifest,
     noise_of,
+    planned,
     run,
 )
 
@@ -96,7 +96,6 @@ def test_closing_a_run_that_another_process_is_closing(
 def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Path) -> None:
     run(tmp_path / "whole", ITEMS)
     moments, folder = random.Random(3), tmp_path / "killed"
-    manifest = make_manifest(ITEMS)
     killed = 0
     for attempt in range(8):
         process = popen(start(folder, 0, 1, order=attempt, pause=0.04))
@@ -114,7 +113,7 @@ def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Pat
     (folder / ".parts" / "left").write_bytes(b"half")
     assert run(folder, ITEMS).done
     assert files_of(folder) == files_of(tmp_path / "whole")
-    assert check_run(BENCHMARK, ITEMS, manifest, RunFolder(folder)).done
+    assert check_run(planned(folder, ITEMS)).done
 
 
 def test_what_is_there_is_not_drawn_again_and_what_was_altered_is(tmp_path: Path) -> None:
@@ -128,20 +127,13 @@ def test_what_is_there_is_not_drawn_again_and_what_was_altered_is(tmp_path: Path
         return noise_of()(*arguments)  # type: ignore[arg-type]
 
     def resume() -> None:
-        generate(
-            BENCHMARK,
-            ITEMS,
-            make_manifest(ITEMS),
-            count,
-            folder=RunFolder(folder),
-            sources=folder,
-        )
+        generate(planned(folder, ITEMS), count)
 
     resume()
     assert seeds == []
     (folder / "images/tiles/p1_1.png").write_bytes(before["images/tiles/p1_2.png"])
     (folder / "images/tiles/p2_0.png").unlink()
-    progress = check_run(BENCHMARK, ITEMS, make_manifest(ITEMS), RunFolder(folder))
+    progress = check_run(planned(folder, ITEMS))
     assert (progress.done, progress.finished) == (False, len(ITEMS) * COPIES - 2)
     resume()
     assert seeds == [7 + 1001, 7 + 2000]
@@ -205,14 +197,15 @@ def test_sources_are_squashed_and_copied_beside_the_result(tmp_path: Path) -> No
 
     rule = replace(RULE, images_per_item=1, squash_sources=True)
     manifest = make_manifest([item], rule=rule)
-    folder = RunFolder(tmp_path / "run")
-    arguments = (GEDIT_ENGLISH, [item], manifest, draw)
-    assert generate(*arguments, folder=folder, sources=tmp_path).done  # type: ignore[arg-type]
+    edits = planned(
+        tmp_path / "run", [item], benchmark=GEDIT_ENGLISH, manifest=manifest, sources=tmp_path
+    )
+    assert generate(edits, draw).done  # type: ignore[arg-type]
     assert shown == [(32, 32)]
-    beside = folder.images / "fullset/ps_human/en/a_SRCIMG.png"
+    beside = edits.folder.images / "fullset/ps_human/en/a_SRCIMG.png"
     assert beside.read_bytes() == (tmp_path / "source.png").read_bytes()
     with pytest.raises(BenchmarkError, match="1 images to edit are missing"):
-        generate(*arguments, folder=folder, sources=tmp_path / "no")  # type: ignore[arg-type]
+        generate(replace(edits, sources=tmp_path / "no"), draw)  # type: ignore[arg-type]
 
 
 def test_a_limit_takes_equal_shares_and_a_longer_one_holds_a_shorter() -> None:

@@ -13,7 +13,15 @@ from deepgen.eval.registry import BENCHMARKS
 from deepgen.eval.run.folder import RunFolder, RunManifest
 from deepgen.eval.run.layout import find_issues, read_stored_image, register_images
 from deepgen.images.io import read_image
-from tests.eval.generating import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
+from tests.eval.generating import (
+    BENCHMARK,
+    COPIES,
+    files_of,
+    make_items,
+    make_manifest,
+    planned,
+    run,
+)
 
 ITEMS = make_items(3)
 
@@ -36,9 +44,10 @@ def taken(images: Path, folder: Path) -> dict[tuple[str, int], Image.Image]:
     run_folder, manifest = RunFolder(folder), foreign(images)
     register_images(BENCHMARK, ITEMS, manifest, run_folder)
     by_id = {item.id: item for item in ITEMS}
+    whole = planned(folder, ITEMS, manifest=manifest)
     return {
-        image: read_stored_image(BENCHMARK, by_id[image[0]], line, manifest, run_folder)
-        for image, line in run_folder.finished(BENCHMARK, manifest, ITEMS).items()
+        image: read_stored_image(whole, by_id[image[0]], line)
+        for image, line in whole.finished().items()
     }
 
 
@@ -127,7 +136,7 @@ def test_missing_extra_damaged_and_odd_images_are_named_and_counted(
     run_folder, manifest = RunFolder(tmp_path / "run"), foreign(images)
     register_images(BENCHMARK, ITEMS[:2], manifest, run_folder)
     # The third item is not of this run, but no stranger either.
-    found = find_issues(BENCHMARK, ITEMS, ITEMS[:2], manifest, run_folder)
+    found = find_issues(planned(tmp_path / "run", ITEMS[:2], manifest=manifest), ITEMS)
     assert found.missing == (names[0],)
     assert found.extra == ("holiday.jpeg",)
     assert found.damaged == (names[1],)
@@ -149,7 +158,8 @@ def test_unigenbench_images_of_the_reinforcement_code_are_found_too(tmp_path: Pa
     register_images(benchmark, items, manifest, folder)
     there = folder.finished(benchmark, manifest, items)
     assert {copy: line.path for (_, copy), line in there.items()} == dict(enumerate(names[:3]))
-    found = find_issues(benchmark, items, items, manifest, folder)
+    whole = planned(tmp_path / "run", items, benchmark=benchmark, manifest=manifest)
+    found = find_issues(whole, items)
     assert (found.missing, found.extra) == (("7_3.png",), ("7.4.png",))
 
 

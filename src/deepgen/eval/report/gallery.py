@@ -144,8 +144,7 @@ def select_galleries(run: StoredRun, embed: Embedder) -> Iterator[Gallery]:
         categories.setdefault(item.category, []).append(item)
     count = 1 if len(categories) > MANY_CATEGORIES else PER_KIND
     for category, items in categories.items():
-        copies = range(run.manifest.rule.images_per_item)
-        images = {(item.id, copy): item for item in items for copy in copies}
+        images = {(item.id, copy): item for item in items for copy in run.copies}
         selected = tuple(
             show_image(run, images[image], image[1], embed, why)
             for image, why in _select(run, images, count)
@@ -189,7 +188,7 @@ def _embed_copy(run: StoredRun, item: Item, line: ImageEntry | None, embed: Embe
     # As it was scored: never the whole grid.
     return embed(
         run.folder.images / line.path,
-        lambda _: read_stored_image(run.benchmark, item, line, run.manifest, run.folder),
+        lambda _: read_stored_image(run, item, line),
     )
 
 

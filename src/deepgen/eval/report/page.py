@@ -104,7 +104,7 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
             "changes": len(changed),
             "items": len(report["items"]),
             "pairs": list(_pairs(report, first, second)),
-            "copies": first.manifest.rule.images_per_item,
+            "copies": len(first.copies),
             "scorer": {
                 f"{name}, {part}": value
                 for name, each in named.items()
@@ -258,7 +258,7 @@ def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
         )
         return 0.0 if before is None or after is None else abs(after - before)
 
-    return max(range(first.manifest.rule.images_per_item), key=change)
+    return max(first.copies, key=change)
 
 
 class _Environment(Environment):

@@ -20,7 +20,8 @@ from PIL import Image
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 from deepgen.eval.fetch import source_folder
-from deepgen.eval.run.folder import ImageEntry, ImageKey, LineWriter, RunFolder, RunManifest
+from deepgen.eval.run.folder import ImageEntry, LineWriter
+from deepgen.eval.run.planned import PlannedRun
 from deepgen.images.io import read_image
 
 GRID_COLUMNS = 2
@@ -94,21 +95,15 @@ def select_items(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
 
 
 def generate(
-    benchmark: Benchmark,
-    items: Sequence[Item],
-    manifest: RunManifest,
+    run: PlannedRun,
     generate_image: GenerateImage,
     *,
-    folder: RunFolder,
-    sources: Path,
     shard: Shard | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Generate what is missing of this process's share, and see whether the run is done.
 
     Args:
-        items: All items of the run, in any order.
-        sources: The folder that items name their images in.
         shard: The share; None is all.
         advance: Called once per image of the share, new or existing.
 
@@ -120,38 +115,32 @@ def generate(
         ImageError: A source cannot be read.
     """
     shard = shard or Shard()
-    items = sorted(items, key=lambda item: item.number)
-    mine = items[shard.rank :: shard.count]
-    check_sources(mine, sources)
-    folder.begin(manifest)
-    finished = folder.finished(benchmark, manifest, mine)
-    lines = LineWriter(folder, shard.rank)
+    mine = run.ordered[shard.rank :: shard.count]
+    check_sources(mine, run.sources)
+    run.folder.begin(run.manifest)
+    finished = run.finished(mine)
+    lines = LineWriter(run.folder, shard.rank)
     for item in mine:
         images: list[Image.Image] | None = None
-        for copy in range(manifest.rule.images_per_item):
+        for copy in run.copies:
             if (item.id, copy) not in finished:
-                images = _sources(item, manifest, sources) if images is None else images
-                lines.add(
-                    _generate_one(benchmark, item, copy, manifest, generate_image, folder, images)
-                )
+                images = _sources(run, item) if images is None else images
+                lines.add(_generate_one(run, item, copy, generate_image, images))
             advance()
-        _complete(benchmark, item, manifest, folder, sources)
-    return check_run(benchmark, items, manifest, folder)
+        _complete(run, item)
+    return check_run(run)
 
 
-def check_run(
-    benchmark: Benchmark, items: Sequence[Item], manifest: RunManifest, folder: RunFolder
-) -> Progress:
+def check_run(run: PlannedRun) -> Progress:
     """Hash the images that are there, and close the run if that is all."""
-    items = sorted(items, key=lambda item: item.number)
-    finished: dict[ImageKey, ImageEntry] = folder.finished(benchmark, manifest, items)
-    progress = Progress(finished=len(finished), expected=len(items) * manifest.rule.images_per_item)
+    finished = run.finished()
+    progress = Progress(finished=len(finished), expected=run.expected)
     if progress.done and all(
-        (folder.images / path).is_file()
-        for item in items
-        for path in _companion_paths(benchmark, item)
+        (run.folder.images / path).is_file()
+        for item in run.items
+        for path in _companion_paths(run.benchmark, item)
     ):
-        folder.close(finished.values())
+        run.folder.close(finished.values())
     return progress
 
 
@@ -187,22 +176,20 @@ def check_sources(items: Sequence[Item], sources: Path) -> None:
 
 
 def _generate_one(
-    benchmark: Benchmark,
+    run: PlannedRun,
     item: Item,
     copy: int,
-    manifest: RunManifest,
     generate_image: GenerateImage,
-    folder: RunFolder,
     images: Sequence[Image.Image],
 ) -> ImageEntry:
-    assert manifest.base_seed is not None, "a run that generates has seeds"
-    rule, seed = manifest.rule, image_seed(manifest.base_seed, item, copy)
+    assert run.manifest.base_seed is not None, "a run that generates has seeds"
+    rule, seed = run.manifest.rule, image_seed(run.manifest.base_seed, item, copy)
     image = generate_image(
         item.prompt, images, rule.height, rule.width, seed, rule.steps, rule.guidance_scale
     )
-    path, content = benchmark.image_path(item, copy), _png(image)
+    path, content = run.benchmark.image_path(item, copy), _png(image)
     # First the image, then its entry: an entry never names an image that is not there yet.
-    folder.write(path, content)
+    run.folder.write(path, content)
     return ImageEntry(
         item=item.id,
         copy=copy,
@@ -216,10 +203,10 @@ def _generate_one(
     )
 
 
-def _sources(item: Item, manifest: RunManifest, folder: Path) -> list[Image.Image]:
+def _sources(run: PlannedRun, item: Item) -> list[Image.Image]:
     """Images to edit, squashed where the rule says so."""
-    rule = manifest.rule
-    images = [read_image(folder / path) for path in item.sources]
+    rule = run.manifest.rule
+    images = [read_image(run.sources / path) for path in item.sources]
     if not rule.squash_sources or rule.height is None or rule.width is None:
         return images
     return [image.resize((rule.width, rule.height), Image.Resampling.BICUBIC) for image in images]
@@ -231,20 +218,19 @@ def _companion_paths(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
     return [*benchmark.companions(item), *grid]
 
 
-def _complete(
-    benchmark: Benchmark, item: Item, manifest: RunManifest, folder: RunFolder, sources: Path
-) -> None:
+def _complete(run: PlannedRun, item: Item) -> None:
     """Write the official scorer's further files; always the same, so without entries."""
+    benchmark, folder = run.benchmark, run.folder
     for path, content in benchmark.companions(item).items():
         if isinstance(content, str):
             folder.write(path, content.encode())
         elif path.suffix == content.suffix:
-            folder.write(path, (sources / content).read_bytes())
+            folder.write(path, (run.sources / content).read_bytes())
         else:
-            folder.write(path, _png(read_image(sources / content)))
+            folder.write(path, _png(read_image(run.sources / content)))
     if benchmark.grid_path:
-        copies = range(manifest.rule.images_per_item)
-        tiles = [read_image(folder.images / benchmark.image_path(item, copy)) for copy in copies]
+        paths = [benchmark.image_path(item, copy) for copy in run.copies]
+        tiles = [read_image(folder.images / path) for path in paths]
         folder.write(benchmark.grid_path(item), _png(_grid(tiles)))
 
 

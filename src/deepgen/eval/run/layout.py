@@ -18,6 +18,7 @@ from deepgen.errors import BenchmarkError, ImageError
 from deepgen.eval.benchmark import Benchmark, Item
 from deepgen.eval.run.folder import ImageEntry, LineWriter, RunFolder, RunManifest, hash_file
 from deepgen.eval.run.generation import GRID_COLUMNS
+from deepgen.eval.run.planned import PlannedRun
 from deepgen.images.io import read_image
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -108,22 +109,13 @@ def register_images(
         folder.close(whole.values())
 
 
-def find_issues(
-    benchmark: Benchmark,
-    complete: Sequence[Item],
-    items: Sequence[Item],
-    manifest: RunManifest,
-    folder: RunFolder,
-) -> ImageIssues:
+def find_issues(run: PlannedRun, complete: Sequence[Item]) -> ImageIssues:
     """Compare a run's folder of images with what should be in it.
 
     Args:
         complete: All items of the benchmark, whose images are not extra.
-        items: Those of the run.
     """
-    found = folder.finished(benchmark, manifest, items)
-    copies = range(manifest.rule.images_per_item)
-    wanted = [(item, copy) for item in items for copy in copies]
+    benchmark, found = run.benchmark, run.finished()
     lines = list(found.values())
     damaged = sorted({line.path for line in lines if not line.height})
     sizes = Counter((line.height, line.width) for line in lines if line.height)
@@ -136,28 +128,27 @@ def find_issues(
     return ImageIssues(
         missing=tuple(
             str(benchmark.image_path(item, copy))
-            for item, copy in wanted
+            for item in run.items
+            for copy in run.copies
             if (item.id, copy) not in found
         ),
-        extra=tuple(_extra(benchmark, complete, copies, folder.images)),
+        extra=tuple(_extra(benchmark, complete, run.copies, run.folder.images)),
         damaged=tuple(damaged),
         odd=tuple(odd),
     )
 
 
-def read_stored_image(
-    benchmark: Benchmark, item: Item, line: ImageEntry, manifest: RunManifest, folder: RunFolder
-) -> Image.Image:
+def read_stored_image(run: PlannedRun, item: Item, line: ImageEntry) -> Image.Image:
     """One copy, cut out of its grid if need be.
 
     Raises:
         ImageError: The file is damaged, or too small for a grid.
     """
-    image = read_image(folder.images / line.path)
-    grid = benchmark.grid_path and benchmark.grid_path(item)
+    image = read_image(run.folder.images / line.path)
+    grid = run.benchmark.grid_path and run.benchmark.grid_path(item)
     if not grid or _key(PurePosixPath(line.path)) != _key(grid):
         return image
-    rows = -(-manifest.rule.images_per_item // GRID_COLUMNS)
+    rows = -(-len(run.copies) // GRID_COLUMNS)
     if image.width % GRID_COLUMNS or image.height % rows:
         raise ImageError(
             f"{line.path} is {image.width} x {image.height}, expected a grid of "

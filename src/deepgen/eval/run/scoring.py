@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from deepgen.errors import ImageError
-from deepgen.eval.benchmark import STATUSES, Benchmark, ImageRecord, Item
-from deepgen.eval.run.folder import ImageEntry, ImageKey, RunFolder, RunManifest
+from deepgen.eval.benchmark import STATUSES, ImageRecord, Item
+from deepgen.eval.run.folder import ImageEntry, ImageKey
 from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.layout import read_stored_image
+from deepgen.eval.run.planned import PlannedRun
 from deepgen.eval.run.records import RECORDS, latest_records, write_record
 from deepgen.eval.run.scorer_identity import claim_run
 from deepgen.eval.scorer import GeneratedImage, ImageScorer
@@ -43,13 +44,9 @@ class Scoring:
 
 
 def score(
-    benchmark: Benchmark,
-    items: Sequence[Item],
-    manifest: RunManifest,
+    run: PlannedRun,
     scorer: ImageScorer,
     *,
-    folder: RunFolder,
-    sources: Path,
     shard: Shard | None = None,
     retry_failed: bool = False,
     advance: Callable[[], None] = lambda: None,
@@ -57,8 +54,6 @@ def score(
     """Score every image of this process's share that has no record yet.
 
     Args:
-        items: All items of the run, in any order.
-        sources: The folder that items name their images in.
         shard: The share; None is all.
         retry_failed: Whether failed images are scored again.
         advance: Called once per image of the share, scored now or before.
@@ -68,10 +63,9 @@ def score(
         ScorerError: Nothing can be scored; earlier records stay.
     """
     shard = shard or Shard()
-    items = sorted(items, key=lambda item: item.number)
-    mine = {item.id: item for item in items[shard.rank :: shard.count]}
-    images = folder.finished(benchmark, manifest, items)
-    known = latest_records(folder.path, images)
+    mine = {item.id: item for item in run.ordered[shard.rank :: shard.count]}
+    images = run.finished()
+    known = latest_records(run.folder.path, images)
     todo = []
     for image, line in images.items():
         if image[0] not in mine:
@@ -83,58 +77,50 @@ def score(
             advance()
 
     def score_one(line: ImageEntry) -> None:
-        record = _score_one(benchmark, mine[line.item], line, manifest, scorer, folder, sources)
+        record = _score_one(run, mine[line.item], line, scorer)
         # At once, so that the failure of another image loses nothing of this one.
-        write_record(folder.path, record, line.sha256)
+        write_record(run.folder.path, record, line.sha256)
 
     if todo:
         scorer.check()
     if todo or known:
         # Also where nothing is left to do: these scores must not pass for another scorer's.
-        claim_run(folder, scorer.identity, scorer.notes)
+        claim_run(run.folder, scorer.identity, scorer.notes)
     if todo:
         for _ in bounded_map(score_one, todo, workers=scorer.concurrency, in_order=False):
             advance()
-    return _close(folder, images, len(items) * manifest.rule.images_per_item, shard)
+    return _close(run, images, shard)
 
 
-def _score_one(
-    benchmark: Benchmark,
-    item: Item,
-    line: ImageEntry,
-    manifest: RunManifest,
-    scorer: ImageScorer,
-    folder: RunFolder,
-    sources: Path,
-) -> ImageRecord:
+def _score_one(run: PlannedRun, item: Item, line: ImageEntry, scorer: ImageScorer) -> ImageRecord:
+    path = run.folder.images / line.path
     try:
-        image = read_stored_image(benchmark, item, line, manifest, folder)
+        image = read_stored_image(run, item, line)
     except ImageError as fault:
         # Without the folder's name, so that equal runs have equal reports in any folder.
-        reason = str(fault).replace(str(folder.images / line.path), line.path)
+        reason = str(fault).replace(str(path), line.path)
         return ImageRecord(item=item.id, copy=line.copy, status="error", reason=reason)
     record = scorer(
         GeneratedImage(
             item=item,
             copy=line.copy,
             image=image,
-            path=folder.images / line.path,
-            sources=tuple(sources / path for path in item.sources),
+            path=path,
+            sources=tuple(run.sources / source for source in item.sources),
         )
     )
     assert (record.item, record.copy) == (item.id, line.copy), "a record of another image"
     return record
 
 
-def _close(
-    folder: RunFolder, images: Mapping[ImageKey, ImageEntry], expected: int, shard: Shard
-) -> Scoring:
+def _close(run: PlannedRun, images: Mapping[ImageKey, ImageEntry], shard: Shard) -> Scoring:
     """Count what is there, and put the records into the order of the images when that is all."""
+    folder = run.folder
     latest = latest_records(folder.path, images)
     counts = Counter(record.status for record in latest.values())
-    counts["missing"] += expected - len(latest)
+    counts["missing"] += run.expected - len(latest)
     scoring = Scoring(
-        expected=expected,
+        expected=run.expected,
         generated=len(images),
         counts={each: counts[each] for each in STATUSES},
         first_failure=next(

@@ -12,33 +12,22 @@ from deepgen.eval.fetch import locate, source_folder
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.run.folder import ImageEntry, ImageKey, RunFolder, RunManifest, hash_items
 from deepgen.eval.run.generation import select_items
+from deepgen.eval.run.planned import PlannedRun
 from deepgen.eval.run.records import latest_records
 from deepgen.eval.run.scorer_identity import RunScorer, read_scorer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StoredRun:
-    """A run and its scores so far."""
+class StoredRun(PlannedRun):
+    """A run with its images and scores so far."""
 
-    benchmark: Benchmark
-    manifest: RunManifest
-    items: tuple[Item, ...]
-    """All prompts of the run."""
-    folder: RunFolder
     images: Mapping[ImageKey, ImageEntry]
     """Those that are there with the right hash, in the order of the items."""
     records: Mapping[ImageKey, ImageRecord]
     """One per scored or failed image, in the order of the items."""
-    sources: Path
-    """The folder below which images to edit lie."""
     scorer: RunScorer = field(default_factory=RunScorer)
     notes: tuple[str, ...] = ()
     """What was repaired in its prompt files."""
-
-    @property
-    def expected(self) -> int:
-        """How many images belong to the run."""
-        return len(self.items) * self.manifest.rule.images_per_item
 
     @property
     def done(self) -> bool:

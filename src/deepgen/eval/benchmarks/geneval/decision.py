@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Json, Number
+from deepgen.scoring.detection import Mask
 
 COLORS = (
     "red",
@@ -47,13 +48,15 @@ Box = tuple[Number, Number, Number, Number]
 """(left, top, right, bottom), in pixels."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Detection:
-    """One object that a detector found."""
+    """One object that a detector found, by GenEval's name of its class."""
 
     label: str
     box: Box
     confidence: Number
+    mask: Mask | None = None
+    """Its pixels, where the detector gives them."""
 
 
 ColorReader = Callable[[str, Sequence[Detection]], Sequence[str]]

@@ -40,7 +40,6 @@ from deepgen.scoring.colors import ClipColors, cut_out
 from deepgen.scoring.detection import (
     DetectedObject,
     Detector,
-    Mask,
     RemoteDetector,
     TransformersDetector,
 )
@@ -75,13 +74,6 @@ OTHER_NAMES = {
     "tvmonitor": "tv",
 }
 """What detectors call them too, the names of COCO and of older lists."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class MaskedDetection(Detection):
-    """A detection with its pixels."""
-
-    mask: Mask | None = None
 
 
 def class_name(label: str) -> str:
@@ -233,15 +225,15 @@ def _ending(filename: str) -> tuple[str, ...]:
     return tuple(part.lstrip("0") or "0" for part in (*parts[:-1], Path(parts[-1]).stem))
 
 
-def _detection(each: DetectedObject) -> MaskedDetection:
-    return MaskedDetection(
+def _detection(each: DetectedObject) -> Detection:
+    return Detection(
         label=class_name(each.label), box=each.box, confidence=each.confidence, mask=each.mask
     )
 
 
 def _color_reader(colors: ClipColors, image: Image.Image) -> ColorReader:
     def read(label: str, objects: Sequence[Detection]) -> Sequence[str]:
-        crops = [cut_out(image, each.box, getattr(each, "mask", None)) for each in objects]
+        crops = [cut_out(image, each.box, each.mask) for each in objects]
         return colors.read(label, crops)
 
     return read
