@@ -10,7 +10,7 @@ from deepgen.eval.aggregation import aggregate
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item
 from deepgen.eval.benchmarks.cvtg.benchmark import CVTG
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
-from deepgen.eval.benchmarks.wise.benchmark import VERIFIED_LAST, WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.wise.benchmark import VERIFIED_SIZES, WISE_LEGACY, WISE_VERIFIED
 from deepgen.scoring.ocr import score_words
 from tests.eval.records import make_item
 
@@ -28,7 +28,7 @@ def geneval_run() -> Run:
 
 
 def wise_run() -> Run:
-    items = [make_item(f"{name}-{n}", name) for name in VERIFIED_LAST for n in range(50)]
+    items = [make_item(f"{name}-{n}", name) for name in VERIFIED_SIZES for n in range(50)]
     records = [
         ImageRecord(item=item.id, values={"score": number % 2}) for number, item in enumerate(items)
     ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
-from deepgen.cli.console import aligned, print_line
+from deepgen.cli.console import aligned, print_line, print_result
 from deepgen.cli.evaluating import Generate, Report
 from deepgen.cli.options import Folder
 from deepgen.cli.scoring import Run, Score
@@ -40,11 +39,11 @@ class List:
             raise BenchmarkError(f"there is no folder {self.data}; name one with prompt files")
         rows = [_description(benchmark, self.data) for benchmark in BENCHMARKS.values()]
         if self.json:
-            _write(*(json.dumps(row) for row in rows))
+            print_result("\n".join(json.dumps(row) for row in rows))
             return
         shown = ("name", "task", "items", "images", "scorer", "licence", "prompts")
         cells = [[str(row[column]) for column in shown] for row in rows]
-        _write(*aligned([list(shown), *cells]))
+        print_result("\n".join(aligned([list(shown), *cells])))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,7 +77,7 @@ class Fetch:
                 elif file.outcome == "failed":
                     failed.append(str(file.path))
                 else:
-                    _write(f"{file.outcome}  {file.path}")
+                    print_result(f"{file.outcome}  {file.path}")
         problems = []
         if failed:
             problems.append(f"{', '.join(failed)} failed: try again, or see the reasons")
@@ -112,9 +111,11 @@ class Contamination:
         for path, listed in lists.items():
             matches = index.find(listed)
             if self.json:
-                _write(json.dumps(_report(path, len(listed), sizes, matches)))
+                print_result(json.dumps(_report(path, len(listed), sizes, matches)))
             else:
-                _write(f"{path}: {len(listed):,} prompts", *_table(sizes, matches), "")
+                print_result(
+                    "\n".join([f"{path}: {len(listed):,} prompts", *_table(sizes, matches), ""])
+                )
 
     def _index(self) -> tuple[dict[str, int], PromptIndex]:
         loaded, absent = {}, []
@@ -207,7 +208,3 @@ def _table(sizes: Mapping[str, int], matches: Sequence[Match]) -> list[str]:
     for name, found in count_items(matches, sizes).items():
         rows.append([name, str(sizes[name]), str(found["exact"]), str(found["near"])])
     return aligned(rows)
-
-
-def _write(*lines: str) -> None:
-    sys.stdout.write("".join(f"{line}\n" for line in lines))

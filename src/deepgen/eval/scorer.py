@@ -16,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from deepgen.errors import ScorerError
-from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Status
+from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Status, Values
 from deepgen.scoring.answers import Answer
 
 PARAPHRASED = "paraphrased"
@@ -35,6 +35,15 @@ class GeneratedImage:
     """The file it was read from."""
     sources: tuple[Path, ...] = ()
     """The images it was edited from, in the order of the item."""
+
+    def record(self, values: Values, reason: str = "") -> ImageRecord:
+        """The record of a scored image."""
+        return ImageRecord(item=self.item.id, copy=self.copy, values=values, reason=reason)
+
+    def failed(self, status: Status, reason: str) -> ImageRecord:
+        """The record of an image without a score, and why, in one line."""
+        reason = " ".join(reason.split())
+        return ImageRecord(item=self.item.id, copy=self.copy, status=status, reason=reason)
 
 
 class ImageScorer(ABC):
@@ -128,16 +137,6 @@ def require_one(benchmark: Benchmark, options: ScoringOptions, *names: str) -> N
 def library_versions() -> dict[str, str]:
     """Of the libraries that compute."""
     return {name: version(name) for name in ("torch", "transformers")}
-
-
-def failed(generated: GeneratedImage, status: Status, reason: str) -> ImageRecord:
-    """An image without a score, and why, in one line."""
-    return ImageRecord(
-        item=generated.item.id,
-        copy=generated.copy,
-        status=status,
-        reason=" ".join(reason.split()),
-    )
 
 
 def status_of(answer: Answer[Any]) -> Status:

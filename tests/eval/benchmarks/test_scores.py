@@ -27,7 +27,7 @@ from deepgen.eval.benchmarks.rise.benchmark import CATEGORIES, RISE_2025, RISE_2
 from deepgen.eval.benchmarks.unigenbench.benchmark import UNIGENBENCH
 from deepgen.eval.benchmarks.uniredit.benchmark import DIMENSIONS as UNIREDIT_DIMENSIONS
 from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
-from deepgen.eval.benchmarks.wise.benchmark import LEGACY_LAST, WISE_LEGACY, WISE_VERIFIED
+from deepgen.eval.benchmarks.wise.benchmark import LEGACY_SIZES, WISE_LEGACY, WISE_VERIFIED
 from deepgen.eval.registry import BENCHMARKS
 from deepgen.scoring.ocr import score_words
 from tests.eval.records import make_item, score
@@ -246,7 +246,7 @@ def test_wise_verified_rows_of_the_leaderboard(row: tuple[float, ...], overall: 
 
 def test_wise_legacy_weighs_three_judgements_and_six_categories() -> None:
     one = {"consistency": 2, "realism": 1, "aesthetic_quality": 0}
-    items = [make_item(name, name) for name in LEGACY_LAST]
+    items = [make_item(name, name) for name in LEGACY_SIZES]
     scores = score(WISE_LEGACY, [(item, [one]) for item in items])
     assert scores.headline == pytest.approx((0.7 * 2 + 0.2 * 1) / 2)
     # Only culture is perfect: .4 of the whole.
@@ -264,7 +264,7 @@ def test_wise_legacy_row_of_the_deepgen_paper() -> None:
     full, none = ({"consistency": n, "realism": n, "aesthetic_quality": n} for n in (2, 0))
     found = [
         (make_item(f"{name}-{n}", name), [full if n < rate else none])
-        for name, rate in zip(LEGACY_LAST, row, strict=True)
+        for name, rate in zip(LEGACY_SIZES, row, strict=True)
         for n in range(100)
     ]
     assert score(WISE_LEGACY, found).headline == pytest.approx(0.7136, abs=5e-5)

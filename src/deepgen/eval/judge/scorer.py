@@ -12,7 +12,7 @@ from deepgen.errors import BenchmarkError, ImageError, ScorerError
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Values
 from deepgen.eval.fetch import cache_folder
 from deepgen.eval.judge.prompts import JudgePrompts, load_judge_prompts
-from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions, failed, status_of
+from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions, status_of
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse
 from deepgen.scoring.judge import HttpJudge, Judge, JudgeConfig
 from deepgen.scoring.parsing import after_thinking
@@ -83,7 +83,7 @@ class JudgeScorer(ImageScorer):
         try:
             questions = self.protocol.questions(generated)
         except (ImageError, BenchmarkError) as failure:
-            return failed(generated, "error", str(failure))
+            return generated.failed("error", str(failure))
         found: list[Answer[Any]] = []
         for each in questions:
             answer = self.judge.ask(each.question, each.parse)
@@ -92,7 +92,7 @@ class JudgeScorer(ImageScorer):
             if answer.status is not AnswerStatus.SCORED and not tolerated:
                 reply = f": {answer.reply.strip()[:200]}" if answer.reply else ""
                 reason = f"{each.name}: {answer.reason}{reply}"
-                return failed(generated, status_of(answer), reason)
+                return generated.failed(status_of(answer), reason)
         answers = [answer.value for answer in found]
         # The reasoning before a reply may be long, and stays in the store of replies.
         replies = [

@@ -12,7 +12,6 @@ from deepgen.eval.scorer import (
     GeneratedImage,
     ImageScorer,
     ScoringOptions,
-    failed,
     library_versions,
     require_one,
     status_of,
@@ -64,17 +63,13 @@ class CvtgScorer(ImageScorer):
         )
         measured = self.words.measure(given)
         if measured.value is None:
-            return failed(generated, status_of(measured), f"{measured.model}: {measured.reason}")
+            return generated.failed(status_of(measured), f"{measured.model}: {measured.reason}")
         values = asdict(measured.value)
         lines = values.pop("lines")
         if self.clip is not None:
             (fit,) = score_images(self.clip, [given])
             if fit.value is None:
-                return failed(generated, status_of(fit), f"CLIP: {fit.reason}")
+                return generated.failed(status_of(fit), f"CLIP: {fit.reason}")
             values["clip_score"] = fit.value
-        return ImageRecord(
-            item=generated.item.id,
-            copy=generated.copy,
-            values={**values, "lines": lines},
-            reason=f"read: {' / '.join(lines)}" if lines else "read: nothing",
-        )
+        reason = f"read: {' / '.join(lines)}" if lines else "read: nothing"
+        return generated.record({**values, "lines": lines}, reason)

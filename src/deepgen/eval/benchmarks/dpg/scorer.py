@@ -14,7 +14,6 @@ from deepgen.eval.scorer import (
     GeneratedImage,
     ImageScorer,
     ScoringOptions,
-    failed,
     library_versions,
     require_one,
     status_of,
@@ -79,14 +78,10 @@ class DpgScorer(ImageScorer):
         answers = self.vqa.ask(generated.image, [each["question"] for each in questions])
         for each, answer in zip(questions, answers, strict=False):
             if answer.status is not AnswerStatus.SCORED:
-                return failed(generated, status_of(answer), f"{each['question']}: {answer.reason}")
+                return generated.failed(status_of(answer), f"{each['question']}: {answer.reason}")
         values = {each["id"]: bool(a.value) for each, a in zip(questions, answers, strict=True)}
         replies = [
             f"{each['question']} {'yes' if values[each['id']] else 'no'}" for each in questions
         ]
-        return ImageRecord(
-            item=generated.item.id,
-            copy=generated.copy,
-            values={"answers": values, "judge": answers[0].model or self.vqa.name},
-            reason="\n".join(replies),
-        )
+        judged = {"answers": values, "judge": answers[0].model or self.vqa.name}
+        return generated.record(judged, "\n".join(replies))

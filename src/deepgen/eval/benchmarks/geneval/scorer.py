@@ -29,7 +29,6 @@ from deepgen.eval.scorer import (
     GeneratedImage,
     ImageScorer,
     ScoringOptions,
-    failed,
     library_versions,
     require_one,
     status_of,
@@ -148,7 +147,7 @@ class GenEvalScorer(ImageScorer):
         """Decide on one image."""
         answer = self.detector.find(generated.image)
         if answer.status is not AnswerStatus.SCORED:
-            return failed(generated, status_of(answer), f"detector: {answer.reason}")
+            return generated.failed(status_of(answer), f"detector: {answer.reason}")
         detections = [_detection(each) for each in answer.value or ()]
         return _record(generated, detections, _color_reader(self.colors, generated.image))
 
@@ -208,10 +207,10 @@ class RecordedDetections(ImageScorer):
         row = self.rows.get(_ending(str(generated.path)))
         if row is None:
             reason = f"nothing was recorded of {'/'.join(generated.path.parts[-3:])}"
-            return failed(generated, "error", reason)
+            return generated.failed("error", reason)
         if row.prompt not in (None, generated.item.prompt):
             reason = f"what was recorded is of another prompt, {row.prompt!r}"
-            return failed(generated, "error", reason)
+            return generated.failed("error", reason)
         reader = row.colors
         if reader is None and self.colors is not None:
             reader = _color_reader(self.colors, generated.image)
@@ -247,16 +246,11 @@ def _record(
     try:
         faults = find_faults(generated.item.fields, detections, read_colors)
     except (RuntimeError, ValueError) as error:  # CLIP on an image that it cannot take.
-        return failed(generated, "error", f"colours: {type(error).__name__}: {error}")
+        return generated.failed("error", f"colours: {type(error).__name__}: {error}")
     kept = keep_confident(detections, tag=generated.item.fields["tag"])
     details = {
         label: [[*each.box, each.confidence] for each in objects]
         for label, objects in sorted(kept.items())
         if objects
     }
-    return ImageRecord(
-        item=generated.item.id,
-        copy=generated.copy,
-        values={"correct": not faults, "details": details},
-        reason="\n".join(faults),
-    )
+    return generated.record({"correct": not faults, "details": details}, "\n".join(faults))

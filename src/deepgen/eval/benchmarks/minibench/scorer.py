@@ -66,7 +66,7 @@ class MiniBenchScorer(ImageScorer):
         item, image = generated.item, generated.image
         if image.width != image.height:
             reason = f"the image is {image.width} x {image.height}, expected a square"
-            return ImageRecord(item=item.id, copy=generated.copy, status="error", reason=reason)
+            return generated.failed("error", reason)
         if image.width not in READ_SIDES:
             image = image.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         asked = wanted(item)
@@ -78,7 +78,7 @@ class MiniBenchScorer(ImageScorer):
             if kept.outcome != "failed":
                 values["decibels"] = kept.score
             reason = f"{reason}; {kept.reason}"
-        return ImageRecord(item=item.id, copy=generated.copy, values=values, reason=reason)
+        return generated.record(values, reason)
 
 
 def _row(item: Item) -> Row:

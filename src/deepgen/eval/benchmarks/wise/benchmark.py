@@ -34,51 +34,38 @@ from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_li
 from deepgen.eval.values import whole_number
 
 # The category follows from the prompt's number, and not from its file.
-LEGACY_LAST = {
+LEGACY_SIZES = {
     "Cultural": 400,
-    "Time": 567,
-    "Space": 700,
-    "Biology": 800,
-    "Physics": 900,
-    "Chemistry": 1000,
+    "Time": 167,
+    "Space": 133,
+    "Biology": 100,
+    "Physics": 100,
+    "Chemistry": 100,
 }
-VERIFIED_LAST = {
-    "Cultural": 400,
-    "Time": 520,
-    "Space": 640,
-    "Biology": 760,
-    "Physics": 880,
-    "Chemistry": 1000,
-}
-
-LEGACY_WEIGHTS = {
-    "Cultural": 0.4,
-    "Time": 0.167,
-    "Space": 0.133,
-    "Biology": 0.1,
-    "Physics": 0.1,
-    "Chemistry": 0.1,
-}
-VERIFIED_WEIGHTS = {"Cultural": 0.4} | dict.fromkeys(list(VERIFIED_LAST)[1:], 0.12)
+VERIFIED_SIZES = {"Cultural": 400} | dict.fromkeys(list(LEGACY_SIZES)[1:], 120)
 
 
-def load(files: Sequence[PromptFile], last: Mapping[str, int], folder: Path) -> ItemList:
+def _weights(sizes: Mapping[str, int]) -> Mapping[str, float]:
+    return {name: size / 1000 for name, size in sizes.items()}
+
+
+def load(files: Sequence[PromptFile], sizes: Mapping[str, int], folder: Path) -> ItemList:
     """The prompts of one edition, in the order of their numbers."""
+    categories = [name for name, size in sizes.items() for _ in range(size)]
     items = []
     for file in files:
         path = need_file(folder, file.path, Path(file.path).name, str(file.home))
         for place, found in read_json_list(path):
             row = need(found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int)
             number = row["prompt_id"]
-            category = next((name for name, end in last.items() if 1 <= number <= end), None)
-            if category is None:
+            if not 1 <= number <= len(categories):
                 raise BenchmarkError(f"{place}: the prompt_id {number} is not in 1 to 1000")
             items.append(
                 Item(
                     id=str(number),
                     number=number - 1,
                     prompt=row["Prompt"],
-                    category=category,
+                    category=categories[number - 1],
                     fields=row,
                 )
             )
@@ -155,8 +142,8 @@ WISE_VERIFIED = Benchmark(
     judge="Qwen3.5-35B-A3B",
     expected_items=1000,
     generation=generation_presets(1),
-    load=partial(load, VERIFIED_SOURCE.files, VERIFIED_LAST),
-    metrics=(Metric(name="accuracy", weights=VERIFIED_WEIGHTS, bounds=(0, 1), digits=4),),
+    load=partial(load, VERIFIED_SOURCE.files, VERIFIED_SIZES),
+    metrics=(Metric(name="accuracy", weights=_weights(VERIFIED_SIZES), bounds=(0, 1), digits=4),),
     contribute=contribute_verified,
     lowest=lambda item: {"score": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
@@ -173,8 +160,8 @@ WISE_LEGACY = replace(
     title="WISE (legacy edition)",
     source=LEGACY_SOURCE,
     judge="gpt-4o-2024-05-13",
-    load=partial(load, LEGACY_SOURCE.files, LEGACY_LAST),
-    metrics=(Metric(name="wiscore", weights=LEGACY_WEIGHTS, bounds=(0, 1)),),
+    load=partial(load, LEGACY_SOURCE.files, LEGACY_SIZES),
+    metrics=(Metric(name="wiscore", weights=_weights(LEGACY_SIZES), bounds=(0, 1)),),
     contribute=contribute_legacy,
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
     judge_prompts=LEGACY,
