@@ -54,18 +54,12 @@ def make_manifest(items: Sequence[Item], **changes: object) -> RunManifest:
 
 def noise_of(seconds: float = 0.0) -> GenerateImage:
     def draw(
-        prompt: str,
-        images: Sequence[Image.Image],
-        height: int | None,
-        width: int | None,
-        seed: int,
-        steps: int | None,
-        guidance_scale: float | None,
+        prompt: str, images: Sequence[Image.Image], seed: int, rule: GenerationRule
     ) -> Image.Image:
         time.sleep(seconds)
         shown = [image.tobytes() for image in images]
-        told = repr((prompt, seed, steps, guidance_scale, shown)).encode()
-        size = (width or 16, height or 16)
+        told = repr((prompt, seed, rule.steps, rule.guidance_scale, shown)).encode()
+        size = (rule.width or 16, rule.height or 16)
         pixels = hashlib.shake_128(told).digest(3 * size[0] * size[1])
         return Image.frombytes("RGB", size, pixels)
 

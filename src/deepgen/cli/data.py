@@ -15,7 +15,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
 
 from deepgen.checkpoint.finding import find_model
 from deepgen.cli.console import aligned, print_line, print_result, progress_bar
-from deepgen.cli.options import DeviceChoice
+from deepgen.cli.options import DeviceChoice, Folder, Text, Whole
 from deepgen.cli.output import plan_outputs
 from deepgen.config.sizes import check_side
 from deepgen.data.importers.registry import IMPORTERS, open_source
@@ -34,9 +34,6 @@ else:
 NAMES = "{" + ",".join(IMPORTERS) + "}"
 DESCRIPTIONS = "; ".join(f"{name}: {text}" for name, text in IMPORTERS.items())
 
-# "(default: None)" would stand after each of these, where the help says what happens instead.
-Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
-Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 DataFolder = Positional[Annotated[Path, arg(metavar="DIR")]]
 
 Lines = list[tuple[str, int | str]]
@@ -211,7 +208,7 @@ class Cache:
     """A data set."""
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """Model whose VAE encodes: the embedded model (mini), a model folder, or a hub id."""
-    side: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
+    side: Whole = None
     """Images are resized to about SIDE * SIDE pixels (default: the model's own)."""
     batch_size: int = 8
     """Images encoded together."""

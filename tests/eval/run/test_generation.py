@@ -123,7 +123,7 @@ def test_what_is_there_is_not_drawn_again_and_what_was_altered_is(tmp_path: Path
     seeds: list[int] = []
 
     def count(*arguments: object) -> Image.Image:
-        seeds.append(arguments[4])  # type: ignore[arg-type]
+        seeds.append(arguments[2])  # type: ignore[arg-type]
         return noise_of()(*arguments)  # type: ignore[arg-type]
 
     def resume() -> None:

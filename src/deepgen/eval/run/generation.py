@@ -26,11 +26,9 @@ from deepgen.images.io import read_image
 
 GRID_COLUMNS = 2
 
-GenerateImage = Callable[
-    [str, Sequence[Image.Image], int | None, int | None, int, int | None, float | None], Image.Image
-]
-"""A model as a function of prompt, images to edit, height, width, seed, steps and guidance scale.
-Equal arguments give equal pixels."""
+GenerateImage = Callable[[str, Sequence[Image.Image], int, GenerationRule], Image.Image]
+"""A model as a function of prompt, images to edit, seed, and a rule with size, steps and guidance;
+equal arguments give equal pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,9 +182,7 @@ def _generate_one(
 ) -> ImageEntry:
     assert run.manifest.base_seed is not None, "a run that generates has seeds"
     rule, seed = run.manifest.rule, image_seed(run.manifest.base_seed, item, copy)
-    image = generate_image(
-        item.prompt, images, rule.height, rule.width, seed, rule.steps, rule.guidance_scale
-    )
+    image = generate_image(item.prompt, images, seed, rule)
     path, content = run.benchmark.image_path(item, copy), _png(image)
     # First the image, then its entry: an entry never names an image that is not there yet.
     run.folder.write(path, content)

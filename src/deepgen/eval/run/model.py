@@ -47,21 +47,15 @@ def image_generator(path: Path, device: str) -> GenerateImage:
         return load_pipeline(path, device)
 
     def generate_image(
-        prompt: str,
-        images: Sequence[Image.Image],
-        height: int | None,
-        width: int | None,
-        seed: int,
-        steps: int | None,
-        guidance_scale: float | None,
+        prompt: str, images: Sequence[Image.Image], seed: int, rule: GenerationRule
     ) -> Image.Image:
         image: Image.Image = pipeline()(
             prompt,
             list(images) or None,
-            height=height,
-            width=width,
-            num_inference_steps=steps,
-            guidance_scale=guidance_scale,
+            height=rule.height,
+            width=rule.width,
+            num_inference_steps=rule.steps,
+            guidance_scale=rule.guidance_scale,
             seed=seed,
         ).images[0]
         return image
