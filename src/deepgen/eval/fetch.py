@@ -12,7 +12,6 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,7 @@ from urllib.request import urlopen
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
 from deepgen.eval.prompt_files import find_file, read_json
+from deepgen.images.io import atomic_file
 
 TIMEOUT_SECONDS = 30.0
 
@@ -150,14 +150,11 @@ def _fetch_one(url: str, file: PromptFile, folder: Path) -> Fetched:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
+        with atomic_file(path, overwrite=True) as part:
+            part.write_bytes(content)
     except OSError as cause:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
         raise BenchmarkError(
             f"{path} cannot be written ({cause.strerror}); choose another folder with --data"
         ) from None
@@ -174,10 +171,13 @@ def url_of(benchmark: Benchmark, file: PromptFile, homes: Homes = GITHUB) -> str
 
 def expected_hash(file: PromptFile, folder: Path) -> str | None:
     """The pinned hash of a file, else the one recorded when it was first fetched."""
-    if file.sha256:
-        return file.sha256
-    recorded = folder / RECORDED
-    found = read_json(recorded).get(file.path) if recorded.is_file() else None
+    return file.sha256 or recorded_hash(folder, file.path)
+
+
+def recorded_hash(folder: Path, file: str) -> str | None:
+    """The hash that a file had when it was first fetched, if that was recorded."""
+    path = folder / RECORDED
+    found = read_json(path).get(file) if path.is_file() else None
     return found if isinstance(found, str) else None
 
 
@@ -185,26 +185,26 @@ def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
     known = expected_hash(file, folder)
     if known is None:
         return
-    if str(file.home).endswith("/"):
-        path = find_file(folder, file.path)
-        texts = [
-            text
-            for place in (PurePosixPath(str(file.home)).name, str(file.home))
-            for text in (folder / place).glob("*.txt")
-        ]
-        if path is None and texts:
-            found = _hash(_as_lines((text.stem, text.read_bytes()) for text in texts))
-            path = texts[0].parent
-        else:
-            found = _hash(path.read_bytes()) if path else known
+    path = find_file(folder, file.path, str(file.home), PurePosixPath(file.path).name)
+    if path is not None:
+        found = _hash(path.read_bytes())
+    elif texts := _texts(file, folder):
+        path = texts[0].parent
+        found = _hash(_as_lines((text.stem, text.read_bytes()) for text in texts))
     else:
-        path = find_file(folder, file.path, str(file.home), PurePosixPath(file.path).name)
-        found = _hash(path.read_bytes()) if path else known
+        return
     if found != known:
         raise BenchmarkError(
             f"{path} is not the file of {benchmark.name} at its pinned commit: its SHA-256 is "
             f"{found}, expected {known}; fetch it again with deepgen eval fetch {benchmark.name}"
         )
+
+
+def _texts(file: PromptFile, folder: Path) -> list[Path]:
+    """The single texts of a file of lines, where a checkout of the repository has them."""
+    home = PurePosixPath(str(file.home))
+    places = (home.name, str(home)) if str(file.home).endswith("/") else ()
+    return [text for place in places for text in (folder / place).glob("*.txt")]
 
 
 def _download(url: str, path: Path) -> bytes:

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark
-from deepgen.eval.fetch import OFFICIAL, RECORDED, cache_folder, record_hash
+from deepgen.eval.fetch import OFFICIAL, cache_folder, record_hash, recorded_hash
 from deepgen.eval.judge.official_prompts import OfficialPrompts, PromptSources
-from deepgen.eval.prompt_files import read_json
 from deepgen.eval.scorer import PARAPHRASED, ScoringOptions
 from deepgen.scoring.questions import sha256_of_json
 from deepgen.scoring.templates import (
@@ -95,8 +94,8 @@ def sources_of(benchmark: Benchmark) -> PromptSources:
 
 def _official_prompts(official: OfficialPrompts, folder: Path, *, record: bool) -> JudgePrompts:
     """Read the file; where no hash of it is known, the one found now is recorded if asked for."""
-    file, recorded = official.file, folder / RECORDED
-    known = read_json(recorded).get(file.path) if recorded.is_file() else None
+    file = official.file
+    known = recorded_hash(folder, file.path)
     found = hashlib.sha256(file.read(folder)).hexdigest()
     file = replace(file, sha256=file.sha256 or known)
     texts = {

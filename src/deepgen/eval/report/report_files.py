@@ -8,6 +8,7 @@ from pathlib import Path
 from deepgen.eval.report.page import pair_page, run_page
 from deepgen.eval.report.results import Report, to_csv, to_json, to_markdown
 from deepgen.eval.run.stored import StoredRun
+from deepgen.images.io import atomic_file
 
 
 def write_report(
@@ -29,8 +30,7 @@ def write_report(
     written = []
     for suffix, text in texts.items():
         path = folder / f"{stem}{suffix}"
-        part = folder / f".{stem}{suffix}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        with atomic_file(path, overwrite=True) as part:
+            part.write_text(text, encoding="utf-8")
         written.append(path)
     return written

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import (
@@ -37,6 +36,7 @@ from deepgen.eval.benchmark import (
 )
 from deepgen.eval.benchmarks.minibench.rows import KEPT_DECIBELS, OBJECT_ROWS, ROWS, Row
 from deepgen.eval.values import measured, whole_number
+from deepgen.images.io import atomic_file
 from deepgen.mini.world import version0
 from deepgen.mini.world.knowledge import Phrase
 from deepgen.mini.world.sampling import Sample, sample
@@ -202,9 +202,8 @@ def _put(path: Path, content: bytes) -> None:
     if path.is_file() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid4().hex}")
-    part.write_bytes(content)
-    part.replace(path)
+    with atomic_file(path, overwrite=True) as part:
+        part.write_bytes(content)
 
 
 def _rules(side: int) -> Mapping[Preset, GenerationRule]:
