@@ -134,8 +134,15 @@ class Score:
 
     def run(self) -> None:
         """Score what has no record yet; the last line counts the images of the run."""
+        from deepgen.eval.report.results import describe, summarize
+        from deepgen.eval.run.stored import read_run
+
         self.score()
-        print_result(json.dumps(_summary(self.path, self.data)) if self.json else str(self.path))
+        if not self.json:
+            print_result(str(self.path))
+            return
+        report = describe(read_run(self.path, self.data), written="")
+        print_result(json.dumps(summarize(report, self.path)))
 
     @property
     def path(self) -> Path:
@@ -249,6 +256,8 @@ class Run(GenerationFlags):
 
     def run(self) -> None:
         """All three steps, each of which does only what is missing."""
+        from deepgen.eval.report.results import summarize
+
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise BenchmarkError(
                 "eval run is one process; under torchrun use eval generate, then eval score"
@@ -277,9 +286,9 @@ class Run(GenerationFlags):
         scorer.check()
         generation.generate()
         scoring.score(scorer)
-        _, paths = Report(runs=(output,), data=self.data).write()
+        report, paths = Report(runs=(output,), data=self.data).write()
         if self.json:
-            summary = _summary(output, self.data) | {"reports": [str(path) for path in paths]}
+            summary = summarize(report, output) | {"reports": [str(path) for path in paths]}
             print_result(json.dumps(summary))
             return
         for path in paths:
@@ -290,12 +299,3 @@ class Run(GenerationFlags):
         if self.limit is not None:
             name = f"{name}-{self.limit}"
         return Path("runs") / name.replace("/", "-")
-
-
-def _summary(path: Path, data: Path | None) -> dict[str, Any]:
-    """The scores of a run under the strict rule."""
-    from deepgen.eval.report.results import describe, summarize
-    from deepgen.eval.run.stored import read_run
-
-    stored = read_run(path, data)
-    return summarize(describe(stored, ""), stored)

@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -305,15 +306,15 @@ def shown(value: float | None, digits: int) -> str:
     return "none" if value is None else f"{value:.{digits}f}"
 
 
-def summarize(report: Report, run: StoredRun) -> dict[str, Any]:
+def summarize(report: Report, folder: Path) -> dict[str, Any]:
     """The scores of a run under the strict rule, for programs; keys as in the report."""
     strict = report["rules"]["strict"]
-    headline = run.benchmark.metrics[0].name
+    headline = find_benchmark(report["benchmark"]).metrics[0].name
     interval = report["intervals"].get(headline)
     return {
         "benchmark": report["benchmark"],
-        "run": str(run.folder.path),
-        "model": run.manifest.model,
+        "run": str(folder),
+        "model": report["run"]["model"],
         **{name: report[name] for name in ("scorer", "state", "subset", "counts", "coverage")},
         "headline": strict["headline"],
         "metrics": strict["metrics"],
