@@ -64,7 +64,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("steps: 0", "steps must be at least 1"),
         ("lora: {rank: 0}", "rank must be at least 1"),
         ("- steps", "must map names to values"),
-        ("steps: [", "is no YAML"),
+        ("steps: [", "is not valid YAML"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, part: str) -> None:

@@ -32,7 +32,7 @@ def test_cached_moments_give_the_loss_and_gradients_of_encoding(tmp_path: Path) 
     cache = MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
     tasks = TaskPlan(microbatch_size=2, microbatches=2)
     options = LoaderOptions(tasks={"edit": tasks}, seed=0, side=SIDE, workers=1)
-    # In its second epoch, so that the draws of visits are no longer those of the first.
+    # In its second epoch, so that the draws of its epochs are no longer those of the first.
     encoded, cached = (
         FlowBatches(Loader(data, options, moments=each), codec)(3) for each in (None, cache)
     )

@@ -54,7 +54,7 @@ def test_the_model_that_a_run_starts_from_is_not_where_its_own_will_be(
 ) -> None:
     put(tmp_path, "checkpoints/step_00000004/manifest.json", "model/stage/model_index.json")
     start = tmp_path / model.format(name=tmp_path.name)
-    with pytest.raises(ValueError, match="which the run would replace; give another --output"):
+    with pytest.raises(ValueError, match="which the run would replace; use another --output"):
         check_output(replace(smoke(), model=str(start), output=tmp_path))
 
 

@@ -242,7 +242,7 @@ def test_another_run_in_the_same_folder_is_refused(
     assert "seed" in capsys.readouterr().err
     assert "seed: 0" in (trained / "config.yaml").read_text()
     assert main(arguments_for(data, trained, "--resume", "never")) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
 
 
 def test_a_model_that_differs_in_no_weight_makes_another_run(
@@ -264,7 +264,7 @@ def test_a_run_goes_on_in_its_precision_however_that_is_said(
     shutil.copytree(trained, tmp_path / "run")
     again = arguments_for(data, tmp_path / "run")
     assert main([*again, "--precision", "bfloat16"]) == 2
-    assert "computes in bfloat16: give --precision float32" in capsys.readouterr().err
+    assert "computes in bfloat16: use --precision float32" in capsys.readouterr().err
     # What auto was on this CPU.
     assert main([*again, "--precision", "float32"]) == 0
 
@@ -278,7 +278,7 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(
     assert main(arguments_for(data, output)) == 2
     error = capsys.readouterr().err
     assert "has no setting 'side'; did you mean data.side" in error
-    assert "begin anew in another --output" in error and error.count("\n") == 1
+    assert "start over in another --output" in error and error.count("\n") == 1
 
 
 def test_a_run_that_begins_anew_has_its_own_settings_beside_it(
@@ -520,15 +520,15 @@ def test_what_full_sharding_cannot_compute_is_refused_with_the_way_out(data: Pat
         parallel=ParallelConfig(sharding="full"),
         padding="batch",
     )
-    with pytest.raises(ValueError, match=r"give --padding none, or --sharding optimizer"):
+    with pytest.raises(ValueError, match=r"use --padding none, or --sharding optimizer"):
         build(config, device=torch.device("cpu"), processes=Processes(rank=0, world_size=2))
 
 
 @pytest.mark.parametrize(
     ("changes", "way_out"),
     [
-        ({"compute": ComputeConfig(compile=True)}, r"leave out --compile, or give --sharding none"),
-        ({"optimizer": OptimizerConfig(kind="muon")}, r"give --sharding none, or --optimizer"),
+        ({"compute": ComputeConfig(compile=True)}, r"omit --compile, or use --sharding none"),
+        ({"optimizer": OptimizerConfig(kind="muon")}, r"use --sharding none, or --optimizer"),
     ],
 )
 def test_what_cannot_be_divided_is_refused_with_the_way_out(

@@ -180,7 +180,7 @@ def test_another_run_or_model_is_no_beginning(
         (("--resume", str(watched), "--lora.rank", "2"), tmp_path / "new", "another model"),
         (("--resume", "nowhere"), tmp_path / "new", "nowhere: no such folder"),
         (("--resume", str(tmp_path / "empty")), tmp_path / "new", "holds no checkpoint"),
-        (("--resume", str(inside)), watched, "give another --output"),
+        (("--resume", str(inside)), watched, "use another --output"),
     ]
     for more, output, part in refused:
         assert train(data, output, *more) == 2

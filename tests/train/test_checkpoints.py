@@ -83,7 +83,7 @@ def flip(path: Path, place: float) -> None:
 def test_one_flipped_bit_makes_the_one_before_be_used(tmp_path: Path, place: float) -> None:
     write(tmp_path, 10)
     flip(write(tmp_path, 20) / "model.safetensors", place)
-    with pytest.warns(UserWarning, match="step_00000020 is damaged .* the one before it is tried"):
+    with pytest.warns(UserWarning, match="step_00000020 is damaged .* trying the one before it"):
         assert newest(tmp_path).step == 10
     # Nobody meets it again, and it is not counted among those that are kept.
     for step in (15, 30):
@@ -106,7 +106,7 @@ def test_with_nothing_whole_a_run_does_not_silently_begin_anew(tmp_path: Path) -
         (write(tmp_path, step) / "model.safetensors").write_bytes(b"")
     # Nor at the second start, which meets them under other names.
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole") as caught:
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is intact") as caught:
             newest(tmp_path)
         assert "step_00000010" in str(caught.value) and "step_00000020" in str(caught.value)
     write(tmp_path, 30)
@@ -118,7 +118,7 @@ def test_what_a_kill_left_half_written_is_removed_and_said(tmp_path: Path) -> No
     partial = tmp_path / ".step_00000020.0123abcd.partial"
     partial.mkdir()
     (partial / "model.safetensors").write_bytes(b"half")
-    with pytest.warns(UserWarning, match="not finished"):
+    with pytest.warns(UserWarning, match="was incomplete"):
         assert newest(tmp_path).step == 10
     assert names(tmp_path) == ["step_00000010"]
 

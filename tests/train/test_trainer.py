@@ -139,7 +139,7 @@ def test_a_run_without_a_whole_checkpoint_never_loses_its_log(tmp_path: Path) ->
     flip(next(tmp_path.glob("checkpoints/*/model.safetensors")), 0.5)
     log = (tmp_path / "metrics.jsonl").read_bytes()
     for _ in range(2):
-        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is whole"):
+        with pytest.raises(CheckpointError, match=r"no checkpoint in .* is intact"):
             trainer(steps=2).run(tmp_path, logging=LoggingConfig(every=1))
         assert (tmp_path / "metrics.jsonl").read_bytes() == log
 
@@ -229,7 +229,7 @@ def test_three_such_updates_in_a_row_end_the_run_and_name_the_samples(tmp_path: 
     assert run.skipped == 4
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "skipped_samples" in line] == [3, 6, 7]
-    # Taken up again, it still knows of the two before the last checkpoint.
+    # Resumed, it still knows of the two before the last checkpoint.
     again = trainer(batches=poisoned([7]))
     with pytest.raises(TrainingError, match="up to 8"):
         again.run(tmp_path)
@@ -290,11 +290,11 @@ def test_a_checkpoint_of_another_run_is_refused(
     ("began", "goes_on", "expected"),
     [
         # On a CPU, then on a GPU; both ways by themselves, and then as asked.
-        (("float32", "float32"), ("bfloat16", "bfloat16"), "give --precision float32$"),
+        (("float32", "float32"), ("bfloat16", "bfloat16"), "use --precision float32$"),
         (("bfloat16", "bfloat16"), ("float32", "float32"), "in bfloat16, which are in float32 on"),
         (("bfloat16", "float32"), ("bfloat16", "bfloat16"), "in float32, which are in bfloat16 on"),
         # On the same device.
-        (("bfloat16", "float32"), ("float32", "float32"), "give --precision bfloat16$"),
+        (("bfloat16", "float32"), ("float32", "float32"), "use --precision bfloat16$"),
     ],
 )
 def test_another_precision_is_told_from_other_weights(
@@ -342,7 +342,7 @@ def test_a_run_that_resumes_with_other_libraries_or_devices_says_so_in_one_line(
     now = trainer().identity.environment
     assert line.endswith(
         f"is resumed with torch {now['torch']} (was 2.11.0), device {now['device']} (was NVIDIA "
-        "H200): equal in distribution, not to the bit"
+        "H200): equal in distribution, not bit for bit"
     )
     assert {"numpy", "transformers", "world size"} < now.keys()
 

@@ -234,14 +234,14 @@ def test_the_newest_whole_checkpoint_of_a_run_is_opened_and_nothing_is_touched(
     before = sorted(kept.rglob("*"))
     with pytest.warns(UserWarning, match="step_00000012 is damaged"):
         assert open_checkpoint(tmp_path).step == 8
-    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="is whole"):
+    with pytest.warns(UserWarning), pytest.raises(CheckpointError, match="is intact"):
         open_checkpoint(kept / "step_00000012")
     assert sorted(kept.rglob("*")) == before
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         open_checkpoint(kept)
     for path in kept.glob("step_*"):
         path.rename(kept / f"damaged_{path.name}_0123abcd")
-    with pytest.raises(CheckpointError, match="is whole"):
+    with pytest.raises(CheckpointError, match="is intact"):
         open_checkpoint(tmp_path)
 
 
@@ -249,7 +249,7 @@ def test_a_checkpoint_to_begin_from_can_be_refused_before_anything_changes(tmp_p
     trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     other = trainer(steps=20)
     before = {name: value.clone() for name, value in everything(other).items()}
-    with pytest.raises(CheckpointError, match="steps 12, this one has 20; give the same steps"):
+    with pytest.raises(CheckpointError, match="steps 12, this one has 20; use the same steps"):
         other.check(open_checkpoint(tmp_path))
     for name, value in everything(other).items():
         assert torch.equal(value, before[name])

@@ -60,7 +60,7 @@ def _embedded() -> Path:
     path = Path(str(importlib.resources.files("deepgen"))) / EMBEDDED / "assets"
     if not (path / INDEX_NAME).is_file():
         raise CheckpointError(
-            "this installation has no embedded model; install the released package or give "
+            "this installation has no embedded model; install the released package or use "
             "a model folder"
         )
     return path

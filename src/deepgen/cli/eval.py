@@ -131,7 +131,7 @@ class Contamination:
         # Computed prompts are always here, and never the only ones wanted.
         if all(find_benchmark(name).render_sources is not None for name in loaded):
             raise BenchmarkError(
-                "no prompts of any benchmark are here, but for computed ones; fetch some, such as "
+                "no benchmark prompts found, except computed ones; fetch some, for example "
                 "deepgen eval fetch geneval wise, or name their folder with --data"
             )
         for each in absent:

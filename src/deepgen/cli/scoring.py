@@ -216,9 +216,9 @@ class Score:
 
         if self.images is None:
             if self.limit is not None:
-                raise BenchmarkError("--limit goes with --images; a run knows its own prompts")
+                raise BenchmarkError("--limit requires --images; a run already has its prompts")
             if self.model_name != UNKNOWN:
-                raise BenchmarkError("--model-name goes with --images; a run knows its own model")
+                raise BenchmarkError("--model-name requires --images; a run already has its model")
             return folder.manifest()
         items = select_items(complete, self.limit)
         manifest = RunManifest(

@@ -68,7 +68,7 @@ class Train:
         """
         output = self.settings.output
         if self.resume == "never" and has_checkpoints(output):
-            raise ValueError(f"{output} holds a run already; give another --output, or resume it")
+            raise ValueError(f"{output} already contains a run; use another --output, or resume it")
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
         from deepgen.cli.watching import ProgressLine
@@ -129,7 +129,7 @@ def _origin(resume: str | Path, output: Path) -> Path | None:
         return None
     if output.resolve() in resume.resolve().parents:
         raise ValueError(
-            f"--resume {resume} is inside {output} itself; to start from it, give another --output"
+            f"--resume {resume} is inside {output} itself; to start from it, use another --output"
         )
     if has_checkpoints(output):
         return None
@@ -190,7 +190,7 @@ def _settings(recipe: str, arguments: Sequence[str]) -> StageConfig:
     if config.stage != preset.stage:
         raise ValueError(
             f"the file of --config is for stage {config.stage}, but {recipe} trains stage "
-            f"{preset.stage}; say deepgen train {recipe_of(config.stage)}, or leave out its stage"
+            f"{preset.stage}; use deepgen train {recipe_of(config.stage)}, or remove its stage"
         )
     return config
 

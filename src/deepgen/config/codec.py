@@ -44,7 +44,7 @@ def read_values(path: Path) -> Mapping[Any, Any]:
     except (OSError, UnicodeDecodeError) as cause:
         raise ValueError(f"{path} cannot be read: {cause}") from None
     except yaml.YAMLError as cause:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(cause).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {' '.join(str(cause).split())}") from None
     if values is None:
         return {}
     if not isinstance(values, Mapping):

@@ -30,7 +30,7 @@ class MiniConfig:
     batch_size: int = 64
     """Samples per step of every stage but the autoencoder; even."""
     seed: int = 0
-    """Of all weights and all noise."""
+    """Seed of all initial weights and all noise."""
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:

@@ -26,7 +26,7 @@ def fix_pixels(height: int, width: int, side: int) -> Size:
 def reference_size(height: int, width: int, default_side: int, *, max_side: int) -> Size:
     """The size a reference is seen in.
 
-    Its own where both sides are multiples of 32 and its area is at most twice the model's side,
+    Its own where both sides are multiples of 32 and its area is at most (2 x the model's side)
     squared; else :func:`fix_pixels` around the model's side.
 
     Args:
@@ -41,7 +41,7 @@ def reference_size(height: int, width: int, default_side: int, *, max_side: int)
     seen = (height, width) if fits and whole else fix_pixels(height, width, default_side)
     if max(seen) > max_side:
         raise ValueError(
-            f"an image of {width} x {height} would be seen at {seen[1]} x {seen[0]}, but sides "
+            f"an image of {width} x {height} would be resized to {seen[1]} x {seen[0]}, but sides "
             f"may be at most {max_side} for this model; crop it"
         )
     return seen

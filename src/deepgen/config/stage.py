@@ -96,7 +96,7 @@ class StageConfig:
     steps: int = 1000
     """Optimizer steps."""
     microbatch_size: int = 4
-    """Samples of a micro-batch, that is of a forward pass of a process."""
+    """Samples per micro-batch: one forward and backward pass on one process."""
     t2i_microbatches: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Micro-batches of text-to-image per step, of all processes together; all samples of a step
     have the same weight (default: as published for one process, times the processes that the run
@@ -104,15 +104,15 @@ class StageConfig:
     edit_microbatches: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Micro-batches of edits per step, likewise."""
     seed: int = 0
-    """Of the order of samples and of all noise."""
+    """Seed of the sample order and of all noise."""
     padding: Annotated[Padding | None, arg(metavar="{pair,none,batch}", help_behavior_hint="")] = (
         None
     )
-    """How prompts of a micro-batch pad each other (default: as the model says)."""
+    """How prompts of a micro-batch are padded (default: the model's setting)."""
     freeze_vlm: bool = False
-    """No adapters in sft: the language model stays as it is."""
+    """Keep the language model frozen in sft: no adapters."""
     ema_decay: Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")] = None
-    """Decay of a moving average of the weights, which is then what is exported (default: none)."""
+    """Decay of an EMA of the weights, which is then exported in their place (default: none)."""
     data: OmitArgPrefixes[DataConfig] = field(default_factory=DataConfig)
     """Training data."""
     flow: OmitArgPrefixes[FlowConfig] = field(default_factory=FlowConfig)

@@ -56,7 +56,7 @@ class OptimizerConfig:
     beta2: float = 0.95
     """AdamW's decay of the mean of squared gradients."""
     weight_decay: float = 0.05
-    """Of tensors of two or more dimensions."""
+    """Decoupled weight decay of tensors of two or more dimensions."""
     warmup_share: float = 0.01
     """Share of the steps over which the learning rate rises."""
     max_grad_norm: float = 1.0
@@ -77,7 +77,7 @@ class FlowConfig:
     """Noise levels of the flow-matching loss."""
 
     levels: Levels = "uniform"
-    """How noise levels are drawn: uniformly as published, or the middle ones more often."""
+    """How noise levels are sampled: uniformly as published, or logit-normally (SD3)."""
     weighting: Weighting = "none"
     """Weight of each noise level: 1 as published, 1 / sigma^2, or cosmap,
     2 / (pi (1 - 2 sigma + 2 sigma^2))."""
@@ -107,12 +107,12 @@ class ComputeConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParallelConfig:
-    """What several processes divide among themselves."""
+    """What is sharded across processes."""
 
     sharding: Annotated[Sharding, MAY_CHANGE] = "auto"
-    """none: each has the whole model; optimizer: float32 weights, gradients, moments and average
-    are divided; full: all weights too, which is slower; auto: optimizer in sft on several GPUs,
-    else none."""
+    """none: each process has the full model; optimizer: float32 weights, gradients, optimizer
+    states and EMA are sharded; full: all weights but those of VAE and vision tower, too, which is
+    slower; auto: optimizer in sft on several GPUs, else none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +122,7 @@ class CheckpointConfig:
     every: Annotated[int, arg(name="save-every")] = 250
     """Steps between checkpoints."""
     minutes: Annotated[float | None, arg(name="save-minutes", metavar="FLOAT|None")] = 30.0
-    """Time after which a checkpoint is written too, however few steps were made."""
+    """A checkpoint is also written when the last one is this many minutes old."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""
     keep_every: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None

@@ -356,7 +356,7 @@ def _read_with_retries(read: Callable[[], Pixels]) -> Pixels:
             if remaining == 0:
                 raise DataError(
                     f"{error.filename or 'a shard'} cannot be read ({error.strerror}); "
-                    "is its disk still there?"
+                    "check that its disk is mounted"
                 ) from None
         time.sleep(pause)
         pause *= 4

@@ -4,9 +4,6 @@ A *stream* is the endless sequence of samples of one task. It is cut into window
 samples of equal sizes are grouped into micro-batches, and the remainders of all sizes form mixed
 ones, so no sample is dropped or repeated. Neither the number of processes nor that of threads
 matters: global micro-batches are defined first and distributed over ranks second.
-
-A stream reads one data set. A mixture of several puts its block schedule in front: position k of
-the stream then selects a source first, and :class:`EpochOrder` of that source the row.
 """
 
 from __future__ import annotations

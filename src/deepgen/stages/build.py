@@ -330,15 +330,15 @@ def _shard(
         config.parallel.sharding, config.stage, model.device, processes.world_size
     )
     if sharding != "none" and config.optimizer.kind == "muon":
-        raise ValueError("muon needs whole matrices; give --sharding none, or --optimizer adamw")
+        raise ValueError("muon needs whole matrices; use --sharding none, or --optimizer adamw")
     if sharding != "none" and config.compute.compile:
         raise ValueError(
-            "compiled blocks cannot be sharded yet; leave out --compile, or give --sharding none"
+            "compiled blocks cannot be sharded yet; omit --compile, or use --sharding none"
         )
     if sharding == "full" and padding == "batch":
         raise ValueError(
             "padding batch runs parts of the language model separately, which sharding full does "
-            "not allow; give --padding none, or --sharding optimizer"
+            "not allow; use --padding none, or --sharding optimizer"
         )
     return shard(model, sharding, processes, mixed=is_mixed(config.compute.precision, model.device))
 

@@ -59,7 +59,7 @@ def task_plans(config: StageConfig, data: DataSet, world_size: int) -> dict[Task
     found = sum(each.microbatches for each in tasks.values())
     if found < world_size:
         raise ValueError(
-            f"a step of {found} micro-batches cannot be divided among {world_size} processes; give "
+            f"a step of {found} micro-batches cannot be divided among {world_size} processes; use "
             "--t2i-microbatches and --edit-microbatches that add up to a multiple of "
             f"{world_size} over the tasks in {data.folder}, or start {found} processes at most"
         )

@@ -70,7 +70,7 @@ def settle_moments(
     if any(found) and not all(found):
         raise DataError(
             f"only some processes find the cached latents of {data.folder}; give all access to the "
-            "same files, or give --cached-latents never"
+            "same files, or use --cached-latents never"
         )
     choice: CachedLatents = "never" if cache is None else "always"
     return replace(config, data=replace(config.data, cached_latents=choice)), cache
@@ -105,5 +105,5 @@ def begun_settings(output: Path, start: Checkpoint | None) -> StageConfig | None
     except ValueError as cause:
         raise ValueError(
             f"{cause}; another version of deepgen began this run: finish it with that version, or "
-            "begin anew in another --output"
+            "start over in another --output"
         ) from None

@@ -30,7 +30,7 @@ def check_output(config: StageConfig) -> None:
     result = (output / MODEL).resolve()
     if _folder(config.model).is_relative_to(result):
         raise ValueError(
-            f"--model {config.model} is in {output / MODEL}, which the run would replace; give "
+            f"--model {config.model} is in {output / MODEL}, which the run would replace; use "
             "another --output"
         )
     if has_checkpoints(output):
@@ -49,7 +49,7 @@ def check_unclaimed(output: Path, names: Sequence[str]) -> None:
     taken = [name for name in names if (output / name).exists()]
     if taken:
         raise ValueError(
-            f"{output} holds {' and '.join(taken)}, but no run that can be resumed; give another "
+            f"{output} holds {' and '.join(taken)}, but no run that can be resumed; use another "
             "--output, or move it away"
         )
 

@@ -199,8 +199,8 @@ class Checkpoints:
             path.rename(path.with_name(f"{DAMAGED}{path.name}_{secrets.token_hex(4)}"))
         if damaged:
             raise CheckpointError(
-                f"no checkpoint in {self.folder} is whole: {', '.join(damaged)} are damaged; "
-                "train in another folder to begin anew"
+                f"no checkpoint in {self.folder} is intact: {', '.join(damaged)} are damaged; "
+                "train in another folder to start over"
             )
         return None
 
@@ -275,7 +275,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
         if problem is None:
             return Checkpoint(each, step)
         warnings.warn(f"{each} is damaged ({problem}) and is not used", stacklevel=2)
-    raise CheckpointError(f"no checkpoint in {path} is whole; begin from another one")
+    raise CheckpointError(f"no checkpoint in {path} is intact; start from another one")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class RunIdentity:
         if missing:
             raise CheckpointError(
                 f"{checkpoint.path} was written by another version of deepgen and lacks "
-                f"{listed(missing)}; finish its run with that version, or begin anew in another "
+                f"{listed(missing)}; finish its run with that version, or start over in another "
                 "folder"
             )
         return cls(shapes=checkpoint.shapes("model"), **values["identity"])
@@ -109,8 +109,8 @@ class RunIdentity:
             found, expected = other.compared.get(name), self.compared.get(name)
             if found != expected:
                 raise CheckpointError(
-                    f"{path} is of a run with {name} {found}, this one has {expected}; give the "
-                    f"same {name}, or begin anew in another folder"
+                    f"{path} is of a run with {name} {found}, this one has {expected}; use the "
+                    f"same {name}, or start over in another folder"
                 )
 
     def _check_same_precision(self, other: RunIdentity, path: Path) -> None:
@@ -123,11 +123,11 @@ class RunIdentity:
         if frozen != here and found != "float32":
             raise CheckpointError(
                 f"{path} was trained on frozen weights in {frozen}, which are in {here} on this "
-                "device: resume on a device of the same kind, or begin anew in another folder"
+                "device: resume on a device of the same kind, or start over in another folder"
             )
         if found != expected:
             raise CheckpointError(
-                f"{path} was trained in {found}, this one computes in {expected}: give "
+                f"{path} was trained in {found}, this one computes in {expected}: use "
                 f"--precision {found}"
             )
 

@@ -1,8 +1,7 @@
 """Where the batches of a step come from: a stream, which may have a state and call the model.
 
-In supervised training batches are a function of the step alone (:class:`ByStep`). In reinforcement
-learning they come from rollouts of the model that is trained, and from prompts drawn in an order
-that has to be resumed.
+In supervised training batches are a function of the step alone (:class:`ByStep`). Reinforcement
+learning will need rollouts of the model that is trained, and prompts in an order that is resumed.
 """
 
 from __future__ import annotations

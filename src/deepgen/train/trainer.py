@@ -324,7 +324,7 @@ class Trainer(Generic[Model, Batch]):
         self._skips.load_state(loop)
         if changes is not None:
             self._warn(
-                f"{checkpoint.path} is resumed with {changes}: equal in distribution, not to the "
+                f"{checkpoint.path} is resumed with {changes}: equal in distribution, not bit for "
                 "bit"
             )
         log: dict[str, Any] = loop["log"]

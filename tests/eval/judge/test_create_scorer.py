@@ -92,11 +92,11 @@ def test_a_scripted_judge_answers_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "complaint"),
     [
-        ("wise", ScoringOptions(), "none was named: give --judge-url"),
-        ("wise", ScoringOptions(judge_url=URL), "give --judge-model"),
+        ("wise", ScoringOptions(), "none was named: use --judge-url"),
+        ("wise", ScoringOptions(judge_url=URL), "use --judge-model"),
         ("wise", ScoringOptions(judge_url="localhost", judge_model="m"), "is not an address"),
         ("wise", ScoringOptions(judge_url="scripted:nowhere.json"), "holds no scripted replies"),
-        ("dpg", ScoringOptions(judge_url=URL), "give --judge-model"),
+        ("dpg", ScoringOptions(judge_url=URL), "use --judge-model"),
         (
             "dpg",
             ScoringOptions(judge_url=URL, vqa="blip"),

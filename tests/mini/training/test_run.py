@@ -146,7 +146,7 @@ def test_a_run_resumes_only_with_the_settings_it_was_begun_with(
 ) -> None:
     write_yaml(tmp_path / "config.yaml", TOY)
     assert main(["train", "mini", "--output", str(tmp_path), "--samples", "200"]) == 2
-    assert "samples 100, expected 200; give the same samples" in capsys.readouterr().err
+    assert "samples 100, expected 200; use the same samples" in capsys.readouterr().err
     assert [each.name for each in tmp_path.iterdir()] == ["config.yaml"]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train", "mini", "--output", str(tmp_path)]) == 2

@@ -276,7 +276,7 @@ def read_by_first(processes: Processes, folder: str) -> None:
     def read() -> str:
         # Only the first one's file counts; another may see none.
         assert processes.is_first
-        raise ValueError("config.yaml is no YAML")
+        raise ValueError("config.yaml is not valid YAML")
 
     processes.by_first(read)
 
@@ -285,7 +285,7 @@ def test_settings_that_the_first_process_cannot_read_end_all(tmp_path: Path) -> 
     assert Together(read_by_first, 2, str(tmp_path)).exit_codes() == [1, 1]
     for rank in range(2):
         said = (tmp_path / f"error_{rank}.txt").read_text()
-        assert said == "ValueError: config.yaml is no YAML"
+        assert said == "ValueError: config.yaml is not valid YAML"
 
 
 def test_alone_nothing_is_sent_and_errors_come_as_they_are() -> None:

@@ -44,7 +44,7 @@ class Together:
     ) -> None:
         self.timeout_seconds = timeout_seconds
         context = multiprocessing.get_context("forkserver")
-        # What all tests of training need; only the first list of a session is heeded.
+        # What all tests of training need; only the first list of a session is used.
         context.set_forkserver_preload([__name__, "tests.train.killing"])
         port = _free_port()
         self.processes: list[ForkServerProcess] = []

@@ -155,7 +155,7 @@ def create_judge(
     if url is None or model is None:
         absent = "--judge-url" if url is None else "--judge-model"
         raise ScorerError(
-            f"{benchmark.name} is scored by a judge, and none was named: give {absent}, the "
+            f"{benchmark.name} is scored by a judge, and none was named: use {absent}, the "
             f"{'address' if url is None else 'name'} of a vision-language model behind an "
             f"OpenAI-compatible server (officially {benchmark.judge})"
         )

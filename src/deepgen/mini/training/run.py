@@ -144,7 +144,7 @@ def _check_settings(config: MiniConfig) -> None:
         # The folder may have been moved.
         if name != "output" and known[name] != mine:
             raise ValueError(
-                f"{config.output} holds a run with {name} {known[name]}, expected {mine}; give "
+                f"{config.output} holds a run with {name} {known[name]}, expected {mine}; use "
                 f"the same {name}, or another --output"
             )
 
