@@ -64,8 +64,7 @@ def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) 
 def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model: DeepGen) -> None:
     memory, whole = planned(model, "optimizer", 4), planned(model, "none", 4)
     trained = [value for value in model.parameters() if value.requires_grad]
-    assert memory.weights == 4 * sum(rows_of(value, 4) for value in trained)
-    assert memory.moments == 2 * memory.gradients == 2 * memory.average == 2 * memory.weights
+    assert memory.trained == 20 * sum(rows_of(value, 4) for value in trained)
     assert memory.frozen == whole.frozen
     assert memory.temporary == 6 * sum(value.numel() for value in trained)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -120,41 +121,16 @@ def write_weights(
     folder: Path, component: str, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> None:
     """Write a component's tensors: one file, or shards with an index above ``SHARD_BYTES``."""
-    shards = _shards(tensors, dtype)
-    stem = WEIGHT_STEMS[component]
-    names = [f"{stem}-{place + 1:05}-of-{len(shards):05}" for place in range(len(shards))]
-    if len(shards) == 1:
-        names = [stem]
-    for name, keys in zip(names, shards, strict=True):
+    split = split_state_dict_into_shards_factory(
+        dict(tensors),
+        get_storage_size=lambda tensor: tensor.numel() * (dtype or tensor.dtype).itemsize,
+        filename_pattern=f"{WEIGHT_STEMS[component]}{{suffix}}.safetensors",
+        max_shard_size=SHARD_BYTES,
+    )
+    for name, keys in split.filename_to_tensors.items():
         stored = {key: tensors[key].detach().to("cpu", dtype).contiguous() for key in keys}
         # Required by transformers and diffusers.
-        save_file(stored, folder / f"{name}.safetensors", metadata={"format": "pt"})
-    if len(shards) > 1:
-        weight_map = {
-            key: f"{name}.safetensors"
-            for name, keys in zip(names, shards, strict=True)
-            for key in keys
-        }
-        total = sum(_bytes(value, dtype) for value in tensors.values())
-        write_json(
-            folder / f"{stem}.safetensors.index.json",
-            {"metadata": {"total_size": total}, "weight_map": weight_map},
-        )
-
-
-def _shards(tensors: Mapping[str, Tensor], dtype: torch.dtype | None) -> list[list[str]]:
-    """Names of the tensors of each file, in order."""
-    shards: list[list[str]] = [[]]
-    size = 0
-    for name, value in tensors.items():
-        added = _bytes(value, dtype)
-        if shards[-1] and size + added > SHARD_BYTES:
-            shards.append([])
-            size = 0
-        shards[-1].append(name)
-        size += added
-    return shards
-
-
-def _bytes(tensor: Tensor, dtype: torch.dtype | None) -> int:
-    return tensor.numel() * (dtype or tensor.dtype).itemsize
+        save_file(stored, folder / name, metadata={"format": "pt"})
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        write_json(folder / f"{WEIGHT_STEMS[component]}.safetensors.index.json", index)

@@ -25,6 +25,16 @@ def check_positive(name: str, value: int | float | None) -> None:
         raise ValueError(f"{name} must be a positive number, got {value}")
 
 
+def check_below_one(name: str, value: float) -> None:
+    """Refuse what is not in [0, 1).
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
+
+
 def check_share(name: str, value: float) -> None:
     """Refuse what is not in [0, 1].
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepgen.config.checks import check_at_least
+
 AUTOENCODER_BATCH_SIZE = 8
 """Images per step of the autoencoder."""
 
@@ -34,11 +36,9 @@ class MiniConfig:
 
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
-            value = getattr(self, name)
-            if name.endswith("steps") and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        if self.samples < 100:
-            raise ValueError(f"samples must be at least 100, got {self.samples}")
+            if name.endswith("steps"):
+                check_at_least(name, getattr(self, name), 1)
+        check_at_least("samples", self.samples, 100)
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"batch_size must be an even number, got {self.batch_size}")
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from deepgen.config.checks import check_at_least, check_positive, check_share
+from deepgen.config.checks import check_at_least, check_below_one, check_positive, check_share
 from deepgen.config.codec import MAY_CHANGE
 
 Levels = Literal["uniform", "logit_normal"]
@@ -38,8 +38,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         check_at_least("rank", self.rank, 1)
         check_positive("alpha", self.alpha)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
+        check_below_one("dropout", self.dropout)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,9 +66,8 @@ class OptimizerConfig:
         check_positive("max_grad_norm", self.max_grad_norm)
         check_at_least("weight_decay", self.weight_decay, 0)
         check_share("warmup_share", self.warmup_share)
-        for name, beta in (("beta1", self.beta1), ("beta2", self.beta2)):
-            if not 0 <= beta < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {beta}")
+        check_below_one("beta1", self.beta1)
+        check_below_one("beta2", self.beta2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from deepgen.config.checks import check_at_least, check_below_one
 from deepgen.data.dataset import (
     MANIFEST,
     QUARANTINE,
@@ -67,13 +68,10 @@ class ImportOptions:
     def __post_init__(self) -> None:
         if not self.name or not all(each.isalnum() or each in "-_" for each in self.name):
             raise ValueError(f"a name has letters, digits, - and _ only, got {self.name!r}")
-        if not 0 <= self.val_share < 1:
-            raise ValueError(f"val_share must be at least 0 and below 1, got {self.val_share}")
+        check_below_one("val_share", self.val_share)
         for name in ("min_side", "max_references", "shard_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_aspect < 2:
-            raise ValueError(f"max_aspect must be at least 2, got {self.max_aspect}")
+            check_at_least(name, getattr(self, name), 1)
+        check_at_least("max_aspect", self.max_aspect, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from itertools import islice
 
 import numpy as np
 
+from deepgen.config.checks import check_at_least
 from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
 from deepgen.data.collate import LoadedSample, MicroBatch, draw_text
 from deepgen.data.dataset import BucketKey, DataSet
@@ -80,11 +81,8 @@ class LoaderOptions:
     def __post_init__(self) -> None:
         if not self.tasks:
             raise ValueError("a loader needs at least one task")
-        if self.workers < 1 or self.prefetch < 0:
-            raise ValueError(
-                f"workers must be at least 1 and prefetch at least 0, got {self.workers} and "
-                f"{self.prefetch}"
-            )
+        check_at_least("workers", self.workers, 1)
+        check_at_least("prefetch", self.prefetch, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from deepgen.config.checks import check_at_least
 from deepgen.data.randomness import key_of, permuted
 
 Rows = npt.NDArray[np.int64]
@@ -73,11 +74,8 @@ class Stream:
         microbatch_size: int,
         microbatches: int,
     ) -> None:
-        if microbatch_size < 1 or microbatches < 1:
-            raise ValueError(
-                f"a step needs at least one micro-batch of at least one sample, "
-                f"got {microbatches} of {microbatch_size}"
-            )
+        check_at_least("microbatch_size", microbatch_size, 1)
+        check_at_least("microbatches", microbatches, 1)
         self.order = order
         self.buckets = buckets
         self.microbatch_size = microbatch_size

@@ -54,6 +54,13 @@ class Answer(Generic[T]):
     """How many were read, cached ones included."""
 
 
+def parsed_answer(parsed: T | Unreadable, **known: Any) -> Answer[T]:
+    """What a parser made of a reply, with what else is known about it."""
+    if isinstance(parsed, Unreadable):
+        return Answer(status=AnswerStatus.UNREADABLE, reason=parsed.reason, **known)
+    return Answer(status=AnswerStatus.SCORED, value=parsed, **known)
+
+
 def error_answer(error: Exception, model: str = "") -> Answer[Any]:
     """What a local model answers when it fails, in one line."""
     reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -24,7 +24,7 @@ from PIL import Image
 
 from deepgen.config.checks import check_at_least, check_positive
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, parsed_answer
 from deepgen.scoring.http import (
     CircuitBreaker,
     HttpError,
@@ -271,7 +271,4 @@ def _answer(row: dict[str, Any], read: Callable[[Any], T | Unreadable]) -> Answe
         return Answer(
             status=AnswerStatus.ERROR, reason=str(row.get("error") or "the worker gave no value")
         )
-    meaning = read(value)
-    if isinstance(meaning, Unreadable):
-        return Answer(status=AnswerStatus.UNREADABLE, reason=meaning.reason)
-    return Answer(status=AnswerStatus.SCORED, value=meaning)
+    return parsed_answer(read(value))

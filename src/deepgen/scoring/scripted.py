@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
+from deepgen.scoring.answers import Answer, AnswerStatus, Parse, parsed_answer
 from deepgen.scoring.questions import Question, sha256_of_json
 
 T = TypeVar("T")
@@ -50,23 +50,9 @@ class ScriptedJudge:
 
     def ask(self, question: Question, parse: Parse[T]) -> Answer[T]:
         """Answer from the list; a question without a matching key is an ``error``."""
+        known: dict[str, Any] = {"model": self.name, "prompt_hash": question.prompt_hash}
         fitting = [key for key in self.replies if key in question.text]
         if not fitting:
-            return Answer(
-                status=AnswerStatus.ERROR,
-                reason="no scripted reply fits",
-                model=self.name,
-                prompt_hash=question.prompt_hash,
-            )
+            return Answer(status=AnswerStatus.ERROR, reason="no scripted reply fits", **known)
         reply = self.replies[max(fitting, key=len)]
-        parsed = parse(reply)
-        failed = isinstance(parsed, Unreadable)
-        return Answer(
-            status=AnswerStatus.UNREADABLE if failed else AnswerStatus.SCORED,
-            value=None if isinstance(parsed, Unreadable) else parsed,
-            reason=parsed.reason if isinstance(parsed, Unreadable) else "",
-            reply=reply,
-            model=self.name,
-            prompt_hash=question.prompt_hash,
-            replies=1,
-        )
+        return parsed_answer(parse(reply), reply=reply, replies=1, **known)

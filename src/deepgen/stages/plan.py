@@ -26,14 +26,8 @@ FLOAT32_BYTES = 4
 class Memory:
     """Bytes per process, without activations; of the first process, which may hold a row more."""
 
-    weights: int
-    """Trained, in float32."""
-    gradients: int
-    """Of these."""
-    moments: int
-    """The two of AdamW."""
-    average: int
-    """Moving average of the trained weights."""
+    trained: int
+    """Trained weights with their gradients, two moments and moving average, all in float32."""
     frozen: int
     """Weights that are not trained; the VAE in float32."""
     buffers: int
@@ -44,8 +38,7 @@ class Memory:
     @property
     def static(self) -> int:
         """What is allocated all the time."""
-        learning = self.weights + self.gradients + self.moments + self.average
-        return learning + self.frozen + self.buffers
+        return self.trained + self.frozen + self.buffers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,10 +177,7 @@ def plan_memory(
             each = FLOAT32_BYTES if id(value) in autoencoder else frozen_bytes
             frozen += each * _share(value, divided if is_divided else 1)
     return Memory(
-        weights=trained * FLOAT32_BYTES,
-        gradients=trained * FLOAT32_BYTES,
-        moments=2 * trained * FLOAT32_BYTES,
-        average=trained * FLOAT32_BYTES if has_average else 0,
+        trained=trained * FLOAT32_BYTES * (5 if has_average else 4),
         frozen=frozen,
         buffers=frozen_bytes * sum(value.numel() for value in model.buffers()),
         temporary=_temporary(model, sharding, gathered_bytes),
