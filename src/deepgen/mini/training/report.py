@@ -9,12 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from deepgen.mini.reader.objects import (
     SHIPPED,
@@ -29,8 +28,8 @@ from deepgen.mini.reader.training import measure_classifier
 from deepgen.mini.training.samples import KINDS, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene
+from deepgen.mini.world.sheet import contact_sheet
 from deepgen.mini.world.version0 import (
-    SIDE,
     TextSample,
     held_out_background_edit,
     held_out_drawing,
@@ -49,8 +48,6 @@ SHOWN = 2
 """How many of them the sheet shows."""
 
 SHEET_COLUMNS = 10
-CELL_LETTERS = 23
-"""Length of a line of text below an image."""
 
 
 def report(
@@ -139,21 +136,11 @@ def _labels(image: Image.Image, reader: ObjectClassifier) -> list[str]:
 
 def sheet(shown: Sequence[Shown]) -> Image.Image:
     """All images with their prompts; edits beside their source images."""
-    cell_width, cell_height = 2 * SIDE + 12, SIDE + 37
-    rows = -(-len(shown) // SHEET_COLUMNS)
-    canvas = Image.new("RGB", (SHEET_COLUMNS * cell_width, rows * cell_height), "white")
-    pen = ImageDraw.Draw(canvas)
-    for index, (wanted, image) in enumerate(shown):
-        left = index % SHEET_COLUMNS * cell_width
-        top = index // SHEET_COLUMNS * cell_height
-        if wanted.source is not None:
-            canvas.paste(draw(wanted.source), (left, top))
-            canvas.paste(image, (left + SIDE + 4, top))
-        else:
-            canvas.paste(image, (left + SIDE // 2, top))
-        for line, text in enumerate(textwrap.wrap(wanted.text, CELL_LETTERS)):
-            pen.text((left, top + SIDE + 11 * line), text, fill="black")
-    return canvas
+    cells = [
+        ([image] if wanted.source is None else [draw(wanted.source), image], wanted.text)
+        for wanted, image in shown
+    ]
+    return contact_sheet(cells, columns=SHEET_COLUMNS)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Contact sheet of the mini's world: every object, and a sample of every kind with its prompt.
+"""Contact sheets; of the mini's world: every object, and a sample of every kind with its prompt.
 
 ``python -m deepgen.mini.world.sheet docs/img/mini-world.png`` needs the extra ``[mini]``.
 """
@@ -10,85 +10,65 @@ from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.knowledge import OBJECTS
 from deepgen.mini.world.sampling import DRAWING_KINDS, EDIT_KINDS, Sample, sample
 from deepgen.mini.world.scene import Scene, Thing
 
-_WIDTH = 1152
 _GAP = 8
-_OBJECT_SIDE = 48
-_SAMPLE_SIDE = 96
-_CANVAS = (_SAMPLE_SIDE, _SAMPLE_SIDE)
+_SIDE = 96
 _LINE_HEIGHT = 12
-_LINES = 6
 # Of the sheet's font, a line of 10 points fits about one letter per 5.2 pixels.
 _LETTER_WIDTH = 5.2
 
+Cell = tuple[Sequence[Image.Image], str]
+"""Images of one size, side by side, and the text below them."""
 
-def sheet() -> Image.Image:
-    """Draw the overview."""
-    objects = _objects()
-    drawings = [_captioned(sample(7, kind=kind, canvas=_CANVAS)) for kind in DRAWING_KINDS]
-    edits = [_captioned(sample(3, kind=kind, canvas=_CANVAS)) for kind in EDIT_KINDS]
-    blocks = [objects, _flowed(drawings), _flowed(edits)]
-    height = sum(block.height + _GAP for block in blocks)
-    page = Image.new("RGB", (_WIDTH, height), "white")
-    top = 0
-    for block in blocks:
-        page.paste(block, (0, top))
-        top += block.height + _GAP
+
+def contact_sheet(cells: Sequence[Cell], *, columns: int) -> Image.Image:
+    """All cells in a grid, each image with a border, since white ones need one."""
+    side = max(max(image.size) for images, _ in cells for image in images) + 2
+    width = max(len(images) for images, _ in cells) * (side + 2)
+    texts = [wrap(text, int(width / _LETTER_WIDTH)) for _, text in cells]
+    pitch = width + _GAP, side + max(map(len, texts)) * _LINE_HEIGHT + _GAP
+    page = Image.new("RGB", (columns * pitch[0], -(-len(cells) // columns) * pitch[1]), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    for index, ((images, _), lines) in enumerate(zip(cells, texts, strict=True)):
+        left, top = index % columns * pitch[0], index // columns * pitch[1]
+        for number, image in enumerate(images):
+            page.paste(ImageOps.expand(image, 1, "#c0c0c0"), (left + number * (side + 2), top))
+        for line, text in enumerate(lines):
+            pen.text((left, top + side + line * _LINE_HEIGHT), text, fill="black", font=font)
     return page
 
 
-def _objects() -> Image.Image:
-    columns = _WIDTH // _OBJECT_SIDE
-    rows = -(-len(OBJECTS) // columns)
-    block = Image.new("RGB", (_WIDTH, rows * _OBJECT_SIDE), "white")
-    for index, name in enumerate(OBJECTS):
-        thing = Thing(name=name, center=(0.5, 0.5), size=0.9)
-        side = _OBJECT_SIDE * 2
-        # Canvas sides are multiples of 32: rendered twice as large and halved.
-        image = draw(Scene(height=side, width=side, background="white", items=(thing,)))
-        small = image.resize((_OBJECT_SIDE, _OBJECT_SIDE), Image.Resampling.LANCZOS)
-        block.paste(small, (index % columns * _OBJECT_SIDE, index // columns * _OBJECT_SIDE))
-    return block
+def overview() -> Image.Image:
+    """Every object, and a sample of every kind."""
+    canvas = (_SIDE, _SIDE)
+    drawings = [_cell(sample(7, kind=kind, canvas=canvas)) for kind in DRAWING_KINDS]
+    edits = [_cell(sample(3, kind=kind, canvas=canvas)) for kind in EDIT_KINDS]
+    blocks = [
+        contact_sheet([_object(name) for name in OBJECTS], columns=16),
+        contact_sheet(drawings, columns=10),
+        contact_sheet(edits, columns=4),
+    ]
+    size = max(block.width for block in blocks), sum(block.height for block in blocks)
+    page, top = Image.new("RGB", size, "white"), 0
+    for block in blocks:
+        page.paste(block, (0, top))
+        top += block.height
+    return page
 
 
-def _captioned(shown: Sample) -> Image.Image:
-    """The images of a sample in a row, its kind and its English prompt below."""
-    scenes = (*shown.sources, shown.target)
-    width = len(scenes) * (_SAMPLE_SIDE + 4) - 4
-    cell = Image.new("RGB", (width, _SAMPLE_SIDE + (_LINES + 1) * _LINE_HEIGHT + 6), "white")
-    pen = ImageDraw.Draw(cell)
-    for index, scene in enumerate(scenes):
-        left = index * (_SAMPLE_SIDE + 4)
-        cell.paste(draw(scene), (left, 0))
-        # White images need a border.
-        pen.rectangle((left, 0, left + _SAMPLE_SIDE - 1, _SAMPLE_SIDE - 1), outline="#c0c0c0")
-    font = ImageFont.load_default(10)
-    lines = wrap(shown.prompt.en, int(width / _LETTER_WIDTH))[:_LINES]
-    pen.text((0, _SAMPLE_SIDE + 2), shown.kind, fill="#3060c0", font=font)
-    for index, line in enumerate(lines, start=1):
-        pen.text((0, _SAMPLE_SIDE + 2 + index * _LINE_HEIGHT), line, fill="black", font=font)
-    return cell
+def _object(name: str) -> Cell:
+    thing = Thing(name=name, center=(0.5, 0.5), size=0.9)
+    return [draw(Scene(height=64, width=64, background="white", items=(thing,)))], name
 
 
-def _flowed(cells: Sequence[Image.Image]) -> Image.Image:
-    """Cells of one height from left to right, and on in the next row."""
-    places = []
-    left = top = 0
-    for cell in cells:
-        if left + cell.width > _WIDTH:
-            left, top = 0, top + cell.height + _GAP
-        places.append((left, top))
-        left += cell.width + 2 * _GAP
-    block = Image.new("RGB", (_WIDTH, top + cells[-1].height), "white")
-    for cell, place in zip(cells, places, strict=True):
-        block.paste(cell, place)
-    return block
+def _cell(shown: Sample) -> Cell:
+    return [draw(scene) for scene in (*shown.sources, shown.target)], shown.prompt.en
 
 
 def main() -> None:
@@ -96,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("output", type=Path)
     # The world has few colours: quantised to 192, the file is a third as large.
-    sheet().quantize(192, kmeans=3).save(parser.parse_args().output, optimize=True)
+    overview().quantize(192, kmeans=3).save(parser.parse_args().output, optimize=True)
 
 
 if __name__ == "__main__":
