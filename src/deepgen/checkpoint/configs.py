@@ -42,7 +42,12 @@ ACTIVATION = "gelu_pytorch_tanh"
 """The connector's activation, by transformers' name."""
 
 RELEASED_HIDDEN_SIZE = 2048
-"""For a connector of this width, heads, activation and epsilon are optional in the file."""
+RELEASED_SETTINGS = {
+    "num_attention_heads": 32,
+    "hidden_act": ACTIVATION,
+    "layer_norm_eps": 1e-6,
+}
+"""Settings of a connector that are optional in the file if it has the released width."""
 
 LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
 
@@ -91,20 +96,12 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         raise CheckpointError(
             f"connector: the file has {think_tokens} think tokens, but {where} says {stated}"
         )
-    settings: dict[str, Any] = {
-        name: nested[name]
-        for name in ("num_attention_heads", "hidden_act", "layer_norm_eps")
-        if nested.get(name) is not None
+    settings = RELEASED_SETTINGS if width == RELEASED_HIDDEN_SIZE else {}
+    settings = settings | {
+        name: nested[name] for name in RELEASED_SETTINGS if nested.get(name) is not None
     }
-    if width == RELEASED_HIDDEN_SIZE:
-        settings = {
-            "num_attention_heads": 32,
-            "hidden_act": ACTIVATION,
-            "layer_norm_eps": 1e-6,
-            **settings,
-        }
-    if len(settings) < 3:
-        absent = {"num_attention_heads", "hidden_act", "layer_norm_eps"} - settings.keys()
+    absent = RELEASED_SETTINGS.keys() - settings.keys()
+    if absent:
         raise CheckpointError(
             f"{where} lacks {listed(absent)}, which a connector of width {width} needs"
         )

@@ -50,9 +50,6 @@ LISTED_NAMES = 4
 class ModelFolder:
     """A model folder in the layout of diffusers.
 
-    Args:
-        path: The folder; may itself be reached by links.
-
     Raises:
         CheckpointError: It is no model folder, or a link in it leads out of it.
     """

@@ -28,9 +28,6 @@ def check_tensors(
 ) -> None:
     """Compare a module's tensors with the stored ones, by name and shape.
 
-    Args:
-        optional: Names that may be missing.
-
     Raises:
         CheckpointError: Tensors are unknown, missing or misshapen; all three are listed.
     """

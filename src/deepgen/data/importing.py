@@ -38,11 +38,8 @@ from deepgen.data.shards import (
     read_progress,
 )
 from deepgen.errors import DataError, ImageError
-from deepgen.images.io import open_image, to_rgb
+from deepgen.images.io import open_image, read_file, to_rgb
 from deepgen.threads import bounded_map
-
-MAX_FILE_BYTES = 1 << 30
-"""Of one image file. The largest that could be read, 180 million pixels raw, take 720 MB."""
 
 ORIENTATION_TAG = 0x0112
 
@@ -237,11 +234,11 @@ class _Import:
         Raises:
             BadSampleError: It cannot be read, or the options exclude it.
         """
-        if isinstance(source, bytes):
-            data, name = source, role
-        else:
-            data, name = _file_bytes(self.source.root / source, source), source
         try:
+            if isinstance(source, bytes):
+                data, name = source, role
+            else:
+                data, name = read_file(self.source.root / source, name=source), source
             with open_image(data, name=name) as image:
                 mode, kind = image.mode, image.format or "unknown"
                 upright = to_rgb(image, name=name)
@@ -339,24 +336,6 @@ class _Import:
         fresh = np.fromiter(self.fresh, dtype=np.uint64)
         self.known = np.sort(np.concatenate([self.known, fresh]))
         self.fresh = set()
-
-
-def _file_bytes(path: Path, name: str) -> bytes:
-    """The content of a file that may be an image.
-
-    Raises:
-        BadSampleError: It is missing, not a file, too large, or cannot be read.
-    """
-    try:
-        if not path.exists():
-            raise BadSampleError("missing", f"no image at {name}")
-        if not path.is_file():
-            raise BadSampleError("not_an_image", f"{name} is not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BadSampleError("too_large", f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSampleError("io", f"{name} cannot be read ({error.strerror})") from None
 
 
 def _report(folder: Path) -> ImportReport:

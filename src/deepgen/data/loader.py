@@ -114,7 +114,6 @@ class Loader:
     meantime does not change the order of a resumed run.
 
     Args:
-        journal: Substitutions of the run so far.
         moments: Cached moments, which then replace the pixels of targets.
 
     Raises:
@@ -181,11 +180,7 @@ class Loader:
         return recent
 
     def count_substitutions(self, found: Sequence[Substitution]) -> None:
-        """Count the damage found by all ranks, so that all of them stop at the same step.
-
-        Args:
-            found: Of a step, on all ranks together; this rank's own are known already.
-        """
+        """Count the damage found by all ranks in a step, so that all stop at the same one."""
         for each in found:
             if each not in self.journal:
                 self.journal.append(each)

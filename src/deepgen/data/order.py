@@ -62,7 +62,6 @@ class Stream:
 
     Args:
         buckets: For every row of the data set the number of its bucket.
-        microbatch_size: Samples per micro-batch.
         microbatches: Micro-batches per step, on all ranks together.
     """
 

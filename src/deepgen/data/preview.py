@@ -29,7 +29,6 @@ def contact_sheet(
     Texts use Pillow's built-in font, which has no Chinese characters.
 
     Args:
-        columns: Samples side by side.
         cell: Side in pixels of the square that an image is fitted into.
 
     Raises:

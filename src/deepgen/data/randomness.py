@@ -27,13 +27,8 @@ def key_of(*parts: int | str) -> int:
 def sample_generator(seed: int, sid: int, epoch: int, purpose: str) -> np.random.Generator:
     """The per-sample RNG: independent of rank, batch and order.
 
-    Philox (Salmon et al. 2011), a counter-based generator, keyed by the arguments.
-
-    Args:
-        seed: Of the run.
-        sid: 64-bit key of the sample.
-        epoch: Complete epochs before this occurrence of the sample.
-        purpose: What the numbers are for; each purpose has its own.
+    Philox (Salmon et al. 2011), a counter-based generator, keyed by the arguments: the
+    run's seed, the sample's 64-bit key, the epochs before this occurrence of it, and a purpose.
     """
     key = np.array([key_of(seed, purpose), sid], dtype=np.uint64)
     counter = np.array([0, 0, 0, epoch], dtype=np.uint64)

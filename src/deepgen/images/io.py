@@ -42,6 +42,9 @@ ASCII_COMMENT = b"ASCII\0\0\0"
 # At 95 no artefact shows at any zoom; above it JPEG files only grow.
 JPEG_QUALITY = 95
 
+MAX_FILE_BYTES = 1 << 30
+"""Of one file. The largest that could be read, 180 million pixels raw, take 720 MB."""
+
 START_BYTES = 12
 """Enough of a file for a message to show what it is, if not an image."""
 
@@ -58,9 +61,29 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: The file is missing, damaged, no image, or larger than ``MAX_PIXELS``.
     """
-    start = _start_of_file(path)
-    with _opened(path, start, name=str(path)) as image:
-        return to_rgb(image, name=str(path))
+    return decode_image(read_file(path, name=str(path)), name=str(path))
+
+
+def read_file(path: Path, *, name: str) -> bytes:
+    """The content of a file that may be an image.
+
+    Raises:
+        ImageError: It is missing, no file, too large, or cannot be read.
+    """
+    try:
+        if not path.exists():
+            raise ImageError(f"no image at {name}; check the path", reason="missing")
+        if not path.is_file():
+            kind = "a folder" if path.is_dir() else "no ordinary file"
+            raise ImageError(f"{name} is {kind}, expected an image file", reason="not_an_image")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            limit = f"{MAX_FILE_BYTES >> 20} MiB"
+            raise ImageError(f"{name} is larger than {limit}, the limit", reason="too_large")
+        return path.read_bytes()
+    except PermissionError:
+        raise ImageError(f"{name} may not be read; check its permissions", reason="io") from None
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read ({error.strerror})", reason="io") from None
 
 
 def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
@@ -77,31 +100,26 @@ def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
 def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]:
     """Open the content of a file without decoding it, for its format or for :func:`to_rgb`.
 
+    Errors of the decoder, also those within the block, become ``ImageError``.
+
     Raises:
         ImageError: It is no image, its header is damaged, or it is larger than ``MAX_PIXELS``.
     """
     if not data:
         raise ImageError(f"{name} is empty, expected an image", reason="empty")
-    with _opened(BytesIO(data), data[:START_BYTES], name=name) as image:
-        yield image
-
-
-@contextmanager
-def _opened(source: Path | BytesIO, start: bytes, *, name: str) -> Iterator[Image.Image]:
-    """An open image; errors of its decoder become ``ImageError``."""
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images below our limit, and of damage, which raises here.
             warnings.filterwarnings("ignore", module="PIL")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(source, formats=_known_formats()) as image:
+            with Image.open(BytesIO(data), formats=_known_formats()) as image:
                 yield image
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name} is no image, or a damaged one: it starts with {start!r}, and cannot be read "
-            f"as any of {', '.join(READ_FORMATS)}; convert it to one of these",
+            f"{name} is no image, or a damaged one: it starts with {data[:START_BYTES]!r}, and "
+            f"cannot be read as any of {', '.join(READ_FORMATS)}; convert it to one of these",
             reason="not_an_image",
         ) from None
     except Image.DecompressionBombError:
@@ -152,25 +170,6 @@ def _known_formats() -> list[str]:
     """Those of ``READ_FORMATS`` that this build of Pillow supports; older ones lack AVIF."""
     Image.init()
     return [name for name in READ_FORMATS if name in Image.OPEN]
-
-
-def _start_of_file(path: Path) -> bytes:
-    """The first bytes of a file that may be an image."""
-    if not path.exists():
-        raise ImageError(f"no image at {path}; check the path", reason="missing")
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise ImageError(f"{path} is {kind}, expected an image file", reason="not_an_image")
-    try:
-        with path.open("rb") as file:
-            start = file.read(START_BYTES)
-    except PermissionError:
-        raise ImageError(f"{path} may not be read; check its permissions", reason="io") from None
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror})", reason="io") from None
-    if not start:
-        raise ImageError(f"{path} is empty, expected an image", reason="empty")
-    return start
 
 
 def _too_large(name: str) -> ImageError:

@@ -73,12 +73,9 @@ COLUMNS = tuple(each.name for each in fields(Reply))
 
 
 class ReplyCache:
-    """An append-only file of replies; the newest of a key counts.
+    """An append-only file of replies, created if missing; the newest of a key counts.
 
     Threads may share an instance; processes may share the file, on a local file system.
-
-    Args:
-        path: Created with its folder if missing.
 
     Raises:
         ScorerError: The file is something else, or cannot be written.

@@ -63,11 +63,6 @@ def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weight
 def loading(what: str, source: str | Path, *, instead: str) -> Iterator[None]:
     """Turn what transformers raises for files of another model into one line.
 
-    Args:
-        what: Description of the model.
-        source: As given by the user.
-        instead: What to give.
-
     Raises:
         ScorerError: The block failed.
     """

@@ -25,8 +25,6 @@ class YesNoScorer:
 
     Args:
         judge: Sees the reference images first and the generated image last.
-        question: A template with the slot ``prompt``.
-        concurrency: Questions asked at a time.
     """
 
     name = "yes_no"

@@ -38,11 +38,7 @@ PROMPT_TOKENS = 150
 def largest_sample(
     model: DeepGen, sizes: Iterable[BucketKey], tasks: Collection[Task]
 ) -> SampleLengths:
-    """Lengths of the longest sample.
-
-    Args:
-        sizes: Of targets and references in the data.
-    """
+    """Lengths of the longest sample."""
     think = model.conditioner.bridge.config.num_queries
     found: list[SampleLengths] = []
     for target, references in sizes:

@@ -23,7 +23,6 @@ class FlowBatches:
     """The micro-batches of a step, by its number; decoded ahead while steps are consecutive.
 
     Args:
-        codec: Encodes images, on the device it is on.
         clock: Times the encoding, which does not count as waiting for data.
         shortened: Truncates prompts that are too long for the model.
     """

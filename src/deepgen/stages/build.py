@@ -147,10 +147,7 @@ class Run:
 
 
 def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
-    """Load the model and open the data of a stage.
-
-    Args:
-        config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
+    """Load the model and open the data of a stage, settled by :func:`deepgen.stages.resume.settle`.
 
     Raises:
         CheckpointError: The model cannot be loaded.

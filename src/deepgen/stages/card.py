@@ -34,7 +34,6 @@ def make_card(
 
     Args:
         base: Folder of the model that training starts from, whose card is included.
-        settings: Those that define the run.
 
     Returns:
         Plain values. ``samples_seen`` counts the samples of all steps, by task; ``samples`` the

@@ -66,11 +66,7 @@ def export_trained(
     card: Mapping[str, Any],
     device: torch.device,
 ) -> Path:
-    """Export a model that was divided among processes.
-
-    Args:
-        trained: All that was trained, undivided, by name.
-        device: What it was trained on.
+    """Export a model that was divided among processes, from its undivided trained tensors.
 
     Returns:
         The model folder.

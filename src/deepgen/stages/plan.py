@@ -76,10 +76,9 @@ class Plan:
 
 
 def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> Plan:
-    """Compute the figures of a stage; no weight is read.
+    """Compute the figures of a stage that :func:`deepgen.stages.resume.settle` has settled.
 
-    Args:
-        config: The stage, its micro-batches settled by :func:`deepgen.stages.resume.settle`.
+    No weight is read.
 
     Raises:
         CheckpointError: The model cannot be used.

@@ -28,8 +28,6 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
     Args:
         config: The stage; what is set in it stays. Whether latents are cached is only taken from
             the run that is resumed; otherwise :func:`settle_moments` decides.
-        world_size: Processes that train together.
-        begun: Settings of the run that is resumed, if one is.
     """
     t2i, edit = STAGES[config.stage].microbatches(world_size)
     data = config.data
@@ -82,7 +80,6 @@ def begun_settings(output: Path, start: Checkpoint | None) -> StageConfig | None
     To be read by one process for all, since processes might find different files.
 
     Args:
-        output: Folder of the run.
         start: Checkpoint of another run that a run without checkpoints starts from.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
+from deepgen.images.io import atomic_file
 from deepgen.train.monitor.logs import METRICS, SUBSTITUTIONS
 
 SETTINGS = "config.yaml"
@@ -62,9 +63,8 @@ def has_checkpoints(output: Path) -> bool:
 
 def keep_settings(path: Path, config: Any) -> None:
     """Write all settings of a run, atomically."""
-    aside = path.with_suffix(".part")
-    write_yaml(aside, config)
-    aside.replace(path)
+    with atomic_file(path, overwrite=True) as part:
+        write_yaml(part, config)
 
 
 def _folder(model: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from deepgen.config.stage import StageConfig
-from deepgen.images.io import read_image
+from deepgen.images.io import atomic_file, read_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.pipeline import DeepGenPipeline
 
@@ -35,10 +35,9 @@ class Samples:
         for seed, (prompt, image) in enumerate(self.prompts):
             result: Any = pipe(prompt, image, seed=seed)
             path = self.folder / f"step_{step:08}_{seed}.png"
-            aside = path.with_suffix(".part")
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                result.images[0].save(aside, format="PNG")
-                aside.replace(path)
+                with atomic_file(path, overwrite=True) as part:
+                    result.images[0].save(part, format="PNG")
             except OSError as cause:
                 warnings.warn(f"{path} cannot be written: {cause.strerror}", stacklevel=2)

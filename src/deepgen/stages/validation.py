@@ -31,7 +31,6 @@ class Validation:
     limits is left out with a warning.
 
     Args:
-        side: Images are brought to about ``side * side`` pixels.
         max_bad_share: Share of a task's samples that may be damaged; with more there is no line.
     """
 

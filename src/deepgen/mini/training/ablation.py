@@ -108,8 +108,7 @@ def mean_with_interval(values: NDArray[np.float64], seed: int = 0) -> dict[str, 
 def table(losses: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """Held-out loss of each arm, and of each but the first the paired difference to the first.
 
-    Args:
-        losses: Of each arm, one row per seed, one column per sample.
+    Losses of an arm have one row per seed and one column per sample.
     """
     first = next(iter(losses.values()))
     return {

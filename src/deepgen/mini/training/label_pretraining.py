@@ -33,9 +33,6 @@ class LabelConditioner(Conditioner):
     The token of a label is the sum of two embeddings, one of its place and one of what is there.
     The first context token is the same for all prompts, and the only one of an empty prompt. The
     pooled vector is a linear map of the tokens' mean.
-
-    Args:
-        bridge: Sizes of the conditions that the DiT takes.
     """
 
     def __init__(self, bridge: BridgeConfig) -> None:
