@@ -42,9 +42,10 @@ def test_a_folder_is_known_by_its_weights_wherever_it_lies(
         folder.mkdir(parents=True)
         (folder / "model.safetensors").write_bytes(content)
         weights = find_weights(str(folder), ("*",), wanted="a CLIP")
-        assert (weights.name, weights.folder) == ("clip", folder)
-        versions.append(weights.version)
+        assert weights.folder == folder
+        versions.append(weights.identity)
     assert versions[0] == versions[1] != versions[2]
+    assert all(each.startswith("clip@") for each in versions)
     assert hub == []
 
 

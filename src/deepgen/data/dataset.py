@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -228,11 +228,12 @@ class DataSet:
         Returns:
             The keys, and for each row the number of its key.
         """
-        sizes = _Sizes(side)
         # Batch by batch: combined columns would no longer be shared between processes.
         lists = [batch.column("references") for batch in self._batches]
-        targets = np.concatenate([sizes.codes(batch.column("target")) for batch in self._batches])
-        references = np.concatenate([sizes.codes(each.flatten()) for each in lists])
+        targets = np.concatenate(
+            [_size_codes(each.column("target"), side) for each in self._batches]
+        )
+        references = np.concatenate([_size_codes(each.flatten(), side) for each in lists])
         counts = np.concatenate([pc.list_value_length(each).to_numpy() for each in lists])
         firsts = np.cumsum(counts) - counts
         found: list[BucketKey] = []
@@ -243,31 +244,26 @@ class DataSet:
             codes = np.column_stack([targets[rows], references[places]])
             distinct, inverse = np.unique(codes, axis=0, return_inverse=True)
             numbers[rows] = len(found) + inverse.reshape(-1)
-            found += [sizes.key(each) for each in distinct.tolist()]
+            for target, *others in distinct.tolist():
+                found.append((_size(target), tuple(map(_size, others))))
         return found, numbers
 
 
-class _Sizes:
-    """Sizes after resizing, each encoded as one integer, so that arrays can hold them."""
+def _size_codes(images: pa.StructArray, side: int) -> npt.NDArray[np.int64]:
+    """The size of each image after resizing, as one integer, so that arrays can hold it."""
+    heights = pc.struct_field(images, "height").to_numpy().astype(np.int64)
+    widths = pc.struct_field(images, "width").to_numpy().astype(np.int64)
+    distinct, inverse = np.unique(heights << 32 | widths, return_inverse=True)
+    codes = np.array([_fitted(each, side) for each in distinct.tolist()], dtype=np.int64)
+    return codes[inverse.reshape(-1)]
 
-    def __init__(self, side: int) -> None:
-        self.side = side
-        # Most data sets have few sizes, and the rule is plain Python.
-        self._fitted = cache(self._fit)
 
-    def codes(self, images: pa.StructArray) -> npt.NDArray[np.int64]:
-        """One number per image; equal numbers mean equal sizes."""
-        heights = pc.struct_field(images, "height").to_numpy().astype(np.int64)
-        widths = pc.struct_field(images, "width").to_numpy().astype(np.int64)
-        distinct, inverse = np.unique(heights << 32 | widths, return_inverse=True)
-        codes = np.array([self._fitted(each) for each in distinct.tolist()], dtype=np.int64)
-        return codes[inverse.reshape(-1)]
+# Most data sets have few sizes, and the rule is plain Python.
+@lru_cache(maxsize=1 << 16)
+def _fitted(code: int, side: int) -> int:
+    height, width = fix_pixels(*_size(code), side)
+    return height << 32 | width
 
-    def key(self, codes: list[int]) -> BucketKey:
-        """The sizes behind the codes of a target and its references."""
-        target, *references = [(code >> 32, code & 0xFFFFFFFF) for code in codes]
-        return target, tuple(references)
 
-    def _fit(self, code: int) -> int:
-        height, width = fix_pixels(code >> 32, code & 0xFFFFFFFF, self.side)
-        return height << 32 | width
+def _size(code: int) -> Size:
+    return code >> 32, code & 0xFFFFFFFF

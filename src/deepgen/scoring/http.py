@@ -15,7 +15,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
+
+from deepgen.config.checks import check_at_least, check_positive
 
 T = TypeVar("T")
 
@@ -69,6 +72,28 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirect)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerConfig:
+    """Where a server is, and how requests are sent to it."""
+
+    base_url: str
+    """Up to and without the paths of requests, for example ``http://localhost:8000/v1``."""
+    concurrency: int = 1
+    """Requests in flight at any time, from all threads."""
+    timeout_seconds: float = 60.0
+    """For one request."""
+    request_attempts: int = 3
+    """Tries of one request while the connection or the server fails."""
+    backoff_seconds: float = 1.0
+    """Wait before the second try, doubled before each further one."""
+
+    def __post_init__(self) -> None:
+        checked_url(self.base_url)
+        check_at_least("concurrency", self.concurrency, 1)
+        check_at_least("request_attempts", self.request_attempts, 1)
+        check_positive("timeout_seconds", self.timeout_seconds)
 
 
 class CircuitBreaker:

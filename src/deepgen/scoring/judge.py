@@ -12,12 +12,13 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from PIL import Image
 
-from deepgen.config.checks import check_at_least, check_positive
+from deepgen.config.checks import check_at_least
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.http import (
     CircuitBreaker,
     HttpError,
+    ServerConfig,
     checked_url,
     describe,
     request_json,
@@ -61,11 +62,9 @@ PROBE_COLORS = {"red": (230, 20, 20), "green": (20, 160, 40), "blue": (20, 40, 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeConfig:
-    """Which judge, and how requests are sent."""
+class JudgeConfig(ServerConfig):
+    """A judge; the URL of its server is up to and without ``/chat/completions``."""
 
-    base_url: str
-    """Up to and without ``/chat/completions``, for example ``http://localhost:8000/v1``."""
     model: str
     """Name of the model on the server; a dated snapshot where there is one."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0})
@@ -74,23 +73,16 @@ class JudgeConfig:
     max_tokens: tuple[int, ...] = (4096,)
     """Limits of a reply: the next one applies after a truncated reply. Empty sends none."""
     concurrency: int = 16
-    """Requests in flight at any time, from all threads."""
     timeout_seconds: float = 90.0
-    """For one request."""
     request_attempts: int = 4
-    """Tries of one request while the connection or the server fails."""
     reply_attempts: int = 4
     """Replies requested while they cannot be parsed."""
-    backoff_seconds: float = 1.0
-    """Wait before the second try, doubled before each further one."""
     api_key_variable: str = "DEEPGEN_JUDGE_KEY"
     """Environment variable with the API key, if the judge needs one."""
 
     def __post_init__(self) -> None:
-        checked_url(self.base_url)
-        for name in ("concurrency", "request_attempts", "reply_attempts"):
-            check_at_least(name, getattr(self, name), 1)
-        check_positive("timeout_seconds", self.timeout_seconds)
+        ServerConfig.__post_init__(self)
+        check_at_least("reply_attempts", self.reply_attempts, 1)
         clashing = {"model", "messages", "max_tokens"} & set(self.parameters)
         if clashing:
             raise ValueError(f"{', '.join(sorted(clashing))} cannot be among the parameters")

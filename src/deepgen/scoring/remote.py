@@ -22,12 +22,13 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from deepgen.config.checks import check_at_least, check_positive
+from deepgen.config.checks import check_at_least
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, parsed_answer
 from deepgen.scoring.http import (
     CircuitBreaker,
     HttpError,
+    ServerConfig,
     checked_url,
     describe,
     request_json,
@@ -54,27 +55,15 @@ class WorkItem:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WorkerConfig:
-    """Where a worker is, and how requests are sent."""
+class WorkerConfig(ServerConfig):
+    """A worker, up to and without ``/score``; concurrency is the number of its processes."""
 
-    base_url: str
-    """Up to and without ``/score``."""
     batch_size: int = 8
     """Images per request."""
-    concurrency: int = 1
-    """Requests in flight; as many as the worker has processes."""
-    timeout_seconds: float = 60.0
-    """For one request."""
-    request_attempts: int = 3
-    """Tries of one request while the connection or the worker fails."""
-    backoff_seconds: float = 1.0
-    """Wait before the second try, doubled before each further one."""
 
     def __post_init__(self) -> None:
-        checked_url(self.base_url)
-        for name in ("batch_size", "concurrency", "request_attempts"):
-            check_at_least(name, getattr(self, name), 1)
-        check_positive("timeout_seconds", self.timeout_seconds)
+        ServerConfig.__post_init__(self)
+        check_at_least("batch_size", self.batch_size, 1)
 
 
 class Worker:

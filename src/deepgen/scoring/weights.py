@@ -17,15 +17,9 @@ class Weights:
     """A model folder on this machine."""
 
     folder: Path
-    name: str
-    """As given by the user."""
-    version: str
-    """Commit of a hub id, or SHA-256 of a folder's safetensors."""
-
-    @property
-    def identity(self) -> str:
-        """The name recorded with results."""
-        return f"{self.name}@{self.version}"
+    identity: str
+    """Recorded with results: the name, and the commit of a hub id or the SHA-256 of a folder's
+    safetensors."""
 
 
 def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weights:
@@ -44,7 +38,7 @@ def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weight
 
     folder = Path(source)
     if folder.is_dir():
-        return Weights(folder=folder, name=folder.name, version=_hash_weights(folder))
+        return Weights(folder=folder, identity=f"{folder.name}@{_hash_weights(folder)}")
     name, _, revision = source.partition("@")
     try:
         folder = Path(
@@ -56,7 +50,7 @@ def find_weights(source: str, patterns: Sequence[str], *, wanted: str) -> Weight
             f"{wanted} could not be loaded from {source} ({cause}); "
             "give a folder with its files, or a hub id that can be reached"
         ) from None
-    return Weights(folder=folder, name=name, version=folder.name)
+    return Weights(folder=folder, identity=f"{name}@{folder.name}")
 
 
 @contextmanager

@@ -31,12 +31,12 @@ _FIRST_PLACE: dict[Relation, tuple[float, float]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A prompt or instruction, and the scene that fulfils it."""
+    """A prompt or instruction in both languages, and the scene that fulfils it."""
 
     prompt: Phrase
     target: Scene
     sources: tuple[Scene, ...] = ()
-    """The images to edit; none for text-to-image."""
+    """The images to edit, as large as the target; none for text-to-image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,9 +13,7 @@ from typing import Literal
 from deepgen.mini.world import editing, prompting, riddles
 from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.held_out import shows_held_out
-from deepgen.mini.world.knowledge import Phrase
 from deepgen.mini.world.layout import is_tidy
-from deepgen.mini.world.scene import Scene
 
 Split = Literal["train", "bench"]
 Capability = Literal["general", "text", "reasoning", "references"]
@@ -47,17 +45,12 @@ _ATTEMPTS = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """A prompt or instruction in both languages, and the scene that fulfils it."""
+class Sample(Draft):
+    """A draft of one of the kinds."""
 
     kind: str
     """One of ``KINDS``."""
     capability: Capability
-    prompt: Phrase
-    """The prompt, or the instruction."""
-    target: Scene
-    sources: tuple[Scene, ...]
-    """The images to edit, as large as the target; none for text-to-image."""
 
 
 def sample(
