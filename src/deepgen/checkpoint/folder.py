@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import AutoencoderKL
 
 from deepgen.checkpoint.configs import (
     DIT_CLASS,
@@ -33,9 +32,6 @@ from deepgen.checkpoint.configs import (
 )
 from deepgen.checkpoint.files import CARD_NAME, INDEX_NAME, TEMPLATE_NAME, ModelFolder
 from deepgen.checkpoint.parts import (
-    DiTPart,
-    Part,
-    VLMPart,
     bridge_part,
     dit_part,
     read_template,
@@ -44,10 +40,9 @@ from deepgen.checkpoint.parts import (
     vlm_part,
 )
 from deepgen.checkpoint.writing import atomic_folder, config_values, write_json, write_weights
-from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
-from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
-from deepgen.config.model import GenerationDefaults, RopePrecision, ScheduleConfig
+from deepgen.conditioning.prompts import PromptTokenizer
+from deepgen.config.model import RopePrecision
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
 from deepgen.vae import LatentCodec
@@ -80,7 +75,7 @@ def load_folder(
     """
     device = torch.device(device)
     dtype = compute_dtype(dtype, device)
-    plan = _plan(path, rope_precision)
+    plan = _Plan(path, rope_precision)
     problems = Problems(path)
     for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):
         with problems.collect():
@@ -95,7 +90,7 @@ def outline_folder(path: Path) -> DeepGen:
     Raises:
         CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
     """
-    return _plan(path, None).assembled()
+    return _Plan(path).assembled()
 
 
 def save_folder(
@@ -213,19 +208,43 @@ class Problems:
             raise CheckpointError(f"{self.path} cannot be loaded: {'; '.join(self.found)}")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """A checked model folder whose weights have not been read yet."""
+    """A model folder, with all checked that can be checked without reading weights.
 
-    dit: DiTPart
-    vae: Part[AutoencoderKL]
-    bridge: Part[Bridge]
-    vlm: VLMPart
-    tokenizer: Any
-    template: PromptTemplate
-    schedule: ScheduleConfig
-    defaults: GenerationDefaults
-    provenance: dict[str, str]
+    Raises:
+        CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
+    """
+
+    def __init__(self, path: Path, rope_precision: RopePrecision | None = None) -> None:
+        folder = ModelFolder(path)
+        problems = Problems(path)
+        missing = folder.missing()
+        if missing:
+            problems.found.append(f"it lacks {', '.join(missing)}")
+        problems.raise_if_any()
+
+        with problems.collect():
+            index = folder.json(INDEX_NAME)
+            self.defaults = read_defaults(index)
+            self.provenance = read_provenance(index)
+        with problems.collect():
+            self.schedule = read_schedule(folder.config("scheduler"))
+        with problems.collect():
+            self.template = read_template(folder)
+        with problems.collect():
+            self.tokenizer = read_tokenizer(folder)
+        with problems.collect():
+            self.dit = dit_part(folder)
+        with problems.collect():
+            self.vae = vae_part(folder)
+        with problems.collect():
+            precision = rope_precision or read_rope_precision(folder.config("connector"))
+            self.bridge = bridge_part(folder)
+            self.vlm = vlm_part(folder, self.bridge.module.config, precision)
+        problems.raise_if_any()
+
+        problems.found += self._misfits()
+        problems.raise_if_any()
 
     def assembled(self) -> DeepGen:
         """The model, with weights if the parts have been loaded."""
@@ -238,7 +257,7 @@ class _Plan:
             self.provenance,
         )
 
-    def misfits(self) -> list[str]:
+    def _misfits(self) -> list[str]:
         """Components that do not fit each other."""
         bridge, dit = self.bridge.module.config, self.dit.module.config
         vlm = self.vlm.module
@@ -272,48 +291,3 @@ class _Plan:
         except ValueError as cause:
             found.append(str(cause))
         return found
-
-
-def _plan(path: Path, rope_precision: RopePrecision | None) -> _Plan:
-    """Check everything that can be checked without reading weights."""
-    folder = ModelFolder(path)
-    problems = Problems(path)
-    missing = folder.missing()
-    if missing:
-        problems.found.append(f"it lacks {', '.join(missing)}")
-    problems.raise_if_any()
-
-    with problems.collect():
-        index = folder.json(INDEX_NAME)
-        defaults = read_defaults(index)
-        provenance = read_provenance(index)
-    with problems.collect():
-        schedule = read_schedule(folder.config("scheduler"))
-    with problems.collect():
-        template = read_template(folder)
-    with problems.collect():
-        tokenizer = read_tokenizer(folder)
-    with problems.collect():
-        dit = dit_part(folder)
-    with problems.collect():
-        vae = vae_part(folder)
-    with problems.collect():
-        precision = rope_precision or read_rope_precision(folder.config("connector"))
-        bridge = bridge_part(folder)
-        vlm = vlm_part(folder, bridge.module.config, precision)
-    problems.raise_if_any()
-
-    plan = _Plan(
-        dit=dit,
-        vae=vae,
-        bridge=bridge,
-        vlm=vlm,
-        tokenizer=tokenizer,
-        template=template,
-        schedule=schedule,
-        defaults=defaults,
-        provenance=provenance,
-    )
-    problems.found += plan.misfits()
-    problems.raise_if_any()
-    return plan
