@@ -12,15 +12,14 @@ from deepgen.errors import ScorerError
 from deepgen.scoring.answers import AnswerStatus, Unreadable
 from deepgen.scoring.http import GIVE_UP_AFTER
 from deepgen.scoring.ocr import TextReader
-from deepgen.scoring.questions import png_image
 from deepgen.scoring.remote import (
     RemoteTextReader,
     Worker,
     WorkerConfig,
-    WorkItem,
     read_lines,
     read_number,
 )
+from deepgen.scoring.scorer import ScorerInput
 from tests.scoring.servers import Heard, Said, Server, serve, unused_url
 
 VERSION = {"name": "brightness-1", "weights": "none"}
@@ -56,9 +55,9 @@ def worker(server: Server | str, **changes: Any) -> Worker:
     return Worker(WorkerConfig(base_url=url, **settings))
 
 
-def item(level: int) -> WorkItem:
-    image = png_image(Image.new("RGB", (8, 8), (level, level, level)))
-    return WorkItem(id=f"image-{level}", image=image, prompt="grey", target_texts=("a", "b"))
+def item(level: int) -> ScorerInput:
+    image = Image.new("RGB", (8, 8), (level, level, level))
+    return ScorerInput(image=image, prompt="grey", target_texts=("a", "b"))
 
 
 ITEMS = [item(level) for level in range(0, 70, 10)]
@@ -99,7 +98,7 @@ def test_one_failed_item_leaves_the_others() -> None:
         lambda items: [{**row, "id": f"{row['id']}0"} for row in truly(items)],
         lambda items: [*truly(items), {"id": "another", "value": 1}],
         lambda items: [*truly(items), *truly(items)[:1]],
-        lambda items: {"image-0": 0},
+        lambda items: {"0": 0},
         lambda items: Said({"detail": "bad request"}, status=422),
         lambda items: Said(b"\x80\x04pickle"),
     ],
@@ -121,7 +120,7 @@ def test_a_failed_request_is_sent_again() -> None:
 
 def test_a_worker_that_hangs_costs_its_batch_and_no_more() -> None:
     def respond(items: list[dict[str, Any]]) -> Any:
-        hangs = 30.0 if items[0]["id"] == "image-0" else 0.0
+        hangs = 30.0 if items[0]["id"] == "0" else 0.0
         return Said({"scores": truly(items)}, hang_seconds=hangs)
 
     with serve(worker_that(respond)) as server:
@@ -157,11 +156,6 @@ def test_a_worker_without_a_name_is_refused_in_one_line(version: Any, message: s
     ):
         worker(server).version()
     assert "\n" not in str(refused.value)
-
-
-def test_items_need_ids_of_their_own() -> None:
-    with pytest.raises(ValueError, match="two items share an id"):
-        worker("http://localhost").score([item(1), item(1)], read_number)
 
 
 def test_official_ocr_reads_text_through_a_worker() -> None:

@@ -34,24 +34,11 @@ from deepgen.scoring.http import (
     request_json,
     with_retries,
 )
-from deepgen.scoring.questions import EncodedImage, png_image
+from deepgen.scoring.questions import png_image
 from deepgen.scoring.scorer import ScorerInput
 from deepgen.threads import bounded_map
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkItem:
-    """One image to score."""
-
-    id: str
-    """Unique within one call; answers are matched by it."""
-    image: EncodedImage
-    prompt: str = ""
-    """The prompt of the image, or a question about it."""
-    target_texts: tuple[str, ...] = ()
-    """Texts that must be legible in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,18 +78,30 @@ class Worker:
         return answer
 
     def score(
-        self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
+        self, inputs: Sequence[ScorerInput], read: Callable[[Any], T | Unreadable]
     ) -> list[Answer[T]]:
-        """Score images, in batches; answers come in the order of the items.
+        """Score images, in batches; answers come in the order of the inputs.
 
         ``read`` converts a JSON value and never raises.
 
         Raises:
             ScorerError: The worker is down.
-            ValueError: Two items share an id.
         """
-        if len({item.id for item in items}) != len(items):
-            raise ValueError("two items share an id; their answers could not be distinguished")
+        # Several questions may be about one image.
+        images = {id(each.image): each.image for each in inputs}
+        encoded = {
+            key: base64.b64encode(png_image(image).data).decode("ascii")
+            for key, image in images.items()
+        }
+        items = [
+            {
+                "id": str(number),
+                "prompt": each.prompt,
+                "target_texts": list(each.target_texts),
+                "image": encoded[id(each.image)],
+            }
+            for number, each in enumerate(inputs)
+        ]
         size = self.config.batch_size
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         scored = bounded_map(
@@ -111,17 +110,17 @@ class Worker:
         return [answer for answers in scored for answer in answers]
 
     def _score_batch(
-        self, items: Sequence[WorkItem], read: Callable[[Any], T | Unreadable]
+        self, items: Sequence[dict[str, Any]], read: Callable[[Any], T | Unreadable]
     ) -> list[Answer[T]]:
-        body = {"items": [_to_json(item) for item in items]}
+        ids = [item["id"] for item in items]
         try:
-            rows = _rows_by_id(self._request("/score", body), {item.id for item in items})
+            rows = _rows_by_id(self._request("/score", {"items": items}), set(ids))
         except HttpError as failure:
             if self._breaker.failed():
                 raise self._unavailable(failure) from None
             return [Answer(status=AnswerStatus.ERROR, reason=describe(failure)) for _ in items]
         self._breaker.succeeded()
-        return [_answer(rows[item.id], read) for item in items]
+        return [_answer(rows[each], read) for each in ids]
 
     def _request(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         return with_retries(
@@ -165,12 +164,8 @@ class RemoteModel:
         prompts: Sequence[str] = ("",),
     ) -> list[Answer[T]]:
         """One answer about an image per prompt."""
-        encoded = png_image(image)
-        items = [
-            WorkItem(id=str(number), image=encoded, prompt=prompt)
-            for number, prompt in enumerate(prompts)
-        ]
-        return self.worker.score(items, read)
+        inputs = [ScorerInput(image=image, prompt=prompt) for prompt in prompts]
+        return self.worker.score(inputs, read)
 
 
 class RemoteTextReader(RemoteModel):
@@ -195,16 +190,7 @@ class RemoteScorer(RemoteModel):
 
     def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
         """One number per image."""
-        items = [
-            WorkItem(
-                id=str(number),
-                image=png_image(each.image),
-                prompt=each.prompt,
-                target_texts=each.target_texts,
-            )
-            for number, each in enumerate(inputs)
-        ]
-        return self.worker.score(items, read_number)
+        return self.worker.score(inputs, read_number)
 
 
 def create_scorer(
@@ -232,15 +218,6 @@ def read_lines(value: Any) -> list[str] | Unreadable:
     if isinstance(value, list) and all(isinstance(line, str) for line in value):
         return value
     return Unreadable(f"{str(value)[:60]} is not a list of lines")
-
-
-def _to_json(item: WorkItem) -> dict[str, Any]:
-    return {
-        "id": item.id,
-        "prompt": item.prompt,
-        "target_texts": list(item.target_texts),
-        "image": base64.b64encode(item.image.data).decode("ascii"),
-    }
 
 
 def _rows_by_id(answer: dict[str, Any], ids: set[str]) -> dict[str, dict[str, Any]]:
