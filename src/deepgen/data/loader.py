@@ -61,6 +61,11 @@ class TaskPlan:
     microbatches: int
     """Per step, on all ranks together; the number of ranks changes nothing."""
 
+    @property
+    def samples(self) -> int:
+        """Per step, on all ranks together."""
+        return self.microbatch_size * self.microbatches
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoaderOptions:

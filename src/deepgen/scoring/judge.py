@@ -135,24 +135,22 @@ class HttpJudge:
             try:
                 reply = self._reply(question, attempt)
             except HttpError as failure:
-                return _answer(
-                    question, reply, AnswerStatus.ERROR, describe(failure), count=attempt
-                )
+                status, reason = AnswerStatus.ERROR, describe(failure)
+                return _answer(question, reply, attempt, status=status, reason=reason)
             if reply.ending is Ending.REFUSED:
-                reason = "the provider's filter refused"
-                return _answer(question, reply, AnswerStatus.REFUSED, reason, count=attempt + 1)
+                status, reason = AnswerStatus.REFUSED, "the provider's filter refused"
+                return _answer(question, reply, attempt + 1, status=status, reason=reason)
             if reply.ending is Ending.TRUNCATED:
                 reason = "the reply was truncated by the limit of tokens"
                 continue
             parsed = parse(reply.text)
             if not isinstance(parsed, Unreadable):
-                return _answer(
-                    question, reply, AnswerStatus.SCORED, value=parsed, count=attempt + 1
-                )
+                status = AnswerStatus.SCORED
+                return _answer(question, reply, attempt + 1, status=status, value=parsed)
             reason = parsed.reason
         declined = reply is not None and DECLINED.match(reply.text) is not None
         status = AnswerStatus.REFUSED if declined else AnswerStatus.UNREADABLE
-        return _answer(question, reply, status, reason, count=self.config.reply_attempts)
+        return _answer(question, reply, self.config.reply_attempts, status=status, reason=reason)
 
     def check(self) -> None:
         """Check, in at most four requests, that the judge answers and takes images.
@@ -315,25 +313,11 @@ class HttpJudge:
         )
 
 
-def _answer(
-    question: Question,
-    reply: Reply | None,
-    status: AnswerStatus,
-    reason: str = "",
-    *,
-    count: int,
-    value: T | None = None,
-) -> Answer[T]:
-    return Answer(
-        status=status,
-        value=value,
-        reason=reason,
-        reply=reply.text if reply else "",
-        key=reply.key if reply else "",
-        model=reply.model if reply else "",
-        prompt_hash=question.prompt_hash,
-        replies=count,
-    )
+def _answer(question: Question, reply: Reply | None, replies: int, **result: Any) -> Answer[Any]:
+    last: dict[str, Any] = {}
+    if reply is not None:
+        last = {"reply": reply.text, "key": reply.key, "model": reply.model}
+    return Answer(prompt_hash=question.prompt_hash, replies=replies, **last, **result)
 
 
 def _is_completion(body: Mapping[str, Any]) -> bool:

@@ -47,10 +47,7 @@ def make_card(
         .aggregate([([], "count_all")])
         .to_pylist()
     )
-    per_step = {
-        str(task): each.microbatch_size * each.microbatches
-        for task, each in loader.options.tasks.items()
-    }
+    per_step = {task: each.samples for task, each in loader.options.tasks.items()}
     return {
         "stage": config.stage,
         "steps": config.steps,

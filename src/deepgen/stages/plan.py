@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from deepgen.checkpoint.folder import compute_dtype, outline_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Sharding
+from deepgen.data.records import Task
 from deepgen.model import DeepGen
 from deepgen.stages.activations import activation_bytes, largest_sample
 from deepgen.stages.build import is_mixed, open_data
@@ -59,18 +61,18 @@ class Plan:
     sharding: str
     """What processes divide: none, optimizer or full."""
     processes: int
-    microbatches: dict[str, int]
+    microbatches: dict[Task, int]
     """Per step, of all processes together, by task."""
     microbatches_per_process: tuple[int, int]
     """Per step: the fewest and the most of a process."""
     idle_share: float
     """Share of all processes' time spent waiting for those with more micro-batches, if each takes
     equally long."""
-    samples_per_step: dict[str, int]
+    samples_per_step: dict[Task, int]
     """By task."""
-    samples: dict[str, int]
+    samples: dict[Task, int]
     """In the data, by task."""
-    epochs: dict[str, float]
+    epochs: dict[Task, float]
     """How often each sample is used, by task."""
     steps: int
 
@@ -105,7 +107,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
     longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
     activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
     shared = split_microbatches(tasks, world_size)
-    per_step = {task: each.microbatch_size * each.microbatches for task, each in tasks.items()}
+    per_step = {task: each.samples for task, each in tasks.items()}
     samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
     return Plan(
         trained=trained,
@@ -115,14 +117,12 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         activation_bytes=config.microbatch_size * activations,
         sharding=sharding,
         processes=world_size,
-        microbatches={str(task): each.microbatches for task, each in tasks.items()},
+        microbatches={task: each.microbatches for task, each in tasks.items()},
         microbatches_per_process=(shared.fewest, shared.most),
         idle_share=round(shared.idle_share, 4),
-        samples_per_step={str(task): count for task, count in per_step.items()},
-        samples={str(task): count for task, count in samples.items()},
-        epochs={
-            str(task): round(config.steps * per_step[task] / samples[task], 2) for task in tasks
-        },
+        samples_per_step=per_step,
+        samples=samples,
+        epochs={task: round(config.steps * per_step[task] / samples[task], 2) for task in tasks},
         steps=config.steps,
     )
 
@@ -135,15 +135,12 @@ def _parameters(model: DeepGen) -> tuple[dict[str, int], dict[str, int]]:
         "DiT": model.dit,
         "VAE": model.vae,
     }
-    trained, frozen = {}, {}
+    trained: Counter[str] = Counter()
+    frozen: Counter[str] = Counter()
     for name, part in parts.items():
-        counts = [(each.requires_grad, each.numel()) for each in part.parameters()]
-        trained[name] = sum(count for learns, count in counts if learns)
-        frozen[name] = sum(count for learns, count in counts if not learns)
-    return (
-        {name: count for name, count in trained.items() if count},
-        {name: count for name, count in frozen.items() if count},
-    )
+        for each in part.parameters():
+            (trained if each.requires_grad else frozen)[name] += each.numel()
+    return dict(trained), dict(frozen)
 
 
 def plan_memory(
