@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BufferedWriter, RawIOBase
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepgen.data.collate import MicroBatch
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.folder import open_source
 from deepgen.data.importers.source import SourceOptions
 from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
+from deepgen.data.loader import Loader
 
 SIZES = ((96, 96), (128, 96), (96, 160))
 
@@ -87,6 +90,12 @@ class _FullDisk(RawIOBase):
 
     def write(self, data: object) -> int:
         raise OSError(28, "No space left on device")
+
+
+def batches_of(loader: Loader, step: int, **ranks: int) -> list[MicroBatch]:
+    """The micro-batches of one step; nothing is decoded ahead."""
+    loader.options = replace(loader.options, prefetch=0)
+    return next(loader.stream(step, **ranks))
 
 
 def fill_the_disk(monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:

@@ -12,7 +12,7 @@ from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.errors import DataError
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_autoencoder
-from tests.data.sets import content, edits, fill_the_disk, imported
+from tests.data.sets import batches_of, content, edits, fill_the_disk, imported
 from tests.data.test_loader import damage
 
 SIDE = 64
@@ -47,7 +47,7 @@ def test_cached_moments_are_those_of_the_pixels_that_would_have_been_loaded(
 ) -> None:
     cached, plain = loader(data, built(data, codec)), loader(data)
     for step in range(3):
-        for mine, other in zip(cached.batches(step), plain.batches(step), strict=True):
+        for mine, other in zip(batches_of(cached, step), batches_of(plain, step), strict=True):
             assert mine.sample_ids == other.sample_ids
             for sample, loaded in zip(mine.samples, other.samples, strict=True):
                 assert loaded.target is not None
@@ -120,6 +120,8 @@ def test_images_that_could_not_be_encoded_are_replaced_in_training(
 ) -> None:
     lost = damage(data, 1)
     found = loader(data, built(data, codec))
-    ids = [name for step in range(4) for batch in found.batches(step) for name in batch.sample_ids]
+    ids = [
+        name for step in range(4) for batch in batches_of(found, step) for name in batch.sample_ids
+    ]
     assert lost not in ids
     assert {each.sample_id for each in found.journal} == {lost}

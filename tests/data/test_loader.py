@@ -18,7 +18,7 @@ from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError
 from deepgen.images.tensors import to_pixels
-from tests.data.sets import captioned_folder, edits, image, imported, table
+from tests.data.sets import batches_of, captioned_folder, edits, image, imported, table
 
 BOTH = {
     "t2i": TaskPlan(microbatch_size=2, microbatches=3),
@@ -69,7 +69,7 @@ def same(first: list[MicroBatch], second: list[MicroBatch]) -> bool:
 
 def test_a_target_is_the_image_resized_whole_to_its_bucket(drawings: DataSet) -> None:
     loader = Loader(drawings, options())
-    for batch in loader.batches(0):
+    for batch in batches_of(loader, 0):
         for sample in batch.samples:
             source = drawings.folder.parent / "source" / sample.record.sample_id.split("/")[1]
             image = Image.open(source)
@@ -81,7 +81,7 @@ def test_a_target_is_the_image_resized_whole_to_its_bucket(drawings: DataSet) ->
 
 def test_every_reference_of_an_edit_is_used_in_its_own_size(both: DataSet) -> None:
     loader = Loader(both, options(tasks=BOTH))
-    found = [e for step in range(9) for batch in loader.batches(step) for e in batch.samples]
+    found = [e for step in range(9) for batch in batches_of(loader, step) for e in batch.samples]
     counts = Counter(len(e.prompt.references) for e in found if e.record.task == "edit")
     assert counts[1] > 0
     assert counts[2] > 0
@@ -91,7 +91,7 @@ def test_every_reference_of_an_edit_is_used_in_its_own_size(both: DataSet) -> No
 
 
 def test_edits_come_before_drawings(both: DataSet) -> None:
-    batches = Loader(both, options(tasks=BOTH)).batches(5)
+    batches = batches_of(Loader(both, options(tasks=BOTH)), 5)
     assert [batch.task for batch in batches] == ["edit"] * 2 + ["t2i"] * 3
     assert [len(batch.samples) for batch in batches] == [2] * 5
 
@@ -101,15 +101,15 @@ def test_workers_prefetch_and_where_one_starts_change_nothing(drawings: DataSet)
     ahead = Loader(drawings, options(workers=4, prefetch=3))
     stream = ahead.stream(first_step=2)
     for step in range(2, 8):
-        assert same(plain.batches(step), next(stream))
+        assert same(batches_of(plain, step), next(stream))
     stream.close()
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_ranks_together_see_what_one_process_sees(both: DataSet, world_size: int) -> None:
-    alone = Loader(both, options(tasks=BOTH)).batches(3)
+    alone = batches_of(Loader(both, options(tasks=BOTH)), 3)
     shared = [
-        Loader(both, options(tasks=BOTH)).batches(3, rank=rank, world_size=world_size)
+        batches_of(Loader(both, options(tasks=BOTH)), 3, rank=rank, world_size=world_size)
         for rank in range(world_size)
     ]
     mine = sorted(tuple(batch.sample_ids) for batches in shared for batch in batches)
@@ -123,14 +123,16 @@ def test_an_epoch_shows_every_sample_once(drawings: DataSet) -> None:
         seen = [
             name
             for step in range(5 * epoch, 5 * epoch + 5)
-            for batch in loader.batches(step)
+            for batch in batches_of(loader, step)
             for name in batch.sample_ids
         ]
         assert len(set(seen)) == len(seen) == 20
 
 
 def test_most_batches_need_no_padding(drawings: DataSet) -> None:
-    batches = [batch for step in range(6) for batch in Loader(drawings, options()).batches(step)]
+    batches = [
+        batch for step in range(6) for batch in batches_of(Loader(drawings, options()), step)
+    ]
     uniform = sum(len({each.shape for each in targets(batch)}) == 1 for batch in batches)
     assert uniform > len(batches) / 2
 
@@ -159,12 +161,12 @@ def damage(data: DataSet, row: int) -> str:
 
 def test_a_damaged_sample_is_replaced_by_one_of_its_size_and_noted(drawings: DataSet) -> None:
     whole = Loader(drawings, options())
-    before = {step: whole.batches(step) for step in range(4)}
+    before = {step: batches_of(whole, step) for step in range(4)}
     lost = damage(drawings, before[1][0].samples[0].occurrence.row)
     first, second = Loader(drawings, options(workers=1)), Loader(drawings, options(workers=4))
     for step in range(4):
-        assert same(first.batches(step), second.batches(step))
-        for mine, then in zip(first.batches(step), before[step], strict=True):
+        assert same(batches_of(first, step), batches_of(second, step))
+        for mine, then in zip(batches_of(first, step), before[step], strict=True):
             assert [t.shape for t in targets(mine)] == [t.shape for t in targets(then)]
     assert first.journal == second.journal
     assert {each.sample_id for each in first.journal} == {lost}
@@ -174,13 +176,13 @@ def test_a_damaged_sample_is_replaced_by_one_of_its_size_and_noted(drawings: Dat
 def test_a_journal_keeps_its_substitutes_when_the_file_is_repaired(drawings: DataSet) -> None:
     shard = drawings.folder / "mine-000000.tar"
     healthy = shard.read_bytes()
-    step, batch = 1, Loader(drawings, options()).batches(1)
+    step, batch = 1, batches_of(Loader(drawings, options()), 1)
     damage(drawings, batch[0].samples[0].occurrence.row)
     broken = Loader(drawings, options())
-    replaced = broken.batches(step)
+    replaced = batches_of(broken, step)
     shard.write_bytes(healthy)
-    assert same(Loader(drawings, options(), journal=broken.journal).batches(step), replaced)
-    assert same(Loader(drawings, options()).batches(step), batch)
+    assert same(batches_of(Loader(drawings, options(), journal=broken.journal), step), replaced)
+    assert same(batches_of(Loader(drawings, options()), step), batch)
 
 
 def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
@@ -190,7 +192,7 @@ def test_a_data_set_that_is_gone_stops_the_run_with_a_name(
     monkeypatch.setattr("deepgen.data.loader.time.sleep", pauses.append)
     (drawings.folder / "mine-000000.tar").unlink()
     with pytest.raises(DataError, match=r"mine-000000\.tar cannot be read"):
-        Loader(drawings, options(workers=1)).batches(0)
+        batches_of(Loader(drawings, options(workers=1)), 0)
     assert pauses[:2] == [0.2, 0.8]
 
 
@@ -200,7 +202,7 @@ def test_a_sample_alone_of_its_size_is_replaced_by_one_of_another(tmp_path: Path
     lost = damage(data, 0)
     loader = Loader(data, options())
     for step in range(2):
-        loader.batches(step)
+        batches_of(loader, step)
     assert {each.sample_id for each in loader.journal} == {lost}
 
 
@@ -211,7 +213,7 @@ def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
     data = imported(source, tmp_path / "data")
     damage(data, 0)
     with pytest.raises(DataError, match="no other sample can be read instead"):
-        Loader(data, options()).batches(0)
+        batches_of(Loader(data, options()), 0)
 
 
 def test_a_sample_whose_references_fill_the_prompt_is_replaced_and_noted(
@@ -221,7 +223,7 @@ def test_a_sample_whose_references_fill_the_prompt_is_replaced_and_noted(
     monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 4)
     loader = Loader(both, options(tasks=BOTH))
     for step in range(4):
-        for batch in loader.batches(step):
+        for batch in batches_of(loader, step):
             assert all(len(each.references) <= 1 for each in batch.prompts)
     assert {each.reason for each in loader.journal} == {"prompt_too_long"}
     first = loader.journal[0]
@@ -242,7 +244,7 @@ def test_a_damaged_image_among_twenty_does_not_stop_a_run(drawings: DataSet) -> 
     loader = Loader(drawings, options())
     # Twenty epochs, and 40 occurrences of the two.
     for step in range(70):
-        loader.batches(step)
+        batches_of(loader, step)
     assert {each.sample_id for each in loader.journal} == lost
 
 
@@ -252,14 +254,14 @@ def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet)
     noted = []
     with pytest.raises(DataError, match="3 of 20 samples cannot be read, at most 2") as caught:
         for step in range(40):
-            loader.batches(step)
+            batches_of(loader, step)
             noted += loader.take_substitutions()
     assert all(each in str(caught.value) for each in lost)
     # All of them had been handed out to be written down.
     assert noted == loader.journal
     patient = Loader(drawings, options(max_bad_share=0.15))
     for step in range(20):
-        patient.batches(step)
+        batches_of(patient, step)
     assert {each.sample_id for each in patient.journal} == set(lost)
 
 
@@ -271,7 +273,7 @@ def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: Data
         told: list[Substitution] = []
         for rank, loader in enumerate(ranks):
             try:
-                loader.batches(step, rank=rank, world_size=2)
+                batches_of(loader, step, rank=rank, world_size=2)
             except DataError as error:
                 stopped.append(str(error))
             told += loader.take_substitutions()
@@ -293,15 +295,15 @@ def test_a_run_that_is_started_again_still_counts_damage_unless_it_is_repaired(
         damage(drawings, row)
     first = Loader(drawings, options(max_bad_share=1.0))
     for step in range(8):
-        first.batches(step)
+        batches_of(first, step)
     again = Loader(drawings, options(), journal=first.journal)
     with pytest.raises(DataError, match="3 of 20 samples"):
         for step in range(20):
-            again.batches(step)
+            batches_of(again, step)
     shard.write_bytes(healthy)
     repaired = Loader(drawings, options(), journal=first.journal)
     for step in range(20):
-        repaired.batches(step)
+        batches_of(repaired, step)
 
 
 def test_a_task_without_samples_is_refused_before_training(drawings: DataSet) -> None:

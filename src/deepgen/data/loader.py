@@ -111,7 +111,7 @@ _Pending = tuple[MicroBatchPlan, list[Future[tuple[LoadedSample, Substitution | 
 
 
 class Loader:
-    """Gives each rank the micro-batches of a step; :meth:`batches` is a function of the step.
+    """Gives each rank the micro-batches of a step, which are a function of its number.
 
     A sample that cannot be decoded, or whose references alone fill a prompt, is replaced by one of
     its own bucket (of another if that has none), chosen by seed and sample, and recorded in
@@ -197,32 +197,22 @@ class Loader:
         """Which samples a rank computes in a step, without reading any."""
         return plan_of(self.streams, step, rank=rank, world_size=world_size)
 
-    def batches(self, step: int, *, rank: int = 0, world_size: int = 1) -> list[MicroBatch]:
-        """The micro-batches of one rank for one step.
+    def stream(
+        self, first_step: int = 0, *, rank: int = 0, world_size: int = 1
+    ) -> Generator[list[MicroBatch], None, None]:
+        """The micro-batches of one rank, for ``first_step`` and all steps after it, decoded ahead.
 
         Raises:
             DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
                 or too many samples could not in earlier steps.
         """
-        return next(self._stream(step, rank=rank, world_size=world_size, prefetch=0))
-
-    def stream(
-        self, first_step: int = 0, *, rank: int = 0, world_size: int = 1
-    ) -> Generator[list[MicroBatch], None, None]:
-        """As :meth:`batches`, for ``first_step`` and all steps after it, decoded ahead."""
-        ahead = self.options.prefetch
-        return self._stream(first_step, rank=rank, world_size=world_size, prefetch=ahead)
-
-    def _stream(
-        self, first_step: int, *, rank: int, world_size: int, prefetch: int
-    ) -> Generator[list[MicroBatch], None, None]:
         with ThreadPoolExecutor(self.options.workers) as pool:
             ahead: deque[list[_Pending]] = deque()
             step = first_step
             try:
                 while True:
                     self._stop_if_too_damaged()
-                    while len(ahead) <= prefetch:
+                    while len(ahead) <= self.options.prefetch:
                         plans = self.plan(step, rank=rank, world_size=world_size)
                         ahead.append([self._submit(pool, plan) for plan in plans])
                         step += 1
