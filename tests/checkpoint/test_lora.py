@@ -16,7 +16,7 @@ from deepgen.checkpoint.lora import merge_lora, save_dit_lora, save_vlm_lora
 from deepgen.config import train
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
-from deepgen.nn.lora import add_lora, fold_lora, lora_weights
+from deepgen.nn.lora import add_lora, lora_weights, merge_lora_layers
 from tests.shared import golden
 
 LAYER = "transformer_blocks.0.attn.to_q"
@@ -161,7 +161,7 @@ def test_an_adapter_merged_on_loading_equals_one_folded_in_place(
     fresh = load_folder(golden("model"), dtype=torch.float32, device="cpu")
     before = {name: value.clone() for name, value in fresh.state_dict().items()}
     merge_lora(fresh, tmp_path / "adapter")
-    fold_lora(model)
+    merge_lora_layers(model)
     merged, folded = fresh.state_dict(), model.state_dict()
     assert merged.keys() == folded.keys()
     for name, value in merged.items():

@@ -1,16 +1,25 @@
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 
 from deepgen.config.sizes import (
     check_side,
+    dynamic,
     fix_pixels,
     reference_size,
 )
+from tests.shared import golden
 
 SHAPES = [(height, width) for height in range(7, 1200, 61) for width in range(5, 1200, 53)]
+
+
+def test_the_dynamic_rule_gives_the_tabulated_sizes() -> None:
+    for case in json.loads(golden("inputs/resize_rule.json").read_text()):
+        size = dynamic(case["height"], case["width"], case["image_size"])
+        assert size == (case["out_height"], case["out_width"]), case
 
 
 def in_floating_point(height: int, width: int) -> tuple[int, int]:

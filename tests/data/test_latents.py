@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import Moments, MomentsCache, build_cache, weights_hash
+from deepgen.data.latents import LatentCache, Moments, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.errors import DataError
 from deepgen.vae import LatentCodec
@@ -33,12 +33,12 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
     return imported(edits(tmp_path / "source", 7), tmp_path / "data")
 
 
-def built(data: DataSet, codec: LatentCodec, batch_size: int = 2) -> MomentsCache:
+def built(data: DataSet, codec: LatentCodec, batch_size: int = 2) -> LatentCache:
     build_cache(data, codec.moments, vae_hash=weights_hash(codec), side=SIDE, batch_size=batch_size)
-    return MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
+    return LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
 
 
-def loader(data: DataSet, moments: MomentsCache | None = None) -> Loader:
+def loader(data: DataSet, moments: LatentCache | None = None) -> Loader:
     return Loader(data, OPTIONS, moments=moments)
 
 
@@ -67,7 +67,7 @@ def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
     for path in list(data.folder.glob("latents/*/*"))[1:]:
         path.unlink()
     with pytest.raises(DataError, match="2 of 3 files of moments are missing"):
-        MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
+        LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
     calls = []
     encode = codec.moments
 
@@ -93,7 +93,7 @@ def test_a_full_disk_leaves_finished_files_of_moments_and_no_others(
 def test_another_autoencoder_or_side_has_no_cache(data: DataSet, codec: LatentCodec) -> None:
     cache = built(data, codec)
     with pytest.raises(DataError, match="missing"):
-        MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE + 32)
+        LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE + 32)
     other = LatentCodec(tiny_autoencoder())
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1e-3
@@ -110,7 +110,7 @@ def test_moments_of_other_data_are_never_used(data: DataSet, codec: LatentCodec)
         data.folder.parent / "source" / "edits.jsonl", data.folder.parent / "more", licence="other"
     )
     cache.folder.parent.rename(again.folder / "latents")
-    moved = MomentsCache.open(again, vae_hash=weights_hash(codec), side=SIDE)
+    moved = LatentCache.open(again, vae_hash=weights_hash(codec), side=SIDE)
     with pytest.raises(DataError, match="belongs to other data"):
         moved.moments(0, 0)
 

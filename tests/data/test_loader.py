@@ -53,7 +53,7 @@ def both(tmp_path: Path) -> DataSet:
     return imported(path, tmp_path / "data")
 
 
-def targets(batch: MicroBatch) -> list[Tensor]:
+def targets(batch: MicroBatch) -> list[torch.Tensor]:
     return [each.target for each in batch.samples if each.target is not None]
 
 

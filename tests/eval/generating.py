@@ -23,7 +23,7 @@ from deepgen.eval.run.planned import PlannedRun
 
 COPIES = 4
 RULE = GenerationRule(
-    images_per_item=COPIES, height=32, width=32, steps=2, guidance_scale=4.0, squash_sources=False
+    images_per_item=COPIES, height=32, width=32, steps=2, guidance_scale=4.0, resize_sources=False
 )
 # Has grids, and companions of text by ourselves.
 BENCHMARK: Benchmark = replace(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deepgen.data.latents import MomentsCache, build_cache, weights_hash
+from deepgen.data.latents import LatentCache, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.stages.batches import FlowBatches
 from deepgen.vae import LatentCodec
@@ -29,7 +29,7 @@ def test_cached_moments_give_the_loss_and_gradients_of_encoding(tmp_path: Path) 
     model = ready("sft")
     codec = RoundingCodec(model.vae.autoencoder)
     build_cache(data, codec.moments, vae_hash=weights_hash(codec), side=SIDE)
-    cache = MomentsCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
+    cache = LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
     tasks = TaskPlan(microbatch_size=2, microbatches=2)
     options = LoaderOptions(tasks={"edit": tasks}, seed=0, side=SIDE, workers=1)
     # In its second epoch, so that the draws of its epochs are no longer those of the first.
@@ -45,7 +45,7 @@ def test_each_visit_of_a_cached_image_draws_its_own_latents(tmp_path: Path) -> N
     data = imported(edits(tmp_path / "source", 1), tmp_path / "data")
     model = ready("sft")
     build_cache(data, model.vae.moments, vae_hash=weights_hash(model.vae), side=SIDE)
-    cache = MomentsCache.open(data, vae_hash=weights_hash(model.vae), side=SIDE)
+    cache = LatentCache.open(data, vae_hash=weights_hash(model.vae), side=SIDE)
     tasks = TaskPlan(microbatch_size=1, microbatches=1)
     options = LoaderOptions(tasks={"edit": tasks}, seed=0, side=SIDE, workers=1)
     batches = FlowBatches(Loader(data, options, moments=cache), model.vae)

@@ -20,7 +20,7 @@ from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.stages.activations import activation_bytes, largest_sample
 from deepgen.stages.plan import Memory, plan_memory
-from deepgen.train.parallel.sharding import chosen_sharding, never_divided
+from deepgen.train.parallel.sharding import chosen_sharding, never_sharded
 from deepgen.train.trainable import make_trainable
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_model
@@ -71,7 +71,7 @@ def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model:
 
 def test_full_sharding_divides_all_but_vision_tower_and_autoencoder(model: DeepGen) -> None:
     memory, part = planned(model, "full", 4), planned(model, "optimizer", 4)
-    whole = {id(value) for value in never_divided(model)}
+    whole = {id(value) for value in never_sharded(model)}
     autoencoder = {id(value) for value in model.vae.parameters()}
     frozen = sum(
         (4 if id(value) in autoencoder else 2)

@@ -34,7 +34,7 @@ from deepgen.stages.build import build
 from deepgen.stages.card import describe_base, read_card
 from deepgen.stages.microbatches import task_plans
 from deepgen.stages.plan import plan
-from deepgen.stages.resume import begun_settings, settle
+from deepgen.stages.resume import resolve_settings, stored_settings
 from deepgen.train.checkpoints import open_checkpoint
 from deepgen.train.objective import FlowObjective
 from deepgen.train.parallel.distributed import Processes
@@ -121,8 +121,8 @@ def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path
     counted = sum(each["samples"] for each in told["data"])
     assert counted == len(DataSet.open(data).rows(split="train"))
     assert told["settings"]["optimizer"]["lr"] == 1e-4
-    assert told["began_from"]["model"] == "mini"
-    assert told["began_from"]["card"]["licence"] == "CC-BY-SA-4.0"
+    assert told["base_model"]["model"] == "mini"
+    assert told["base_model"]["card"]["licence"] == "CC-BY-SA-4.0"
     assert card(trained, "lora") == told
     # No path of whoever trained it is named, and a next stage tells on what it has read.
     assert str(data.parent) not in json.dumps(told)
@@ -130,7 +130,7 @@ def test_a_model_tells_what_it_was_made_from(data: Path, trained: Path, tmp_path
     shutil.copytree(trained / "model", base)
     output = tmp_path / "next"
     assert main(arguments_for(data, output, "--model", str(base))) == 0
-    assert card(output)["began_from"] == {"model": "base", "card": told}
+    assert card(output)["base_model"] == {"model": "base", "card": told}
 
 
 def test_what_is_told_of_a_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,18 +317,20 @@ def test_the_plan_counts_what_is_trained_and_visited(
 def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never")
-    even = plan(settle(config, 8), device=cpu, world_size=8)
+    even = plan(resolve_settings(config, 8), device=cpu, world_size=8)
     assert (even.microbatches_per_process, even.idle_share) == ((3, 3), 0)
     assert even.microbatches == {"t2i": 16, "edit": 8}
     assert even.samples_per_step == {"t2i": 64, "edit": 32}
-    uneven = plan(settle(config, 2), device=cpu, world_size=4)
+    uneven = plan(resolve_settings(config, 2), device=cpu, world_size=4)
     assert (uneven.microbatches_per_process, uneven.idle_share) == ((1, 2), 0.25)
     assert uneven.samples_per_step == {"t2i": 16, "edit": 8}
 
 
 def test_an_update_with_too_little_for_all_processes_is_refused(data: Path, tmp_path: Path) -> None:
     cpu = torch.device("cpu")
-    config = settle(replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never"), 1)
+    config = resolve_settings(
+        replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never"), 1
+    )
     with pytest.raises(ValueError, match=r"a step of 3 micro-batches .* among 8 proc") as caught:
         plan(config, device=cpu, world_size=8)
     assert "multiple of 8" in str(caught.value) and "\n" not in str(caught.value)
@@ -340,18 +342,18 @@ def test_a_run_keeps_its_updates_on_another_number_of_processes(data: Path, tmp_
     output = tmp_path / "run"
     small = ["--microbatch-size", "1", "--lora.rank", "2", "--steps", "1"]
     assert main(["train", "sft", "--data", str(data), "--output", str(output), *small]) == 0
-    left = settle(sft(), 4, begun_settings(output, None))
+    left = resolve_settings(sft(), 4, stored_settings(output, None))
     assert (left.t2i_microbatches, left.edit_microbatches) == (2, 1)
     # Its checkpoints know them too, and whatever is refused leaves nothing that would count.
     (output / "config.yaml").unlink()
     command = ["train", "sft", "--data", str(data), "--output", str(output), *small, "--seed", "5"]
     assert main(command) == 2
     assert not (output / "config.yaml").exists()
-    assert settle(sft(), 4, begun_settings(output, None)) == left
+    assert resolve_settings(sft(), 4, stored_settings(output, None)) == left
     # As it does elsewhere, by --resume.
-    elsewhere = begun_settings(tmp_path / "new", open_checkpoint(output))
-    assert settle(sft(), 4, elsewhere) == left
-    said = settle(replace(sft(), edit_microbatches=5), 4, elsewhere)
+    elsewhere = stored_settings(tmp_path / "new", open_checkpoint(output))
+    assert resolve_settings(sft(), 4, elsewhere) == left
+    said = resolve_settings(replace(sft(), edit_microbatches=5), 4, elsewhere)
     assert (said.t2i_microbatches, said.edit_microbatches) == (2, 5)
     saved = json.loads((output / "checkpoints" / "step_00000001" / "trainer.json").read_text())
     assert saved["identity"]["compared"]["t2i_microbatches"] == 2
@@ -386,7 +388,7 @@ def test_a_run_keeps_to_encoding_or_to_the_cache(
 
 def test_settings_of_a_run_that_never_saved_are_forgotten(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("t2i_microbatches: 7\n")
-    assert begun_settings(tmp_path, None) is None
+    assert stored_settings(tmp_path, None) is None
 
 
 @pytest.mark.parametrize(
@@ -414,7 +416,7 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     config = StageConfig(
         data=DataConfig(folder=data), microbatch_size=1, t2i_microbatches=3, output=Path("x")
     )
-    run = build(settle(config, 1), device=torch.device("cpu"))
+    run = build(resolve_settings(config, 1), device=torch.device("cpu"))
     # The autoencoder, which is loaded anew, is no part of what is trained and saved.
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     # Edits read it, so it tells this run from others.
@@ -443,7 +445,7 @@ def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
     assert "warning: the text of images/a.png is too long and was cut" in shown
     (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     # One image, in each of the micro-batches of drawings.
-    assert json.loads(line)["prompts_cut"] == smoke().t2i_microbatches
+    assert json.loads(line)["prompts_truncated"] == smoke().t2i_microbatches
     command = ["generate", "a red square " * 40, "--output", str(tmp_path / "a.png")]
     assert main(command) == 2
     assert "64 is the limit; shorten it" in capsys.readouterr().err
@@ -456,7 +458,7 @@ def test_a_task_that_the_data_lack_is_left_out(data: Path, tmp_path: Path) -> No
     (alone / "a.txt").write_text("a red square")
     arguments = ["data", "import", "folder", str(alone), str(tmp_path / "set"), "--min-side", "32"]
     assert main(arguments) == 0
-    assert set(task_plans(settle(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
+    assert set(task_plans(resolve_settings(sft(), 1), DataSet.open(tmp_path / "set"), 1)) == {"t2i"}
 
 
 def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Path) -> None:
@@ -467,7 +469,7 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
             output=tmp_path,
             compute=ComputeConfig(prompt_gradients=asked),
         )
-        run = build(settle(config, 1), device=torch.device("cpu"))
+        run = build(resolve_settings(config, 1), device=torch.device("cpu"))
         assert run.model.conditioner.vlm.detach_prompts is not asked
         assert "compute.prompt_gradients" not in run.trainer.identity.compared
 
@@ -475,7 +477,7 @@ def test_prompts_are_read_with_autograd_where_asked_for(data: Path, tmp_path: Pa
 def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: Path) -> None:
     flow = FlowConfig(levels="logit_normal", weighting="cosmap", round_sigmas=True)
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path, flow=flow)
-    run = build(settle(config, 1), device=torch.device("cpu"))
+    run = build(resolve_settings(config, 1), device=torch.device("cpu"))
     objective = run.trainer.objective
     assert isinstance(objective, FlowObjective)
     assert (objective.levels, objective.weighting) == ("logit_normal", "cosmap")
@@ -487,12 +489,12 @@ def test_noise_levels_are_drawn_and_counted_as_asked_for(data: Path, tmp_path: P
 def test_an_update_of_adapters_is_as_large_on_any_number_of_processes() -> None:
     for config in (lora(), StageConfig(stage="lora")):
         for world_size in (1, 4):
-            settled = settle(config, world_size)
+            settled = resolve_settings(config, world_size)
             assert (settled.t2i_microbatches, settled.edit_microbatches) == (4, 4)
 
 
 def test_the_published_updates_are_those_of_64_processes() -> None:
-    stage1, stage2 = settle(pretrain(), 64), settle(sft(), 64)
+    stage1, stage2 = resolve_settings(pretrain(), 64), resolve_settings(sft(), 64)
     assert (stage1.edit_microbatches, stage1.t2i_microbatches) == (64, 192)
     assert (stage2.edit_microbatches, stage2.t2i_microbatches) == (64, 128)
     assert stage1.microbatch_size * (64 + 192) == 1024
@@ -572,7 +574,7 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
     config = replace(smoke(), data=DataConfig(folder=data, max_bad_share=0.2), output=Path("x"))
-    run = build(settle(config, 1), device=torch.device("cpu"))
+    run = build(resolve_settings(config, 1), device=torch.device("cpu"))
     stream = run.trainer.monitoring.substituting
     assert isinstance(stream, FlowBatches)
     assert stream.loader.options.max_bad_share == 0.2

@@ -35,5 +35,5 @@ def test_weights_come_back_bit_for_bit_after_the_average_was_used() -> None:
         assert torch.equal(value, own)
         raise RuntimeError("inside")
     assert torch.equal(value, moved)
-    ema.settle()
+    ema.copy_to_model()
     assert torch.equal(value, own)

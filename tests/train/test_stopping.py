@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from deepgen.train import stopping
-from deepgen.train.stopping import SIGNALS, noting_signals
+from deepgen.train.stopping import SIGNALS, handling_signals
 
 
 def test_it_is_asked_by_batch_systems_and_keyboards() -> None:
@@ -23,7 +23,7 @@ def test_the_first_signal_is_answered_once_and_a_later_one_acts_as_before(
     noted: list[None] = []
     before = signal.signal(number, interrupt)
     try:
-        with pytest.raises(InterruptedError), noting_signals(lambda: noted.append(None)):
+        with pytest.raises(InterruptedError), handling_signals(lambda: noted.append(None)):
             os.kill(os.getpid(), number)
             # What torchrun passes on of the same.
             os.kill(os.getpid(), number)
@@ -39,6 +39,6 @@ def test_the_first_signal_is_answered_once_and_a_later_one_acts_as_before(
 
 def test_of_several_processes_only_the_first_answers(capfd: pytest.CaptureFixture[str]) -> None:
     noted: list[None] = []
-    with noting_signals(lambda: noted.append(None), answers=False):
+    with handling_signals(lambda: noted.append(None), answers=False):
         os.kill(os.getpid(), signal.SIGTERM)
     assert noted and capfd.readouterr().err == ""

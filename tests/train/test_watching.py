@@ -17,11 +17,11 @@ from deepgen.errors import CheckpointError, TrainingError
 from deepgen.train.checkpoints import Checkpoints, open_checkpoint
 from deepgen.train.identity import RunIdentity
 from deepgen.train.monitor.speed import DeviceRates
-from deepgen.train.monitor.spikes import FIRST_VERDICT
+from deepgen.train.monitor.spikes import MIN_HISTORY
 from deepgen.train.objective import Loss
 from tests.train.test_trainer import STEPS, assert_same, batches, everything, noisy_square, trainer
 
-LONG = FIRST_VERDICT + 8
+LONG = MIN_HISTORY + 8
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -81,7 +81,7 @@ def steep(steps: Sequence[int], factor: float) -> Any:
 
 
 def test_a_gradient_out_of_all_proportion_is_left_out_also_after_a_resume(tmp_path: Path) -> None:
-    bad = FIRST_VERDICT + 2
+    bad = MIN_HISTORY + 2
     options: dict[str, Any] = {"objective": steep([bad], 1e6), "steps": LONG}
     unbroken = trainer(**options)
     with pytest.warns(
@@ -106,7 +106,7 @@ def test_a_gradient_out_of_all_proportion_is_left_out_also_after_a_resume(tmp_pa
 
 
 def test_a_large_gradient_is_clipped_and_noted(tmp_path: Path) -> None:
-    bad = FIRST_VERDICT + 2
+    bad = MIN_HISTORY + 2
     run = trainer(objective=steep([bad], 20.0), steps=LONG)
     run.run(tmp_path)
     assert run.skipped == 0

@@ -25,7 +25,7 @@ from deepgen.images.io import write_image
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
-    from deepgen.data.latents import MomentsCache
+    from deepgen.data.latents import LatentCache
 
     ImporterName = str
 else:
@@ -226,7 +226,7 @@ class Cache:
         path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
         print_result(json.dumps({"path": path, **found}) if self.json else path)
 
-    def _encode(self) -> MomentsCache:
+    def _encode(self) -> LatentCache:
         from deepgen.data.dataset import DataSet
 
         if self.batch_size < 1:

@@ -74,33 +74,33 @@ class Train:
         from deepgen.cli.watching import ProgressLine
         from deepgen.stages.build import build
         from deepgen.stages.plan import plan
-        from deepgen.stages.resume import settle
+        from deepgen.stages.resume import resolve_settings
         from deepgen.train.parallel.distributed import joined
 
         device = local_device(pick_device(self.device))
         with joined(device) as processes:
-            start, begun = processes.by_first(lambda: _beginning(self.resume, output))
-            settings = settle(self.settings, processes.world_size, begun)
+            start, begun = processes.on_rank_zero(lambda: _beginning(self.resume, output))
+            settings = resolve_settings(self.settings, processes.world_size, begun)
             found = plan(settings, device=device, world_size=processes.world_size)
             if self.dry_run:
-                if processes.is_first:
+                if processes.is_rank_zero:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
-            if processes.is_first:
+            if processes.is_rank_zero:
                 if found.idle_share:
                     print_line(_idle_notice(found))
                 print_line(f"training to step {found.steps}; checkpoints and metrics in {output}")
             run = build(settings, device=device, processes=processes)
-            if processes.is_first:
+            if processes.is_rank_zero:
                 print_line(run.latents_source)
             if start is not None:
                 # Before anything is written for a run that would be refused.
                 run.trainer.check(start)
-                if processes.is_first:
+                if processes.is_rank_zero:
                     changes = run.trainer.identity.changed_settings(start.values("config"))
                     print_line("; ".join([f"starting from {start.path}", *changes]))
             path = run(observers=[ProgressLine()], start=start)
-            if processes.is_first:
+            if processes.is_rank_zero:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 
 
@@ -111,12 +111,12 @@ def _beginning(resume: str | Path, output: Path) -> tuple[Checkpoint | None, Sta
         CheckpointError: There is no whole checkpoint.
         ValueError: What was named is not there, or not elsewhere; the settings cannot be read.
     """
-    from deepgen.stages.resume import begun_settings
+    from deepgen.stages.resume import stored_settings
     from deepgen.train.checkpoints import open_checkpoint
 
     origin = _origin(resume, output)
     start = None if origin is None else open_checkpoint(origin)
-    return start, begun_settings(output, start)
+    return start, stored_settings(output, start)
 
 
 def _origin(resume: str | Path, output: Path) -> Path | None:

@@ -23,6 +23,19 @@ def fix_pixels(height: int, width: int, side: int) -> Size:
     return _covering(side, height, width), _covering(side, width, height)
 
 
+def dynamic(height: int, width: int, side: int) -> Size:
+    """The longer side becomes ``side`` if it reaches it; otherwise both are rounded up.
+
+    Multiples of 32; the rule of the public command line.
+    """
+    _check(height, width, side)
+    if width >= height and width >= side:
+        return _round_up(height * side, width), side
+    if height >= width and height >= side:
+        return side, _round_up(width * side, height)
+    return _round_up(height, 1), _round_up(width, 1)
+
+
 def reference_size(height: int, width: int, default_side: int, *, max_side: int) -> Size:
     """The size a reference is seen in.
 
@@ -72,6 +85,11 @@ def _covering(side: int, length: int, other: int) -> int:
     root = math.isqrt(needed)
     steps = root if root * root >= needed else root + 1
     return SIZE_UNIT * max(1, steps)
+
+
+def _round_up(numerator: int, denominator: int) -> int:
+    """A fraction, rounded up to a multiple of 32."""
+    return -(-numerator // (denominator * SIZE_UNIT)) * SIZE_UNIT
 
 
 def _check(height: int, width: int, side: int) -> None:

@@ -45,7 +45,7 @@ OPEN_FILES = 64
 """Files kept open; beyond it the least recently used one is closed."""
 
 
-class MomentsCache:
+class LatentCache:
     """The moments of one data set under one VAE; :meth:`open` finds them."""
 
     def __init__(self, data: DataSet, *, vae_hash: str, side: int) -> None:
@@ -60,7 +60,7 @@ class MomentsCache:
         self._lock = threading.Lock()
 
     @classmethod
-    def open(cls, data: DataSet, *, vae_hash: str, side: int) -> MomentsCache:
+    def open(cls, data: DataSet, *, vae_hash: str, side: int) -> LatentCache:
         """The finished cache of a data set for a VAE, at about ``side * side`` pixels an image.
 
         Raises:
@@ -115,7 +115,7 @@ def build_cache(
     side: int,
     batch_size: int = 8,
     watch: Callable[[], None] = lambda: None,
-) -> MomentsCache:
+) -> LatentCache:
     """Encode all images of a data set, or resume where that was interrupted.
 
     Images that cannot be decoded are skipped; the loader substitutes them, as without a cache.
@@ -128,7 +128,7 @@ def build_cache(
     Raises:
         OSError: The disk is full or fails; finished files stay.
     """
-    cache = MomentsCache(data, vae_hash=vae_hash, side=side)
+    cache = LatentCache(data, vae_hash=vae_hash, side=side)
     cache.folder.mkdir(parents=True, exist_ok=True)
     for number in range(cache.files):
         if not cache.path(number).exists():

@@ -20,7 +20,7 @@ from deepgen.config.checks import check_at_least
 from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
 from deepgen.data.collate import LoadedSample, MicroBatch, draw_text
 from deepgen.data.dataset import BucketKey, DataSet
-from deepgen.data.latents import MomentsCache, read_pixels
+from deepgen.data.latents import LatentCache, read_pixels
 from deepgen.data.order import EpochOrder, MicroBatchPlan, Occurrence, Stream, plan_of
 from deepgen.data.randomness import key_of, permuted
 from deepgen.data.records import ImageRef, Record, Split, Task
@@ -131,7 +131,7 @@ class Loader:
         options: LoaderOptions,
         *,
         journal: Sequence[Substitution] = (),
-        moments: MomentsCache | None = None,
+        moments: LatentCache | None = None,
     ) -> None:
         if moments is not None and moments.side != options.side:
             raise ValueError(f"moments for side {moments.side}, but side is {options.side}")

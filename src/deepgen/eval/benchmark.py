@@ -112,7 +112,7 @@ class GenerationRule:
     width: int | None = None
     steps: int | None = None
     guidance_scale: float | None = None
-    squash_sources: bool = False
+    resize_sources: bool = False
     """Whether sources are resized to the output's size whatever their shape."""
 
 
@@ -126,7 +126,7 @@ def generation_presets(
         width=512,
         steps=50,
         guidance_scale=guidance_scale,
-        squash_sources=editing,
+        resize_sources=editing,
     )
     return {"paper": paper, "default": GenerationRule(images_per_item=images_per_item)}
 

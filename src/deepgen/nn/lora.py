@@ -64,7 +64,7 @@ def lora_weights(module: nn.Module) -> dict[str, Tensor]:
     return weights
 
 
-def fold_lora(module: nn.Module) -> None:
+def merge_lora_layers(module: nn.Module) -> None:
     """Merge all adapters into the weights they adapt, and remove them from the module."""
     for name, layer in list(lora_layers(module)):
         layer.merge()

@@ -85,7 +85,7 @@ class FlowBatches:
                 for each in batch.samples
             ],
             weights=torch.full((len(prompts),), weight),
-            prompts_cut=len(cut),
+            prompts_truncated=len(cut),
         )
 
     def _warn_of(self, cut: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ class FlowBatches:
         if cut and not self._has_warned:
             self._has_warned = True
             warnings.warn(
-                f"the text of {cut[0]} is too long and was cut; prompts_cut counts such prompts",
+                f"the text of {cut[0]} was truncated; prompts_truncated counts such prompts",
                 stacklevel=2,
             )
 

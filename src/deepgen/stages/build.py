@@ -21,7 +21,7 @@ from deepgen.config.model import Padding
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import OptimizerConfig, Precision
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache
+from deepgen.data.latents import LatentCache
 from deepgen.data.loader import Loader, LoaderOptions
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
@@ -32,7 +32,7 @@ from deepgen.stages.card import make_card
 from deepgen.stages.export import export, export_trained
 from deepgen.stages.inputs import inputs_of
 from deepgen.stages.microbatches import task_plans
-from deepgen.stages.resume import settle_moments
+from deepgen.stages.resume import resolve_latent_cache
 from deepgen.stages.run_folder import (
     SETTINGS,
     has_checkpoints,
@@ -104,7 +104,7 @@ class Run:
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)
         # Once there are checkpoints only at the end, when this run has been accepted.
-        if processes.is_first and not has_checkpoints(config.output):
+        if processes.is_rank_zero and not has_checkpoints(config.output):
             keep_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.logging.to, config.output, to_values(config))
         self.trainer.run(
@@ -117,14 +117,14 @@ class Run:
             start=start,
         )
         # Again, since settings may have changed; a refused run never gets here.
-        processes.by_first(lambda: keep_settings(config.output / SETTINGS, config))
+        processes.on_rank_zero(lambda: keep_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
-            self.trainer.ema.settle()
+            self.trainer.ema.copy_to_model()
         card = {**self.card, "skipped_steps": self.trainer.skipped}
         if self.trainer.shards is None:
-            return processes.by_first(lambda: export(self.model, config, card))
+            return processes.on_rank_zero(lambda: export(self.model, config, card))
         trained = full_state(self.trainer.trained, processes)
-        return processes.by_first(
+        return processes.on_rank_zero(
             lambda: export_trained(self.base, trained, config, card, self.model.device)
         )
 
@@ -147,7 +147,7 @@ class Run:
 
 
 def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
-    """Load the model and open the data of a stage, settled by :func:`deepgen.stages.resume.settle`.
+    """Load the model and open the data of a stage, after :func:`resolve_settings`.
 
     Raises:
         CheckpointError: The model cannot be loaded.
@@ -171,7 +171,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     model.vae = vae.eval().requires_grad_(False)
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     may_cache = config.data.cached_latents == "auto" and not has_checkpoints(config.output)
-    config, moments = settle_moments(config, data, model.vae, side, processes)
+    config, moments = resolve_latent_cache(config, data, model.vae, side, processes)
     share = config.data.max_bad_share
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
     loader = Loader(data, options, moments=moments)
@@ -341,7 +341,7 @@ def _shard(
 
 
 def _describe_latents(
-    config: StageConfig, side: int, moments: MomentsCache | None, *, may_cache: bool
+    config: StageConfig, side: int, moments: LatentCache | None, *, may_cache: bool
 ) -> str:
     """Where latents come from, and how to cache them while that can still be chosen."""
     if moments is not None:

@@ -67,7 +67,7 @@ def make_card(
         "scheduler_shift": model.schedule.shift,
         "settings": dict(settings),
         "deepgen": version("deepgen-image"),
-        "began_from": {**describe_base(config.model, base), "card": read_card(base)},
+        "base_model": {**describe_base(config.model, base), "card": read_card(base)},
     }
 
 

@@ -14,7 +14,7 @@ from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.checkpoint.writing import remove_unfinished
 from deepgen.config.stage import STAGES, StageConfig
 from deepgen.model import DeepGen
-from deepgen.nn.lora import fold_lora
+from deepgen.nn.lora import merge_lora_layers
 from deepgen.stages.run_folder import ADAPTERS, MODEL, RESULTS
 from deepgen.train.trainable import make_trainable
 
@@ -42,10 +42,10 @@ def export(
     adapted = None if config.adapters is None else description.adapters
     if adapted == "dit":
         save_dit_lora(model.dit, adapters, overwrite=True, card=card)
-        fold_lora(model.dit)
+        merge_lora_layers(model.dit)
     elif adapted == "vlm":
         save_vlm_lora(model.conditioner.vlm, adapters, overwrite=True, card=card)
-        fold_lora(model.conditioner.vlm.language_model)
+        merge_lora_layers(model.conditioner.vlm.language_model)
     changed = {
         "connector": description.trains_bridge,
         "transformer": description.trains_dit or adapted == "dit",

@@ -18,7 +18,7 @@ from deepgen.model import DeepGen
 from deepgen.stages.activations import activation_bytes, largest_sample
 from deepgen.stages.build import is_mixed, open_data
 from deepgen.stages.microbatches import split_microbatches, task_plans
-from deepgen.train.parallel.sharding import chosen_sharding, gathered_units, never_divided
+from deepgen.train.parallel.sharding import chosen_sharding, gathered_units, never_sharded
 from deepgen.train.trainable import make_trainable
 
 FLOAT32_BYTES = 4
@@ -78,7 +78,7 @@ class Plan:
 
 
 def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> Plan:
-    """Compute the figures of a stage that :func:`deepgen.stages.resume.settle` has settled.
+    """Compute the figures of a stage, after :func:`resolve_settings`.
 
     No weight is read.
 
@@ -162,16 +162,16 @@ def plan_memory(
         gathered_bytes: Per value of what is computed with, and gathered for it.
     """
     divided = world_size if sharding != "none" else 1
-    whole = {id(value) for value in never_divided(model)}
+    whole = {id(value) for value in never_sharded(model)}
     autoencoder = {id(value) for value in model.vae.parameters()}
     trained = frozen = 0
     for value in model.parameters():
         if value.requires_grad:
             trained += _share(value, divided)
         else:
-            is_divided = sharding == "full" and id(value) not in whole
+            is_sharded = sharding == "full" and id(value) not in whole
             each = FLOAT32_BYTES if id(value) in autoencoder else frozen_bytes
-            frozen += each * _share(value, divided if is_divided else 1)
+            frozen += each * _share(value, divided if is_sharded else 1)
     return Memory(
         trained=trained * FLOAT32_BYTES * (5 if has_average else 4),
         frozen=frozen,
@@ -193,7 +193,7 @@ def _temporary(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:
     if sharding == "optimizer":
         return (gathered_bytes + FLOAT32_BYTES) * _numbers(model)
     units, roots = gathered_units(model, with_frozen=True)
-    whole = {id(value) for value in never_divided(model)}
+    whole = {id(value) for value in never_sharded(model)}
     inside = {id(value) for unit in units for value in unit.parameters()}
     kept = [
         value

@@ -10,7 +10,7 @@ from deepgen.config.codec import read_values, updated
 from deepgen.config.data import CachedLatents
 from deepgen.config.stage import STAGES, StageConfig
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache, weights_hash
+from deepgen.data.latents import LatentCache, weights_hash
 from deepgen.errors import DataError
 from deepgen.stages.run_folder import SETTINGS, has_checkpoints
 from deepgen.train.checkpoints import Checkpoint, open_checkpoint
@@ -18,7 +18,9 @@ from deepgen.train.parallel.distributed import Processes
 from deepgen.vae import LatentCodec
 
 
-def settle(config: StageConfig, world_size: int, begun: StageConfig | None = None) -> StageConfig:
+def resolve_settings(
+    config: StageConfig, world_size: int, begun: StageConfig | None = None
+) -> StageConfig:
     """Decide what a configuration leaves open.
 
     The default micro-batches per step depend on the number of processes, see
@@ -27,7 +29,7 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
 
     Args:
         config: The stage; what is set in it stays. Whether latents are cached is only taken from
-            the run that is resumed; otherwise :func:`settle_moments` decides.
+            the run that is resumed; otherwise :func:`resolve_latent_cache` decides.
     """
     t2i, edit = STAGES[config.stage].microbatches(world_size)
     data = config.data
@@ -44,9 +46,9 @@ def settle(config: StageConfig, world_size: int, begun: StageConfig | None = Non
     )
 
 
-def settle_moments(
+def resolve_latent_cache(
     config: StageConfig, data: DataSet, codec: LatentCodec, side: int, processes: Processes
-) -> tuple[StageConfig, MomentsCache | None]:
+) -> tuple[StageConfig, LatentCache | None]:
     """Decide whether latents come from the cache, or images are encoded whenever they are used.
 
     It cannot change within a run, since cached moments are rounded.
@@ -60,7 +62,7 @@ def settle_moments(
     cache = None
     if config.data.cached_latents != "never":
         try:
-            cache = MomentsCache.open(data, vae_hash=weights_hash(codec), side=side)
+            cache = LatentCache.open(data, vae_hash=weights_hash(codec), side=side)
         except DataError as cause:
             if config.data.cached_latents == "always":
                 raise DataError(f"this run uses cached latents, but {cause}") from None
@@ -74,7 +76,7 @@ def settle_moments(
     return replace(config, data=replace(config.data, cached_latents=choice)), cache
 
 
-def begun_settings(output: Path, start: Checkpoint | None) -> StageConfig | None:
+def stored_settings(output: Path, start: Checkpoint | None) -> StageConfig | None:
     """Settings of the run that is resumed; None where one begins.
 
     To be read by one process for all, since processes might find different files.

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache
+from deepgen.data.latents import LatentCache
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.data.records import Task
 from deepgen.errors import DataError
@@ -43,7 +43,7 @@ class Validation:
         tasks: Collection[Task],
         side: int,
         max_bad_share: float,
-        moments: MomentsCache | None,
+        moments: LatentCache | None,
     ) -> None:
         self.log = log
         self.objective = objective

@@ -148,7 +148,7 @@ class Checkpoints:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def write_divided(
+    def write_sharded(
         self,
         step: int,
         tensors: Groups,
@@ -160,16 +160,16 @@ class Checkpoints:
         A collective call; if one process fails, all do.
         """
         path = self._path(step)
-        aside = processes.by_first(lambda: self._aside(step))
+        aside = processes.on_rank_zero(lambda: self._aside(step))
         try:
             needed = sum(processes.gather(_bytes(tensors)))
-            processes.by_first(lambda: self._make(aside, needed))
+            processes.on_rank_zero(lambda: self._make(aside, needed))
             with _named_errors(path):
                 write_shards(aside, tensors, processes.object_group)
             files = _described_by_all(local_files(aside, processes.rank), processes)
-            return processes.by_first(lambda: self._publish(step, aside, values, files))
+            return processes.on_rank_zero(lambda: self._publish(step, aside, values, files))
         finally:
-            if processes.is_first:
+            if processes.is_rank_zero:
                 shutil.rmtree(aside, ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:

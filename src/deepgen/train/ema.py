@@ -34,7 +34,7 @@ class Ema:
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def copy_to_model(self) -> None:
         """Copy the average into the model."""
         for name, value in self._parameters.items():
             value.copy_(self.average[name])
@@ -43,7 +43,7 @@ class Ema:
     def applied(self) -> Iterator[None]:
         """In the body the model has the average; afterwards its own weights again."""
         before = {name: value.detach().clone() for name, value in self._parameters.items()}
-        self.settle()
+        self.copy_to_model()
         try:
             yield
         finally:

@@ -65,7 +65,7 @@ class FlowBatch:
     """Share of each sample in the loss of the step. They sum to 1 over all micro-batches of the
     step, on all processes: 1 / samples where all count alike, share of the task / its samples
     where tasks are balanced."""
-    prompts_cut: int = 0
+    prompts_truncated: int = 0
     """How many of the prompts were truncated, because they were too long."""
 
 
@@ -142,7 +142,10 @@ class FlowObjective:
         total = (errors * batch.weights.to(device)).sum()
         return Loss(
             total=total,
-            parts={"loss": total.detach(), "prompts_cut": torch.tensor(float(batch.prompts_cut))},
+            parts={
+                "loss": total.detach(),
+                "prompts_truncated": torch.tensor(float(batch.prompts_truncated)),
+            },
             samples=errors.detach(),
             names=[key.sample for key in batch.keys],
             kinds=[

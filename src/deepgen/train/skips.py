@@ -8,7 +8,7 @@ from typing import Any
 
 from deepgen.checkpoint.files import listed
 from deepgen.errors import TrainingError
-from deepgen.train.monitor.spikes import EXCESSIVE, Spikes
+from deepgen.train.monitor.spikes import SKIP_THRESHOLD, Spikes
 from deepgen.train.objective import Loss
 
 SKIPS_IN_A_ROW = 3
@@ -39,7 +39,7 @@ class Skips:
             return "no finite loss and gradient"
         if self._spikes.is_excessive(norm):
             return (
-                f"a gradient of norm {norm:.3g}, more than {EXCESSIVE:.0f} times the usual "
+                f"a gradient of norm {norm:.3g}, more than {SKIP_THRESHOLD:.0f} times the usual "
                 f"{self._spikes.median():.3g}"
             )
         return None

@@ -39,7 +39,7 @@ class Snapshots:
             loop: State of the loop, as plain values.
         """
         described, of_stream = packed(
-            stream.state(), self.parallel.processes, is_divided=self.parallel.shards is not None
+            stream.state(), self.parallel.processes, is_sharded=self.parallel.shards is not None
         )
         tensors: dict[str, Mapping[str, Tensor]] = {"model": self.trained}
         tensors["optimizer"] = self.optimizer.tensors()

@@ -25,7 +25,7 @@ ECHO_SECONDS = 2.0
 
 
 @contextmanager
-def noting_signals(note: Callable[[], None], *, answers: bool = True) -> Iterator[None]:
+def handling_signals(note: Callable[[], None], *, answers: bool = True) -> Iterator[None]:
     """In the body, the first signal is only recorded; a later one has its usual effect.
 
     Python delivers signals to the main thread; in others nothing changes.

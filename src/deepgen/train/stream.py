@@ -82,14 +82,14 @@ class ByStep(Generic[Batch]):
 
 
 def packed(
-    state: StreamState, processes: Processes, *, is_divided: bool
+    state: StreamState, processes: Processes, *, is_sharded: bool
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """The state of a stream as a checkpoint keeps it; all processes must call this.
 
     Args:
         state: Of this process.
         processes: Those that train together.
-        is_divided: Every process writes its own tensors, so only those are returned.
+        is_sharded: Every process writes its own tensors, so only those are returned.
 
     Returns:
         Of every process the plain values and the names of the tensors; and tensors.
@@ -99,7 +99,7 @@ def packed(
         for name, value in state.tensors.items()
     }
     described = {"values": dict(state.values), "tensors": list(state.tensors)}
-    if is_divided:
+    if is_sharded:
         return processes.gather(described), own
     every = processes.gather((described, own))
     return [each for each, _ in every], {

@@ -37,7 +37,7 @@ from deepgen.train.saving import SaveTimes, Saving
 from deepgen.train.skips import Skips, not_finite
 from deepgen.train.snapshots import Snapshots
 from deepgen.train.state import frozen_digest, seeded
-from deepgen.train.stopping import noting_signals
+from deepgen.train.stopping import handling_signals
 from deepgen.train.stream import BatchStream
 
 Batch = TypeVar("Batch")
@@ -241,7 +241,7 @@ class Trainer(Generic[Model, Batch]):
         self._save_times = SaveTimes(checkpoint.every, checkpoint.keep_every, seconds=seconds)
         evaluate_every = logging.sample_every or checkpoint.every
         try:
-            with noting_signals(self.stop, answers=self.processes.is_first), self._saving:
+            with handling_signals(self.stop, answers=self.processes.is_rank_zero), self._saving:
                 while self.done < self.loop.steps:
                     values = self.step()
                     record.add(self.done, values, self.report, self._work, self._notes)
@@ -299,9 +299,9 @@ class Trainer(Generic[Model, Batch]):
         }
         tensors, values = self._snapshots.take(self.stream, loop)
         if self.shards is None:
-            return self.processes.by_first(lambda: checkpoints.write(step, tensors, values))
+            return self.processes.on_rank_zero(lambda: checkpoints.write(step, tensors, values))
         copies, background = self._saving.copied(tensors), self.processes.in_background()
-        self._saving.start(lambda: checkpoints.write_divided(step, copies, values, background))
+        self._saving.start(lambda: checkpoints.write_sharded(step, copies, values, background))
         return None
 
     def check(self, checkpoint: Checkpoint) -> None:
@@ -350,7 +350,7 @@ class Trainer(Generic[Model, Batch]):
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
         """Resume from a checkpoint of the run, or of another one."""
-        own = self.processes.by_first(checkpoints.newest)
+        own = self.processes.on_rank_zero(checkpoints.newest)
         found = own or start
         log = {} if found is None else self.load(found)
         self._check_equal()
@@ -377,7 +377,7 @@ class Trainer(Generic[Model, Batch]):
 
     def _warn(self, message: str) -> None:
         """Warn once, not on every process."""
-        if self.processes.is_first:
+        if self.processes.is_rank_zero:
             warnings.warn(message, stacklevel=3)
 
     def _skip(self, losses: Sequence[Loss], reason: str) -> None:
@@ -398,11 +398,11 @@ class Trainer(Generic[Model, Batch]):
         training = self.model.training
         self.model.eval()
         with self.monitoring.clock.phase("images"), ExitStack() as stack:
-            if self.processes.is_first or self.shards is not None:
+            if self.processes.is_rank_zero or self.shards is not None:
                 if self.ema is not None:
                     stack.enter_context(self.ema.applied())
                 if self.shards is not None:
                     stack.enter_context(self.shards.gathered())
             # All others wait here, not in a collective of the next step, which has a time limit.
-            self.processes.by_first(lambda: evaluate(self.model, self.done))
+            self.processes.on_rank_zero(lambda: evaluate(self.model, self.done))
         self.model.train(training)

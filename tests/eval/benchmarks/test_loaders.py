@@ -324,7 +324,7 @@ def test_what_the_papers_runs_drew_is_declared() -> None:
     assert guidance["dpg"] == 7.5
     editing = {name for name, each in BENCHMARKS.items() if each.task == "editing"}
     squashed = {
-        name for name, each in BENCHMARKS.items() if each.generation["paper"].squash_sources
+        name for name, each in BENCHMARKS.items() if each.generation["paper"].resize_sources
     }
     assert editing == squashed
 

@@ -195,7 +195,7 @@ def test_sources_are_squashed_and_copied_beside_the_result(tmp_path: Path) -> No
         shown.extend(each.size for each in images)
         return Image.new("RGB", (32, 32))
 
-    rule = replace(RULE, images_per_item=1, squash_sources=True)
+    rule = replace(RULE, images_per_item=1, resize_sources=True)
     manifest = make_manifest([item], rule=rule)
     edits = planned(
         tmp_path / "run", [item], benchmark=GEDIT_ENGLISH, manifest=manifest, sources=tmp_path

@@ -135,7 +135,7 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     provenance = pipe.model.provenance
     assert provenance["vlm"] == provenance["transformer"] == "sft, 1 steps"
     told = json.loads((path / "model_card.json").read_text())
-    assert [told["stage"], told["began_from"]["card"]["stage"]] == ["sft", "pretrain"]
+    assert [told["stage"], told["base_model"]["card"]["stage"]] == ["sft", "pretrain"]
     before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}
     assert train_mini(config, torch.device("cpu")) == path
     assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}

@@ -1,7 +1,7 @@
-from deepgen.train.monitor.spikes import FIRST_VERDICT, MEMORY, Spikes
+from deepgen.train.monitor.spikes import MEMORY, MIN_HISTORY, Spikes
 
 
-def usual(count: int = FIRST_VERDICT) -> Spikes:
+def usual(count: int = MIN_HISTORY) -> Spikes:
     spikes = Spikes()
     for place in range(count):
         spikes.add(1.0 + 0.1 * (place % 5 - 2))
@@ -17,13 +17,13 @@ def test_fifty_times_the_median_is_too_much_and_six_deviations_are_worth_a_line(
 
 
 def test_nothing_is_called_large_before_enough_is_known() -> None:
-    spikes = usual(FIRST_VERDICT - 1)
+    spikes = usual(MIN_HISTORY - 1)
     assert not spikes.is_excessive(1e9) and not spikes.is_notable(1e9)
 
 
 def test_a_median_of_zero_is_no_measure() -> None:
     spikes = Spikes()
-    for _ in range(FIRST_VERDICT):
+    for _ in range(MIN_HISTORY):
         spikes.add(0.0)
     assert not spikes.is_excessive(1e-9) and not spikes.is_notable(1.0)
 

@@ -275,10 +275,10 @@ def test_what_only_the_first_process_finds_out_ends_all(tmp_path: Path) -> None:
 def read_by_first(processes: Processes, folder: str) -> None:
     def read() -> str:
         # Only the first one's file counts; another may see none.
-        assert processes.is_first
+        assert processes.is_rank_zero
         raise ValueError("config.yaml is not valid YAML")
 
-    processes.by_first(read)
+    processes.on_rank_zero(read)
 
 
 def test_settings_that_the_first_process_cannot_read_end_all(tmp_path: Path) -> None:
@@ -291,13 +291,13 @@ def test_settings_that_the_first_process_cannot_read_end_all(tmp_path: Path) -> 
 def test_alone_nothing_is_sent_and_errors_come_as_they_are() -> None:
     alone = Processes()
     assert alone.gather("fact") == ["fact"]
-    assert alone.by_first(lambda: 3) == 3
+    assert alone.on_rank_zero(lambda: 3) == 3
 
     def fail() -> None:
         raise CheckpointError("no")
 
     with pytest.raises(CheckpointError, match="no"):
-        alone.by_first(fail)
+        alone.on_rank_zero(fail)
 
 
 def test_a_checksum_sees_one_bit_and_the_place_of_a_tensor() -> None:

@@ -58,7 +58,7 @@ def train_a_little(
         assert run.ema is not None
         weights = {name: full_tensor(value.detach()) for name, value in run.trained.items()}
         averages = {name: full_tensor(value) for name, value in run.ema.average.items()}
-        if processes.is_first:
+        if processes.is_rank_zero:
             torch.save((reports, weights, averages), Path(folder, f"{sharding}.pt"))
 
 
@@ -128,7 +128,7 @@ def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding])
             logging=LoggingConfig(sample_every=2),
             evaluate=watch,
         )
-        if processes.is_first:
+        if processes.is_rank_zero:
             Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
 
 
@@ -242,7 +242,7 @@ def train_on_a_disc_that_is_full_once(processes: Processes, folder: str) -> None
         killing.trainer(processes, STEPS, "optimizer", uneven).run(
             Path(folder), checkpoint=CheckpointConfig(every=1)
         )
-    if processes.is_first:
+    if processes.is_rank_zero:
         messages = [str(each.message) for each in caught]
         Path(folder, "said.json").write_text(json.dumps(messages))
 

@@ -203,7 +203,7 @@ def _sources(run: PlannedRun, item: Item) -> list[Image.Image]:
     """Images to edit, squashed where the rule says so."""
     rule = run.manifest.rule
     images = [read_image(run.sources / path) for path in item.sources]
-    if not rule.squash_sources or rule.height is None or rule.width is None:
+    if not rule.resize_sources or rule.height is None or rule.width is None:
         return images
     return [image.resize((rule.width, rule.height), Image.Resampling.BICUBIC) for image in images]
 

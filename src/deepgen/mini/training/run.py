@@ -30,7 +30,7 @@ from deepgen.config.model import BridgeConfig
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, OptimizerConfig
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import MomentsCache, build_cache, weights_hash
+from deepgen.data.latents import LatentCache, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.dit.model import DiT
 from deepgen.flow.schedule import training_sigmas
@@ -219,7 +219,7 @@ def _images(step: int) -> Images:
     )
 
 
-def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> MomentsCache:
+def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> LatentCache:
     """Encode all images, and set the autoencoder's shift and scale for latents of unit variance."""
     codec = LatentCodec(autoencoder)
     with torch.no_grad():
@@ -256,7 +256,7 @@ def train_language_model(
 
 
 def train_dit(
-    data: DataSet, codec: LatentCodec, moments: MomentsCache, config: MiniConfig, watch: Watch
+    data: DataSet, codec: LatentCodec, moments: LatentCache, config: MiniConfig, watch: Watch
 ) -> DiT:
     """Label-conditioned pre-training: a DiT that generates and edits from labels."""
     seed = config.seed
@@ -315,7 +315,7 @@ def _train(
         logging=LoggingConfig(every=10),
         observers=watch(stage),
     )
-    ema.settle()
+    ema.copy_to_model()
 
 
 def stage_settings(

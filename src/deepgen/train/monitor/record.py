@@ -37,10 +37,10 @@ class RunRecord:
         observers: Sequence[Observer] = (),
         rates: DeviceRates | None = None,
     ) -> None:
-        is_first = processes.is_first
+        is_rank_zero = processes.is_rank_zero
         self.processes = processes
-        path = folder / METRICS if is_first else None
-        self.metrics = MetricsLog(path, log_every, observers if is_first else ())
+        path = folder / METRICS if is_rank_zero else None
+        self.metrics = MetricsLog(path, log_every, observers if is_rank_zero else ())
         self.journal = Journal(folder / SUBSTITUTIONS)
         self._clock = clock
         self._speed = Speed(clock, processes, rates)
@@ -49,7 +49,7 @@ class RunRecord:
     def clear(self) -> None:
         """Delete what an earlier start of the run has written."""
         self.metrics.clear()
-        if self.processes.is_first:
+        if self.processes.is_rank_zero:
             self.journal.clear()
 
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class RunRecord:
 
     def begin(self, done: int, steps: int) -> Sequence[Entry]:
         """Start writing, and return the substitutions of earlier starts of the run."""
-        known = self.processes.by_first(self.journal.read)
+        known = self.processes.on_rank_zero(self.journal.read)
         self.metrics.begin(done, steps)
         # Loading and comparing, before this, are no part of any step.
         self._clock.take()
@@ -92,7 +92,7 @@ class RunRecord:
         speed = self._speed.line()
         self.metrics.write(step, speed)
         wait = self._slow_data.add(self.metrics.every, speed["data_wait"])
-        if wait is not None and self.processes.is_first:
+        if wait is not None and self.processes.is_rank_zero:
             warnings.warn(
                 f"{wait:.0%} of the time the run waits for samples; deepgen data cache saves "
                 "decoding and encoding, and a faster disk helps too",
@@ -110,7 +110,7 @@ class RunRecord:
     def _note_substitutions(self, entries: Sequence[Entry]) -> None:
         """Count and list replaced samples, and warn of the first."""
         is_known = self.metrics.count("replaced", len(entries))
-        if not entries or not self.processes.is_first:
+        if not entries or not self.processes.is_rank_zero:
             return
         self.journal.note(entries)
         if not is_known:

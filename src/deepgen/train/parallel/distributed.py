@@ -44,7 +44,7 @@ class Processes:
     """A third one, for what the first process does while the others wait, up to FIRST_TIMEOUT."""
 
     @property
-    def is_first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Whether this is the process that writes and prints."""
         return self.rank == 0
 
@@ -56,7 +56,7 @@ class Processes:
         dist.all_gather_object(values, value, group=self.object_group)
         return values
 
-    def by_first(self, action: Callable[[], Value]) -> Value:
+    def on_rank_zero(self, action: Callable[[], Value]) -> Value:
         """Run an action on the first process while the others wait; its result is that of all.
 
         Raises:
@@ -66,7 +66,7 @@ class Processes:
         if self.waiting_group is None:
             return action()
         outcome: list[Value | DeepGenError | ValueError | None] = [None]
-        if self.is_first:
+        if self.is_rank_zero:
             try:
                 outcome = [action()]
             except (DeepGenError, ValueError) as error:
@@ -92,7 +92,7 @@ class Processes:
         if most == min(counts):
             return batches
         # The first process always has one.
-        lent = self.by_first(lambda: batches[0])
+        lent = self.on_rank_zero(lambda: batches[0])
         return [*batches, *[lent] * (most - len(batches))]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:

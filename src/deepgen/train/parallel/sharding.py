@@ -108,7 +108,7 @@ def shard(
         return None
     full = sharding == "full"
     units, roots = gathered_units(model, with_frozen=full)
-    whole = set(never_divided(model))
+    whole = set(never_sharded(model))
     if not full:
         whole |= {value for value in model.parameters() if not value.requires_grad}
     mesh = init_device_mesh(model.device.type, (processes.world_size,))
@@ -155,7 +155,7 @@ def gathered_units(model: DeepGen, *, with_frozen: bool) -> tuple[list[nn.Module
     return units, [model.dit, conditioner]
 
 
-def never_divided(model: DeepGen) -> list[nn.Parameter]:
+def never_sharded(model: DeepGen) -> list[nn.Parameter]:
     """Weights of VAE and vision tower, which not every micro-batch uses."""
     visual = model.conditioner.vlm.visual
     return [*model.vae.parameters(), *(() if visual is None else visual.parameters())]
@@ -201,6 +201,6 @@ def full_state(tensors: Mapping[str, Tensor], processes: Processes) -> dict[str,
     state = {}
     for name, tensor in tensors.items():
         value = full_tensor(tensor.detach())
-        if processes.is_first:
+        if processes.is_rank_zero:
             state[name] = value.cpu()
     return state
