@@ -442,7 +442,7 @@ def test_captions_that_are_too_long_are_cut_and_counted_in_training_only(
     assert main(["data", "import", "folder", str(images), str(imported), "--min-side", "32"]) == 0
     assert main(arguments_for(imported, tmp_path / "run", "--steps", "1")) == 0
     shown = capsys.readouterr().err
-    assert "warning: the text of images/a.png is too long and was cut" in shown
+    assert "warning: the text of images/a.png was truncated" in shown
     (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     # One image, in each of the micro-batches of drawings.
     assert json.loads(line)["prompts_truncated"] == smoke().t2i_microbatches
