@@ -3,7 +3,9 @@
 ``python perf/same_results.py digests.json`` generates, edits, trains and evaluates through the
 command line and the public API alone, so that two versions of the package can be compared;
 ``--against other.json`` also lists what differs, and then exits with 1. One thread, for a fixed
-order of summation. Golden cases and the judged benchmark need the shared reference data
+order of summation; other processors may round otherwise. ``perf/results/same_results.json`` has the
+digests of commit 9d824b4, the last before the package was laid out anew.
+Golden cases and the judged benchmark need the shared reference data
 (``DEEPGEN_SHARED``, else ``../shared`` beside the checkout).
 """
 

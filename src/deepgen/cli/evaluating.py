@@ -35,7 +35,7 @@ class GenerationFlags:
     data: Folder = None
     """Folder of prompt files, instead of the fetched ones."""
     preset: Preset = "default"
-    """The model's own settings, or those of the published runs."""
+    """paper: the settings of the published runs; default: the model's own."""
     limit: Whole = None
     """Only so many prompts, equally many of each category (default: all)."""
     seed: int = 0

@@ -177,6 +177,9 @@ def test_a_folder_of_something_else_or_a_damaged_manifest_is_refused(tmp_path: P
         RunFolder(tmp_path).begin(make_manifest(ITEMS))
     with pytest.raises(BenchmarkError, match="is no run"):
         RunFolder(tmp_path / "absent").manifest()
+    (tmp_path / "run.json").write_text('{"format": 1, "how": {}}')
+    with pytest.raises(BenchmarkError, match=r"another version .* \(format 1, expected 2\)"):
+        RunFolder(tmp_path).manifest()
 
 
 def test_sources_are_squashed_and_copied_beside_the_result(tmp_path: Path) -> None:

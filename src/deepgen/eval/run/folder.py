@@ -155,7 +155,9 @@ class RunFolder:
         path = self.path / MANIFEST
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
+            found = values["format"]
+            if found == FORMAT:
+                return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
         except FileNotFoundError:
             raise BenchmarkError(
                 f"{self.path} is no run: it has no {MANIFEST}; start one with deepgen eval generate"
@@ -164,6 +166,10 @@ class RunFolder:
             raise BenchmarkError(
                 f"{path} is not what deepgen wrote ({cause}); start a new run in another folder"
             ) from None
+        raise BenchmarkError(
+            f"{path} was written by another version of deepgen (format {found}, expected "
+            f"{FORMAT}); start a new run in another folder"
+        )
 
     def name_model(self, model: str) -> None:
         """Record which model made the images, where that is named after the run began."""
