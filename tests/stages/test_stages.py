@@ -562,7 +562,7 @@ def test_a_file_of_another_stage_is_refused(
     file.write_text("stage: sft\nsteps: 3\n")
     assert main(["train", "pretrain", "--config", str(file)]) == 2
     error = capsys.readouterr().err
-    assert "stage sft, but pretrain trains stage pretrain; say deepgen train sft" in error
+    assert "stage sft, but pretrain trains stage pretrain; use deepgen train sft" in error
     assert error.count("\n") == 1
     assert parse_train(["smoke", "--config", str(file)]).settings.steps == 3
 
