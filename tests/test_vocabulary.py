@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 REPLACED = re.compile(
     r"pictures?\b|\b(goes|went) on\b|\bown words\b|own_words|drawing_microbatches|fill_up|"
-    r"entire_state|telling_what_needs_less|\bknobs?\b|use_onednn_linear|VisitDraws|\bopening\.py|"
+    r"entire_state|telling_what_needs_less|\bknobs?\b|quicken|VisitDraws|\bopening\.py|"
     r"train_reader|\bPatience\b|\blessons?\b",
     re.IGNORECASE,
 )
