@@ -139,7 +139,7 @@ def training(folder: Path) -> dict[str, str]:
     """Losses, weights and adapters of 20 steps of each stage."""
     data = folder / "data"
     deepgen(
-        "data", "import", "table", write_samples(folder / "samples"), data, "--val-share", "0.2"
+        "data", "import", "table", write_samples(folder / "samples"), data, "--val-fraction", "0.2"
     )
     found = {}
     for stage in STAGES:

@@ -39,7 +39,7 @@ class RednessScorer(ImageScorer):
         assert isinstance(pixel, tuple)
         values = {"correct": pixel[0] > 127}
         return ImageRecord(
-            item=generated.item.id, copy=generated.copy, values=values, reason="seen"
+            item=generated.item.id, image_index=generated.image_index, values=values, reason="seen"
         )
 
 
@@ -97,7 +97,7 @@ def test_one_command_draws_judges_and_reports(
     assert command(*RUN, "--json") == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["reports"] == paths
-    assert summary["headline"] == report["rules"]["strict"]["headline"]
+    assert summary["overall"] == report["rules"]["strict"]["overall"]
     assert summary["counts"] == {
         "expected": 24,
         "scored": 24,
@@ -166,7 +166,7 @@ def test_a_half_filled_folder_is_scored_and_never_done(
     assert command(*start, "--json", "--device", "cpu") == 0
     shown = capsys.readouterr()
     summary = json.loads(shown.out)
-    assert (summary["state"], summary["headline"]) == ("not done", None)
+    assert (summary["state"], summary["overall"]) == ("not done", None)
     assert (summary["counts"]["missing"], summary["counts"]["error"]) == (1, 1)
     warnings = [line for line in shown.err.splitlines() if line.startswith("warning: images")]
     # Missing, damaged, none of the benchmark's; and the first that was not scored, with its reason.

@@ -350,8 +350,8 @@ def test_an_unfinished_import_is_no_data_set(
 
 def test_the_share_for_validation_is_chosen_by_id_alone(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 40)
-    some = imported(source, tmp_path / "some", val_share=0.25)
-    more = imported(source, tmp_path / "more", val_share=0.5)
+    some = imported(source, tmp_path / "some", val_fraction=0.25)
+    more = imported(source, tmp_path / "more", val_fraction=0.5)
     chosen, wider = set(some.rows(split="val").tolist()), set(more.rows(split="val").tolist())
     assert 2 <= len(chosen) <= 20
     assert chosen < wider

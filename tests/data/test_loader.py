@@ -145,8 +145,8 @@ def test_prompts_are_drawn_by_their_weights(drawings: DataSet) -> None:
     ]
     record = record.model_copy(update={"prompts": variants})
     drawn = Counter(draw_text(record, epoch, seed=1) for epoch in range(4000))
-    for text, share in (("a", 1 / 8), ("b", 3 / 8), ("c", 4 / 8)):
-        assert abs(drawn[text] / 4000 - share) < 0.03
+    for text, fraction in (("a", 1 / 8), ("b", 3 / 8), ("c", 4 / 8)):
+        assert abs(drawn[text] / 4000 - fraction) < 0.03
 
 
 def damage(data: DataSet, row: int) -> str:
@@ -259,7 +259,7 @@ def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet)
     assert all(each in str(caught.value) for each in lost)
     # All of them had been handed out to be written down.
     assert noted == loader.journal
-    patient = Loader(drawings, options(max_bad_share=0.15))
+    patient = Loader(drawings, options(max_bad_fraction=0.15))
     for step in range(20):
         batches_of(patient, step)
     assert {each.sample_id for each in patient.journal} == set(lost)
@@ -293,7 +293,7 @@ def test_a_run_that_is_started_again_still_counts_damage_unless_it_is_repaired(
     healthy = shard.read_bytes()
     for row in (3, 7, 11):
         damage(drawings, row)
-    first = Loader(drawings, options(max_bad_share=1.0))
+    first = Loader(drawings, options(max_bad_fraction=1.0))
     for step in range(8):
         batches_of(first, step)
     again = Loader(drawings, options(), journal=first.journal)

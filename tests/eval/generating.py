@@ -21,13 +21,18 @@ from deepgen.eval.run.folder import RunFolder, RunManifest, hash_items
 from deepgen.eval.run.generation import GenerateImage, Progress, Shard, generate
 from deepgen.eval.run.planned import PlannedRun
 
-COPIES = 4
+IMAGES_PER_PROMPT = 4
 RULE = GenerationRule(
-    images_per_item=COPIES, height=32, width=32, steps=2, guidance_scale=4.0, resize_sources=False
+    images_per_item=IMAGES_PER_PROMPT,
+    height=32,
+    width=32,
+    steps=2,
+    guidance_scale=4.0,
+    resize_sources=False,
 )
-# Has grids, and companions of text by ourselves.
+# Has grids, and text sidecar files by ourselves.
 BENCHMARK: Benchmark = replace(
-    DPG, companions=lambda item: {DPG.image_path(item, 0).with_suffix(".txt"): item.prompt}
+    DPG, sidecar_files=lambda item: {DPG.image_path(item, 0).with_suffix(".txt"): item.prompt}
 )
 
 

@@ -51,9 +51,14 @@ class NumberScorer(ImageScorer):
         number = hashlib.sha256(generated.image.tobytes()).digest()[0]
         if number % 4 == 0:
             return ImageRecord(
-                item=generated.item.id, copy=generated.copy, status="refused", reason="a filter"
+                item=generated.item.id,
+                image_index=generated.image_index,
+                status="refused",
+                reason="a filter",
             )
-        return ImageRecord(item=generated.item.id, copy=generated.copy, values={"number": number})
+        return ImageRecord(
+            item=generated.item.id, image_index=generated.image_index, values={"number": number}
+        )
 
 
 def judge(

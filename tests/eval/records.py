@@ -24,9 +24,9 @@ def score(
 ) -> Scores:
     """Scores of items with the given values, one set an image."""
     records = [
-        ImageRecord(item=item.id, copy=copy, values=values)
+        ImageRecord(item=item.id, image_index=image_index, values=values)
         for item, images in found
-        for copy, values in enumerate(images)
+        for image_index, values in enumerate(images)
     ]
     return aggregate(benchmark, [item for item, _ in found], records, rule)
 

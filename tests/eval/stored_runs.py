@@ -13,7 +13,7 @@ from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
 from deepgen.eval.run.folder import ImageEntry, RunFolder, hash_items
 from deepgen.eval.run.scorer_identity import RunScorer
 from deepgen.eval.run.stored import StoredRun
-from tests.eval.generating import COPIES, RULE, make_manifest
+from tests.eval.generating import IMAGES_PER_PROMPT, RULE, make_manifest
 
 OFFICIAL_DETECTOR = {"detector": "mmdet2 (weights 743b7d99)"}
 
@@ -34,11 +34,13 @@ def geneval_items(*prompts: str, per_tag: int = 2) -> tuple[Item, ...]:
     )
 
 
-def half_right(item: Item, copy: int) -> ImageRecord:
+def half_right(item: Item, image_index: int) -> ImageRecord:
     """One to three images of four are correct, half of all."""
-    right = copy < 1 + item.number % 3
+    right = image_index < 1 + item.number % 3
     reason = "" if right else "expected cup>=1, found 0"
-    return ImageRecord(item=item.id, copy=copy, values={"correct": right}, reason=reason)
+    return ImageRecord(
+        item=item.id, image_index=image_index, values={"correct": right}, reason=reason
+    )
 
 
 def make_run(
@@ -47,7 +49,7 @@ def make_run(
     judge: Judge = half_right,
     *,
     benchmark: Benchmark = GENEVAL,
-    copies: int = COPIES,
+    images_per_prompt: int = IMAGES_PER_PROMPT,
     limit: int | None = None,
     model: str = "noise",
     image: Callable[[Item, int], Image.Image] | None = None,
@@ -60,31 +62,31 @@ def make_run(
         model=model,
         prompts_sha256=hash_items(items),
         limit=limit,
-        rule=replace(RULE, images_per_item=copies),
+        rule=replace(RULE, images_per_item=images_per_prompt),
         settings={"preset": "paper", "device": "cpu"},
     )
     lines, records = {}, {}
     for item in items:
-        for copy in range(copies):
-            path = folder / "images" / benchmark.image_path(item, copy)
+        for image_index in range(images_per_prompt):
+            path = folder / "images" / benchmark.image_path(item, image_index)
             path.parent.mkdir(parents=True, exist_ok=True)
-            colour = (40 * item.number % 256, 60 * copy, 120)
-            drawn = image(item, copy) if image else Image.new("RGB", (32, 32), colour)
+            colour = (40 * item.number % 256, 60 * image_index, 120)
+            drawn = image(item, image_index) if image else Image.new("RGB", (32, 32), colour)
             drawn.save(path)
-            lines[item.id, copy] = ImageEntry(
+            lines[item.id, image_index] = ImageEntry(
                 item=item.id,
-                copy=copy,
+                image_index=image_index,
                 seed=None,
                 height=drawn.height,
                 width=drawn.width,
                 steps=None,
                 guidance_scale=None,
-                path=str(benchmark.image_path(item, copy)),
+                path=str(benchmark.image_path(item, image_index)),
                 sha256="",
             )
-            record = judge(item, copy)
+            record = judge(item, image_index)
             if record is not None:
-                records[item.id, copy] = record
+                records[item.id, image_index] = record
     return StoredRun(
         benchmark=benchmark,
         manifest=manifest,

@@ -19,7 +19,7 @@ from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
 from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
 from deepgen.eval.benchmarks.wise.benchmark import WISE_VERIFIED
-from deepgen.eval.fetch import Homes, cache_folder, fetch, locate, url_of
+from deepgen.eval.fetch import Hosts, cache_folder, fetch, locate, url_of
 from deepgen.eval.registry import BENCHMARKS
 from tests.eval.records import prompt_folder
 
@@ -32,20 +32,20 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, Homes]]:
+def served(tmp_path: Path) -> Iterator[tuple[Path, Hosts]]:
     """A folder that stands for GitHub, and its address."""
     root = tmp_path / "github"
     root.mkdir()
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(root)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    yield root, Homes(files=address, archives=address)
+    yield root, Hosts(files=address, archives=address)
     server.shutdown()
     server.server_close()
 
 
 def put(root: Path, benchmark: Benchmark, content: bytes, file: int = 0) -> None:
-    path = root / url_of(benchmark, benchmark.source.files[file], Homes(files="", archives=""))[1:]
+    path = root / url_of(benchmark, benchmark.source.files[file], Hosts(files="", archives=""))[1:]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
 
@@ -58,29 +58,29 @@ def pinned(content: bytes | None) -> Benchmark:
 
 
 def test_a_fetched_file_is_the_pinned_one_and_is_fetched_once(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
+    root, hosts = served
     benchmark = pinned(LINE)
     put(root, benchmark, LINE)
     folder = tmp_path / "data" / "geneval"
-    (first,) = fetch(benchmark, folder, homes)
+    (first,) = fetch(benchmark, folder, hosts)
     assert first.outcome == "fetched"
     assert first.path.read_bytes() == LINE
     assert list(folder.iterdir()) == [first.path]
     (root / "djghosh13").rename(root / "gone")
-    (again,) = fetch(benchmark, folder, homes)
+    (again,) = fetch(benchmark, folder, hosts)
     assert again.outcome == "present"
     assert len(benchmark.load(locate(benchmark, tmp_path / "data")).items) == 1
 
 
 def test_an_altered_source_is_refused_and_nothing_is_written(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
+    root, hosts = served
     benchmark = pinned(LINE)
     put(root, benchmark, LINE + LINE)
-    (refused,) = fetch(benchmark, tmp_path / "data", homes)
+    (refused,) = fetch(benchmark, tmp_path / "data", hosts)
     assert refused.outcome == "failed"
     assert "is not the pinned file: its SHA-256 is" in refused.note
     assert not (tmp_path / "data").exists()
@@ -97,22 +97,22 @@ def test_an_altered_file_of_the_user_is_named(tmp_path: Path) -> None:
     assert "\n" not in str(info.value)
 
 
-def test_a_damaged_copy_is_fetched_again(served: tuple[Path, Homes], tmp_path: Path) -> None:
-    root, homes = served
+def test_a_damaged_copy_is_fetched_again(served: tuple[Path, Hosts], tmp_path: Path) -> None:
+    root, hosts = served
     benchmark = pinned(LINE)
     put(root, benchmark, LINE)
     (tmp_path / "evaluation_metadata.jsonl").write_bytes(LINE[:-5])
-    (fetched,) = fetch(benchmark, tmp_path, homes)
+    (fetched,) = fetch(benchmark, tmp_path, hosts)
     assert (fetched.outcome, fetched.path.read_bytes()) == ("fetched", LINE)
 
 
 def test_a_file_that_nobody_verified_is_pinned_when_first_fetched(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
+    root, hosts = served
     benchmark = pinned(None)
     put(root, benchmark, LINE)
-    (fetched,) = fetch(benchmark, tmp_path, homes)
+    (fetched,) = fetch(benchmark, tmp_path, hosts)
     assert fetched.note.startswith("not verified: SHA-256 ")
     assert locate(benchmark, tmp_path) == tmp_path
     fetched.path.write_bytes(LINE + LINE)
@@ -120,11 +120,11 @@ def test_a_file_that_nobody_verified_is_pinned_when_first_fetched(
         locate(benchmark, tmp_path)
 
 
-def test_an_unreachable_home_says_what_to_do(served: tuple[Path, Homes], tmp_path: Path) -> None:
-    _, homes = served
-    (absent,) = fetch(GENEVAL, tmp_path, homes)
+def test_an_unreachable_host_says_what_to_do(served: tuple[Path, Hosts], tmp_path: Path) -> None:
+    _, hosts = served
+    (absent,) = fetch(GENEVAL, tmp_path, hosts)
     assert "cannot be fetched (File not found)" in absent.note
-    nobody = Homes(files="http://127.0.0.1:9", archives="http://127.0.0.1:9")
+    nobody = Hosts(files="http://127.0.0.1:9", archives="http://127.0.0.1:9")
     (unreachable,) = fetch(GENEVAL, tmp_path, nobody)
     assert "check the network and try again, or put the file at" in unreachable.note
     assert "\n" not in unreachable.note
@@ -132,15 +132,15 @@ def test_an_unreachable_home_says_what_to_do(served: tuple[Path, Homes], tmp_pat
 
 
 def test_one_file_that_does_not_come_keeps_no_other_from_coming(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
-    second = replace(GENEVAL.source.files[0], path="second.jsonl", home="prompts/second.jsonl")
+    root, hosts = served
+    second = replace(GENEVAL.source.files[0], path="second.jsonl", repo_path="prompts/second.jsonl")
     whole = pinned(LINE)
     files = (second, *whole.source.files)
     benchmark = replace(whole, source=replace(whole.source, files=files))
     put(root, benchmark, LINE, file=1)
-    failed, fetched = fetch(benchmark, tmp_path / "data", homes)
+    failed, fetched = fetch(benchmark, tmp_path / "data", hosts)
     assert [failed.outcome, fetched.outcome] == ["failed", "fetched"]
     assert list((tmp_path / "data").iterdir()) == [fetched.path]
 
@@ -156,7 +156,7 @@ def test_a_connection_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Half)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
-    (broken,) = fetch(pinned(None), tmp_path / "data", Homes(files=address, archives=address))
+    (broken,) = fetch(pinned(None), tmp_path / "data", Hosts(files=address, archives=address))
     server.shutdown()
     server.server_close()
     assert broken.outcome == "failed"
@@ -165,38 +165,40 @@ def test_a_connection_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_questions_of_a_judge_come_with_the_prompts(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
+    root, hosts = served
     place = root / "Maplebb" / "UniREditBench" / "a7015c5" / "eval" / "utils.py"
     place.parent.mkdir(parents=True)
     place.write_text("prompt = 'Judge.'")
-    _, questions = fetch(UNIREDIT, tmp_path, homes)
+    _, questions = fetch(UNIREDIT, tmp_path, hosts)
     assert questions.outcome == "fetched"
     assert questions.path == tmp_path / "official" / "eval" / "utils.py"
     # What was fetched first is what counts: another file under that address is refused.
     questions.path.unlink()
     place.write_text("prompt = 'Judge mildly.'")
-    _, again = fetch(UNIREDIT, tmp_path, homes)
+    _, again = fetch(UNIREDIT, tmp_path, hosts)
     assert again.outcome == "failed"
     assert "is not the pinned file" in again.note
     assert not again.path.exists()
 
 
-def test_a_file_without_a_home_is_asked_for(served: tuple[Path, Homes], tmp_path: Path) -> None:
-    _, homes = served
-    asked, _ = fetch(UNIREDIT, tmp_path, homes)
+def test_a_file_without_a_repository_is_asked_for(
+    served: tuple[Path, Hosts], tmp_path: Path
+) -> None:
+    _, hosts = served
+    asked, _ = fetch(UNIREDIT, tmp_path, hosts)
     assert asked.outcome == "by hand"
     assert "huggingface.co/datasets/maplebb/UniREditBench" in asked.note
     (tmp_path / "data.json").write_text("[]")
-    found, _ = fetch(UNIREDIT, tmp_path, homes)
+    found, _ = fetch(UNIREDIT, tmp_path, hosts)
     assert (found.outcome, found.note) == ("present", "not verified: no pinned hash")
 
 
 def test_single_texts_in_an_archive_become_one_file(
-    served: tuple[Path, Homes], tmp_path: Path
+    served: tuple[Path, Hosts], tmp_path: Path
 ) -> None:
-    root, homes = served
+    root, hosts = served
     texts = {
         row["key"]: row["prompt"]
         for line in (prompt_folder("dpg_bench") / "prompts_dpgbench.jsonl").open(encoding="utf-8")
@@ -209,13 +211,13 @@ def test_single_texts_in_an_archive_become_one_file(
         members.writestr("ELLA-3c228f1/README.txt", "not a prompt")
     put(root, DPG, archive.getvalue())
     put(root, DPG, b"item_id\n", file=1)
-    prompts, questions = fetch(DPG, tmp_path / "dpg_bench", homes)
+    prompts, questions = fetch(DPG, tmp_path / "dpg_bench", hosts)
     # The real hash: what the archive's texts make is the list that is pinned.
     assert (prompts.outcome, prompts.note) == ("fetched", "")
     assert questions.note.startswith("not verified")
 
     put(root, DPG, b"no archive")
-    broken, _ = fetch(DPG, tmp_path / "other", homes)
+    broken, _ = fetch(DPG, tmp_path / "other", hosts)
     assert "is no whole zip archive" in broken.note
 
 
@@ -255,6 +257,6 @@ def test_every_file_has_a_home_or_is_asked_for_by_hand() -> None:
     files: list[tuple[Benchmark, PromptFile]] = [
         (benchmark, file) for benchmark in BENCHMARKS.values() for file in benchmark.source.files
     ]
-    assert all(file.home or file.by_hand for _, file in files)
-    urls = {url_of(benchmark, file) for benchmark, file in files if file.home}
+    assert all(file.repo_path or file.by_hand for _, file in files)
+    urls = {url_of(benchmark, file) for benchmark, file in files if file.repo_path}
     assert all(url.startswith(("https://raw.github", "https://codeload.github")) for url in urls)

@@ -318,11 +318,11 @@ def test_the_plan_says_what_falls_to_each_process(data: Path, tmp_path: Path) ->
     cpu = torch.device("cpu")
     config = replace(sft(), data=DataConfig(folder=data), output=tmp_path / "never")
     even = plan(resolve_settings(config, 8), device=cpu, world_size=8)
-    assert (even.microbatches_per_process, even.idle_share) == ((3, 3), 0)
+    assert (even.microbatches_per_process, even.idle_fraction) == ((3, 3), 0)
     assert even.microbatches == {"t2i": 16, "edit": 8}
     assert even.samples_per_step == {"t2i": 64, "edit": 32}
     uneven = plan(resolve_settings(config, 2), device=cpu, world_size=4)
-    assert (uneven.microbatches_per_process, uneven.idle_share) == ((1, 2), 0.25)
+    assert (uneven.microbatches_per_process, uneven.idle_fraction) == ((1, 2), 0.25)
     assert uneven.samples_per_step == {"t2i": 16, "edit": 8}
 
 
@@ -573,11 +573,11 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
-    config = replace(smoke(), data=DataConfig(folder=data, max_bad_share=0.2), output=Path("x"))
+    config = replace(smoke(), data=DataConfig(folder=data, max_bad_fraction=0.2), output=Path("x"))
     run = build(resolve_settings(config, 1), device=torch.device("cpu"))
     stream = run.trainer.monitoring.substituting
     assert isinstance(stream, FlowBatches)
-    assert stream.loader.options.max_bad_share == 0.2
-    assert "data.max_bad_share" not in run.trainer.identity.compared
-    with pytest.raises(ValueError, match=r"max_bad_share must be from 0 to 1, got 1\.5"):
-        DataConfig(max_bad_share=1.5)
+    assert stream.loader.options.max_bad_fraction == 0.2
+    assert "data.max_bad_fraction" not in run.trainer.identity.compared
+    with pytest.raises(ValueError, match=r"max_bad_fraction must be from 0 to 1, got 1\.5"):
+        DataConfig(max_bad_fraction=1.5)

@@ -27,7 +27,7 @@ def aside(tmp_path: Path) -> DataSet:
     ]
     lines = edits(source, 6).read_text().splitlines()
     rows = table(source / "rows.jsonl", [*drawings, *map(json.loads, lines)])
-    found = imported(rows, tmp_path / "data", val_share=0.5)
+    found = imported(rows, tmp_path / "data", val_fraction=0.5)
     assert all(len(found.rows(task=task, split="val")) for task in found.tasks)
     return found
 
@@ -48,7 +48,7 @@ def test_edits_set_aside_that_leave_no_room_for_words_cost_their_line_and_no_run
             one,
             tasks=("t2i", "edit"),
             side=SIDE,
-            max_bad_share=0.0,
+            max_bad_fraction=0.0,
             moments=None,
         )
     validation(ready("sft"), 3)

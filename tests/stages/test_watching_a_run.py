@@ -111,7 +111,7 @@ def test_samples_that_were_set_aside_are_watched_and_never_trained_on(
     table = next(iter(data.parent.parent.glob("images*/rows.jsonl")))
     own = tmp_path / "data"
     arguments = ["data", "import", "table", str(table), str(own), "--min-side", "32"]
-    assert main([*arguments, "--val-share", "0.4"]) == 0
+    assert main([*arguments, "--val-fraction", "0.4"]) == 0
     found = DataSet.open(own)
     aside = [len(found.rows(task=task, split="val")) for task in ("t2i", "edit")]
     assert all(aside)

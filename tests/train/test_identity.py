@@ -21,7 +21,7 @@ def test_settings_that_may_change_within_a_run_are_reported_and_not_compared() -
     after = replace(
         before,
         output=Path("elsewhere"),
-        data=DataConfig(folder=Path("moved"), max_bad_share=0.5),
+        data=DataConfig(folder=Path("moved"), max_bad_fraction=0.5),
         compute=ComputeConfig(compile=True),
         parallel=ParallelConfig(sharding="full"),
         checkpoint=CheckpointConfig(keep=9),
@@ -33,7 +33,7 @@ def test_settings_that_may_change_within_a_run_are_reported_and_not_compared() -
     assert [each.partition(" ")[0] for each in changed] == [
         "output",
         "data.folder",
-        "data.max_bad_share",
+        "data.max_bad_fraction",
         "compute.compile",
         "parallel.sharding",
         "checkpoint.keep",

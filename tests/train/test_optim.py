@@ -68,20 +68,20 @@ def test_an_optimizer_goes_on_from_its_tensors_whatever_the_order_of_the_paramet
 
 
 def test_the_published_learning_rate_rises_linearly_then_falls_to_nothing() -> None:
-    shares = [warmup_then_cosine(step, steps=1000, warmup=10) for step in range(1001)]
-    assert shares[0] == 1e-5
-    assert shares[5] == pytest.approx(0.5, abs=1e-4)
-    assert shares[10] == 1
-    assert shares[505] == pytest.approx(0.5)
-    assert shares[258] == pytest.approx(0.5 * (1 + math.cos(math.pi * 248 / 990)))
-    assert shares[1000] == 0
+    factors = [warmup_then_cosine(step, steps=1000, warmup=10) for step in range(1001)]
+    assert factors[0] == 1e-5
+    assert factors[5] == pytest.approx(0.5, abs=1e-4)
+    assert factors[10] == 1
+    assert factors[505] == pytest.approx(0.5)
+    assert factors[258] == pytest.approx(0.5 * (1 + math.cos(math.pi * 248 / 990)))
+    assert factors[1000] == 0
     assert warmup_then_cosine(0, steps=10, warmup=0) == 1
-    # The last checkpoint of a run that is all warm-up asks for the share behind its end.
+    # The last checkpoint of a run that is all warm-up asks for the factor behind its end.
     assert warmup_then_cosine(10, steps=10, warmup=10) == 1
 
 
 def test_the_learning_rate_of_short_runs_rises_then_falls_to_a_floor() -> None:
-    shares = [warmup_cosine(step, steps=100, warmup=10) for step in range(101)]
-    assert shares[0] < shares[5] < shares[10]
-    assert shares[10] > shares[50] > shares[99] > 0
-    assert shares[100] == pytest.approx(0.02)
+    factors = [warmup_cosine(step, steps=100, warmup=10) for step in range(101)]
+    assert factors[0] < factors[5] < factors[10]
+    assert factors[10] > factors[50] > factors[99] > 0
+    assert factors[100] == pytest.approx(0.02)

@@ -64,8 +64,8 @@ class Import:
     """Recorded with every sample."""
     redistributable: bool = False
     """Record that the images may be redistributed."""
-    val_share: float = 0.0
-    """Share of samples held out of training; runs report their loss as val/loss."""
+    val_fraction: float = 0.0
+    """Fraction of samples held out of training; runs report their loss as val/loss."""
     min_side: int = 81
     """Quarantine images with a side below this."""
     max_references: int = 4
@@ -86,7 +86,7 @@ class Import:
             name=self.name or _name_of(self.source),
             licence=self.licence,
             redistributable=self.redistributable,
-            val_share=self.val_share,
+            val_fraction=self.val_fraction,
             min_side=self.min_side,
             max_references=self.max_references,
             shard_bytes=self.shard_mib << 20,
@@ -157,7 +157,7 @@ class Check:
         if count:
             alternative = (
                 ", or train anyway: damaged samples are replaced by others and recorded, at least "
-                "two, and up to the share of --max-bad-share"
+                "two, and up to the fraction of --max-bad-fraction"
             )
             raise DataError(
                 f"problems in {self.folder}: {count}; import again into a new folder"

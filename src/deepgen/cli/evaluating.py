@@ -51,7 +51,7 @@ class Generate(GenerationFlags):
     output: Annotated[Path, arg(metavar="DIR")]
     """Folder of the run, new or to be resumed."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
-    """Generate the R-th of N shares, from 1/N to N/N (default: by torchrun's ranks, else all)."""
+    """Generate the R-th of N shards, from 1/N to N/N (default: by torchrun's ranks, else all)."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -95,8 +95,8 @@ class Generate(GenerationFlags):
         # Refuse another run's folder before the weights are loaded.
         run.folder.begin(run.manifest)
         print_prompt_notes(benchmark, found)
-        share = items[shard.rank :: shard.count]
-        with progress_bar(benchmark.title, len(share) * rule.images_per_item) as advance:
+        mine = items[shard.rank :: shard.count]
+        with progress_bar(benchmark.title, len(mine) * rule.images_per_item) as advance:
             generator = image_generator(model.path, device)
             progress = generate(run, generator, shard=shard, advance=advance)
         state = "done" if progress.done else "not done: other processes generate the rest"

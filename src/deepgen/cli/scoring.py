@@ -124,7 +124,7 @@ class Score:
     retry_failed: bool = False
     """Score failed images again."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
-    """Score the R-th of N shares, from 1/N to N/N (default: by torchrun's ranks, else all)."""
+    """Score the R-th of N shards, from 1/N to N/N (default: by torchrun's ranks, else all)."""
     device: DeviceChoice = "auto"
     """Where local scorers compute."""
     json: bool = False
@@ -191,8 +191,8 @@ class Score:
         for issue in find_issues(run, found.items).messages():
             print_line(f"warning: {issue}")
         scorer = scorer or self.scorer.create(benchmark, self.path, self.device)
-        share = len(items[shard.rank :: shard.count]) * len(run.copies)
-        with progress_bar(f"scoring {benchmark.title}", share) as advance:
+        count = len(items[shard.rank :: shard.count]) * len(run.image_indices)
+        with progress_bar(f"scoring {benchmark.title}", count) as advance:
             scoring = score(
                 run, scorer, shard=shard, retry_failed=self.retry_failed, advance=advance
             )

@@ -87,7 +87,7 @@ class Train:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
             if processes.is_rank_zero:
-                if found.idle_share:
+                if found.idle_fraction:
                     print_line(_idle_notice(found))
                 print_line(f"training to step {found.steps}; checkpoints and metrics in {output}")
             run = build(settings, device=device, processes=processes)
@@ -209,8 +209,8 @@ def _table(found: Plan) -> str:
         ("processes", f"{found.processes:,}"),
         ("micro-batches per process", f"{most}" if fewest == most else f"{fewest} to {most}"),
     ]
-    if found.idle_share:
-        rows.append(("idle time", f"{found.idle_share:.0%}"))
+    if found.idle_fraction:
+        rows.append(("idle time", f"{found.idle_fraction:.0%}"))
     for task, count in found.samples_per_step.items():
         rows += [
             (f"{task}: samples in the data", f"{found.samples[task]:,}"),
@@ -224,8 +224,8 @@ def _table(found: Plan) -> str:
 def _idle_notice(found: Plan) -> str:
     count = sum(found.microbatches.values())
     return (
-        f"{found.processes} processes share {count} micro-batches per step and idle "
-        f"{found.idle_share:.0%} of the time; a multiple of {found.processes} keeps all busy"
+        f"{found.processes} process's shard {count} micro-batches per step and idle "
+        f"{found.idle_fraction:.0%} of the time; a multiple of {found.processes} keeps all busy"
     )
 
 

@@ -35,7 +35,7 @@ def check_below_one(name: str, value: float) -> None:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value}")
 
 
-def check_share(name: str, value: float) -> None:
+def check_fraction(name: str, value: float) -> None:
     """Refuse what is not in [0, 1].
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from deepgen.config.checks import check_at_least, check_share
+from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.config.codec import MAY_CHANGE
 
 CachedLatents = Literal["auto", "always", "never"]
@@ -28,12 +28,12 @@ class DataConfig:
     requires a cache for this VAE and side, never encodes every image whenever it is used, auto uses
     a cache that exists when the run begins."""
     caption_drop: float = 0.1
-    """Share of text-to-image samples whose caption is dropped, for classifier-free guidance."""
-    max_bad_share: Annotated[float, MAY_CHANGE] = 0.01
-    """Share of the samples that may be damaged, and are replaced by others, before the run stops;
-    two are always allowed."""
+    """Fraction of text-to-image samples whose caption is dropped, for classifier-free guidance."""
+    max_bad_fraction: Annotated[float, MAY_CHANGE] = 0.01
+    """Fraction of the samples that may be damaged, and are replaced by others, before the run
+    stops; two are always allowed."""
 
     def __post_init__(self) -> None:
         check_at_least("side", self.side, 32)
-        check_share("caption_drop", self.caption_drop)
-        check_share("max_bad_share", self.max_bad_share)
+        check_fraction("caption_drop", self.caption_drop)
+        check_fraction("max_bad_fraction", self.max_bad_fraction)

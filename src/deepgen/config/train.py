@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from deepgen.config.checks import check_at_least, check_below_one, check_positive, check_share
+from deepgen.config.checks import check_at_least, check_below_one, check_fraction, check_positive
 from deepgen.config.codec import MAY_CHANGE
 
 Levels = Literal["uniform", "logit_normal"]
@@ -56,8 +56,8 @@ class OptimizerConfig:
     """AdamW's decay of the mean of squared gradients."""
     weight_decay: float = 0.05
     """Decoupled weight decay of tensors of two or more dimensions."""
-    warmup_share: float = 0.01
-    """Share of the steps over which the learning rate rises."""
+    warmup_ratio: float = 0.01
+    """Fraction of the steps over which the learning rate rises."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this norm."""
 
@@ -65,7 +65,7 @@ class OptimizerConfig:
         check_positive("lr", self.lr)
         check_positive("max_grad_norm", self.max_grad_norm)
         check_at_least("weight_decay", self.weight_decay, 0)
-        check_share("warmup_share", self.warmup_share)
+        check_fraction("warmup_ratio", self.warmup_ratio)
         check_below_one("beta1", self.beta1)
         check_below_one("beta2", self.beta2)
 

@@ -52,8 +52,8 @@ class ImportOptions:
     """Of the source; the first part of every sample's id and of every shard's name."""
     licence: str = "unknown"
     redistributable: bool = False
-    val_share: float = 0.0
-    """Share of samples in the validation split, chosen by their ids."""
+    val_fraction: float = 0.0
+    """Fraction of samples in the validation split, chosen by their ids."""
     min_side: int = 81
     """Pixels; the limit of the public implementation. Thumbnails teach blur."""
     max_aspect: int = 10
@@ -65,7 +65,7 @@ class ImportOptions:
     def __post_init__(self) -> None:
         if not self.name or not all(each.isalnum() or each in "-_" for each in self.name):
             raise ValueError(f"a name has letters, digits, - and _ only, got {self.name!r}")
-        check_below_one("val_share", self.val_share)
+        check_below_one("val_fraction", self.val_fraction)
         for name in ("min_side", "max_references", "shard_bytes"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("max_aspect", self.max_aspect, 2)
@@ -314,7 +314,7 @@ class _Import:
             render_text=list(sample.render_text),
             licence=self.options.licence,
             redistributable=self.options.redistributable,
-            split=split_of(sid, self.options.val_share),
+            split=split_of(sid, self.options.val_fraction),
         )
         writer.add_record(key, record)
         self.fresh.add(sid)

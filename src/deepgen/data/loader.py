@@ -80,8 +80,8 @@ class LoaderOptions:
     """Threads."""
     prefetch: int = 2
     """Steps decoded ahead."""
-    max_bad_share: float = 0.01
-    """Share of samples that may turn out damaged; beyond it the run stops. Two always may."""
+    max_bad_fraction: float = 0.01
+    """Fraction of samples that may turn out damaged; beyond it the run stops. Two always may."""
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -241,14 +241,14 @@ class Loader:
         Called between steps, when the substitutions of the last one are in the journal.
         """
         samples = sum(len(rows) for rows in self._rows.values())
-        allowed = max(TOLERATED, int(self.options.max_bad_share * samples))
+        allowed = max(TOLERATED, int(self.options.max_bad_fraction * samples))
         if self._has_new_bad and len(self._bad) > allowed:
             more = len(self._bad) - NAMED
             names = ", ".join(islice(self._bad, NAMED)) + (f" and {more} more" if more > 0 else "")
             raise DataError(
                 f"{len(self._bad)} of {samples} samples cannot be read, at most {allowed} may: "
                 f"{names}; one because {next(iter(self._bad.values()))}. deepgen data check "
-                f"{self.data.folder} lists what is damaged; repair it, or raise --max-bad-share"
+                f"{self.data.folder} lists what is damaged; repair it, or raise --max-bad-fraction"
             )
 
     def _load(self, step: int, occurrence: Occurrence) -> tuple[LoadedSample, Substitution | None]:

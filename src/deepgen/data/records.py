@@ -125,11 +125,11 @@ def sid_of(sample_id: str) -> int:
     return int.from_bytes(blake2b(sample_id.encode(), digest_size=8).digest(), "little")
 
 
-def split_of(sid: int, val_share: float) -> Split:
+def split_of(sid: int, val_fraction: float) -> Split:
     """The split of a sample; it does not change when the data set grows."""
     # Another hash than the key itself, from which the order of samples is derived.
     digest = blake2b(sid.to_bytes(8, "little"), digest_size=8, person=b"split").digest()
-    return "val" if int.from_bytes(digest, "little") < val_share * 2**64 else "train"
+    return "val" if int.from_bytes(digest, "little") < val_fraction * 2**64 else "train"
 
 
 def content_hash(data: bytes) -> str:

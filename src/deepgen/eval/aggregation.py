@@ -31,7 +31,7 @@ Column = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Contributions:
+class ScoreTable:
     """What each item adds to each column, before any sum."""
 
     items: tuple[Item, ...]
@@ -48,7 +48,7 @@ class Scores:
 
     benchmark: str
     rule: Rule
-    headline: float | None
+    overall: float | None
     """None where the rule forbids one number for the whole."""
     metrics: Mapping[str, float | None]
     categories: Mapping[str, Mapping[str, float]]
@@ -56,7 +56,7 @@ class Scores:
     counts: Mapping[str, int]
     """Images: ``expected``, and one entry per status."""
     coverage: float
-    """Share of the expected images that were scored."""
+    """Fraction of the expected images that were scored."""
     coverage_by_category: Mapping[str, float]
     """The same within each category of items."""
     subset: bool
@@ -84,7 +84,7 @@ def aggregate(
         BenchmarkError: A record of no expected image, or values that the benchmark cannot have.
     """
     images = _by_image(benchmark, items, records)
-    table = contributions(benchmark, items, images.values(), rule)
+    table = score_table(benchmark, items, images.values(), rule)
     amounts = table.amounts.sum(axis=0, keepdims=True)
     weights = table.weights.sum(axis=0, keepdims=True)
     metrics: dict[str, float | None] = {}
@@ -108,7 +108,7 @@ def aggregate(
     return Scores(
         benchmark=benchmark.name,
         rule=rule,
-        headline=None if forbidden[rule] else metrics[benchmark.metrics[0].name],
+        overall=None if forbidden[rule] else metrics[benchmark.metrics[0].name],
         metrics=metrics,
         categories=categories,
         counts=counts,
@@ -118,30 +118,33 @@ def aggregate(
     )
 
 
-def contributions(
+def score_table(
     benchmark: Benchmark,
     items: Sequence[Item],
     records: Iterable[ImageRecord],
     rule: Rule = "strict",
-) -> Contributions:
+) -> ScoreTable:
     """What each item adds to each category of each metric, failed images as the rule says."""
     images = _by_image(benchmark, items, records)
     rows: list[dict[Column, tuple[float, float]]] = []
-    copies = range(benchmark.generation["paper"].images_per_item)
+    image_indices = range(benchmark.generation["paper"].images_per_item)
     for item in items:
-        counted = [_counted(benchmark, item, images[item.id, copy], rule) for copy in copies]
+        counted = [
+            _counted(benchmark, item, images[item.id, image_index], rule)
+            for image_index in image_indices
+        ]
         values = [each for each in counted if each is not None]
         row: dict[Column, tuple[float, float]] = {}
-        for share in benchmark.contribute(item, values) if values else ():
-            amount, weight = row.get((share.metric, share.category), (0.0, 0.0))
-            added = (amount + share.amount, weight + share.weight)
-            row[share.metric, share.category] = added
+        for term in benchmark.score_terms(item, values) if values else ():
+            amount, weight = row.get((term.metric, term.category), (0.0, 0.0))
+            added = (amount + term.amount, weight + term.weight)
+            row[term.metric, term.category] = added
         rows.append(row)
     columns = tuple(sorted({column for row in rows for column in row}))
     pairs = np.array(
         [[row.get(column, (0.0, 0.0)) for column in columns] for row in rows], dtype=np.float64
     ).reshape(len(rows), len(columns), 2)
-    return Contributions(
+    return ScoreTable(
         items=tuple(items), columns=columns, amounts=pairs[..., 0], weights=pairs[..., 1]
     )
 
@@ -180,13 +183,13 @@ def combine(
         return whole, categories
     undefined = np.full(amounts.shape[:-1], np.nan)
     scores = np.stack([categories.get(name, undefined) for name in metric.weights], axis=-1)
-    shares = np.broadcast_to(
+    fractions = np.broadcast_to(
         np.array(list(metric.weights.values()), dtype=np.float64), scores.shape
     )
     if present_only:
-        shares = np.where(np.isnan(scores), 0.0, shares)
+        fractions = np.where(np.isnan(scores), 0.0, fractions)
         scores = np.nan_to_num(scores)
-    return _ratio((scores * shares).sum(axis=-1), shares.sum(axis=-1)), categories
+    return _ratio((scores * fractions).sum(axis=-1), fractions.sum(axis=-1)), categories
 
 
 def _ratio(amounts: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -200,19 +203,19 @@ def _by_image(
     benchmark: Benchmark, items: Sequence[Item], records: Iterable[ImageRecord]
 ) -> dict[tuple[str, int], ImageRecord]:
     """The record of every expected image, in the order of the items."""
-    copies = range(benchmark.generation["paper"].images_per_item)
+    image_indices = range(benchmark.generation["paper"].images_per_item)
     images = {
-        (item.id, copy): ImageRecord(item=item.id, copy=copy, status="missing")
+        (item.id, image_index): ImageRecord(item=item.id, image_index=image_index, status="missing")
         for item in items
-        for copy in copies
+        for image_index in image_indices
     }
     for record in records:
-        if (record.item, record.copy) not in images:
+        if (record.item, record.image_index) not in images:
             raise BenchmarkError(
-                f"{benchmark.name} expects no image {record.copy} of item {record.item}; "
-                f"it has {len(items)} items with {len(copies)} images each, numbered from 0"
+                f"{benchmark.name} expects no image {record.image_index} of item {record.item}; "
+                f"it has {len(items)} items with {len(image_indices)} images each, numbered from 0"
             )
-        images[record.item, record.copy] = record
+        images[record.item, record.image_index] = record
     return images
 
 

@@ -30,7 +30,8 @@ STATUSES: tuple[Status, ...] = ("scored", "missing", "refused", "unreadable", "e
 
 Rule = Literal["strict", "official", "pessimistic"]
 """What failed images do to a score. ``strict``: they lower the coverage, and below 99 % there is
-no headline; ``official``: what the benchmark's own code does; ``pessimistic``: the lowest score."""
+no overall score; ``official``: what the benchmark's own code does; ``pessimistic``: the lowest
+score."""
 
 Task = Literal["text-to-image", "editing", "both"]
 ScorerKind = Literal["detector", "vqa", "judge", "ocr", "scenes"]
@@ -79,14 +80,14 @@ class PromptFile:
 
     path: str
     """Relative to the benchmark's own prompt folder."""
-    home: str | None
+    repo_path: str | None
     """Its path in the repository; None where it is in none, and the user has to name a folder. One
     that ends in a slash is a folder of texts, kept as one file of lines with ``prompt`` and
     ``key``."""
     sha256: str | None = None
     """None where nobody has verified the file yet: its hash is then recorded when first fetched."""
     by_hand: str | None = None
-    """Where people find the file, if it has no home in the repository."""
+    """Where people find the file, if it is not in the repository."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,9 +132,9 @@ def generation_presets(
     return {"paper": paper, "default": GenerationRule(images_per_item=images_per_item)}
 
 
-def image_seed(base_seed: int, item: Item, copy: int) -> int:
+def image_seed(base_seed: int, item: Item, image_index: int) -> int:
     """Seed of one image; neither batch size, order nor number of processes changes it."""
-    return base_seed + PROMPT_STRIDE * item.number + copy
+    return base_seed + PROMPT_STRIDE * item.number + image_index
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,14 +142,14 @@ class ImageRecord:
     """The result of scoring one image."""
 
     item: str
-    copy: int = 0
+    image_index: int = 0
     status: Status = "scored"
     values: Values = field(default_factory=dict)
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ScoreTerm:
     """What one item adds to a category of a metric, whose score is sum(amount) / sum(weight)."""
 
     metric: str
@@ -178,7 +179,7 @@ def equal_weights(categories: Iterable[str]) -> Mapping[str, Number]:
     return dict.fromkeys(categories, 1)
 
 
-def path_by_id(item: Item, copy: int) -> PurePosixPath:
+def path_by_id(item: Item, image_index: int) -> PurePosixPath:
     """``17.png``, for benchmarks with one image an item."""
     return PurePosixPath(f"{item.id}.png")
 
@@ -207,12 +208,12 @@ class Benchmark:
     load: Callable[[Path], ItemList]
     """Raises BenchmarkError, with file and row, on what cannot be read."""
     image_path: Callable[[Item, int], PurePosixPath] = path_by_id
-    """Place of a copy in the layout that the official scorer accepts."""
+    """Place of an image in the layout that the official scorer accepts."""
     metrics: tuple[Metric, ...]
-    """The headline first."""
+    """The main metric first."""
     other_path: Callable[[Item, int], PurePosixPath] | None = None
-    """Where code other than the official one puts a copy, which is read there too."""
-    contribute: Callable[[Item, Sequence[Values]], Iterable[Share]]
+    """Where code other than the official one puts an image, which is read there too."""
+    score_terms: Callable[[Item, Sequence[Values]], Iterable[ScoreTerm]]
     """What the scored images of one item add; called only with at least one."""
     lowest: Callable[[Item], Values]
     """The worst values an image can get."""
@@ -220,10 +221,10 @@ class Benchmark:
     """What the official code counts for a failed image; None leaves it out."""
     official_refusal: frozenset[Status] = frozenset()
     """Failures after which the official code prints no overall."""
-    companions: Callable[[Item], Mapping[PurePosixPath, str | PurePosixPath]] = lambda item: {}
+    sidecar_files: Callable[[Item], Mapping[PurePosixPath, str | PurePosixPath]] = lambda item: {}
     """Files the official scorer wants beside the images: a text, or a source to copy."""
     grid_path: Callable[[Item], PurePosixPath] | None = None
-    """Where the official scorer wants all copies of an item as one grid of two columns."""
+    """Where the official scorer wants all images of an item as one grid of two columns."""
     render_sources: Callable[[Path, Sequence[Item], GenerationRule], None] | None = None
     """Renders the images to edit, in a folder and at the size of a run, where a benchmark is
     computed and not published; such a benchmark has no prompt files."""

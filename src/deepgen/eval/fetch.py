@@ -1,4 +1,4 @@
-"""Prompt files from their authors' homes at pinned commits, checked against their hashes.
+"""Prompt files from their authors' hosts at pinned commits, checked against their hashes.
 
 With them come the files that hold the official judge prompts, which scoring needs.
 """
@@ -37,14 +37,14 @@ RECORDED = "checksums.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Homes:
+class Hosts:
     """Servers that files are fetched from."""
 
     files: str = "https://raw.githubusercontent.com"
     archives: str = "https://codeload.github.com"
 
 
-GITHUB = Homes()
+GITHUB = Hosts()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,24 +99,24 @@ def source_folder(benchmark: Benchmark, prompts: Path, rule: GenerationRule) -> 
     return prompts / f"{rule.height}x{rule.width}"
 
 
-def fetch(benchmark: Benchmark, folder: Path, homes: Homes = GITHUB) -> list[Fetched]:
+def fetch(benchmark: Benchmark, folder: Path, hosts: Hosts = GITHUB) -> list[Fetched]:
     """Bring every file into the benchmark's folder; what is there and right stays.
 
     One that cannot be had, or is not the pinned one, does not keep the others from coming, and
     leaves nothing behind.
     """
     return [
-        _fetch_one(url_of(benchmark, file, homes), file, folder) for file in benchmark.source.files
-    ] + _fetch_judge_prompts(benchmark, folder / OFFICIAL, homes)
+        _fetch_one(url_of(benchmark, file, hosts), file, folder) for file in benchmark.source.files
+    ] + _fetch_judge_prompts(benchmark, folder / OFFICIAL, hosts)
 
 
-def _fetch_judge_prompts(benchmark: Benchmark, folder: Path, homes: Homes) -> list[Fetched]:
+def _fetch_judge_prompts(benchmark: Benchmark, folder: Path, hosts: Hosts) -> list[Fetched]:
     """The file of the official judge prompts, where the benchmark has them."""
     if benchmark.judge_prompts is None or benchmark.judge_prompts.official is None:
         return []
     pinned = benchmark.judge_prompts.official.file
-    url = f"{homes.files}/{pinned.repository}/{pinned.commit}/{pinned.path}"
-    file = PromptFile(path=pinned.path, home=pinned.path, sha256=pinned.sha256)
+    url = f"{hosts.files}/{pinned.repository}/{pinned.commit}/{pinned.path}"
+    file = PromptFile(path=pinned.path, repo_path=pinned.path, sha256=pinned.sha256)
     return [_fetch_one(url, file, folder)]
 
 
@@ -126,14 +126,14 @@ def _fetch_one(url: str, file: PromptFile, folder: Path) -> Fetched:
         known = expected_hash(file, folder)
         if path.is_file() and known and _hash(path.read_bytes()) == known:
             return Fetched(path=path, outcome="present")
-        if file.home is None:
+        if file.repo_path is None:
             if path.is_file():
                 return Fetched(path=path, outcome="present", note="not verified: no pinned hash")
             note = f"has no pinned address: get it from {file.by_hand} and put it there"
             return Fetched(path=path, outcome="by hand", note=note)
         content = _download(url, path)
-        if file.home.endswith("/"):
-            content = _lines_of_archive(content, file.home, url)
+        if file.repo_path.endswith("/"):
+            content = _lines_of_archive(content, file.repo_path, url)
         found = _hash(content)
         if known and found != known:
             raise BenchmarkError(
@@ -160,13 +160,13 @@ def _write_whole(path: Path, content: bytes) -> None:
         ) from None
 
 
-def url_of(benchmark: Benchmark, file: PromptFile, homes: Homes = GITHUB) -> str:
+def url_of(benchmark: Benchmark, file: PromptFile, hosts: Hosts = GITHUB) -> str:
     """Address of a file at its pinned commit; of a folder, that of the whole archive."""
     source = benchmark.source
     repository, commit = source.prompts_from or (source.repository, source.commit)
-    if str(file.home).endswith("/"):
-        return f"{homes.archives}/{repository}/zip/{commit}"
-    return f"{homes.files}/{repository}/{commit}/{file.home}"
+    if str(file.repo_path).endswith("/"):
+        return f"{hosts.archives}/{repository}/zip/{commit}"
+    return f"{hosts.files}/{repository}/{commit}/{file.repo_path}"
 
 
 def expected_hash(file: PromptFile, folder: Path) -> str | None:
@@ -185,7 +185,7 @@ def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
     known = expected_hash(file, folder)
     if known is None:
         return
-    path = find_file(folder, file.path, str(file.home), PurePosixPath(file.path).name)
+    path = find_file(folder, file.path, str(file.repo_path), PurePosixPath(file.path).name)
     if path is not None:
         found = _hash(path.read_bytes())
     elif texts := _texts(file, folder):
@@ -202,8 +202,8 @@ def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
 
 def _texts(file: PromptFile, folder: Path) -> list[Path]:
     """The single texts of a file of lines, where a checkout of the repository has them."""
-    home = PurePosixPath(str(file.home))
-    places = (home.name, str(home)) if str(file.home).endswith("/") else ()
+    in_repo = PurePosixPath(str(file.repo_path))
+    places = (in_repo.name, str(in_repo)) if str(file.repo_path).endswith("/") else ()
     return [text for place in places for text in (folder / place).glob("*.txt")]
 
 
@@ -225,19 +225,19 @@ def _download(url: str, path: Path) -> bytes:
     return content
 
 
-def _lines_of_archive(archive: bytes, home: str, url: str) -> bytes:
+def _lines_of_archive(archive: bytes, repo_path: str, url: str) -> bytes:
     """The texts of a folder in an archive whose members all lie in one top folder."""
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as members:
             texts = [
                 (PurePosixPath(name).stem, members.read(name))
                 for name in members.namelist()
-                if name.partition("/")[2].startswith(home) and name.endswith(".txt")
+                if name.partition("/")[2].startswith(repo_path) and name.endswith(".txt")
             ]
     except (zipfile.BadZipFile, zlib.error, EOFError) as cause:
         raise BenchmarkError(f"{url} is no whole zip archive ({cause}); try again") from cause
     if not texts:
-        raise BenchmarkError(f"{url} has no texts in {home}; put the prompts there by hand")
+        raise BenchmarkError(f"{url} has no texts in {repo_path}; put the prompts there by hand")
     return _as_lines(texts)
 
 

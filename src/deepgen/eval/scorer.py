@@ -28,9 +28,9 @@ class GeneratedImage:
     """An image to be scored."""
 
     item: Item
-    copy: int
+    image_index: int
     image: Image.Image
-    """One copy, also where the official layout has several in one file."""
+    """One image, also where the official layout has several in one file."""
     path: Path
     """The file it was read from."""
     sources: tuple[Path, ...] = ()
@@ -38,12 +38,16 @@ class GeneratedImage:
 
     def record(self, values: Values, reason: str = "") -> ImageRecord:
         """The record of a scored image."""
-        return ImageRecord(item=self.item.id, copy=self.copy, values=values, reason=reason)
+        return ImageRecord(
+            item=self.item.id, image_index=self.image_index, values=values, reason=reason
+        )
 
     def failed(self, status: Status, reason: str) -> ImageRecord:
         """The record of an image without a score, and why, in one line."""
         reason = " ".join(reason.split())
-        return ImageRecord(item=self.item.id, copy=self.copy, status=status, reason=reason)
+        return ImageRecord(
+            item=self.item.id, image_index=self.image_index, status=status, reason=reason
+        )
 
 
 class ImageScorer(ABC):

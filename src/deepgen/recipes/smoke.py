@@ -19,7 +19,7 @@ def smoke() -> StageConfig:
         microbatch_size=2,
         t2i_microbatches=2,
         edit_microbatches=1,
-        optimizer=OptimizerConfig(lr=1e-4, warmup_share=0.1),
+        optimizer=OptimizerConfig(lr=1e-4, warmup_ratio=0.1),
         lora=LoraConfig(rank=4, alpha=8.0),
         checkpoint=CheckpointConfig(every=10),
         logging=LoggingConfig(every=5),

@@ -131,7 +131,7 @@ class RapidOcrReader:
 
 
 class WordAccuracy:
-    """Share of the target words that an OCR engine reads, by CVTG-2K's rule."""
+    """Fraction of the target words that an OCR engine reads, by CVTG-2K's rule."""
 
     name = "ocr"
     bounds = (0.0, 1.0)

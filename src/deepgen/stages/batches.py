@@ -60,7 +60,7 @@ class FlowBatches:
         return [asdict(each) for each in self.loader.take_substitutions()]
 
     def count_substitutions(self, entries: Sequence[Entry]) -> None:
-        """Count the samples that all processes replaced in a step, and check their share."""
+        """Count the samples that all processes replaced in a step, and check their fraction."""
         self.loader.count_substitutions([Substitution(**each) for each in entries])
 
     def replay(self, entries: Sequence[Entry]) -> None:

@@ -172,8 +172,8 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     may_cache = config.data.cached_latents == "auto" and not has_checkpoints(config.output)
     config, moments = resolve_latent_cache(config, data, model.vae, side, processes)
-    share = config.data.max_bad_share
-    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_share=share)
+    fraction = config.data.max_bad_fraction
+    options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_fraction=fraction)
     loader = Loader(data, options, moments=moments)
     shortened = model.conditioner.tokenize.shortened
     batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
@@ -255,7 +255,7 @@ def _trainer(
             schedule=partial(
                 warmup_then_cosine,
                 steps=config.steps,
-                warmup=round(optimizer.warmup_share * config.steps),
+                warmup=round(optimizer.warmup_ratio * config.steps),
             ),
             seed=config.seed,
             max_grad_norm=optimizer.max_grad_norm,
@@ -285,7 +285,7 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
         objective,
         tasks=loader.options.tasks,
         side=loader.options.side,
-        max_bad_share=loader.options.max_bad_share,
+        max_bad_fraction=loader.options.max_bad_fraction,
         moments=loader.moments,
     )
 

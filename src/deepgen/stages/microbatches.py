@@ -20,20 +20,20 @@ class MicrobatchSplit:
     """Of the process with fewest."""
     most: int
     """Of the process with most; all wait for it."""
-    idle_share: float
-    """Share of all processes' time spent waiting, if every micro-batch takes equally long."""
+    idle_fraction: float
+    """Fraction of all processes' time spent waiting, if every micro-batch takes equally long."""
 
 
 def split_microbatches(tasks: Mapping[Task, TaskPlan], world_size: int) -> MicrobatchSplit:
     """Distribute the micro-batches of a step round-robin.
 
     >>> split_microbatches({"t2i": TaskPlan(microbatch_size=4, microbatches=6)}, 4)
-    MicrobatchSplit(fewest=1, most=2, idle_share=0.25)
+    MicrobatchSplit(fewest=1, most=2, idle_fraction=0.25)
     """
     count = sum(each.microbatches for each in tasks.values())
     most = -(-count // world_size)
     return MicrobatchSplit(
-        fewest=count // world_size, most=most, idle_share=1 - count / (most * world_size)
+        fewest=count // world_size, most=most, idle_fraction=1 - count / (most * world_size)
     )
 
 

@@ -65,9 +65,9 @@ class Plan:
     """Per step, of all processes together, by task."""
     microbatches_per_process: tuple[int, int]
     """Per step: the fewest and the most of a process."""
-    idle_share: float
-    """Share of all processes' time spent waiting for those with more micro-batches, if each takes
-    equally long."""
+    idle_fraction: float
+    """Fraction of all processes' time spent waiting for those with more micro-batches, if each
+    takes equally long."""
     samples_per_step: dict[Task, int]
     """By task."""
     samples: dict[Task, int]
@@ -119,7 +119,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         processes=world_size,
         microbatches={task: each.microbatches for task, each in tasks.items()},
         microbatches_per_process=(shared.fewest, shared.most),
-        idle_share=round(shared.idle_share, 4),
+        idle_fraction=round(shared.idle_fraction, 4),
         samples_per_step=per_step,
         samples=samples,
         epochs={task: round(config.steps * per_step[task] / samples[task], 2) for task in tasks},

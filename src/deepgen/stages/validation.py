@@ -31,7 +31,8 @@ class Validation:
     limits is left out with a warning.
 
     Args:
-        max_bad_share: Share of a task's samples that may be damaged; with more there is no line.
+        max_bad_fraction: Fraction of a task's samples that may be damaged; with more there is no
+            line.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Validation:
         *,
         tasks: Collection[Task],
         side: int,
-        max_bad_share: float,
+        max_bad_fraction: float,
         moments: LatentCache | None,
     ) -> None:
         self.log = log
@@ -56,7 +57,7 @@ class Validation:
             if not count:
                 continue
             options = LoaderOptions(
-                tasks={task: one}, seed=0, side=side, split="val", max_bad_share=max_bad_share
+                tasks={task: one}, seed=0, side=side, split="val", max_bad_fraction=max_bad_fraction
             )
             try:
                 self._loaders[task] = Loader(data, options, moments=moments)

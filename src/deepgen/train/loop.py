@@ -16,7 +16,7 @@ class LoopConfig:
     steps: int
     """Optimizer steps in all."""
     schedule: Callable[[int], float]
-    """Share of the optimizer's learning rate, by the steps done."""
+    """Fraction of the optimizer's learning rate, by the steps done."""
     seed: int = 0
     """Of randomness that belongs to no sample: dropout, and what objectives draw per
     micro-batch."""

@@ -39,8 +39,8 @@ class Loss:
     parts: Mapping[str, Tensor]
     """Scalars to report, added up likewise."""
     means: Mapping[str, tuple[Tensor, Tensor | int | float]] = field(default_factory=dict)
-    """Sum and count of what is to be reported as a mean, such as a share of tokens: both are added
-    up over micro-batches, processes and the steps of a line of the log, and then divided."""
+    """Sum and count of what is to be reported as a mean, such as a fraction of tokens: both are
+    added up over micro-batches, processes and the steps of a line of the log, and then divided."""
     samples: Float[Tensor, " batch"] | None = None
     """Loss of each sample, before its weight."""
     names: Sequence[str] = ()
@@ -62,8 +62,8 @@ class FlowBatch:
     reference_latents: Sequence[Sequence[Latents | Posterior]]
     keys: Sequence[SampleKey]
     weights: Float[Tensor, " batch"]
-    """Share of each sample in the loss of the step. They sum to 1 over all micro-batches of the
-    step, on all processes: 1 / samples where all count alike, share of the task / its samples
+    """Fraction of each sample in the loss of the step. They sum to 1 over all micro-batches of the
+    step, on all processes: 1 / samples where all count alike, fraction of the task / its samples
     where tasks are balanced."""
     prompts_truncated: int = 0
     """How many of the prompts were truncated, because they were too long."""
@@ -79,7 +79,7 @@ class FlowObjective:
     Args:
         sigmas: The training levels of the schedule, falling from 1.
         rng: Random numbers of each sample.
-        caption_drop: Share of text-to-image prompts that are emptied, for guidance.
+        caption_drop: Fraction of text-to-image prompts that are emptied, for guidance.
         padding: How prompts are padded; ``batch`` is what the public implementation trains with.
         levels: How noise levels are drawn.
         weighting: How much each noise level counts.
@@ -186,12 +186,12 @@ class FlowObjective:
     def _sigma(self, key: SampleKey) -> Float[Tensor, ""]:
         """The noise level of a sample in an epoch."""
         if self.levels == "uniform":
-            share = torch.tensor(self.rng.uniform(key, Purpose.LEVEL), dtype=torch.float32)
+            value = torch.tensor(self.rng.uniform(key, Purpose.LEVEL), dtype=torch.float32)
         else:
-            share = self.rng.normal(key, Purpose.LEVEL, torch.Size([1]))[0].sigmoid()
+            value = self.rng.normal(key, Purpose.LEVEL, torch.Size([1]))[0].sigmoid()
         # Multiplied in float32, as the public implementation does: 0.137 is index 137 there. A
         # sigmoid may round to 1.
-        index = (share * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
+        index = (value * len(self.sigmas)).long().clamp(max=len(self.sigmas) - 1)
         return self.sigmas[index]
 
     def _noise(

@@ -205,13 +205,13 @@ def _laid_out_as(weight: Tensor, value: Tensor) -> Tensor:
 
 
 def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-5) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then half a cosine down to 0.
+    """Fraction of the peak learning rate at a step: linear warm-up, then half a cosine down to 0.
 
     The published schedule, with ``warmup`` a hundredth of ``steps``.
     """
     if step < warmup:
         return start + (1 - start) * step / warmup
-    # A run may be warm-up only; and the share at its end is needed, too.
+    # A run may be warm-up only; and the factor at its end is needed, too.
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 

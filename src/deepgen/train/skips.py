@@ -15,7 +15,7 @@ SKIPS_IN_A_ROW = 3
 """Skipped steps in a row that end a run: one is chance, three are a broken model."""
 
 MAX_SKIPPED_SHARE = 0.001
-"""Share of all steps so far that may be skipped; the first three are always allowed."""
+"""Fraction of all steps so far that may be skipped; the first three are always allowed."""
 
 
 class Skips:

@@ -44,7 +44,7 @@ Batch = TypeVar("Batch")
 Model = TypeVar("Model", bound=nn.Module)
 
 Objective = Callable[[Model, Batch, torch.Generator], Loss]
-"""(model, micro-batch, randomness) -> its share of the loss of the step."""
+"""(model, micro-batch, randomness) -> its part of the loss of the step."""
 
 STREAM = 1
 """Tells the random numbers of a stream from those of micro-batches."""
@@ -293,7 +293,7 @@ class Trainer(Generic[Model, Batch]):
         step = self.done
         loop = {
             "step": step,
-            "learning_rate_share": self.loop.schedule(step),
+            "learning_rate_factor": self.loop.schedule(step),
             **self._skips.state(),
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
         }

@@ -28,7 +28,7 @@ def categories(benchmark: Benchmark) -> Counter[str]:
     items = benchmark.load(prompt_folder(benchmark.folder)).items
     assert all(item.prompt.strip() for item in items)
     assert len({item.id for item in items}) == len(items)
-    paths = {benchmark.image_path(item, copy) for item in items for copy in range(4)}
+    paths = {benchmark.image_path(item, image_index) for item in items for image_index in range(4)}
     assert len(paths) == len(items) * benchmark.generation["paper"].images_per_item or (
         benchmark.generation["paper"].images_per_item == 1 and len(paths) == len(items)
     )
@@ -136,7 +136,7 @@ def test_gedit() -> None:
     item = loaded.items[0]
     path = GEDIT_ENGLISH.image_path(item, 0)
     assert str(path) == f"fullset/background_change/en/{item.id}.png"
-    assert GEDIT_ENGLISH.companions(item) == {
+    assert GEDIT_ENGLISH.sidecar_files(item) == {
         path.with_name(f"{item.id}_SRCIMG.png"): item.sources[0]
     }
     with pytest.raises(BenchmarkError, match=r"has no gedit\.jsonl"):
@@ -339,6 +339,6 @@ def test_names_without_variant_mean_the_usual_one() -> None:
 
 def test_no_two_images_share_a_seed() -> None:
     items = COREBENCH.load(prompt_folder("t2i_corebench")).items
-    seeds = {image_seed(42, item, copy) for item in items for copy in range(4)}
+    seeds = {image_seed(42, item, image_index) for item in items for image_index in range(4)}
     assert len(seeds) == 4 * len(items)
     assert image_seed(42, items[0], 2) == 42 + 1000 * 270 + 2

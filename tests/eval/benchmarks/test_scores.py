@@ -64,7 +64,7 @@ def of_row(
 def test_dpg_failures_cascade(given: tuple[int, ...], expected: float) -> None:
     item = make_item("a", "plain", questions=QUESTIONS)
     for benchmark in (DPG, DPG_OFFICIAL):
-        assert score(benchmark, [(item, [answers(*given)] * 4)]).headline == pytest.approx(expected)
+        assert score(benchmark, [(item, [answers(*given)] * 4)]).overall == pytest.approx(expected)
 
 
 def test_dpg_averages_images_then_prompts() -> None:
@@ -72,7 +72,7 @@ def test_dpg_averages_images_then_prompts() -> None:
     tiles = [answers(1, 1, 1, 1), answers(0, 1, 1, 1), answers(1, 0, 1, 1), answers(0, 0, 0, 0)]
     # (1 + .25 + .5 + 0) / 4 = .4375, and a perfect prompt beside it.
     scores = score(DPG, [(first, tiles), (second, [answers(1, 1, 1, 1)] * 4)])
-    assert scores.headline == pytest.approx(100 * (0.4375 + 1) / 2)
+    assert scores.overall == pytest.approx(100 * (0.4375 + 1) / 2)
 
 
 def test_dpg_category_scores_officially_come_from_the_last_image() -> None:
@@ -92,10 +92,10 @@ def test_dpg_dependencies_hold_in_any_order_of_rows_only_when_corrected() -> Non
     child_first = [QUESTIONS[2], QUESTIONS[1], QUESTIONS[0], QUESTIONS[3]]
     item = make_item("a", "plain", questions=child_first)
     found = [(item, [answers(0, 1, 1, 1)] * 4)]
-    assert score(DPG, found).headline == 25.0
+    assert score(DPG, found).overall == 25.0
     # In the order of rows, 3 sees 1 fail as well; but with 1 true, 2 false comes in raw.
     found = [(item, [answers(1, 0, 1, 1)] * 4)]
-    assert score(DPG, found).headline == 50.0
+    assert score(DPG, found).overall == 50.0
     grandchild = [
         {**QUESTIONS[0], "id": "3", "parents": ["2"]},
         {**QUESTIONS[0], "id": "2", "parents": ["1"]},
@@ -103,17 +103,17 @@ def test_dpg_dependencies_hold_in_any_order_of_rows_only_when_corrected() -> Non
     ]
     late = make_item("b", "plain", questions=grandchild)
     tiles = [answers(0, 1, 1)] * 4
-    assert score(DPG, [(late, tiles)]).headline == 0.0
-    assert score(DPG_OFFICIAL, [(late, tiles)]).headline == pytest.approx(100 / 3)
+    assert score(DPG, [(late, tiles)]).overall == 0.0
+    assert score(DPG_OFFICIAL, [(late, tiles)]).overall == pytest.approx(100 / 3)
 
 
 def test_dpg_officially_drops_the_prompt_that_lost_its_first_question() -> None:
     kept = make_item("b", "plain", questions=QUESTIONS)
     lost = make_item("a", "plain", questions=QUESTIONS[1:])
     tiles = [answers(1, 1, 1, 0)] * 4
-    assert score(DPG_OFFICIAL, [(lost, tiles), (kept, tiles)]).headline == 75.0
+    assert score(DPG_OFFICIAL, [(lost, tiles), (kept, tiles)]).overall == 75.0
     alone = make_item("a", "plain", questions=QUESTIONS[3:])
-    assert score(DPG_OFFICIAL, [(alone, tiles), (kept, tiles)]).headline == 37.5
+    assert score(DPG_OFFICIAL, [(alone, tiles), (kept, tiles)]).overall == 37.5
 
 
 def test_dpg_without_questions_says_what_is_needed() -> None:
@@ -147,7 +147,7 @@ def test_unigenbench_macro_and_micro_differ() -> None:
     scores = score(UNIGENBENCH["en"], found, "official")
     assert (scores.metrics["macro"], scores.metrics["micro"]) == (50.0, 75.0)
     # Eight dimensions have no points at all, so strictly there is no mean of ten.
-    assert score(UNIGENBENCH["en"], found).headline is None
+    assert score(UNIGENBENCH["en"], found).overall is None
     with pytest.raises(BenchmarkError, match="item a: expected 4 numbers under 'scores'"):
         score(UNIGENBENCH["en"], [(item, [{"scores": [1, 1, 1]}] * 4)])
 
@@ -167,7 +167,7 @@ def test_gedit_is_the_mean_over_groups_of_the_images_geometric_means() -> None:
     ]
     scores = score(GEDIT_ENGLISH, found + others)
     expected = ((sqrt(56) + sqrt(40)) / 2 + 80) / 11
-    assert scores.headline == pytest.approx(expected)
+    assert scores.overall == pytest.approx(expected)
     assert scores.metrics["semantics"] == pytest.approx((6.5 + 80) / 11)
     assert scores.categories["overall, intersection"] == {"ps_human": pytest.approx(sqrt(56))}
 
@@ -193,8 +193,8 @@ def test_imgedit_is_the_mean_of_nine_types(model: str) -> None:
     assert scores.categories["overall"] == {
         name: pytest.approx(mean) for name, mean in zip(TYPES, row, strict=True)
     }
-    assert scores.headline is not None
-    assert f"{scores.headline:.2f}" == f"{overall}"
+    assert scores.overall is not None
+    assert f"{scores.overall:.2f}" == f"{overall}"
 
 
 def test_imgedit_official_rounding_rounds_edits_and_types() -> None:
@@ -211,7 +211,7 @@ def test_imgedit_official_rounding_rounds_edits_and_types() -> None:
     ]
     scores = score(IMGEDIT, found)
     assert scores.metrics["official rounding"] == pytest.approx((3.33 + 3.5 + 7 * 5) / 9)
-    assert scores.headline == pytest.approx((10 / 3 + 3.5 + 7 * 5) / 9)
+    assert scores.overall == pytest.approx((10 / 3 + 3.5 + 7 * 5) / 9)
 
 
 def wise_prompts(sizes: dict[str, int]) -> list[Item]:
@@ -238,22 +238,22 @@ def test_wise_verified_rows_of_the_leaderboard(row: tuple[float, ...], overall: 
         for item in wise_prompts(sizes)
     ]
     scores = score(WISE_VERIFIED, found)
-    assert scores.headline is not None
-    assert f"{scores.headline:.4f}" == overall
+    assert scores.overall is not None
+    assert f"{scores.overall:.4f}" == overall
     # Weights are the categories' sizes, so the whole is the plain mean.
-    assert scores.headline == pytest.approx(sum(right.values()) / 1000)
+    assert scores.overall == pytest.approx(sum(right.values()) / 1000)
 
 
 def test_wise_legacy_weighs_three_judgements_and_six_categories() -> None:
     one = {"consistency": 2, "realism": 1, "aesthetic_quality": 0}
     items = [make_item(name, name) for name in LEGACY_SIZES]
     scores = score(WISE_LEGACY, [(item, [one]) for item in items])
-    assert scores.headline == pytest.approx((0.7 * 2 + 0.2 * 1) / 2)
+    assert scores.overall == pytest.approx((0.7 * 2 + 0.2 * 1) / 2)
     # Only culture is perfect: .4 of the whole.
     none = {"consistency": 0, "realism": 0, "aesthetic_quality": 0}
     full = {"consistency": 2, "realism": 2, "aesthetic_quality": 2}
     found = [(item, [full if item.id == "Cultural" else none]) for item in items]
-    assert score(WISE_LEGACY, found).headline == pytest.approx(0.4)
+    assert score(WISE_LEGACY, found).overall == pytest.approx(0.4)
     with pytest.raises(BenchmarkError, match="item Time: 'realism' is 3"):
         score(WISE_LEGACY, [(items[1], [{**one, "realism": 3}])])
 
@@ -267,7 +267,7 @@ def test_wise_legacy_row_of_the_deepgen_paper() -> None:
         for name, rate in zip(LEGACY_SIZES, row, strict=True)
         for n in range(100)
     ]
-    assert score(WISE_LEGACY, found).headline == pytest.approx(0.7136, abs=5e-5)
+    assert score(WISE_LEGACY, found).overall == pytest.approx(0.7136, abs=5e-5)
 
 
 def corebench_row(
@@ -305,9 +305,9 @@ def test_corebench_row_of_flux_2_dev() -> None:
     ],
 )
 def test_corebench_rows_of_the_deepgen_paper(row: tuple[float, ...], mean: float) -> None:
-    headline = score(COREBENCH_REASONING, corebench_row(row, REASONING)).headline
+    main_metric = score(COREBENCH_REASONING, corebench_row(row, REASONING)).overall
     # Half a printed digit of the mean, and as much from the columns.
-    assert headline == pytest.approx(mean, abs=0.1)
+    assert main_metric == pytest.approx(mean, abs=0.1)
 
 
 def test_corebench_leaves_unreadable_questions_out() -> None:
@@ -388,9 +388,9 @@ def test_rise_overall_is_the_mean_over_all_edits(
             values = {"consistency": 5, "reasoning": 5, "plausibility": 5} if n < number else bad
             found.append((make_item(f"{category}-{n}", category), [values]))
     scores = score(RISE_2025, found)
-    assert scores.headline is not None
+    assert scores.overall is not None
     shown = [f"{scores.categories['accuracy'][name]:.1f}" for name in CATEGORIES]
-    assert (*shown, f"{scores.headline:.1f}") == printed
+    assert (*shown, f"{scores.overall:.1f}") == printed
 
 
 def test_rise_unreadable_is_officially_wrong_and_without_score() -> None:
@@ -405,8 +405,8 @@ def test_rise_unreadable_is_officially_wrong_and_without_score() -> None:
     assert official.metrics["score"] == 5.0
     strict = aggregate(RISE_2026, items, records)
     assert strict.metrics["accuracy"] == 100.0
-    assert strict.headline is None
-    assert aggregate(RISE_2026, items, records[:1], "official").headline is None
+    assert strict.overall is None
+    assert aggregate(RISE_2026, items, records[:1], "official").overall is None
 
 
 def test_uniredit_scores_and_halves() -> None:
@@ -416,7 +416,7 @@ def test_uniredit_scores_and_halves() -> None:
     scores = score(UNIREDIT, [(real, [perfect]), (game, [middling])])
     percent = 25 * (0.3 * 3 + 0.5 * 2 + 0.2 * 4 - 1)
     assert scores.categories["halves"] == {"real world": 100.0, "games": pytest.approx(percent)}
-    assert scores.headline == pytest.approx((100 + percent) / 2)
+    assert scores.overall == pytest.approx((100 + percent) / 2)
     assert scores.metrics["accuracy"] == 50.0
 
 
@@ -475,9 +475,9 @@ def test_cvtg_failures_are_failed_and_only_officially_all_wrong() -> None:
         ImageRecord(item="b", status="error", reason="OCR raised"),
     ]
     strict = aggregate(CVTG, items, records)
-    assert (strict.metrics["word accuracy"], strict.headline) == (1.0, None)
-    assert aggregate(CVTG, items, records, "official").headline == 0.5
-    assert aggregate(CVTG, items, records, "pessimistic").headline == pytest.approx(1 / 3)
+    assert (strict.metrics["word accuracy"], strict.overall) == (1.0, None)
+    assert aggregate(CVTG, items, records, "official").overall == 0.5
+    assert aggregate(CVTG, items, records, "pessimistic").overall == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

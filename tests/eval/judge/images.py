@@ -31,12 +31,14 @@ def paint(path: Path, what: str, size: tuple[int, int] = SIZE) -> Path:
 
 
 def draw(
-    folder: Path, item: Item, copy: int = 0, *, size: tuple[int, int] = SIZE
+    folder: Path, item: Item, image_index: int = 0, *, size: tuple[int, int] = SIZE
 ) -> GeneratedImage:
     """A result, and what it was edited from where the prompts' folder would have it."""
-    path = paint(folder / "run" / f"{item.id.replace('/', '-')}-{copy}.png", "result", size)
+    path = paint(folder / "run" / f"{item.id.replace('/', '-')}-{image_index}.png", "result", size)
     sources = tuple(paint(folder / "data" / source, "source") for source in item.sources)
-    return GeneratedImage(item=item, copy=copy, image=Image.open(path), path=path, sources=sources)
+    return GeneratedImage(
+        item=item, image_index=image_index, image=Image.open(path), path=path, sources=sources
+    )
 
 
 def shown_in(question: Question) -> list[str]:

@@ -105,7 +105,7 @@ def test_foreign_edits_are_judged_alike_by_a_good_judge_and_by_one_with_faults(
     assert good["scorer"]["judge"] == "stub-1"
     assert good["scorer"]["judge_prompts"] == "paraphrased"
     assert '"top_p": 0.5' in good["scorer"]["parameters"]
-    assert 1 < good["headline"] < 5
+    assert 1 < good["overall"] < 5
     failed = ITEMS - bad["counts"]["scored"]
     assert failed <= 2, "nine tenths of faults are mended by asking again"
     lines = [(edited / run / "scores.jsonl").read_text().splitlines() for run in ("good", "bad")]
@@ -153,10 +153,13 @@ def test_recorded_detections_score_without_weights(
             clause["class"]: [[0, 0, 8, 8, 0.99]] * clause["count"]
             for clause in item.fields["include"]
         }
-        for copy in range(4):
-            paint(tmp_path / "drawn" / GENEVAL.image_path(item, copy), "result")
-            found = right if copy < 3 and item.category != "position" else {}
-            row = {"filename": str(GENEVAL.image_path(item, copy)), "details": json.dumps(found)}
+        for image_index in range(4):
+            paint(tmp_path / "drawn" / GENEVAL.image_path(item, image_index), "result")
+            found = right if image_index < 3 and item.category != "position" else {}
+            row = {
+                "filename": str(GENEVAL.image_path(item, image_index)),
+                "details": json.dumps(found),
+            }
             rows.append({**row, "metadata": json.dumps(dict(item.fields)), "reason": ""})
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     words = ["eval", "score", "geneval", "--images", str(tmp_path / "drawn"), "--limit", "6"]

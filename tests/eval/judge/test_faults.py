@@ -64,13 +64,13 @@ class Faulty:
             chance = random.Random(f"{key} {self._times[key]}").random()
             kind = next(
                 name
-                for name, share in (
+                for name, fraction in (
                     ("error", 0.2),
                     ("prose", 0.3),
                     ("hang", 0.35),
                     ("good", 1.0),
                 )
-                if chance < share
+                if chance < fraction
             )
             self.faults[kind] += 1
         if kind == "error":
@@ -139,7 +139,7 @@ def test_what_a_judge_with_faults_never_answers_is_marked_failed(tmp_path: Path)
     assert all(faults[name] == without[name] for name in faults.keys() - failed.keys())
     scores = aggregate(GEDIT_ENGLISH, items(), faults.values())
     assert scores.incomplete
-    assert scores.headline is None
+    assert scores.overall is None
     assert scores.coverage == pytest.approx(1 - len(failed) / ITEMS)
 
 

@@ -137,7 +137,7 @@ def test_an_empty_checklist_is_an_error_and_no_score(tmp_path: Path) -> None:
 def test_unigenbench_is_all_test_points_in_one_reply(tmp_path: Path) -> None:
     benchmark = UNIGENBENCH["en"]
     record, (question,) = judge_with(benchmark, draw(tmp_path, point_item(), 2), CHECK_POINTS)
-    assert (record.copy, record.values["scores"]) == (2, [1, 0])
+    assert (record.image_index, record.values["scores"]) == (2, [1, 0])
     assert shown_in(question) == ["text", "result"]
     assert images_of(question)[0].media_type == "image/png"
     assert "['Style', 'Attribute - Color']" in question.text
@@ -256,7 +256,7 @@ def test_rise_does_not_ask_whether_anything_stayed_where_nothing_has_to(tmp_path
     assert record.values == {"reasoning": 5, "plausibility": 5, "judge": "stub"}
     assert len(asked) == 2
     scores = aggregate(RISE_2026, [item], [record])
-    assert scores.headline == 100
+    assert scores.overall == 100
 
 
 def test_rise_of_2025_never_showed_the_source_with_the_reasoning(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_what_cannot_be_read_or_is_refused_fails_and_is_no_zero(
     for record in (prose, broken):
         scores = aggregate(benchmark, [item], [record])
         assert scores.coverage == 0
-        assert scores.headline is None
+        assert scores.overall is None
 
 
 def test_what_scorers_write_is_what_the_benchmarks_add_up(tmp_path: Path) -> None:

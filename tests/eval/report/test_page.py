@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from PIL import Image
 
-from deepgen.eval.benchmark import ImageRecord, Item, Share
+from deepgen.eval.benchmark import ImageRecord, Item, ScoreTerm
 from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH, GROUPS
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL, TAGS
@@ -102,9 +102,12 @@ def test_a_page_loads_nothing_and_runs_nothing(run: StoredRun) -> None:
 
 
 def test_texts_of_others_stay_texts(tmp_path: Path) -> None:
-    def judge(item: Item, copy: int) -> ImageRecord:
+    def judge(item: Item, image_index: int) -> ImageRecord:
         return ImageRecord(
-            item=item.id, copy=copy, values={"correct": True, HOSTILE: 1}, reason=HOSTILE
+            item=item.id,
+            image_index=image_index,
+            values={"correct": True, HOSTILE: 1},
+            reason=HOSTILE,
         )
 
     run = make_run(tmp_path, geneval_items(HOSTILE, HOSTILE), judge, model=HOSTILE)
@@ -131,14 +134,18 @@ def test_ours_stands_among_the_published_rows_with_its_interval(run: StoredRun) 
 
 
 def test_images_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) -> None:
-    def judge(item: Item, copy: int) -> ImageRecord | None:
+    def judge(item: Item, image_index: int) -> ImageRecord | None:
         if item.category != "counting":
-            return half_right(item, copy)
-        if copy == 3:
+            return half_right(item, image_index)
+        if image_index == 3:
             return None
-        if copy == 2:
-            return ImageRecord(item=item.id, copy=copy, status="refused", reason="not this one")
-        return ImageRecord(item=item.id, copy=copy, values={"correct": copy == 0})
+        if image_index == 2:
+            return ImageRecord(
+                item=item.id, image_index=image_index, status="refused", reason="not this one"
+            )
+        return ImageRecord(
+            item=item.id, image_index=image_index, values={"correct": image_index == 0}
+        )
 
     run = make_run(tmp_path, geneval_items(per_tag=5), judge)
     galleries = {gallery.category: gallery for gallery in select_galleries(run, Embedder())}
@@ -153,7 +160,7 @@ def test_images_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) ->
     assert [(each.status, each.score) for each in gallery.images[6:]] == [("refused", None)] * 2
     # Five prompts are there, so the first five images are of five.
     assert len({each.item.id for each in gallery.images[:4]}) == 4
-    images = [(each.item.id, each.copy) for each in gallery.images]
+    images = [(each.item.id, each.image_index) for each in gallery.images]
     assert len(set(images)) == len(images)
     words = Page(page_of(run)).words
     assert "8 of 20 images" in words
@@ -162,7 +169,7 @@ def test_images_are_the_lowest_the_highest_and_some_by_chance(tmp_path: Path) ->
 
 
 def test_an_image_that_is_not_there_or_broken_says_so(tmp_path: Path) -> None:
-    run = make_run(tmp_path, geneval_items(), copies=1)
+    run = make_run(tmp_path, geneval_items(), images_per_prompt=1)
     gone, broken = (path_of(run, item) for item in ("00000", "00001"))
     gone.unlink()
     broken.write_bytes(b"no image")
@@ -179,7 +186,9 @@ def test_a_page_has_a_limit(
     run: StoredRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = Image.effect_noise((700, 500), 120).convert("RGB")
-    large = make_run(tmp_path / "large", geneval_items(per_tag=1), copies=1, image=lambda *_: noise)
+    large = make_run(
+        tmp_path / "large", geneval_items(per_tag=1), images_per_prompt=1, image=lambda *_: noise
+    )
     embedded = Embedder()(path_of(large, "00000"))
     assert embedded.url is not None
     assert len(embedded.url) < gallery.MAX_BYTES / 40
@@ -196,8 +205,11 @@ def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
     item = Item(id="whoops7", number=0, prompt="a red cup", category="whoops")
     run = make_run(tmp_path, [item], lambda *_: None, benchmark=DPG)
     grid = Image.new("RGB", (64, 64))
-    for copy, colour in enumerate(colours):
-        grid.paste(colour, (32 * (copy % 2), 32 * (copy // 2), 32 + 32 * (copy % 2), 64))
+    for image_index, colour in enumerate(colours):
+        grid.paste(
+            colour,
+            (32 * (image_index % 2), 32 * (image_index // 2), 32 + 32 * (image_index % 2), 64),
+        )
     grid.save(tmp_path / "images" / "whoops7.png")
     whole = {name: replace(line, path="whoops7.png") for name, line in run.images.items()}
     (gallery,) = select_galleries(replace(run, images=whole), Embedder())
@@ -207,7 +219,7 @@ def test_of_a_grid_the_copy_is_shown_that_was_judged(tmp_path: Path) -> None:
         content = base64.b64decode(each.image.url.partition(",")[2])
         shown = Image.open(io.BytesIO(content)).convert("RGB")
         assert shown.size == (32, 32)
-        assert shown.getcolors() == [(32 * 32, colours[each.copy])]
+        assert shown.getcolors() == [(32 * 32, colours[each.image_index])]
 
 
 def gedit_item(number: int, source: str) -> Item:
@@ -221,11 +233,11 @@ def gedit_item(number: int, source: str) -> Item:
     )
 
 
-def test_an_image_outside_the_headline_has_the_score_of_its_own_row() -> None:
-    def contribute(item: Item, images: object) -> list[Share]:
-        return [Share("images", item.category, 3, 4)]
+def test_an_image_outside_the_main_metric_has_the_score_of_its_own_row() -> None:
+    def score_terms(item: Item, images: object) -> list[ScoreTerm]:
+        return [ScoreTerm("images", item.category, 3, 4)]
 
-    benchmark = replace(GENEVAL, contribute=contribute)
+    benchmark = replace(GENEVAL, score_terms=score_terms)
     (item, *_) = geneval_items()
     assert image_score(benchmark, item, ImageRecord(item=item.id)) == 0.75
     failed = ImageRecord(item=item.id, status="error")
@@ -237,10 +249,10 @@ def test_edits_show_what_was_edited_and_long_instructions_are_folded(tmp_path: P
     (tmp_path / "prompts").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "prompts" / "there.png")
 
-    def judge(item: Item, copy: int) -> ImageRecord:
+    def judge(item: Item, image_index: int) -> ImageRecord:
         return ImageRecord(item=item.id, values={"semantics": [4, 9], "quality": [9, 10]})
 
-    run = make_run(tmp_path, items, judge, benchmark=GEDIT_ENGLISH, copies=1)
+    run = make_run(tmp_path, items, judge, benchmark=GEDIT_ENGLISH, images_per_prompt=1)
     page = Page(page_of(run))
     alts = [image["alt"] for image in page.all("img")]
     assert sum(alt.startswith("To be edited: make it blue") for alt in alts) == 1
@@ -260,7 +272,7 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     assert "Not done. 48 of 48 images are generated and 47 are evaluated" in page.words
     assert "no score not done" in page.words
     failed = ImageRecord(item="00000", status="error", reason="out of memory")
-    incomplete = replace(run, records={**run.records, (failed.item, failed.copy): failed})
+    incomplete = replace(run, records={**run.records, (failed.item, failed.image_index): failed})
     page = Page(page_of(incomplete))
     assert "Incomplete. Only 97.9% of the images have a score" in page.words
     assert "no score incomplete" in page.words
@@ -268,11 +280,11 @@ def test_what_is_no_result_is_not_shown_as_one(run: StoredRun, tmp_path: Path) -
     assert "00000 0 error out of memory" in page.words
 
 
-def test_a_headline_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> None:
+def test_an_overall_score_with_a_part_missing_is_none_and_says_why(tmp_path: Path) -> None:
     few = [item for item in geneval_items() if item.category != "counting"]
     page = Page(page_of(make_run(tmp_path, few)))
     assert "no result" in page.words
-    assert "No headline. It is a mean over categories" in page.words
+    assert "No overall score. It is a mean over categories" in page.words
     assert "no score a part is missing" in page.words
 
 
@@ -298,7 +310,7 @@ def test_runs_of_another_judge_stand_apart_from_published_scores(
 ) -> None:
     items = [gedit_item(number, "absent.png") for number in range(len(GROUPS))]
 
-    def judge(item: Item, copy: int) -> ImageRecord:
+    def judge(item: Item, image_index: int) -> ImageRecord:
         return ImageRecord(item=item.id, values={"semantics": [4, 9], "quality": [9, 10]})
 
     def make(name: str, scorer: Mapping[str, str]) -> StoredRun:
@@ -307,7 +319,7 @@ def test_runs_of_another_judge_stand_apart_from_published_scores(
             items,
             judge,
             benchmark=GEDIT_ENGLISH,
-            copies=1,
+            images_per_prompt=1,
             model=name,
             scorer=scorer,
         )
@@ -342,15 +354,15 @@ def test_equal_runs_have_equal_pages_but_for_the_time(tmp_path: Path) -> None:
     assert first.replace("Written today", "Written tomorrow") == second
 
 
-def all_right(item: Item, copy: int) -> ImageRecord:
-    return ImageRecord(item=item.id, copy=copy, values={"correct": True})
+def all_right(item: Item, image_index: int) -> ImageRecord:
+    return ImageRecord(item=item.id, image_index=image_index, values={"correct": True})
 
 
 def test_a_comparison_shows_what_changed_side_by_side(tmp_path: Path) -> None:
     items = geneval_items()
 
-    def better(item: Item, copy: int) -> ImageRecord:
-        return all_right(item, copy) if item.number else half_right(item, copy)
+    def better(item: Item, image_index: int) -> ImageRecord:
+        return all_right(item, image_index) if item.number else half_right(item, image_index)
 
     first = make_run(tmp_path / "a", items, model="before")
     second = make_run(tmp_path / "b", items, better, model="after")

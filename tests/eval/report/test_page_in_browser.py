@@ -68,7 +68,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     items = geneval_items("a " + "very " * 60 + "long prompt", "W" * 150)
     first = make_run(folder / "a", items, model="a-model-with-" + "a-long-" * 12 + "name")
-    second = make_run(folder / "b", items, lambda item, copy: half_right(item, max(0, copy - 1)))
+    second = make_run(
+        folder / "b", items, lambda item, image_index: half_right(item, max(0, image_index - 1))
+    )
     texts = {
         "run": run_page(describe(first, "now"), first),
         "pair": pair_page(describe_pair(first, second, "now"), first, second),

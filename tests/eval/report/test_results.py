@@ -47,8 +47,8 @@ def draw_and_judge(folder: Path, *, right: int, model: str = "noise") -> None:
     run = planned(folder, items, benchmark=GENEVAL, manifest=manifest)
     generate(run, noise_of())
     for line in run.finished().values():
-        values = {"correct": line.copy < right}
-        record = ImageRecord(item=line.item, copy=line.copy, values=values)
+        values = {"correct": line.image_index < right}
+        record = ImageRecord(item=line.item, image_index=line.image_index, values=values)
         write_record(folder, record, line.sha256)
 
 
@@ -60,7 +60,7 @@ def test_a_report_has_scores_intervals_coverage_and_what_made_them(tmp_path: Pat
     draw_and_judge(tmp_path, right=3)
     report = describe(stored(tmp_path), "now")
     assert (report["state"], report["subset"], report["coverage"]) == ("done", True, 1.0)
-    assert {rule: each["headline"] for rule, each in report["rules"].items()} == {
+    assert {rule: each["overall"] for rule, each in report["rules"].items()} == {
         "strict": 0.75,
         "official": 0.75,
         "pessimistic": 0.75,
@@ -93,13 +93,13 @@ def test_equal_runs_have_equal_reports_but_for_the_time(tmp_path: Path) -> None:
     assert [each.replace("today", "tomorrow") for each in first] == second
 
 
-def test_a_run_that_is_not_done_has_no_headline_and_says_so(tmp_path: Path) -> None:
+def test_a_run_that_is_not_done_has_no_overall_score_and_says_so(tmp_path: Path) -> None:
     draw_and_judge(tmp_path, right=4)
     (tmp_path / "images" / geneval_items()[0].id / "samples" / "00002.png").unlink()
     report = describe(stored(tmp_path), "now")
     assert report["state"] == "not done"
     assert report["images"] == {"expected": 24, "generated": 23, "evaluated": 23}
-    assert [each["headline"] for each in report["rules"].values()] == [None, None, None]
+    assert [each["overall"] for each in report["rules"].values()] == [None, None, None]
     assert "**Not done.** 23 of 24 images are generated" in to_markdown(report)
 
 
@@ -107,7 +107,7 @@ def test_a_score_of_another_image_does_not_count(tmp_path: Path) -> None:
     draw_and_judge(tmp_path, right=4)
     item = geneval_items()[0].id
     write_record(tmp_path, ImageRecord(item=item, values={"correct": False}), "0" * 64)
-    assert describe(stored(tmp_path), "now")["rules"]["strict"]["headline"] == 1.0
+    assert describe(stored(tmp_path), "now")["rules"]["strict"]["overall"] == 1.0
 
 
 def test_failures_are_listed_with_their_reasons(tmp_path: Path) -> None:
@@ -117,11 +117,11 @@ def test_failures_are_listed_with_their_reasons(tmp_path: Path) -> None:
     write_record(tmp_path, failed, sha256)
     report = describe(stored(tmp_path), "now")
     assert report["failures"] == [
-        {"item": old.item, "copy": 0, "status": "error", "reason": "out of memory"}
+        {"item": old.item, "image_index": 0, "status": "error", "reason": "out of memory"}
     ]
     assert report["incomplete"]
-    assert report["rules"]["strict"]["headline"] is None
-    assert report["rules"]["pessimistic"]["headline"] == pytest.approx(23 / 24)
+    assert report["rules"]["strict"]["overall"] is None
+    assert report["rules"]["pessimistic"]["overall"] == pytest.approx(23 / 24)
 
 
 def test_half_a_line_is_left_out_and_a_strange_one_refused(tmp_path: Path) -> None:

@@ -27,9 +27,9 @@ def run_of(rate: float, prompts: int = 60, seed: int = 0) -> tuple[list[Item], R
     items = [make_item(f"{tag}-{n}", tag) for tag in TAGS for n in range(prompts)]
     right = rng.random(len(items)) < rate
     records = [
-        ImageRecord(item=item.id, copy=copy, values={"correct": bool(good)})
+        ImageRecord(item=item.id, image_index=image_index, values={"correct": bool(good)})
         for item, good in zip(items, right, strict=True)
-        for copy in range(4)
+        for image_index in range(4)
     ]
     return items, records
 
@@ -47,9 +47,11 @@ def test_categories_keep_their_sizes_in_every_resample() -> None:
     # All of one tag are as good as can be and all of the others as bad.
     items = [make_item(f"{tag}-{n}", tag) for tag in TAGS for n in range(5)]
     records = [
-        ImageRecord(item=item.id, copy=copy, values={"correct": item.category == "colors"})
+        ImageRecord(
+            item=item.id, image_index=image_index, values={"correct": item.category == "colors"}
+        )
         for item in items
-        for copy in range(4)
+        for image_index in range(4)
     ]
     interval = bootstrap(UNBOUNDED, items, records)["accuracy"]
     assert interval.low == interval.high == interval.value == pytest.approx(1 / 6)
@@ -65,7 +67,7 @@ def test_prompts_that_all_agree_leave_room_for_others(rate: float) -> None:
     items, records = run_of(rate, prompts=60)
     for name, interval in bootstrap(GENEVAL, items, records).items():
         assert interval.value == rate, name
-        # Wilson's interval around 0 of n is 0 to z^2 / (n + z^2); copies of a prompt count once.
+        # Wilson's interval around 0 of n is 0 to z^2 / (n + z^2); images of a prompt count once.
         width = 1.96**2 / (360 + 1.96**2)
         assert interval.high - interval.low == pytest.approx(width, rel=1e-3), name
         assert (interval.low if rate == 0 else interval.high) == rate, name
@@ -104,7 +106,7 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
     # Six prompts more are right; all else is the same.
     changed = {item.id for item in items[:60:5]}
     second = [
-        ImageRecord(item=each.item, copy=each.copy, values={"correct": True})
+        ImageRecord(item=each.item, image_index=each.image_index, values={"correct": True})
         if each.item in changed
         else each
         for each in first
@@ -130,7 +132,9 @@ def test_prompts_that_failed_in_one_run_are_left_out_of_both() -> None:
     items, first = run_of(0.5, prompts=10)
     failed = items[0].id
     second = [
-        ImageRecord(item=each.item, copy=each.copy, status="error") if each.item == failed else each
+        ImageRecord(item=each.item, image_index=each.image_index, status="error")
+        if each.item == failed
+        else each
         for each in first
     ]
     difference = compare(GENEVAL, items, first, second)["images"]

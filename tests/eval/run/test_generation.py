@@ -18,7 +18,7 @@ from deepgen.eval.benchmarks.gedit.benchmark import GEDIT_ENGLISH
 from deepgen.eval.run.folder import RunFolder, hash_folder
 from deepgen.eval.run.generation import Shard, check_run, generate, select_items
 from tests.eval.generating import (
-    COPIES,
+    IMAGES_PER_PROMPT,
     RULE,
     files_of,
     make_items,
@@ -43,13 +43,13 @@ def test_a_run_is_every_image_in_the_official_layout_with_its_grid(tmp_path: Pat
     progress = run(tmp_path / "run", ITEMS)
     assert progress.done
     files = files_of(tmp_path / "run")
-    assert len(files) == len(ITEMS) * (COPIES + 2) + 2
+    assert len(files) == len(ITEMS) * (IMAGES_PER_PROMPT + 2) + 2
     grid = Image.open(tmp_path / "run" / "images" / "p3.png")
     tile = Image.open(tmp_path / "run" / "images" / "tiles" / "p3_2.png")
     assert grid.size == (64, 64)
     assert grid.crop((0, 32, 32, 64)).tobytes() == tile.tobytes()
     assert files["images/tiles/p3_0.txt"] == b"prompt 3"
-    assert files["images.jsonl"].count(b"\n") == len(ITEMS) * COPIES
+    assert files["images.jsonl"].count(b"\n") == len(ITEMS) * IMAGES_PER_PROMPT
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -134,7 +134,7 @@ def test_what_is_there_is_not_drawn_again_and_what_was_altered_is(tmp_path: Path
     (folder / "images/tiles/p1_1.png").write_bytes(before["images/tiles/p1_2.png"])
     (folder / "images/tiles/p2_0.png").unlink()
     progress = check_run(planned(folder, ITEMS))
-    assert (progress.done, progress.finished) == (False, len(ITEMS) * COPIES - 2)
+    assert (progress.done, progress.finished) == (False, len(ITEMS) * IMAGES_PER_PROMPT - 2)
     resume()
     assert seeds == [7 + 1001, 7 + 2000]
     assert files_of(folder) == before
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_or_a_damaged_manifest_is_refused(tmp_path: P
     with pytest.raises(BenchmarkError, match="is no run"):
         RunFolder(tmp_path / "absent").manifest()
     (tmp_path / "run.json").write_text('{"format": 1, "how": {}}')
-    with pytest.raises(BenchmarkError, match=r"another version .* \(format 1, expected 2\)"):
+    with pytest.raises(BenchmarkError, match=r"another version .* \(format 1, expected 3\)"):
         RunFolder(tmp_path).manifest()
 
 

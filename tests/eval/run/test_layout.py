@@ -15,7 +15,7 @@ from deepgen.eval.run.layout import find_issues, read_stored_image, register_ima
 from deepgen.images.io import read_image
 from tests.eval.generating import (
     BENCHMARK,
-    COPIES,
+    IMAGES_PER_PROMPT,
     files_of,
     make_items,
     make_manifest,
@@ -56,7 +56,7 @@ def test_images_of_others_are_taken_as_they_lie_and_none_is_copied(
 ) -> None:
     before = files_of(images)
     seen = taken(images, tmp_path / "run")
-    assert len(seen) == len(ITEMS) * COPIES
+    assert len(seen) == len(ITEMS) * IMAGES_PER_PROMPT
     assert files_of(images) == before
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "images.jsonl",
@@ -88,8 +88,8 @@ def test_other_suffixes_and_numbers_of_digits_are_the_same_images(
     numbered = replace(
         BENCHMARK,
         grid_path=None,
-        image_path=lambda item, copy: (
-            BENCHMARK.image_path(item, 0).parent / item.id / f"{copy:05d}.png"
+        image_path=lambda item, image_index: (
+            BENCHMARK.image_path(item, 0).parent / item.id / f"{image_index:05d}.png"
         ),
     )
     folder = images / "tiles" / ITEMS[0].id
@@ -108,10 +108,10 @@ def test_a_half_filled_folder_is_no_whole_run_and_fills_up_later(
     late = images / str(BENCHMARK.image_path(ITEMS[0], 1))
     content = late.read_bytes()
     late.unlink()
-    assert len(taken(images, tmp_path / "run")) == len(ITEMS) * COPIES - 1
+    assert len(taken(images, tmp_path / "run")) == len(ITEMS) * IMAGES_PER_PROMPT - 1
     assert not (tmp_path / "run" / "images.jsonl").exists()
     late.write_bytes(content)
-    assert len(taken(images, tmp_path / "run")) == len(ITEMS) * COPIES
+    assert len(taken(images, tmp_path / "run")) == len(ITEMS) * IMAGES_PER_PROMPT
     assert (tmp_path / "run" / "images.jsonl").exists()
 
 
@@ -127,7 +127,7 @@ def test_an_image_that_changes_is_another_image(images: Path, tmp_path: Path) ->
 def test_missing_extra_damaged_and_odd_images_are_named_and_counted(
     images: Path, tmp_path: Path
 ) -> None:
-    names = [str(BENCHMARK.image_path(ITEMS[0], copy)) for copy in range(3)]
+    names = [str(BENCHMARK.image_path(ITEMS[0], image_index)) for image_index in range(3)]
     (images / str(BENCHMARK.grid_path(ITEMS[0]))).unlink()  # type: ignore[misc]
     (images / names[0]).unlink()
     (images / names[1]).write_bytes(b"no image")
@@ -157,7 +157,9 @@ def test_unigenbench_images_of_the_reinforcement_code_are_found_too(tmp_path: Pa
     folder = RunFolder(tmp_path / "run")
     register_images(benchmark, items, manifest, folder)
     there = folder.finished(benchmark, manifest, items)
-    assert {copy: line.path for (_, copy), line in there.items()} == dict(enumerate(names[:3]))
+    assert {image_index: line.path for (_, image_index), line in there.items()} == dict(
+        enumerate(names[:3])
+    )
     whole = planned(tmp_path / "run", items, benchmark=benchmark, manifest=manifest)
     found = find_issues(whole, items)
     assert (found.missing, found.extra) == (("7_3.png",), ("7.4.png",))

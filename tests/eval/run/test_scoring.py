@@ -18,11 +18,18 @@ from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.records import RECORDS, latest_records, read_records, write_record
 from deepgen.eval.run.stored import StoredRun
 from deepgen.eval.scorer import ImageScorer
-from tests.eval.generating import BENCHMARK, COPIES, files_of, make_items, make_manifest, run
+from tests.eval.generating import (
+    BENCHMARK,
+    IMAGES_PER_PROMPT,
+    files_of,
+    make_items,
+    make_manifest,
+    run,
+)
 from tests.eval.judging import NumberScorer, judge
 
 ITEMS = make_items(6)
-IMAGES = len(ITEMS) * COPIES
+IMAGES = len(ITEMS) * IMAGES_PER_PROMPT
 
 
 @pytest.fixture
@@ -54,7 +61,9 @@ def test_every_image_is_judged_once_and_failures_are_statuses(drawn: Path) -> No
     assert scoring.done
     assert scoring.counts["scored"] + scoring.counts["refused"] == IMAGES
     assert 0 < scoring.counts["refused"] < IMAGES
-    assert Counter(each.item.id for each in scorer.seen) == {item.id: COPIES for item in ITEMS}
+    assert Counter(each.item.id for each in scorer.seen) == {
+        item.id: IMAGES_PER_PROMPT for item in ITEMS
+    }
     assert {each.path.suffix for each in scorer.seen} == {".png"}
     refused = [each for each in stored(drawn).records.values() if each.status == "refused"]
     assert len(refused) == scoring.counts["refused"]
@@ -158,7 +167,7 @@ def test_an_altered_image_is_missing_and_a_regenerated_one_is_scored_again(
     assert (scoring.generated, scoring.counts["missing"], again.seen) == (IMAGES - 1, 1, [])
     run(drawn, ITEMS)
     judge(drawn, ITEMS, again)
-    assert [each.copy for each in again.seen] in ([], [2])
+    assert [each.image_index for each in again.seen] in ([], [2])
     assert files_of(drawn) == before
 
 
@@ -182,4 +191,6 @@ def test_records_of_other_images_do_not_survive_the_end(drawn: Path) -> None:
     judge(drawn, ITEMS, NumberScorer())
     lines = (drawn / RECORDS).read_text().splitlines()
     assert len(lines) == IMAGES
-    assert [json.loads(line)["item"] for line in lines[::COPIES]] == [item.id for item in ITEMS]
+    assert [json.loads(line)["item"] for line in lines[::IMAGES_PER_PROMPT]] == [
+        item.id for item in ITEMS
+    ]

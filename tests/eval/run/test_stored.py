@@ -9,12 +9,12 @@ from deepgen.eval.run.folder import RunFolder
 from deepgen.eval.run.stored import StoredRun
 from tests.eval.generating import make_manifest
 
-PROMPTS, COPIES = 3_000, 4
+PROMPTS, IMAGES_PER_PROMPT = 3_000, 4
 
 
 def test_the_records_of_12_000_images_are_found_at_once(tmp_path: Path) -> None:
     items = [Item(id=f"{n}", number=n, prompt="", category="colors") for n in range(PROMPTS)]
-    images = [(item.id, copy) for item in items for copy in range(COPIES)]
+    images = [(item.id, image_index) for item in items for image_index in range(IMAGES_PER_PROMPT)]
     run = StoredRun(
         benchmark=GENEVAL,
         manifest=make_manifest(items),
@@ -22,10 +22,13 @@ def test_the_records_of_12_000_images_are_found_at_once(tmp_path: Path) -> None:
         folder=RunFolder(tmp_path),
         images={},
         sources=tmp_path,
-        records={(item, copy): ImageRecord(item=item, copy=copy) for item, copy in images},
+        records={
+            (item, image_index): ImageRecord(item=item, image_index=image_index)
+            for item, image_index in images
+        },
     )
     start = time.perf_counter()
     found = [run.records[image] for image in images]
-    assert [(each.item, each.copy) for each in found] == images
+    assert [(each.item, each.image_index) for each in found] == images
     # One record after another took 16 seconds.
     assert time.perf_counter() - start < 1

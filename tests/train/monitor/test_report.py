@@ -13,7 +13,7 @@ from tests.train.test_trainer import STEPS, batches, trainer
 
 
 def clipped(values: Sequence[float]) -> Loss:
-    """A micro-batch with a token a value, and the share of them above 1."""
+    """A micro-batch with a token a value, and the fraction of them above 1."""
     tokens = torch.tensor(values)
     return Loss(
         total=tokens.sum(),

@@ -55,7 +55,7 @@ def test_a_line_has_rates_and_shares_of_the_peak_and_of_the_measured_rate() -> N
     assert 0 < line["steps_per_second"] <= 1 / PAUSE
     assert line["images_per_second"] == pytest.approx(3 * line["steps_per_second"])
     assert line["mfu"] == pytest.approx(10 * line["steps_per_second"] / 1000)
-    assert line["matrix_rate_share"] == pytest.approx(10 * line["steps_per_second"] / 800)
+    assert line["matmul_utilization"] == pytest.approx(10 * line["steps_per_second"] / 800)
     assert line["data_wait"] == line["time"]["data"] > 0.5
     assert sum(line["time"].values()) == pytest.approx(1)
     assert line["peak_memory_gib"] > 0.01
@@ -86,7 +86,7 @@ def test_without_a_known_peak_there_is_no_mfu() -> None:
     speed = Speed(Clock(), rates=DeviceRates(measured=1000.0))
     speed.add({"flops": 1.0})
     line = speed.line()
-    assert "mfu" not in line and line["matrix_rate_share"] > 0
+    assert "mfu" not in line and line["matmul_utilization"] > 0
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ class JudgeScorer(ImageScorer):
         has_score = self.protocol.has_score is None or self.protocol.has_score(answers)
         return ImageRecord(
             item=generated.item.id,
-            copy=generated.copy,
+            image_index=generated.image_index,
             status="scored" if has_score else "unreadable",
             values={**self.protocol.values(answers), "judge": found[0].model},
             reason="\n".join(replies),

@@ -62,9 +62,9 @@ class Chart:
 
 
 def scale_of(benchmark: Benchmark) -> tuple[Number, Number]:
-    """Where bars of a benchmark's headline begin and end: its worst and its best score."""
+    """Where bars of a benchmark's main metric begin and end: its worst and its best score."""
     bounds = benchmark.metrics[0].bounds
-    assert bounds is not None, f"the headline of {benchmark.name} has no scale"
+    assert bounds is not None, f"the main metric of {benchmark.name} has no scale"
     return bounds
 
 

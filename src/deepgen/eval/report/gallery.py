@@ -1,8 +1,8 @@
 """Which images a page shows, by a fixed rule, and how they are embedded.
 
 Of each category: the lowest and the highest scores, some at random, and some that failed or have
-no record. Ties and random choices are decided by a hash of the prompt's id and the copy, so that
-equal runs show the same images.
+no record. Ties and random choices are decided by a hash of the id of the prompt and the image
+index, so that equal runs show the same images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class ShownImage:
     """One image with its record."""
 
     item: Item
-    copy: int
+    image_index: int
     why: str
     """Why it was chosen."""
     image: Embedded
@@ -108,22 +108,22 @@ def _compressed(image: Image.Image) -> bytes:
 
 
 def image_score(benchmark: Benchmark, item: Item, record: ImageRecord) -> float | None:
-    """The score of one image alone: the headline's, or else of the first metric it counts in."""
+    """The score of one image alone: the main metric's, or else of the first metric it counts in."""
     if record.status != "scored":
         return None
-    shares = list(benchmark.contribute(item, [record.values]))
+    terms = list(benchmark.score_terms(item, [record.values]))
     for metric in benchmark.metrics:
-        mine = [share for share in shares if share.metric == metric.name]
-        weight = sum(share.weight for share in mine)
+        mine = [term for term in terms if term.metric == metric.name]
+        weight = sum(term.weight for term in mine)
         if weight:
-            return float(sum(share.amount for share in mine) / weight)
+            return float(sum(term.amount for term in mine) / weight)
     return None
 
 
 def random_order(image: ImageKey) -> bytes:
     """Sort key of a fixed random order."""
-    item, copy = image
-    return hashlib.sha256(f"{item}\0{copy}".encode()).digest()
+    item, image_index = image
+    return hashlib.sha256(f"{item}\0{image_index}".encode()).digest()
 
 
 def describe_selection(categories: int) -> str:
@@ -144,7 +144,9 @@ def select_galleries(run: StoredRun, embed: Embedder) -> Iterator[Gallery]:
         categories.setdefault(item.category, []).append(item)
     count = 1 if len(categories) > MANY_CATEGORIES else PER_KIND
     for category, items in categories.items():
-        images = {(item.id, copy): item for item in items for copy in run.copies}
+        images = {
+            (item.id, image_index): item for item in items for image_index in run.image_indices
+        }
         selected = tuple(
             show_image(run, images[image], image[1], embed, why)
             for image, why in _select(run, images, count)
@@ -155,22 +157,22 @@ def select_galleries(run: StoredRun, embed: Embedder) -> Iterator[Gallery]:
 def show_image(
     run: StoredRun,
     item: Item,
-    copy: int,
+    image_index: int,
     embed: Embedder,
     why: str = "",
 ) -> ShownImage:
     """One image of a run, with its sources and its record."""
-    record = run.records.get((item.id, copy))
+    record = run.records.get((item.id, image_index))
     found = record.values if record else {}
     values = ", ".join(
         f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in found.items()
     )
     if len(values) > LONGEST_VALUES:
         values = f"{values[:LONGEST_VALUES]} …"
-    line = run.images.get((item.id, copy))
+    line = run.images.get((item.id, image_index))
     return ShownImage(
         item=item,
-        copy=copy,
+        image_index=image_index,
         why=why,
         image=_embed_copy(run, item, line, embed),
         sources=tuple(embed(run.sources / path) for path in item.sources),
@@ -182,7 +184,7 @@ def show_image(
 
 
 def _embed_copy(run: StoredRun, item: Item, line: ImageEntry | None, embed: Embedder) -> Embedded:
-    """One copy of a prompt, which may be a part of a grid."""
+    """One image of a prompt, which may be a part of a grid."""
     if line is None:
         return embed(None)
     # As it was scored: never the whole grid.

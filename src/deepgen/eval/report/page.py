@@ -52,7 +52,7 @@ class Pair:
 def run_page(report: Report, run: StoredRun) -> str:
     """The page of one run."""
     benchmark = run.benchmark
-    headline = benchmark.metrics[0]
+    main_metric = benchmark.metrics[0]
     galleries = list(select_galleries(run, Embedder()))
     return _render(
         "run.html",
@@ -65,11 +65,11 @@ def run_page(report: Report, run: StoredRun) -> str:
             "rules": RULES,
             "metrics": [_metric_row(report, metric) for metric in benchmark.metrics],
             "categories": _category_rows(report, benchmark),
-            "models": _models_with_categories(report, headline.name),
+            "models": _models_with_categories(report, main_metric.name),
             "galleries": galleries,
             "rule": describe_selection(len(galleries)),
             "failures": report["failures"][:MOST_ROWS],
-            "digits": max(headline.digits, 2),
+            "digits": max(main_metric.digits, 2),
         },
     )
 
@@ -104,7 +104,7 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
             "changes": len(changed),
             "items": len(report["items"]),
             "pairs": list(_pairs(report, first, second)),
-            "copies": len(first.copies),
+            "images_per_prompt": len(first.image_indices),
             "scorer": {
                 f"{name}, {part}": value
                 for name, each in named.items()
@@ -118,20 +118,20 @@ def pair_page(report: Report, first: StoredRun, second: StoredRun) -> str:
 
 def _side(report: Report, benchmark: Benchmark) -> View:
     """What a page shows of one run, alone or in a pair."""
-    headline = benchmark.metrics[0]
-    result = report["rules"]["strict"]["headline"]
-    interval = _interval(report, headline) if result is not None else ""
+    main_metric = benchmark.metrics[0]
+    result = report["rules"]["strict"]["overall"]
+    interval = _interval(report, main_metric) if result is not None else ""
     low, high = scale_of(benchmark)
     return {
         "report": report,
-        "headline": headline.name,
-        "result": shown(result, headline.digits),
+        "metric": main_metric.name,
+        "result": shown(result, main_metric.digits),
         "interval": interval,
         "scale": (f"{low:g}", f"{high:g}"),
         "state": _state(report),
         "warnings": list(report_warnings(report, benchmark)),
         "scorer": report["scorer"],
-        "copies": report["run"]["rule"]["images_per_item"],
+        "images_per_prompt": report["run"]["rule"]["images_per_item"],
         "facts": list(_facts(report, benchmark)),
     }
 
@@ -152,7 +152,7 @@ def _facts(report: Report, benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     yield "Prompts (SHA-256)", manifest["prompts_sha256"]
     yield "Images per prompt", str(rule["images_per_item"])
     if manifest["base_seed"] is not None:
-        yield "Seed of an image", f"{manifest['base_seed']} + 1000 x prompt number + copy"
+        yield "Seed of an image", f"{manifest['base_seed']} + 1000 x prompt number + image index"
         yield "Generated with", f"{size}, {rule['steps']} steps, guidance {rule['guidance_scale']}"
     yield "Settings", ", ".join(f"{name} {value}" for name, value in manifest["settings"].items())
     yield "Versions", ", ".join(f"{name} {value}" for name, value in manifest["versions"].items())
@@ -173,17 +173,17 @@ def _interval(report: Report, metric: Metric) -> str:
 
 
 def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
-    """Each category of the headline, with published scores of it."""
-    headline = benchmark.metrics[0]
-    models = _models_with_categories(report, headline.name)
+    """Each category of the main metric, with published scores of it."""
+    main_metric = benchmark.metrics[0]
+    models = _models_with_categories(report, main_metric.name)
     rows = []
-    for name, score in report["rules"]["strict"]["categories"][headline.name].items():
+    for name, score in report["rules"]["strict"]["categories"][main_metric.name].items():
         covered = report["coverage_by_category"].get(name)
-        cells = [find_cell(row, headline.name, name) for row in models]
+        cells = [find_cell(row, main_metric.name, name) for row in models]
         rows.append(
             {
                 "name": name,
-                "score": shown(score, headline.digits),
+                "score": shown(score, main_metric.digits),
                 "width": place(score, scale_of(benchmark)) if has_result(report) else None,
                 "coverage": "" if covered is None else f"{covered:.1%}",
                 "published": [cell["printed"] if cell else "" for cell in cells],
@@ -193,7 +193,7 @@ def _category_rows(report: Report, benchmark: Benchmark) -> list[View]:
 
 
 def _models_with_categories(report: Report, metric: str) -> list[Mapping[str, Any]]:
-    """Published rows of DeepGen that have categories of the headline and may be compared."""
+    """Published rows of DeepGen that have categories of the main metric and may be compared."""
     return [
         row
         for table in report["published"]["tables"]
@@ -241,24 +241,24 @@ def _pairs(report: Report, first: StoredRun, second: StoredRun) -> Iterator[Pair
     gained = [item for item in reversed(ranked) if changes[item] > 0][:PAIRS_PER_SIDE]
     embed = Embedder()
     for item in [*lost, *gained]:
-        copy = _most_changed(first, second, items[item])
-        sides = [show_image(run, items[item], copy, embed) for run in (first, second)]
+        image_index = _most_changed(first, second, items[item])
+        sides = [show_image(run, items[item], image_index, embed) for run in (first, second)]
         yield Pair(first=sides[0], second=sides[1], change=changes[item])
 
 
 def _most_changed(first: StoredRun, second: StoredRun, item: Item) -> int:
-    """The copy of a prompt whose score changed most; of equal ones the first."""
+    """The image of a prompt whose score changed most; of equal ones the first."""
 
-    def change(copy: int) -> float:
+    def change(image_index: int) -> float:
         before, after = (
             image_score(run.benchmark, item, record)
-            if (record := run.records.get((item.id, copy))) is not None
+            if (record := run.records.get((item.id, image_index))) is not None
             else None
             for run in (first, second)
         )
         return 0.0 if before is None or after is None else abs(after - before)
 
-    return max(first.copies, key=change)
+    return max(first.image_indices, key=change)
 
 
 class _Environment(Environment):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.aggregation import Contributions, aggregate, contributions
+from deepgen.eval.aggregation import ScoreTable, aggregate, score_table
 from deepgen.eval.benchmark import Benchmark, Rule
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.report.published import describe_published, find_cell
@@ -42,7 +42,7 @@ Report = dict[str, Any]
 def describe(run: StoredRun, written: str) -> Report:
     """The report of a run: scores under every rule, coverage, failures, model, scorer and settings.
 
-    A run that is not done has no headline under any rule.
+    A run that is not done has no overall score under any rule.
 
     Args:
         written: When, as text.
@@ -51,7 +51,7 @@ def describe(run: StoredRun, written: str) -> Report:
     all_scores = {rule: aggregate(run.benchmark, run.items, records, rule) for rule in RULES}
     rules = {
         rule: {
-            "headline": scores.headline if run.done else None,
+            "overall": scores.overall if run.done else None,
             "metrics": scores.metrics,
             "categories": scores.categories,
         }
@@ -77,7 +77,12 @@ def describe(run: StoredRun, written: str) -> Report:
         "rules": rules,
         "intervals": {name: asdict(interval) for name, interval in intervals.items()},
         "failures": [
-            {"item": each.item, "copy": each.copy, "status": each.status, "reason": each.reason}
+            {
+                "item": each.item,
+                "image_index": each.image_index,
+                "status": each.status,
+                "reason": each.reason,
+            }
             for each in run.records.values()
             if each.status != "scored"
         ],
@@ -109,7 +114,7 @@ def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
     benchmark, items = first.benchmark, first.items
     differences = compare(benchmark, items, first.records.values(), second.records.values())
     before, after = (
-        _by_item(benchmark, contributions(benchmark, items, run.records.values()))
+        _by_item(benchmark, score_table(benchmark, items, run.records.values()))
         for run in (first, second)
     )
     return {
@@ -131,8 +136,8 @@ def describe_pair(first: StoredRun, second: StoredRun, written: str) -> Report:
     }
 
 
-def _by_item(benchmark: Benchmark, table: Contributions) -> dict[str, float]:
-    """The headline's score of each prompt alone, where it has one."""
+def _by_item(benchmark: Benchmark, table: ScoreTable) -> dict[str, float]:
+    """The main metric's score of each prompt alone, where it has one."""
     name = benchmark.metrics[0].name
     mine = [index for index, (metric, _) in enumerate(table.columns) if metric == name]
     amounts, weights = table.amounts[:, mine].sum(axis=1), table.weights[:, mine].sum(axis=1)
@@ -188,12 +193,12 @@ def to_markdown(report: Report) -> str:
         )
         value = shown(strict["metrics"][metric.name], metric.digits)
         lines.append(f"| {metric.name} | {value} | {' to '.join(limits)} |")
-    headline = benchmark.metrics[0]
-    lines += ["", f"| category | {headline.name} | coverage |", "|---|---:|---:|"]
-    for category, part in strict["categories"][headline.name].items():
+    main_metric = benchmark.metrics[0]
+    lines += ["", f"| category | {main_metric.name} | coverage |", "|---|---:|---:|"]
+    for category, part in strict["categories"][main_metric.name].items():
         covered = report["coverage_by_category"].get(category)
-        share = "" if covered is None else f"{covered:.1%}"
-        lines.append(f"| {category} | {shown(part, headline.digits)} | {share} |")
+        shown_coverage = "" if covered is None else f"{covered:.1%}"
+        lines.append(f"| {category} | {shown(part, main_metric.digits)} | {shown_coverage} |")
     lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
     seeds = "unknown" if manifest["base_seed"] is None else f"from {manifest['base_seed']}"
@@ -309,16 +314,16 @@ def shown(value: float | None, digits: int) -> str:
 def summarize(report: Report, folder: Path) -> dict[str, Any]:
     """The scores of a run under the strict rule, for programs; keys as in the report."""
     strict = report["rules"]["strict"]
-    headline = find_benchmark(report["benchmark"]).metrics[0].name
-    interval = report["intervals"].get(headline)
+    main_metric = find_benchmark(report["benchmark"]).metrics[0].name
+    interval = report["intervals"].get(main_metric)
     return {
         "benchmark": report["benchmark"],
         "run": str(folder),
         "model": report["run"]["model"],
         **{name: report[name] for name in ("scorer", "state", "subset", "counts", "coverage")},
-        "headline": strict["headline"],
+        "overall": strict["overall"],
         "metrics": strict["metrics"],
-        "categories": strict["categories"][headline],
+        "categories": strict["categories"][main_metric],
         "interval": interval and [interval["low"], interval["high"]],
         "rule": "strict",
     }

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.aggregation import Contributions, combine, contributions
+from deepgen.eval.aggregation import ScoreTable, combine, score_table
 from deepgen.eval.benchmark import Benchmark, ImageRecord, Item, Metric, Number, Rule
 
 RESAMPLES = 2000
@@ -55,14 +55,14 @@ def bootstrap(
     """Interval of every metric that has a value.
 
     Where all resamples are equal, such as where no prompt is right, resampling carries no
-    information about other prompts. The interval is then Wilson's (1927) of a share, here of the
+    information about other prompts. The interval is then Wilson's (1927) of a fraction, here of the
     way from the metric's worst to its best value; around 0 of n prompts, 0 to about 4 / n. A mean
-    inside bounds spreads no more than a share does, so this is never too narrow for one.
+    inside bounds spreads no more than a fraction does, so this is never too narrow for one.
 
     Args:
         seed: Of the resampling; the same one gives the same intervals.
     """
-    table = contributions(benchmark, items, records, rule)
+    table = score_table(benchmark, items, records, rule)
     draws = _resample(table.items, seed)
     intervals = {}
     for metric in benchmark.metrics:
@@ -92,7 +92,7 @@ def compare(
     Raises:
         BenchmarkError: No prompt has images in both runs.
     """
-    tables = [contributions(benchmark, items, records, rule) for records in (first, second)]
+    tables = [score_table(benchmark, items, records, rule) for records in (first, second)]
     scored = np.logical_and(*(table.weights.sum(axis=1) > 0 for table in tables))
     if not scored.any():
         raise BenchmarkError("the two runs have no scored prompt in common; score both first")
@@ -118,7 +118,7 @@ def compare(
     return differences
 
 
-def _counted(metric: Metric, tables: Sequence[Contributions]) -> int:
+def _counted(metric: Metric, tables: Sequence[ScoreTable]) -> int:
     """How many prompts say something of a metric, in every table."""
     mine = [index for index, (name, _) in enumerate(tables[0].columns) if name == metric.name]
     counted = [table.weights[:, mine].sum(axis=1) > 0 for table in tables]
@@ -138,7 +138,7 @@ def _resample(items: Sequence[Item], seed: int) -> NDArray[np.float64]:
 
 
 def _wholes(
-    metric: Metric, table: Contributions, draws: NDArray[np.float64], rule: Rule
+    metric: Metric, table: ScoreTable, draws: NDArray[np.float64], rule: Rule
 ) -> NDArray[np.float64]:
     """A metric in each resample."""
     amounts, weights = draws @ table.amounts, draws @ table.weights
@@ -146,8 +146,8 @@ def _wholes(
     return combine(metric, table.columns, amounts, weights, present_only=present_only)[0]
 
 
-def _only(table: Contributions, chosen: NDArray[np.bool_]) -> Contributions:
-    return Contributions(
+def _only(table: ScoreTable, chosen: NDArray[np.bool_]) -> ScoreTable:
+    return ScoreTable(
         items=tuple(item for item, kept in zip(table.items, chosen, strict=True) if kept),
         columns=table.columns,
         amounts=table.amounts[chosen],
@@ -168,20 +168,21 @@ def _all_equal(values: NDArray[np.float64]) -> bool:
 
 
 def _wilson(value: float, bounds: tuple[Number, Number], count: float) -> tuple[float, float]:
-    """Where a share would lie that came out as ``value``, as part of the way through the bounds."""
+    """Where a fraction would lie that came out as ``value``, as part of the way through the
+    bounds."""
     worst, best = bounds
-    share = (value - worst) / (best - worst)
+    proportion = (value - worst) / (best - worst)
     # Rounding may put a sum slightly outside its bounds.
-    share = min(1.0, max(0.0, share))
+    proportion = min(1.0, max(0.0, proportion))
     z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    middle = share + z**2 / (2 * count)
-    reach = z * sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    middle = proportion + z**2 / (2 * count)
+    reach = z * sqrt(proportion * (1 - proportion) / count + z**2 / (4 * count**2))
     low, high = ((middle + side * reach) / (1 + z**2 / count) for side in (-1, 1))
-    low, high = min(low, share), max(high, share)
+    low, high = min(low, proportion), max(high, proportion)
     return worst + max(0.0, low) * (best - worst), worst + min(1.0, high) * (best - worst)
 
 
-def _prompts(metric: Metric, table: Contributions) -> float:
+def _prompts(metric: Metric, table: ScoreTable) -> float:
     """How many prompts of equal weight would tell as much of a metric as these (Kish 1965)."""
     parts = {
         category: table.weights[:, index]

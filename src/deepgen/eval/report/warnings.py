@@ -20,12 +20,12 @@ def report_warnings(report: Mapping[str, Any], benchmark: Benchmark) -> Iterator
     elif report["incomplete"]:
         yield (
             "Incomplete.",
-            f"Only {report['coverage']:.1%} of the images have a score, so there is no headline. "
-            "An image that could not be scored counts as failed, never as zero.",
+            f"Only {report['coverage']:.1%} of the images have a score, so there is no overall "
+            "score. An image that could not be scored counts as failed, never as zero.",
         )
-    elif report["rules"]["strict"]["headline"] is None:
+    elif report["rules"]["strict"]["overall"] is None:
         yield (
-            "No headline.",
+            "No overall score.",
             "It is a mean over categories, and some have no prompt or no score in this run.",
         )
     if report["subset"]:

@@ -30,11 +30,11 @@ CLOSING_TRIES = 10
 """Of one process, while others close the same run."""
 REPLIES = "replies.sqlite"
 """Replies of the judge of a run; may exist before the first image, as the judge is probed first."""
-FORMAT = 2
+FORMAT = 3
 """Of the run folder; runs of another format are not resumed."""
 
 ImageKey = tuple[str, int]
-"""Id of an item and number of its copy."""
+"""Id of an item and number of its image_index."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,7 @@ class ImageEntry:
     """One finished image."""
 
     item: str
-    copy: int
+    image_index: int
     seed: int | None
     height: int
     width: int
@@ -184,21 +184,21 @@ class RunFolder:
         """Entries whose image is there with their hash, in the order of the items."""
         lines: dict[ImageKey, list[ImageEntry]] = {}
         for line in self._lines():
-            lines.setdefault((line.item, line.copy), []).append(line)
+            lines.setdefault((line.item, line.image_index), []).append(line)
         whole: dict[ImageKey, ImageEntry] = {}
         hashes: dict[Path, str] = {}
         for item in items:
-            for copy in range(manifest.rule.images_per_item):
-                for line in lines.get((item.id, copy), ()):
+            for image_index in range(manifest.rule.images_per_item):
+                for line in lines.get((item.id, image_index), ()):
                     if _is_for(line, benchmark, manifest, item) and self._is_whole(line, hashes):
-                        whole[item.id, copy] = line
+                        whole[item.id, image_index] = line
                         break
         return whole
 
     def _is_whole(self, line: ImageEntry, hashes: dict[Path, str]) -> bool:
         """Whether an entry's image is there and has its hash."""
         file = self.images / line.path
-        # Entries may share a file: four copies of a prompt in one grid.
+        # Entries may share a file: four images of a prompt in one grid.
         if file not in hashes:
             hashes[file] = hash_file(file) if file.is_file() else ""
         return hashes[file] == line.sha256
@@ -289,7 +289,8 @@ class LineWriter:
 
 
 def _may_be_first(path: Path) -> bool:
-    """Whether a file may be there before a run begins; the database has companions while open."""
+    """Whether a file may be there before a run begins; the database has sidecar files while
+    open."""
     return path.name == PARTS or path.name.startswith(REPLIES)
 
 
@@ -298,8 +299,8 @@ def _is_for(line: ImageEntry, benchmark: Benchmark, manifest: RunManifest, item:
     if manifest.images is not None:
         return True
     assert manifest.base_seed is not None, "a run that generates has seeds"
-    wanted = image_seed(manifest.base_seed, item, line.copy)
-    return line.seed == wanted and line.path == str(benchmark.image_path(item, line.copy))
+    wanted = image_seed(manifest.base_seed, item, line.image_index)
+    return line.seed == wanted and line.path == str(benchmark.image_path(item, line.image_index))
 
 
 def _read_lines(path: Path) -> Iterator[ImageEntry]:

@@ -44,10 +44,10 @@ class Shard:
 
 
 def choose_shard(value: str | None) -> Shard:
-    """The share that was named (``R/N``, from 1), or this process's under torchrun.
+    """The shard that was named (``R/N``, from 1), or this process's under torchrun.
 
     Raises:
-        BenchmarkError: There is no such share.
+        BenchmarkError: There is no such shard.
     """
     if value is None:
         rank, count = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
@@ -72,7 +72,7 @@ class Progress:
 
 
 def select_items(items: Sequence[Item], limit: int | None) -> tuple[Item, ...]:
-    """A fixed subset with equal shares of all categories, in the order of the benchmark.
+    """A fixed subset with equal numbers of all categories, in the order of the benchmark.
 
     Within a category the hash of the id decides, so that a longer subset holds a shorter one.
     """
@@ -99,11 +99,11 @@ def generate(
     shard: Shard | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Progress:
-    """Generate what is missing of this process's share, and see whether the run is done.
+    """Generate what is missing of this process's shard, and see whether the run is done.
 
     Args:
-        shard: The share; None is all.
-        advance: Called once per image of the share, new or existing.
+        shard: The shard; None is all.
+        advance: Called once per image of the shard, new or existing.
 
     Returns:
         Progress of the whole run, all processes together.
@@ -120,10 +120,10 @@ def generate(
     lines = LineWriter(run.folder, shard.rank)
     for item in mine:
         images: list[Image.Image] | None = None
-        for copy in run.copies:
-            if (item.id, copy) not in finished:
+        for image_index in run.image_indices:
+            if (item.id, image_index) not in finished:
                 images = _sources(run, item) if images is None else images
-                lines.add(_generate_one(run, item, copy, generate_image, images))
+                lines.add(_generate_one(run, item, image_index, generate_image, images))
             advance()
         _complete(run, item)
     return check_run(run)
@@ -136,7 +136,7 @@ def check_run(run: PlannedRun) -> Progress:
     if progress.done and all(
         (run.folder.images / path).is_file()
         for item in run.items
-        for path in _companion_paths(run.benchmark, item)
+        for path in _sidecar_paths(run.benchmark, item)
     ):
         run.folder.close(finished.values())
     return progress
@@ -176,19 +176,19 @@ def check_sources(items: Sequence[Item], sources: Path) -> None:
 def _generate_one(
     run: PlannedRun,
     item: Item,
-    copy: int,
+    image_index: int,
     generate_image: GenerateImage,
     images: Sequence[Image.Image],
 ) -> ImageEntry:
     assert run.manifest.base_seed is not None, "a run that generates has seeds"
-    rule, seed = run.manifest.rule, image_seed(run.manifest.base_seed, item, copy)
+    rule, seed = run.manifest.rule, image_seed(run.manifest.base_seed, item, image_index)
     image = generate_image(item.prompt, images, seed, rule)
-    path, content = run.benchmark.image_path(item, copy), _png(image)
+    path, content = run.benchmark.image_path(item, image_index), _png(image)
     # First the image, then its entry: an entry never names an image that is not there yet.
     run.folder.write(path, content)
     return ImageEntry(
         item=item.id,
-        copy=copy,
+        image_index=image_index,
         seed=seed,
         height=image.height,
         width=image.width,
@@ -208,16 +208,16 @@ def _sources(run: PlannedRun, item: Item) -> list[Image.Image]:
     return [image.resize((rule.width, rule.height), Image.Resampling.BICUBIC) for image in images]
 
 
-def _companion_paths(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
+def _sidecar_paths(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
     """Files that the official scorer wants besides the images."""
     grid = [benchmark.grid_path(item)] if benchmark.grid_path else []
-    return [*benchmark.companions(item), *grid]
+    return [*benchmark.sidecar_files(item), *grid]
 
 
 def _complete(run: PlannedRun, item: Item) -> None:
     """Write the official scorer's further files; always the same, so without entries."""
     benchmark, folder = run.benchmark, run.folder
-    for path, content in benchmark.companions(item).items():
+    for path, content in benchmark.sidecar_files(item).items():
         if isinstance(content, str):
             folder.write(path, content.encode())
         elif path.suffix == content.suffix:
@@ -225,7 +225,7 @@ def _complete(run: PlannedRun, item: Item) -> None:
         else:
             folder.write(path, _png(read_image(run.sources / content)))
     if benchmark.grid_path:
-        paths = [benchmark.image_path(item, copy) for copy in run.copies]
+        paths = [benchmark.image_path(item, image_index) for image_index in run.image_indices]
         tiles = [read_image(folder.images / path) for path in paths]
         folder.write(benchmark.grid_path(item), _png(_grid(tiles)))
 

@@ -1,8 +1,8 @@
 """Images in the official layout of a benchmark, from whatever model: found, listed, read.
 
 Official scorers are lenient with names, and so is this: another suffix of images, or another
-number of digits, is the same image. Where they want all copies of a prompt as one grid, a grid in
-place of the single copies is cut.
+number of digits, is the same image. Where they want all images of a prompt as one grid, a grid in
+place of the single images is cut.
 """
 
 from __future__ import annotations
@@ -72,10 +72,10 @@ def register_images(
         raise BenchmarkError(f"there is no folder {images}; name the one that holds the images")
     files = _images_below(images)
     places = {
-        (item.id, copy): place
+        (item.id, image_index): place
         for item in items
-        for copy in range(manifest.rule.images_per_item)
-        if (place := _place(benchmark, item, copy, files)) is not None
+        for image_index in range(manifest.rule.images_per_item)
+        if (place := _place(benchmark, item, image_index, files)) is not None
     }
     if not places:
         example = benchmark.image_path(items[0], 0)
@@ -85,16 +85,16 @@ def register_images(
     folder.begin(manifest)
     known = folder.finished(benchmark, manifest, items)
     lines, hashes = LineWriter(folder, 0), dict[PurePosixPath, str]()
-    for (item_id, copy), place in places.items():
+    for (item_id, image_index), place in places.items():
         if place not in hashes:
             hashes[place] = hash_file(images / place)
-        old = known.get((item_id, copy))
+        old = known.get((item_id, image_index))
         if old is None or (old.path, old.sha256) != (str(place), hashes[place]):
             width, height = _size(images / place)
             lines.add(
                 ImageEntry(
                     item=item_id,
-                    copy=copy,
+                    image_index=image_index,
                     seed=None,
                     height=height,
                     width=width,
@@ -127,19 +127,19 @@ def find_issues(run: PlannedRun, complete: Sequence[Item]) -> ImageIssues:
     ]
     return ImageIssues(
         missing=tuple(
-            str(benchmark.image_path(item, copy))
+            str(benchmark.image_path(item, image_index))
             for item in run.items
-            for copy in run.copies
-            if (item.id, copy) not in found
+            for image_index in run.image_indices
+            if (item.id, image_index) not in found
         ),
-        extra=tuple(_extra(benchmark, complete, run.copies, run.folder.images)),
+        extra=tuple(_extra(benchmark, complete, run.image_indices, run.folder.images)),
         damaged=tuple(damaged),
         odd=tuple(odd),
     )
 
 
 def read_stored_image(run: PlannedRun, item: Item, line: ImageEntry) -> Image.Image:
-    """One copy, cut out of its grid if need be.
+    """One image, cut out of its grid if need be.
 
     Raises:
         ImageError: The file is damaged, or too small for a grid.
@@ -148,14 +148,14 @@ def read_stored_image(run: PlannedRun, item: Item, line: ImageEntry) -> Image.Im
     grid = run.benchmark.grid_path and run.benchmark.grid_path(item)
     if not grid or _key(PurePosixPath(line.path)) != _key(grid):
         return image
-    rows = -(-len(run.copies) // GRID_COLUMNS)
+    rows = -(-len(run.image_indices) // GRID_COLUMNS)
     if image.width % GRID_COLUMNS or image.height % rows:
         raise ImageError(
             f"{line.path} is {image.width} x {image.height}, expected a grid of "
             f"{GRID_COLUMNS} x {rows} images of one size"
         )
     width, height = image.width // GRID_COLUMNS, image.height // rows
-    row, column = divmod(line.copy, GRID_COLUMNS)
+    row, column = divmod(line.image_index, GRID_COLUMNS)
     left, top = column * width, row * height
     return image.crop((left, top, left + width, top + height))
 
@@ -173,30 +173,34 @@ def _key(path: PurePosixPath) -> _Key:
 
 
 def _place(
-    benchmark: Benchmark, item: Item, copy: int, files: dict[_Key, PurePosixPath]
+    benchmark: Benchmark, item: Item, image_index: int, files: dict[_Key, PurePosixPath]
 ) -> PurePosixPath | None:
     """Where an image is: in a file of its own, or in the grid of its prompt."""
-    found = (files.get(_key(path)) for path in _alone(benchmark, item, copy))
+    found = (files.get(_key(path)) for path in _alone(benchmark, item, image_index))
     alone = next((place for place in found if place is not None), None)
     if alone is None and benchmark.grid_path:
         return files.get(_key(benchmark.grid_path(item)))
     return alone
 
 
-def _alone(benchmark: Benchmark, item: Item, copy: int) -> list[PurePosixPath]:
-    """Where a copy may have a file of its own, the official place first."""
-    other = [benchmark.other_path(item, copy)] if benchmark.other_path else []
-    return [benchmark.image_path(item, copy), *other]
+def _alone(benchmark: Benchmark, item: Item, image_index: int) -> list[PurePosixPath]:
+    """Where an image may have a file of its own, the official place first."""
+    other = [benchmark.other_path(item, image_index)] if benchmark.other_path else []
+    return [benchmark.image_path(item, image_index), *other]
 
 
 def _extra(
-    benchmark: Benchmark, complete: Sequence[Item], copies: Iterable[int], images: Path
+    benchmark: Benchmark, complete: Sequence[Item], image_indices: Iterable[int], images: Path
 ) -> list[str]:
     """Images that are neither an item's nor what the official scorer wants beside them."""
     expected = set()
     for item in complete:
-        expected |= {_key(path) for copy in copies for path in _alone(benchmark, item, copy)}
-        expected |= {_key(path) for path in benchmark.companions(item)}
+        expected |= {
+            _key(path)
+            for image_index in image_indices
+            for path in _alone(benchmark, item, image_index)
+        }
+        expected |= {_key(path) for path in benchmark.sidecar_files(item)}
         expected |= {_key(path) for path in item.sources}
         if benchmark.grid_path:
             expected.add(_key(benchmark.grid_path(item)))

@@ -24,18 +24,18 @@ class PlannedRun:
 
     @property
     def ordered(self) -> list[Item]:
-        """The prompts in the order of the benchmark, of which processes take shares."""
+        """The prompts in the order of the benchmark, of which processes take shards."""
         return sorted(self.items, key=lambda item: item.number)
 
     @property
-    def copies(self) -> range:
+    def image_indices(self) -> range:
         """Numbers of the images of one prompt."""
         return range(self.manifest.rule.images_per_item)
 
     @property
     def expected(self) -> int:
         """How many images belong to the run."""
-        return len(self.items) * len(self.copies)
+        return len(self.items) * len(self.image_indices)
 
     def finished(self, items: Iterable[Item] | None = None) -> dict[ImageKey, ImageEntry]:
         """Entries whose image is there with their hash, of all prompts or of some."""

@@ -54,9 +54,9 @@ def latest_records(
 ) -> dict[ImageKey, ImageRecord]:
     """The latest record of each image in its current state, in the order of the images."""
     latest = {
-        (record.item, record.copy): record
+        (record.item, record.image_index): record
         for record, sha256 in read_records(path / RECORDS)
-        if (record.item, record.copy) in images
-        and images[record.item, record.copy].sha256 == sha256
+        if (record.item, record.image_index) in images
+        and images[record.item, record.image_index].sha256 == sha256
     }
     return {image: latest[image] for image in images if image in latest}

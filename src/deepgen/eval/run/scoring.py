@@ -51,12 +51,12 @@ def score(
     retry_failed: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> Scoring:
-    """Score every image of this process's share that has no record yet.
+    """Score every image of this process's shard that has no record yet.
 
     Args:
-        shard: The share; None is all.
+        shard: The shard; None is all.
         retry_failed: Whether failed images are scored again.
-        advance: Called once per image of the share, scored now or before.
+        advance: Called once per image of the shard, scored now or before.
 
     Raises:
         BenchmarkError: Another scorer has begun to score this run.
@@ -99,17 +99,21 @@ def _score_one(run: PlannedRun, item: Item, line: ImageEntry, scorer: ImageScore
     except ImageError as fault:
         # Without the folder's name, so that equal runs have equal reports in any folder.
         reason = str(fault).replace(str(path), line.path)
-        return ImageRecord(item=item.id, copy=line.copy, status="error", reason=reason)
+        return ImageRecord(
+            item=item.id, image_index=line.image_index, status="error", reason=reason
+        )
     record = scorer(
         GeneratedImage(
             item=item,
-            copy=line.copy,
+            image_index=line.image_index,
             image=image,
             path=path,
             sources=tuple(run.sources / source for source in item.sources),
         )
     )
-    assert (record.item, record.copy) == (item.id, line.copy), "a record of another image"
+    assert (record.item, record.image_index) == (item.id, line.image_index), (
+        "a record of another image"
+    )
     return record
 
 
@@ -132,7 +136,7 @@ def _close(run: PlannedRun, images: Mapping[ImageKey, ImageEntry], shard: Shard)
             "",
         ),
     )
-    # A process with only a share might remove records that another is just adding.
+    # A process with only a shard might remove records that another is just adding.
     if scoring.done and shard.count == 1:
         lines = [
             json.dumps({**asdict(record), "sha256": images[image].sha256}) + "\n"

@@ -98,8 +98,8 @@ def piece_sample(rng: random.Random, foreign: Sequence[str]) -> CropSample:
     """A piece of a thing, known or foreign, labelled *none*."""
     whole = thing_sample(rng) if rng.random() < 0.7 else junk_sample("foreign", rng, foreign)
     top, left, bottom, right = whole.box
-    share = rng.uniform(0.15, 0.5)
-    down, across = round(share * (bottom - top)), round(share * (right - left))
+    fraction = rng.uniform(0.15, 0.5)
+    down, across = round(fraction * (bottom - top)), round(fraction * (right - left))
     box = rng.choice(
         (
             Box(top, left, top + down, right),
@@ -130,8 +130,8 @@ def junk_sample(
         scene = _alone(Thing(name=rng.choice(list(names)), center=(0.5, 0.5), size=1.0), rng)
         pixels = np.asarray(draw(scene), dtype=np.float32)
         noise = np.random.default_rng(rng.getrandbits(32)).normal(128, 90, pixels.shape)
-        share = rng.uniform(0.45, 0.65)
-        mixed = ((1 - share) * pixels + share * noise).clip(0, 255).astype(np.uint8)
+        fraction = rng.uniform(0.45, 0.65)
+        mixed = ((1 - fraction) * pixels + fraction * noise).clip(0, 255).astype(np.uint8)
         # Noise leaves no background: such an image is mostly found as a whole.
         whole = Box(0, 0, scene.height, scene.width)
         box = box_of(scene) if rng.random() < 0.3 else whole

@@ -33,7 +33,7 @@ class Letters:
 
     alphabet: str
     images: Float[np.ndarray, "letters rows columns"]
-    """Share of ink, 0 to 1."""
+    """Fraction of ink, 0 to 1."""
 
     def at(self, width: int, height: int) -> Float[np.ndarray, "letters cells"]:
         """The letters rendered at a size in pixels, standardised for correlation."""

@@ -78,7 +78,7 @@ class SceneReader:
     classifier: ObjectClassifier
     letters: Letters
     lengths: Mapping[str, float]
-    """Longer side of each object's drawing, as a share of the square that it is drawn in."""
+    """Longer side of each object's drawing, as a fraction of the square that it is drawn in."""
     palette: Mapping[str, tuple[int, int, int]]
     """Backgrounds by name."""
 

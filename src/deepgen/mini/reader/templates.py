@@ -29,7 +29,7 @@ def letters() -> Letters:
 
 
 def lengths() -> dict[str, float]:
-    """Longer side of every drawing, as a share of its square."""
+    """Longer side of every drawing, as a fraction of its square."""
     return {name: round(_length(name), 3) for name in OBJECTS}
 
 

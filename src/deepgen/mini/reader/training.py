@@ -116,7 +116,8 @@ def jitter(
 
 
 def measure_classifier(classifier: ObjectClassifier, count: int = 500) -> dict[str, float]:
-    """Accuracy on renderings of version 0's world, and the share of junk classified as *none*."""
+    """Accuracy on renderings of version 0's world, and the fraction of junk classified as
+    *none*."""
     right = 0
     for index in range(count):
         scene = _true_scene(random.Random(f"true {index}"))
@@ -128,7 +129,7 @@ def measure_classifier(classifier: ObjectClassifier, count: int = 500) -> dict[s
 def measure_junk(
     classifier: ObjectClassifier, names: tuple[str, ...] = tuple(OBJECTS), count: int = 500
 ) -> dict[str, float]:
-    """The share of junk images of each kind, and of all, in which only *none* is found.
+    """The fraction of junk images of each kind, and of all, in which only *none* is found.
 
     Args:
         names: What blended and half-noised images are made of.

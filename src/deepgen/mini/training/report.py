@@ -56,7 +56,7 @@ def report(
     """Generate and edit every held-out pair with every seed, and classify the results.
 
     Returns:
-        Shares of correct images, and the images of the first seed.
+        Fractions of correct images, and the images of the first seed.
     """
     pairs = held_out_pairs()
     shown: list[Shown] = []
@@ -86,10 +86,10 @@ def fresh_samples(
     """Samples of every training kind, distributed as in training but not among its samples.
 
     Returns:
-        For each kind the count, and the share whose objects from left to right, words and
+        For each kind the count, and the fraction whose objects from left to right, words and
         background are all correct; and the first English ones of each kind, with their images.
     """
-    shares: dict[str, dict[str, float]] = {}
+    fractions: dict[str, dict[str, float]] = {}
     shown: list[Shown] = []
     for kind in KINDS:
         samples = [training_sample(number, kind=kind, split="report") for number in range(each)]
@@ -103,9 +103,9 @@ def fresh_samples(
         ]
         both = list(zip(samples, images, strict=True))
         right = sum(_shows(image, wanted.target, reader) for wanted, image in both)
-        shares[kind] = {"count": each, "right": round(right / each, 3)}
+        fractions[kind] = {"count": each, "right": round(right / each, 3)}
         shown += [found for found in both if found[0].language == "en"][:SHOWN]
-    return shares, shown
+    return fractions, shown
 
 
 def _shows(image: Image.Image, wanted: Scene, reader: SceneReader) -> bool:
@@ -155,11 +155,11 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     reader = load_scene_reader(BACKGROUNDS, arguments.reader)
     figures, held_out = report(pipe, reader.classifier, seeds=arguments.seeds)
-    shares, fresh = fresh_samples(pipe, reader)
+    fractions, fresh = fresh_samples(pipe, reader)
     sheet([*held_out, *fresh]).save(arguments.sheet, optimize=True)
     result = {
         "held out": figures,
-        "fresh": shares,
+        "fresh": fractions,
         "reader": measure_classifier(reader.classifier),
     }
     sys.stdout.write(json.dumps(result, indent=1) + "\n")

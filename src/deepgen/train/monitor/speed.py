@@ -117,10 +117,10 @@ class Speed:
 
         Returns:
             Steps and every kind of work per second; ``mfu`` (model FLOPs utilisation; Chowdhery et
-            al., arXiv 2204.02311, appendix B), ``flops`` per second as a share of the devices'
-            peak rates; ``matrix_rate_share``, the same of their measured rates; ``data_wait``, the
-            largest share of time that a process waits for samples; ``time``, the shares of the
-            first process's phases; ``peak_memory_gib`` of the process that needs most, so far.
+            al., arXiv 2204.02311, appendix B), ``flops`` per second as a fraction of the devices'
+            peak rates; ``matmul_utilization``, the same of their measured rates; ``data_wait``, the
+            largest fraction of time that a process waits for samples; ``time``, the fractions of
+            the first process's phases; ``peak_memory_gib`` of the process that needs most, so far.
         """
         seconds = self.clock.take()
         elapsed = sum(seconds.values())
@@ -133,7 +133,7 @@ class Speed:
             line[f"{name}_per_second"] = amount / elapsed
         of_rates = {
             "mfu": [rates.peak for _, _, rates, _ in every],
-            "matrix_rate_share": [rates.measured for _, _, rates, _ in every],
+            "matmul_utilization": [rates.measured for _, _, rates, _ in every],
         }
         for name, rates in of_rates.items():
             known = [rate for rate in rates if rate is not None]
@@ -151,7 +151,7 @@ class SlowDataAlarm:
     """Warns, once, of a run that waits for its samples too long."""
 
     LIMIT = 0.05
-    """Share of the time; above it, faster data would be worth more than a faster device."""
+    """Fraction of the time; above it, faster data would be worth more than a faster device."""
 
     STEPS = 50
     """Fewer say little. The first line is not counted, since the first samples are always late."""
@@ -163,11 +163,11 @@ class SlowDataAlarm:
         self._waited = 0.0
 
     def add(self, steps: int, wait: float) -> float | None:
-        """Add the wait of some steps; returns its share over the last steps if it is too large.
+        """Add the wait of some steps; returns its fraction over the last steps if it is too large.
 
         Args:
             steps: How many they are.
-            wait: Share of their time.
+            wait: Fraction of their time.
         """
         if not self._is_warm:
             self._is_warm = True
@@ -176,11 +176,11 @@ class SlowDataAlarm:
         self._waited += steps * wait
         if self._has_warned or self._steps < self.STEPS:
             return None
-        share = self._waited / self._steps
-        # The next share is that of later steps, so that a run that becomes slow is noticed too.
+        fraction = self._waited / self._steps
+        # The next fraction is that of later steps, so that a run that becomes slow is noticed too.
         self._steps, self._waited = 0, 0.0
-        self._has_warned = share > self.LIMIT
-        return share if self._has_warned else None
+        self._has_warned = fraction > self.LIMIT
+        return fraction if self._has_warned else None
 
 
 def peak_memory_gib() -> float | None:

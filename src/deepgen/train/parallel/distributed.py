@@ -1,6 +1,6 @@
 """Training on several processes that torchrun has started.
 
-Every process computes its share of a step's micro-batches. Where each holds the whole model,
+Every process computes its part of a step's micro-batches. Where each holds the whole model,
 gradients are summed here, so all make the same step and stay equal to the bit, which is checked
 whenever a checkpoint is written. A divided model is left to FSDP2, see ``sharding``.
 """

@@ -21,7 +21,9 @@ ITEM = Item(
     category="CVTG/2",
     fields={"words": ["new", "york", "new"]},
 )
-DRAWING = GeneratedImage(item=ITEM, copy=0, image=Image.new("RGB", (8, 8)), path=Path("0.png"))
+DRAWING = GeneratedImage(
+    item=ITEM, image_index=0, image=Image.new("RGB", (8, 8)), path=Path("0.png")
+)
 
 
 class StubReader:

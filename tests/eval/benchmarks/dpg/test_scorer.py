@@ -53,10 +53,10 @@ ITEM = Item(
 )
 
 
-def score(model: StubModel, item: Item = ITEM, copy: int = 0) -> ImageRecord:
+def score(model: StubModel, item: Item = ITEM, image_index: int = 0) -> ImageRecord:
     image = Image.new("RGB", (8, 8))
     return DpgScorer(model, {})(
-        GeneratedImage(item=item, copy=copy, image=image, path=Path("0.png"))
+        GeneratedImage(item=item, image_index=image_index, image=image, path=Path("0.png"))
     )
 
 
@@ -67,7 +67,7 @@ def test_answers_go_by_the_numbers_of_their_questions(
     answers: tuple[bool, ...], expected: float
 ) -> None:
     model = StubModel(*answers)
-    records = [score(model, copy=copy) for copy in range(4)]
+    records = [score(model, image_index=image_index) for image_index in range(4)]
     assert model.asked[:4] == ["is it 1?", "is it 2?", "is it 3?", "is it 4?"]
     said = dict(zip("1234", answers, strict=True))
     assert records[0].values == {"answers": said, "judge": "stub"}

@@ -33,18 +33,18 @@ def test_the_real_prompts_have_the_published_counts() -> None:
 
 def test_the_overall_is_the_unweighted_mean_of_six_tags() -> None:
     # IF-XL as published: .97 .74 .66 .81 .13 .35 gives .61. Hundred prompts of one image each.
-    shares = (97, 74, 66, 81, 13, 35)
+    fractions = (97, 74, 66, 81, 13, 35)
     found = [
-        (make_item(f"{tag}-{n}", tag), [{"correct": n < share}] * 4)
-        for tag, share in zip(TAGS, shares, strict=True)
+        (make_item(f"{tag}-{n}", tag), [{"correct": n < fraction}] * 4)
+        for tag, fraction in zip(TAGS, fractions, strict=True)
         for n in range(100)
     ]
     scores = score(GENEVAL, found)
     assert scores.categories["accuracy"] == {
-        tag: share / 100 for tag, share in zip(TAGS, shares, strict=True)
+        tag: fraction / 100 for tag, fraction in zip(TAGS, fractions, strict=True)
     }
-    assert scores.headline == pytest.approx(sum(shares) / 600)
-    assert f"{scores.headline:.2f}" == "0.61"
+    assert scores.overall == pytest.approx(sum(fractions) / 600)
+    assert f"{scores.overall:.2f}" == "0.61"
 
 
 def test_images_and_prompts_are_counted_apart() -> None:
@@ -58,26 +58,28 @@ def test_images_and_prompts_are_counted_apart() -> None:
     assert scores.metrics["images"] == pytest.approx(4 / 12)
     assert scores.metrics["prompts"] == pytest.approx(2 / 3)
     # Three of six tags are there: no overall, but the official code would average what exists.
-    assert scores.headline is None
-    official = score(GENEVAL, found, "official").headline
+    assert scores.overall is None
+    official = score(GENEVAL, found, "official").overall
     assert official == pytest.approx((1 / 4 + 3 / 8) / 2)
 
 
 def test_a_failed_image_lowers_coverage_and_not_the_score() -> None:
     items = [make_item(tag, tag) for tag in TAGS]
     records = [
-        ImageRecord(item=item.id, copy=copy, values={"correct": True})
+        ImageRecord(item=item.id, image_index=image_index, values={"correct": True})
         for item in items
-        for copy in range(4)
+        for image_index in range(4)
     ]
-    records[0] = ImageRecord(item=items[0].id, copy=0, status="error", reason="detector died")
+    records[0] = ImageRecord(
+        item=items[0].id, image_index=0, status="error", reason="detector died"
+    )
     strict = aggregate(GENEVAL, items, records)
     assert strict.metrics["accuracy"] == 1.0
-    assert strict.headline is None
+    assert strict.overall is None
     assert strict.incomplete
     assert strict.coverage == pytest.approx(23 / 24)
     assert strict.counts["error"] == 1
-    assert aggregate(GENEVAL, items, records, "pessimistic").headline == pytest.approx(
+    assert aggregate(GENEVAL, items, records, "pessimistic").overall == pytest.approx(
         (3 / 4 + 5) / 6
     )
 
@@ -107,7 +109,7 @@ def test_missing_prompts_say_what_to_do_next(tmp_path: Path) -> None:
 def test_images_lie_where_the_official_scorer_looks() -> None:
     item = GENEVAL.load(prompt_folder("geneval")).items[12]
     assert str(GENEVAL.image_path(item, 3)) == "00012/samples/00003.png"
-    (path, text), *_ = GENEVAL.companions(item).items()
+    (path, text), *_ = GENEVAL.sidecar_files(item).items()
     assert str(path) == "00012/metadata.jsonl"
     lines = (prompt_folder("geneval") / "evaluation_metadata.jsonl").read_text().splitlines()
     assert text == lines[12] + "\n"

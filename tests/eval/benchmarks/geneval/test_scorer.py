@@ -76,14 +76,16 @@ def score(
     item = Item(id="00001", number=1, prompt="p", category=metadata["tag"], fields=metadata)
     image = image or Image.new("RGB", (32, 32), BLUE)
     colors = NearestColor()
-    generated = GeneratedImage(item=item, copy=2, image=image, path=Path("00001/samples/00002.png"))
+    generated = GeneratedImage(
+        item=item, image_index=2, image=image, path=Path("00001/samples/00002.png")
+    )
     return GenEvalScorer(detector, colors, {})(generated), colors
 
 
 def test_objects_are_looked_for_under_genevals_names() -> None:
     metadata = {"tag": "single_object", "include": [{"class": "computer mouse", "count": 1}]}
     record, _ = score(metadata, StubDetector(found("mouse", 0.8), found("cat", 0.2)))
-    assert (record.status, record.copy) == ("scored", 2)
+    assert (record.status, record.image_index) == ("scored", 2)
     assert record.values == {
         "correct": True,
         "details": {"computer mouse": [[0.0, 0.0, 10.0, 10.0, 0.8]]},
@@ -170,10 +172,12 @@ def recorded_rows() -> list[dict[str, Any]]:
 
 def drawing_of(row: dict[str, Any], items: Sequence[Item], folder: Path) -> GeneratedImage:
     """As if the image that a row speaks of lay in a run of ours; nobody has to look at it."""
-    number, copy = (int(part) for part in Path(row["filename"]).with_suffix("").parts[-3::2])
+    number, image_index = (int(part) for part in Path(row["filename"]).with_suffix("").parts[-3::2])
     item = items[number]
-    path = folder / GENEVAL.image_path(item, copy)
-    return GeneratedImage(item=item, copy=copy, image=Image.new("RGB", (8, 8)), path=path)
+    path = folder / GENEVAL.image_path(item, image_index)
+    return GeneratedImage(
+        item=item, image_index=image_index, image=Image.new("RGB", (8, 8)), path=path
+    )
 
 
 def test_recorded_detections_give_the_official_verdicts_and_reasons(tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_recorded_detections_give_the_official_verdicts_and_reasons(tmp_path: Pa
     scores = aggregate(GENEVAL, items, records)
     assert scores.counts["scored"] == 120
     assert sum(record.values["correct"] for record in records) == 56
-    assert scores.headline is None, "the other images are missing"
+    assert scores.overall is None, "the other images are missing"
     # What was kept of the detections is enough to decide again.
     assert all(record.values["details"] or not record.values["correct"] for record in records)
 
@@ -246,7 +250,7 @@ def test_rows_without_a_verdict_have_their_colours_looked_at(
     path = tmp_path / GENEVAL.image_path(item, 0)
     for rgb, correct in ((BLUE, True), (RED, False)):
         image = Image.new("RGB", (8, 8), rgb)
-        record = scorer(GeneratedImage(item=only, copy=0, image=image, path=path))
+        record = scorer(GeneratedImage(item=only, image_index=0, image=image, path=path))
         assert record.values["correct"] is correct
     assert opened == ["clip"]
 

@@ -32,7 +32,7 @@ def look(item: Item, image: Image.Image, folder: Path) -> ImageRecord:
     return SCORER(
         GeneratedImage(
             item=item,
-            copy=0,
+            image_index=0,
             image=image,
             path=folder / "x.png",
             sources=tuple(folder / path for path in item.sources),

@@ -2,7 +2,7 @@
 
 Source: KlingAIResearch/T2I-CoReBench at ebf7b7a, Apache-2.0; twelve dimensions of 90 prompts
 (arXiv 2509.03516). ``corebench/reasoning`` is the eight reasoning dimensions of the DeepGen paper.
-Protocol: four images a prompt, one yes-or-no question a call; an image's score is its share of
+Protocol: four images a prompt, one yes-or-no question a call; an image's score is its fraction of
 yes, a dimension the mean over images times 100, the overall an unweighted mean of dimensions.
 Judge: Gemini 2.5 Flash (the authors' table); Qwen3-VL-32B-Thinking (the DeepGen paper).
 Values: ``answers``, per question 1, 0, or null where the reply was unreadable.
@@ -26,7 +26,7 @@ from deepgen.eval.benchmark import (
     Json,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Status,
     Values,
@@ -42,7 +42,7 @@ DIMENSIONS = (*COMPOSITION, *REASONING)
 PROMPTS_PER_DIMENSION = 90
 
 MOST_UNREADABLE = 0.1
-"""Share of an image's questions; beyond it the image's score would rest on too few of them."""
+"""Fraction of an image's questions; beyond it the image's score would rest on too few of them."""
 
 _HASHES = {
     "C-TR": "5cd3bf63a3b592903d7cb880ca6ec457dfe8cdfad0d2c69db51472cba8362a29",
@@ -82,9 +82,9 @@ def load(dimensions: Sequence[str], folder: Path) -> ItemList:
     return ItemList(items=need_unique(items, folder), absent=absent)
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``R-LR/R-LR-017-3.png``."""
-    return PurePosixPath(item.category, f"{item.id}-{copy}.png")
+    return PurePosixPath(item.category, f"{item.id}-{image_index}.png")
 
 
 def status_of(answers: Sequence[int | None]) -> Status:
@@ -93,8 +93,8 @@ def status_of(answers: Sequence[int | None]) -> Status:
     return "unreadable" if unread > MOST_UNREADABLE * len(answers) else "scored"
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
-    """Share of yes among an image's readable answers."""
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
+    """Fraction of yes among an image's readable answers."""
     group = "composition" if item.category in COMPOSITION else "reasoning"
     for values in images:
         answers = _answers(item, values.get("answers"))
@@ -102,8 +102,8 @@ def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
         if not readable:
             continue
         score = 100 * sum(readable) / len(readable)
-        yield Share("overall", item.category, score)
-        yield Share(group, item.category, score)
+        yield ScoreTerm("overall", item.category, score)
+        yield ScoreTerm(group, item.category, score)
 
 
 def _answers(item: Item, found: Json) -> Sequence[int | None]:
@@ -139,7 +139,9 @@ def _variant(
             commit="ebf7b7a",
             licence="Apache-2.0",
             files=tuple(
-                PromptFile(path=f"{each}.json", home=f"data/{each}.json", sha256=_HASHES.get(each))
+                PromptFile(
+                    path=f"{each}.json", repo_path=f"data/{each}.json", sha256=_HASHES.get(each)
+                )
                 for each in dimensions
             ),
         ),
@@ -154,7 +156,7 @@ def _variant(
             Metric(name=each, weights=equal_weights(members), bounds=(0, 100), digits=1)
             for each, members in metrics.items()
         ),
-        contribute=contribute,
+        score_terms=score_terms,
         lowest=lowest,
         official_failure=official_failure,
         judge_prompts=JUDGE_PROMPTS,

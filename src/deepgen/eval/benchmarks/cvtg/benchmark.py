@@ -2,7 +2,7 @@
 
 Source: NJU-PCALab/TextCrafter at 023a313; data dnkdnk/CVTG-2K on the hub, Apache-2.0; 2,000 prompts
 with 16,206 words (arXiv 2503.23461). The files are fetched from zlab-princeton/i1 at b58a62f.
-Protocol: one image a prompt. Over all target words, pooled: word accuracy, the share found among
+Protocol: one image a prompt. Over all target words, pooled: word accuracy, the fraction found among
 the recognised words, and NED, one minus the normalised edit distance to the closest of them; over
 images: CLIPScore = 2.5 max(cosine, 0) with OpenAI CLIP ViT-L/14.
 Scorer: PaddleOCR 2.10, English; another engine gives other numbers, so it is named with the result.
@@ -26,7 +26,7 @@ from deepgen.eval.benchmark import (
     Metric,
     Number,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     generation_presets,
@@ -76,7 +76,7 @@ def load(folder: Path) -> ItemList:
     return ItemList(items=need_unique(items, folder), absent=tuple(absent))
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Words pooled over all images; CLIPScore over images."""
     for values in images:
         words = measured(item, values, "words")
@@ -84,12 +84,12 @@ def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
             raise BenchmarkError(
                 f"item {item.id} has {len(item.fields['words'])} words, its record {words}"
             )
-        yield Share("word accuracy", item.category, measured(item, values, "found"), words)
-        yield Share("ned", item.category, measured(item, values, "ned"), words)
-        yield Share("ned, closest", item.category, measured(item, values, "ned_closest"), words)
-        yield Share("extra words", item.category, measured(item, values, "extra"))
+        yield ScoreTerm("word accuracy", item.category, measured(item, values, "found"), words)
+        yield ScoreTerm("ned", item.category, measured(item, values, "ned"), words)
+        yield ScoreTerm("ned, closest", item.category, measured(item, values, "ned_closest"), words)
+        yield ScoreTerm("extra words", item.category, measured(item, values, "extra"))
         if "clip_score" in values:
-            yield Share("clip score", item.category, measured(item, values, "clip_score"))
+            yield ScoreTerm("clip score", item.category, measured(item, values, "clip_score"))
 
 
 def lowest(item: Item) -> Values:
@@ -118,7 +118,7 @@ CVTG = Benchmark(
         files=tuple(
             PromptFile(
                 path=f"{name}.json",
-                home=f"benchmark_eval/cvtg-2k/prompts/{name}.json",
+                repo_path=f"benchmark_eval/cvtg-2k/prompts/{name}.json",
                 sha256=sha256,
             )
             for name, (_, sha256) in _FILES.items()
@@ -138,7 +138,7 @@ CVTG = Benchmark(
         Metric(name="ned, closest", bounds=(0, 1), digits=4),
         Metric(name="extra words"),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lowest,
     official_failure=official_failure,
 )

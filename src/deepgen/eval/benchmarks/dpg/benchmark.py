@@ -27,7 +27,7 @@ from deepgen.eval.benchmark import (
     Json,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     generation_presets,
@@ -167,9 +167,9 @@ def hold_dependencies(
     return held
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``tiles/whoops7_3.png``: the official scorer takes every file beside the grids for a grid."""
-    return PurePosixPath("tiles", f"{item.id}_{copy}.png")
+    return PurePosixPath("tiles", f"{item.id}_{image_index}.png")
 
 
 def grid_path(item: Item) -> PurePosixPath:
@@ -177,7 +177,7 @@ def grid_path(item: Item) -> PurePosixPath:
     return PurePosixPath(f"{item.id}.png")
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """All images, all questions, dependencies in topological order."""
     questions = _questions(item)
     order = question_order(item.id, questions)
@@ -189,12 +189,12 @@ def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
         for question in questions:
             for level in ("level 1", "level 2"):
                 raw, kept = 100 * bool(answers[question["id"]]), 100 * held[question["id"]]
-                yield Share(level, question[level], raw)
-                yield Share(f"{level}, dependencies held", question[level], kept)
-    yield Share("score", item.category, sum(scores) / len(scores))
+                yield ScoreTerm(level, question[level], raw)
+                yield ScoreTerm(f"{level}, dependencies held", question[level], kept)
+    yield ScoreTerm("score", item.category, sum(scores) / len(scores))
 
 
-def contribute_official(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms_official(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """As the official code does it, with what it loses on the way."""
     questions = _questions(item)
     order = [question["id"] for question in questions]
@@ -210,8 +210,8 @@ def contribute_official(item: Item, images: Sequence[Values]) -> Iterator[Share]
     last = _answers(item, questions, images[-1])
     for question in questions:
         for level in ("level 1", "level 2"):
-            yield Share(level, question[level], 100 * bool(last[question["id"]]))
-    yield Share("score", item.category, sum(scores) / len(scores))
+            yield ScoreTerm(level, question[level], 100 * bool(last[question["id"]]))
+    yield ScoreTerm("score", item.category, sum(scores) / len(scores))
 
 
 def _questions(item: Item) -> Sequence[Mapping[str, Json]]:
@@ -252,10 +252,10 @@ DPG = Benchmark(
         files=(
             PromptFile(
                 path=PROMPT_LINES,
-                home="dpg_bench/prompts/",
+                repo_path="dpg_bench/prompts/",
                 sha256="09bcdb4137516ac4fa8b0fc0f8f7ace68adc9a936aedf64ea6676f303c5c217a",
             ),
-            PromptFile(path=QUESTIONS, home=f"dpg_bench/{QUESTIONS}"),
+            PromptFile(path=QUESTIONS, repo_path=f"dpg_bench/{QUESTIONS}"),
         ),
     ),
     folder="dpg_bench",
@@ -270,7 +270,7 @@ DPG = Benchmark(
         *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
         *(Metric(name=f"{level}, dependencies held", bounds=(0, 100)) for level in _LEVELS),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lowest,
     grid_path=grid_path,
     judge_prompts=JUDGE_PROMPTS,
@@ -285,7 +285,7 @@ DPG_OFFICIAL = replace(
         Metric(name="score", bounds=(0, 100)),
         *(Metric(name=level, bounds=(0, 100)) for level in _LEVELS),
     ),
-    contribute=contribute_official,
+    score_terms=score_terms_official,
 )
 
 BENCHMARKS = (DPG, DPG_OFFICIAL)

@@ -27,7 +27,7 @@ from deepgen.eval.benchmark import (
     Json,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -110,28 +110,28 @@ def _need_group(group: Json, place: str) -> None:
         raise BenchmarkError(f"{place}: the group {group!r} is none of {', '.join(GROUPS)}")
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``fullset/<group>/<language>/<key>.png``."""
     return PurePosixPath("fullset", item.category, item.fields["language"], f"{item.id}.png")
 
 
-def companions(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
+def sidecar_files(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
     """The source image, which the official scorer wants beside the result."""
     beside = image_path(item, 0).with_name(f"{item.id}_SRCIMG.png")
     return {beside: item.sources[0]}
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """``O = sqrt(SC * PQ)`` per image; SC and PQ also by themselves."""
     for values in images:
         semantics = min(whole_numbers(item, values, "semantics", 2, 0, 10))
         quality = min(whole_numbers(item, values, "quality", 2, 0, 10))
         overall = sqrt(semantics * quality)
-        yield Share("overall", item.category, overall)
-        yield Share("semantics", item.category, semantics)
-        yield Share("quality", item.category, quality)
+        yield ScoreTerm("overall", item.category, overall)
+        yield ScoreTerm("semantics", item.category, semantics)
+        yield ScoreTerm("quality", item.category, quality)
         if item.fields.get("intersection"):
-            yield Share("overall, intersection", item.category, overall)
+            yield ScoreTerm("overall, intersection", item.category, overall)
 
 
 def _variant(language: str, title: str, files: tuple[PromptFile, ...]) -> Benchmark:
@@ -158,9 +158,9 @@ def _variant(language: str, title: str, files: tuple[PromptFile, ...]) -> Benchm
             Metric(name=name, weights=equal_weights(GROUPS), bounds=(0, 10))
             for name in ("overall", "semantics", "quality", "overall, intersection")
         ),
-        contribute=contribute,
+        score_terms=score_terms,
         lowest=lambda item: {"semantics": [0, 0], "quality": [0, 0]},
-        companions=companions,
+        sidecar_files=sidecar_files,
         judge_prompts=JUDGE_PROMPTS,
     )
 
@@ -171,7 +171,7 @@ GEDIT_ENGLISH = _variant(
     (
         PromptFile(
             path=ENGLISH,
-            home=f"univa/eval/gedit/{ENGLISH}",
+            repo_path=f"univa/eval/gedit/{ENGLISH}",
             sha256="9d34f6fc8741b840c9ebd28b699b17823536b8adc65dbfb153059208a6d5bf24",
         ),
     ),
@@ -181,7 +181,9 @@ GEDIT_CHINESE = _variant(
     "Chinese",
     (
         PromptFile(
-            path=ROWS, home=None, by_hand="huggingface.co/datasets/stepfun-ai/GEdit-Bench, exported"
+            path=ROWS,
+            repo_path=None,
+            by_hand="huggingface.co/datasets/stepfun-ai/GEdit-Bench, exported",
         ),
     ),
 )

@@ -22,7 +22,7 @@ from deepgen.eval.benchmark import (
     ItemList,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -59,22 +59,22 @@ def load(folder: Path) -> ItemList:
     return ItemList(items=need_unique(items, path))
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``00012/samples/00003.png``."""
-    return PurePosixPath(item.id, "samples", f"{copy:05d}.png")
+    return PurePosixPath(item.id, "samples", f"{image_index:05d}.png")
 
 
-def companions(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
+def sidecar_files(item: Item) -> Mapping[PurePosixPath, str | PurePosixPath]:
     """The prompt's own line, which the official scorer looks for in every folder."""
     return {PurePosixPath(item.id, "metadata.jsonl"): json.dumps(item.fields) + "\n"}
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Correct images of a tag, and whether any image of the prompt is correct."""
     correct = sum(bool(image["correct"]) for image in images)
-    yield Share("accuracy", item.category, correct, len(images))
-    yield Share("images", item.category, correct, len(images))
-    yield Share("prompts", item.category, float(correct > 0))
+    yield ScoreTerm("accuracy", item.category, correct, len(images))
+    yield ScoreTerm("images", item.category, correct, len(images))
+    yield ScoreTerm("prompts", item.category, float(correct > 0))
 
 
 GENEVAL = Benchmark(
@@ -88,7 +88,7 @@ GENEVAL = Benchmark(
         files=(
             PromptFile(
                 path=_FILE,
-                home=f"prompts/{_FILE}",
+                repo_path=f"prompts/{_FILE}",
                 sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
             ),
         ),
@@ -105,9 +105,9 @@ GENEVAL = Benchmark(
         Metric(name="images", bounds=(0, 1)),
         Metric(name="prompts", bounds=(0, 1)),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lambda item: {"correct": False},
-    companions=companions,
+    sidecar_files=sidecar_files,
 )
 
 BENCHMARKS = (GENEVAL,)

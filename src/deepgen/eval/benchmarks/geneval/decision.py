@@ -38,7 +38,7 @@ COUNTING_CONFIDENCE = 0.9
 MOST_OBJECTS = 16
 """Per class; the most confident ones are kept."""
 
-# Boxes may overlap by this share of their summed sizes before an offset counts.
+# Boxes may overlap by this fraction of their summed sizes before an offset counts.
 OVERLAP_TOLERANCE = 0.1
 NO_OFFSET = 1e-3
 # Of the way along an axis: beyond it, a direction is named. A diagonal neighbour has two names.

@@ -22,7 +22,7 @@ from deepgen.eval.benchmark import (
     ItemList,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -68,12 +68,12 @@ def load(folder: Path) -> ItemList:
     return ItemList(items=tuple(items))
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """The mean of three criteria."""
     for values in images:
         score = sum(whole_numbers(item, values, "scores", 3, 1, 5)) / 3
-        yield Share("overall", item.category, score)
-        yield Share("official rounding", item.category, round(score, 2))
+        yield ScoreTerm("overall", item.category, score)
+        yield ScoreTerm("official rounding", item.category, round(score, 2))
 
 
 IMGEDIT = Benchmark(
@@ -87,7 +87,7 @@ IMGEDIT = Benchmark(
         files=(
             PromptFile(
                 path=_FILE,
-                home=f"Benchmark/Basic/{_FILE}",
+                repo_path=f"Benchmark/Basic/{_FILE}",
                 sha256="5ee9b7d61e918692416f79896300f738598c83adff8de737b25be4aaff72dc69",
             ),
         ),
@@ -104,7 +104,7 @@ IMGEDIT = Benchmark(
             name="official rounding", weights=equal_weights(TYPES), bounds=(1, 5), category_digits=2
         ),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lambda item: {"scores": [1, 1, 1]},
     judge_prompts=JUDGE_PROMPTS,
 )

@@ -1,6 +1,6 @@
 """How well MiniBench's scorer reads images of which everything is known.
 
-``python -m deepgen.eval.benchmarks.minibench.accuracy`` prints, as JSON, the share of true
+``python -m deepgen.eval.benchmarks.minibench.accuracy`` prints, as JSON, the fraction of true
 renderings that it calls right in every row, how often it says *none* of junk, and how often it
 calls the image of another sample right: rightly so only where both ask for the same. Needs the
 extra ``[mini]``.
@@ -95,7 +95,7 @@ def measure_scorer(
 
 
 def condense(result: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, float]]]:
-    """The share of true renderings called right, by benchmark, size and row: for reports."""
+    """The fraction of true renderings called right, by benchmark, size and row: for reports."""
     sizes = [f"{height} px" for height, _ in CANVASES]
     return {
         MINIBENCH.name: {size: _shares(result[size]) for size in sizes},
@@ -124,7 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--reader", type=Path, default=SHIPPED)
     parser.add_argument("--samples", type=int, default=SAMPLES)
-    parser.add_argument("--save", action="store_true", help="put the shares beside the reader")
+    parser.add_argument("--save", action="store_true", help="put the fractions beside the reader")
     arguments = parser.parse_args()
     reader = load_scene_reader(BACKGROUNDS, arguments.reader)
     result = measure_scorer(reader, arguments.samples)

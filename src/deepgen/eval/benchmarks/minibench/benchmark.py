@@ -3,9 +3,9 @@
 Source: this package (``deepgen.mini``); drawings from OpenMoji 17, CC BY-SA 4.0; English.
 Protocol: held-out compositions only, 400 a row and more where two rows share their images; one
 image a prompt, at the model's own size, at which images to edit are rendered too. A row is the
-share of images that fulfil the whole request; the headline is the mean of the six rows that stand
-for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model has:
-24 objects, one or two in a row, and two kinds of edits.
+fraction of images that fulfil the whole request; the main metric is the mean of the six rows that
+stand for GenEval's. ``minibench/version0`` asks only for what the world of the first embedded model
+has: 24 objects, one or two in a row, and two kinds of edits.
 Scorer: ``mini.reader.scenes``, a reader of this world that is independent of the model. How often
 it is right on true renderings stands in every report.
 Values: ``right``, 0 or 1, and for edits from one image ``decibels``, the peak signal-to-noise
@@ -29,7 +29,7 @@ from deepgen.eval.benchmark import (
     ItemList,
     Metric,
     Preset,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -43,7 +43,7 @@ from deepgen.mini.world.sampling import Sample, sample
 from deepgen.mini.world.scene import Scene
 
 ITEMS = 400
-"""Prompts of a row, enough that a share is known to within five points."""
+"""Prompts of a row, enough that a fraction is known to within five points."""
 
 SIDE = 128
 """The world's default size in pixels."""
@@ -125,20 +125,20 @@ def render_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) ->
         raise BenchmarkError(_MISSING) from None
 
 
-def contribute(item: Item, values: Sequence[Values]) -> Iterator[Share]:
-    """The images of one item, in its row, and in the headline if it is one of its six."""
+def score_terms(item: Item, values: Sequence[Values]) -> Iterator[ScoreTerm]:
+    """The images of one item, in its row, and in the main metric if it is one of its six."""
     kind = item.fields["kind"]
     for each in values:
         right = whole_number(item, each, "right", 0, 1)
         row = FOLLOWED if item.category == _EDITS else item.category
-        yield Share(row, kind, right)
+        yield ScoreTerm(row, kind, right)
         if row in (*OBJECT_ROWS, *version0.BENCH_ROWS):
-            yield Share("mean", row, right)
+            yield ScoreTerm("mean", row, right)
         # Now and then an edit leaves nothing alone, and then there is nothing to measure.
         if kind in _KEPT_KINDS and "decibels" in each:
             decibels = measured(item, each, "decibels")
-            yield Share(KEPT, kind, int(decibels >= KEPT_DECIBELS))
-            yield Share(DECIBELS, kind, decibels)
+            yield ScoreTerm(KEPT, kind, int(decibels >= KEPT_DECIBELS))
+            yield ScoreTerm(DECIBELS, kind, decibels)
 
 
 def lowest(item: Item) -> Values:
@@ -238,7 +238,7 @@ MINIBENCH = Benchmark(
         *(Metric(name=row, bounds=(0, 1), digits=3) for row in ROWS),
         Metric(name=DECIBELS, digits=1),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lowest,
     render_sources=render_sources,
     notes=(_NOTE,),

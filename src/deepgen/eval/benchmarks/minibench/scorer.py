@@ -99,6 +99,8 @@ def _accuracy(benchmark: Benchmark) -> dict[str, str]:
     """How often the reader is right on true renderings, by size and row."""
     sizes = json.loads(ACCURACY.read_text(encoding="utf-8"))[benchmark.name]
     return {
-        f"reader accuracy at {size}": ", ".join(f"{row} {share:.1%}" for row, share in rows.items())
+        f"reader accuracy at {size}": ", ".join(
+            f"{row} {fraction:.1%}" for row, fraction in rows.items()
+        )
         for size, rows in sizes.items()
     }

@@ -9,7 +9,7 @@ edits without V and with 0 or 1, which stand for 1 and 5::
     score    = max(score / 2, 1) where R = 1
     accuracy = 1 if every applicable judgement is 5
 
-Headline: accuracy over all edits. ``rise/2026-04`` (plain ``rise``) exempts edits without
+Main metric: accuracy over all edits. ``rise/2026-04`` (plain ``rise``) exempts edits without
 consistency from it; under ``rise/2025-05``, the DeepGen paper's, these cannot be accurate.
 Judge: gpt-4.1-2025-04-14.
 Values: ``consistency``, ``reasoning``, ``plausibility``, as the judge gave them.
@@ -33,7 +33,7 @@ from deepgen.eval.benchmark import (
     Json,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     generation_presets,
@@ -86,12 +86,12 @@ def _is_set(value: Json) -> bool:
     return bool(value) and value == value
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``images/<category>/<index>.png``."""
     return PurePosixPath("images", item.category, f"{item.id}.png")
 
 
-def contribute(exempt: bool, item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(exempt: bool, item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Accuracy, score and percent of one edit.
 
     Args:
@@ -101,18 +101,18 @@ def contribute(exempt: bool, item: Item, images: Sequence[Values]) -> Iterator[S
     for values in images:
         if not values:
             # The official code counts an unreadable reply as wrong, and gives it no score.
-            yield Share("accuracy", item.category, 0)
+            yield ScoreTerm("accuracy", item.category, 0)
             continue
         judged = _judged(item, values, free=free)
         accurate = all(each == 5 for each in judged.values()) and (exempt or not free)
-        yield Share("accuracy", item.category, 100 * accurate)
+        yield ScoreTerm("accuracy", item.category, 100 * accurate)
         score = weighted_score(judged, logical=item.category == LOGICAL)
-        yield Share("score", item.category, score)
-        yield Share("percent", item.category, 25 * (score - 1))
+        yield ScoreTerm("score", item.category, score)
+        yield ScoreTerm("percent", item.category, 25 * (score - 1))
         if item.fields.get("list_has_consistency_free") and item.category != LOGICAL:
             judged.pop("consistency", None)
         official = weighted_score(judged, logical=item.category == LOGICAL)
-        yield Share("official score", item.category, official)
+        yield ScoreTerm("official score", item.category, official)
 
 
 def _judged(item: Item, values: Values, *, free: bool) -> dict[str, int]:
@@ -163,12 +163,12 @@ RISE_2026 = Benchmark(
         files=(
             PromptFile(
                 path=WHOLE,
-                home=None,
+                repo_path=None,
                 by_hand="huggingface.co/datasets/PhoenixZ/RISEBench",
             ),
             PromptFile(
                 path=SUBSET,
-                home=f"data/{SUBSET}",
+                repo_path=f"data/{SUBSET}",
                 sha256="8c60e730429e9f18df98e200fcefb9c246a4edeec17772eb1613076af2cb90c7",
             ),
         ),
@@ -186,7 +186,7 @@ RISE_2026 = Benchmark(
         Metric(name="percent", bounds=(0, 100), digits=1),
         Metric(name="official score"),
     ),
-    contribute=partial(contribute, True),
+    score_terms=partial(score_terms, True),
     lowest=lowest,
     official_failure=official_failure,
     official_refusal=frozenset({"missing"}),
@@ -201,7 +201,7 @@ RISE_2025 = replace(
     RISE_2026,
     name="rise/2025-05",
     title="RISEBench (rules of 2025-05)",
-    contribute=partial(contribute, False),
+    score_terms=partial(score_terms, False),
     published_elsewhere="",
 )
 

@@ -3,7 +3,8 @@
 Source: CodeGoat24/UniGenBench at 49d0bce, CC BY 4.0; 600 prompts in each of four variants, each
 prompt with a list of test points (arXiv 2510.18701).
 Protocol: four images a prompt, one judgement of 0 or 1 per image and test point. ``macro``, the
-headline of the leaderboard, is the unweighted mean of ten dimensions; ``micro`` pools all points.
+main number of the leaderboard, is the unweighted mean of ten dimensions; ``micro`` pools all
+points.
 Judge: Gemini 2.5 Pro, or the authors' evaluators on Qwen2.5-VL-72B and Qwen3-VL-32B.
 Values: ``scores``, one 0 or 1 per test point.
 Known differences: row 509 of the long English file lacks a comma, where the official loader stops;
@@ -26,7 +27,7 @@ from deepgen.eval.benchmark import (
     Json,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -70,7 +71,7 @@ _LOST_COMMA = re.compile(r'(?<=[^\\,:\[{]")\s+(?=")')
 
 def load(file: PromptFile, language: str, dimensions: Sequence[str], folder: Path) -> ItemList:
     """One item a row."""
-    path = need_file(folder, file.path, str(file.home))
+    path = need_file(folder, file.path, str(file.repo_path))
     category_key, points_key, descriptions_key = (
         _ENGLISH_KEYS if language == "en" else _CHINESE_KEYS
     )
@@ -114,24 +115,24 @@ def _dimension(point: Json, dimensions: Sequence[str], place: str) -> str:
     return name
 
 
-def image_path(item: Item, copy: int) -> PurePosixPath:
+def image_path(item: Item, image_index: int) -> PurePosixPath:
     """``17_3.png``."""
-    return PurePosixPath(f"{item.id}_{copy}.png")
+    return PurePosixPath(f"{item.id}_{image_index}.png")
 
 
-def other_path(item: Item, copy: int) -> PurePosixPath:
+def other_path(item: Item, image_index: int) -> PurePosixPath:
     """``17.3.png``, as DeepGen's published code draws them while it trains."""
-    return PurePosixPath(f"{item.id}.{copy}.png")
+    return PurePosixPath(f"{item.id}.{image_index}.png")
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Each test point met counts in its dimension."""
     dimensions = item.fields["dimensions"]
     for values in images:
         scores = whole_numbers(item, values, "scores", len(dimensions), 0, 1)
         for dimension, met in zip(dimensions, scores, strict=True):
-            yield Share("macro", dimension, 100 * met)
-            yield Share("micro", dimension, 100 * met)
+            yield ScoreTerm("macro", dimension, 100 * met)
+            yield ScoreTerm("micro", dimension, 100 * met)
 
 
 def lowest(item: Item) -> Values:
@@ -143,7 +144,7 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
     language = stem[:2]
     dimensions = ENGLISH_DIMENSIONS if language == "en" else CHINESE_DIMENSIONS
     path = f"test_prompts_{stem}.csv"
-    file = PromptFile(path=path, home=f"data/{path}", sha256=sha256)
+    file = PromptFile(path=path, repo_path=f"data/{path}", sha256=sha256)
     title = {"en": "English", "zh": "Chinese"}[language]
     return Benchmark(
         name=f"unigenbench/{name}",
@@ -167,7 +168,7 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
             Metric(name="macro", weights=equal_weights(dimensions), bounds=(0, 100)),
             Metric(name="micro", bounds=(0, 100)),
         ),
-        contribute=contribute,
+        score_terms=score_terms,
         lowest=lowest,
         official_refusal=frozenset({"missing"}),
         judge_prompts=ENGLISH if language == "en" else CHINESE,

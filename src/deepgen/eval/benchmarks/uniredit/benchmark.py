@@ -24,7 +24,7 @@ from deepgen.eval.benchmark import (
     ItemList,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     equal_weights,
@@ -94,7 +94,7 @@ def load(folder: Path) -> ItemList:
     return ItemList(items=need_unique(items, path))
 
 
-def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Percent and accuracy of one edit, under its name, dimension and half."""
     half = "real world" if item.category in REAL_WORLD else "games"
     for values in images:
@@ -102,11 +102,11 @@ def contribute(item: Item, images: Sequence[Values]) -> Iterator[Share]:
             whole_number(item, values, name, 1, 5) for name in JUDGED
         )
         percent = 25 * (0.3 * consistency + 0.5 * reasoning + 0.2 * quality - 1)
-        yield Share("percent", item.category, percent)
-        yield Share("dimensions", _DIMENSION[item.category], percent)
-        yield Share("halves", half, percent)
+        yield ScoreTerm("percent", item.category, percent)
+        yield ScoreTerm("dimensions", _DIMENSION[item.category], percent)
+        yield ScoreTerm("halves", half, percent)
         accurate = consistency == reasoning == quality == 5
-        yield Share("accuracy", item.category, 100 * accurate)
+        yield ScoreTerm("accuracy", item.category, 100 * accurate)
 
 
 UNIREDIT = Benchmark(
@@ -120,7 +120,7 @@ UNIREDIT = Benchmark(
         files=(
             PromptFile(
                 path=_FILE,
-                home=None,
+                repo_path=None,
                 by_hand="huggingface.co/datasets/maplebb/UniREditBench",
             ),
         ),
@@ -137,7 +137,7 @@ UNIREDIT = Benchmark(
         Metric(name="dimensions", bounds=(0, 100)),
         Metric(name="accuracy", bounds=(0, 100)),
     ),
-    contribute=contribute,
+    score_terms=score_terms,
     lowest=lambda item: dict.fromkeys(JUDGED, 1),
     judge_prompts=JUDGE_PROMPTS,
 )

@@ -4,7 +4,7 @@ Source: PKU-YuanGroup/WISE at eb51174, no licence stated; 1,000 prompts in each 
 Protocol ``verified`` (plain ``wise``): Qwen3.5-35B-A3B says 0 or 1 per image. Protocol ``legacy``
 (arXiv 2503.07265, and the DeepGen paper's): gpt-4o-2024-05-13 gives consistency C, realism R and
 aesthetic quality A from 0 to 2, and WiScore = (0.7 C + 0.2 R + 0.1 A) / 2.
-Overall: means of six categories, weighted by their share of the 1,000 prompts.
+Overall: means of six categories, weighted by their fraction of the 1,000 prompts.
 Values: ``score``; or ``consistency``, ``realism``, ``aesthetic_quality``.
 Known differences: the legacy parser accepts any digit, here only 0 to 2. Other GPT-4o snapshots
 move the legacy score by .08.
@@ -24,7 +24,7 @@ from deepgen.eval.benchmark import (
     ItemList,
     Metric,
     PromptFile,
-    Share,
+    ScoreTerm,
     Source,
     Values,
     generation_presets,
@@ -54,7 +54,7 @@ def load(files: Sequence[PromptFile], sizes: Mapping[str, int], folder: Path) ->
     categories = [name for name, size in sizes.items() for _ in range(size)]
     items = []
     for file in files:
-        path = need_file(folder, file.path, Path(file.path).name, str(file.home))
+        path = need_file(folder, file.path, Path(file.path).name, str(file.repo_path))
         for place, found in read_json_list(path):
             row = need(found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int)
             number = row["prompt_id"]
@@ -72,21 +72,21 @@ def load(files: Sequence[PromptFile], sizes: Mapping[str, int], folder: Path) ->
     return ItemList(items=need_unique(sorted(items, key=lambda item: item.number), folder))
 
 
-def contribute_legacy(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms_legacy(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """WiScore = (0.7 C + 0.2 R + 0.1 A) / 2."""
     for values in images:
         consistency = whole_number(item, values, "consistency", 0, 2)
         realism = whole_number(item, values, "realism", 0, 2)
         aesthetics = whole_number(item, values, "aesthetic_quality", 0, 2)
-        yield Share(
+        yield ScoreTerm(
             "wiscore", item.category, (0.7 * consistency + 0.2 * realism + 0.1 * aesthetics) / 2
         )
 
 
-def contribute_verified(item: Item, images: Sequence[Values]) -> Iterator[Share]:
+def score_terms_verified(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
     """Right and usable, or not."""
     for values in images:
-        yield Share("accuracy", item.category, whole_number(item, values, "score", 0, 1))
+        yield ScoreTerm("accuracy", item.category, whole_number(item, values, "score", 0, 1))
 
 
 def _source(edition: str, folder: str, hashes: Mapping[str, str]) -> Source:
@@ -96,7 +96,9 @@ def _source(edition: str, folder: str, hashes: Mapping[str, str]) -> Source:
         licence="none stated",
         files=tuple(
             PromptFile(
-                path=f"{edition}/{name}.json", home=f"{folder}/{name}.json", sha256=hashes[name]
+                path=f"{edition}/{name}.json",
+                repo_path=f"{folder}/{name}.json",
+                sha256=hashes[name],
             )
             for name in hashes
         ),
@@ -144,7 +146,7 @@ WISE_VERIFIED = Benchmark(
     generation=generation_presets(1),
     load=partial(load, VERIFIED_SOURCE.files, VERIFIED_SIZES),
     metrics=(Metric(name="accuracy", weights=_weights(VERIFIED_SIZES), bounds=(0, 1), digits=4),),
-    contribute=contribute_verified,
+    score_terms=score_terms_verified,
     lowest=lambda item: {"score": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
     judge_prompts=VERIFIED,
@@ -162,7 +164,7 @@ WISE_LEGACY = replace(
     judge="gpt-4o-2024-05-13",
     load=partial(load, LEGACY_SOURCE.files, LEGACY_SIZES),
     metrics=(Metric(name="wiscore", weights=_weights(LEGACY_SIZES), bounds=(0, 1)),),
-    contribute=contribute_legacy,
+    score_terms=score_terms_legacy,
     lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
     judge_prompts=LEGACY,
     published_elsewhere="",
