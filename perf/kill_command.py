@@ -2,7 +2,7 @@
 
 ``python perf/kill_command.py``; the results are in ``perf/results/kill_command.json``. Unlike
 ``kill_soak.py`` this is what a user runs: the command with the embedded model, its data set, logs,
-checkpoints and the export of model and adapters. Kills come at random moments, after 0.3 to 1.1 of
+checkpoints and the export of model and adapters. Kills come at random times, after 0.3 to 1.1 of
 the duration of an undisturbed run; every third waits for the export. A killed run is restarted
 until it ends. Models, adapters, images, settings and metrics are compared byte by byte, except for
 the metrics of speed.
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=12)
     arguments = parser.parse_args()
-    moments = random.Random(arguments.seed)
+    times = random.Random(arguments.seed)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -50,7 +50,7 @@ def main() -> None:
         while found.total() < arguments.kills:
             run = Run(root / f"killed-{runs}", data, arguments.steps)
             while True:
-                limit = moments.uniform(0.3, 1.1) * seconds
+                limit = times.uniform(0.3, 1.1) * seconds
                 moment = run.kill_after(limit, exporting=found.total() % 3 == 2)
                 if moment is None:
                     break

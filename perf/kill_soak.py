@@ -3,7 +3,7 @@
 ``PYTHONPATH=. python perf/kill_soak.py``, with ``--processes 2`` for two processes, and with
 ``--sharding optimizer`` for sharded optimizer states; the results are in
 ``perf/results/kill_soak.json``, ``kill_soak_2.json`` and ``kill_soak_2_optimizer.json``. Every
-third kill waits until a checkpoint is being written; the others come at random moments, most of
+third kill waits until a checkpoint is being written; the others come at random times, most of
 them during a save. ``--seconds`` limits the time; the record has the number of kills.
 """
 

@@ -61,7 +61,7 @@ class PlainStep:
     ) -> None:
         vlm, bridge = model.conditioner.vlm, model.conditioner.bridge
         self.text = _text_model(vlm.language_model, layers, lora)
-        self.taps = list(range(layers - 1, -1, -(layers // 6)))
+        self.selected_layers = list(range(layers - 1, -1, -(layers // 6)))
         self.bridge = bridge
         config = bridge.config
         sizes = SiglipVisionConfig(
@@ -145,7 +145,7 @@ class PlainStep:
             output_hidden_states=True,
             use_cache=False,
         ).hidden_states
-        return torch.cat([states[tap] for tap in self.taps], dim=-1)
+        return torch.cat([states[layer] for layer in self.selected_layers], dim=-1)
 
     @torch.no_grad()
     def _encode(self, pixels: Tensor, batch: PlainBatch) -> Tensor:

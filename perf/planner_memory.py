@@ -2,7 +2,7 @@
 
 ``PYTHONPATH=. python perf/planner_memory.py``, by gloo on CPU, in float32; the result is in
 ``perf/results/planner_memory.json``. Every process makes a real step and then counts the bytes of
-its weights, gradients, moments, average and frozen parts. The record also has the growth of its
+its weights, gradients, moments, EMA and frozen parts. The record also has the growth of its
 resident memory since before the model was built, which includes what the allocator keeps of past
 activations and gathered weights. It needs 12 GiB.
 """
@@ -94,7 +94,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
         model,
         sharding,
         processes.world_size,
-        has_average=True,
+        has_ema=True,
         frozen_bytes=4,
         gathered_bytes=4,
     )
@@ -130,7 +130,7 @@ def count(processes: Processes, folder: str, sharding: Sharding) -> None:
         "weights": local_bytes(trained.values()),
         "gradients": gradients[-1],
         "moments": local_bytes(optimizer.tensors().values()),
-        "average": local_bytes(ema.average.values()),
+        "ema": local_bytes(ema.weights.values()),
         "frozen": local_bytes(v for v in model.parameters() if not v.requires_grad),
         "buffers": local_bytes(model.buffers()),
     }

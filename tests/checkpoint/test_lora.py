@@ -127,7 +127,10 @@ def test_saved_adapters_of_the_vlm_do_in_stock_transformers_what_they_do_here(
     embedded = vlm.language_model.embed_tokens(ids)
     mine = vlm._read(embedded, torch.arange(3).expand(3, 1, -1))
     torch.testing.assert_close(
-        mine, torch.cat([states[tap] for tap in vlm.taps], dim=-1), rtol=1e-4, atol=1e-4
+        mine,
+        torch.cat([states[layer] for layer in vlm.selected_layers], dim=-1),
+        rtol=1e-4,
+        atol=1e-4,
     )
 
 

@@ -10,9 +10,9 @@ def drawn(*, is_terminal: bool, done: int = 40) -> str:
     line = ProgressLine(Console(file=out, force_terminal=is_terminal, width=120))
     line.begin(done, 100)
     for step in (41, 42):
-        line.updated(step, {"loss": 0.5 / step, "skipped": 0.0})
+        line.on_step_end(step, {"loss": 0.5 / step, "skipped": 0.0})
     line.logged(42, {"speed/images_per_second": 12.34, "speed/data_wait": 0.021})
-    line.updated(43, {"skipped": 1.0})
+    line.on_step_end(43, {"skipped": 1.0})
     line.end()
     return out.getvalue()
 

@@ -152,7 +152,7 @@ def test_golden_states_and_image_tokens(reference_model, case):
         grids = [[1, 2 * span.rows, 2 * span.columns] for row in rows for span in row.images]
         assert arrays["image_grid_thw"].tolist() == grids
     if "selected_layers" in arrays:
-        assert arrays["selected_layers"].tolist() == list(vlm.taps)
+        assert arrays["selected_layers"].tolist() == list(vlm.selected_layers)
     if "selected_hidden_states" not in arrays:
         return
     pad_feature = vlm.pad_feature(reference_model.tokenize.padding_id)

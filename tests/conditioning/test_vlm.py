@@ -7,7 +7,7 @@ from deepgen.conditioning.vision import VisionTower, build_vision_tower
 from deepgen.conditioning.vlm import (
     VisionLanguageModel,
     module_key,
-    tapped_states,
+    selected_layers,
     unused_keys,
 )
 from deepgen.config.model import BridgeConfig
@@ -27,7 +27,7 @@ from tests.conditioning.models import (
 from tests.shared import error
 
 THINK = torch.randn(4, 32, generator=torch.Generator().manual_seed(3))
-TAPS = (5, 3, 1)
+SELECTED_LAYERS = (5, 3, 1)
 
 
 @pytest.fixture(scope="module")
@@ -70,22 +70,22 @@ def stock_states(stock, row: TokenRow, left_padding: int = 0, padding_id: int = 
 
 
 @pytest.mark.parametrize(
-    ("layers", "taps", "expected"),
+    ("layers", "count", "expected"),
     [(36, 6, (35, 29, 23, 17, 11, 5)), (12, 6, (11, 9, 7, 5, 3, 1)), (6, 3, (5, 3, 1))],
 )
-def test_taps_are_evenly_spaced_and_deepest_first(layers, taps, expected):
-    assert tapped_states(layers, taps) == expected
+def test_selected_layers_are_evenly_spaced_and_deepest_first(layers, count, expected):
+    assert selected_layers(layers, count) == expected
 
 
 def test_a_depth_that_cannot_be_divided_is_refused():
     with pytest.raises(ValueError, match="35 layers"):
-        tapped_states(35, 6)
+        selected_layers(35, 6)
 
 
 def test_features_are_the_raw_states_of_the_stock_model_side_by_side(stock, vlm, tokenize):
     row = tokenize(Prompt(text="a red cube"))
     states = stock_states(stock, row)
-    expected = torch.cat([states[tap] for tap in TAPS], dim=-1)
+    expected = torch.cat([states[layer] for layer in SELECTED_LAYERS], dim=-1)
     assert error(read(vlm, row)[0], expected) <= 1e-6
 
 
@@ -131,7 +131,7 @@ def test_rows_of_different_length_get_what_they_get_alone(vlm, tokenize):
 def test_left_padding_changes_no_real_token_and_gives_pads_their_closed_form(stock, vlm, tokenize):
     row = tokenize(Prompt(text="a red cube"))
     states = stock_states(stock, row, left_padding=7, padding_id=tokenize.padding_id)
-    padded = torch.cat([states[tap] for tap in TAPS], dim=-1)
+    padded = torch.cat([states[layer] for layer in SELECTED_LAYERS], dim=-1)
     assert error(read(vlm, row)[0], padded[7:]) <= 1e-6
     with torch.no_grad():
         pad_feature = vlm.pad_feature(tokenize.padding_id)
@@ -151,7 +151,7 @@ def test_eager_attention_over_padding_would_give_something_else(vlm, tokenize):
     eager.set_attn_implementation("eager")
     row = tokenize(Prompt(text="a red cube"))
     states = stock_states(eager, row, left_padding=7, padding_id=tokenize.padding_id)
-    padded = torch.cat([states[tap] for tap in TAPS], dim=-1)
+    padded = torch.cat([states[layer] for layer in SELECTED_LAYERS], dim=-1)
     assert error(read(vlm, row)[0], padded[7:]) <= 1e-6
     with torch.no_grad():
         pad_feature = vlm.pad_feature(tokenize.padding_id)
@@ -173,7 +173,7 @@ def test_image_features_take_the_places_of_the_image_tokens(stock, vlm, tokenize
             use_cache=False,
             output_hidden_states=True,
         )
-    expected = torch.cat([output.hidden_states[tap][0] for tap in TAPS], dim=-1)
+    expected = torch.cat([output.hidden_states[layer][0] for layer in SELECTED_LAYERS], dim=-1)
     assert error(ours, expected) <= 1e-6
 
 
@@ -247,8 +247,8 @@ def test_what_is_dead_has_no_influence(stock, vlm, tokenize):
         for name, weight in damaged.named_parameters():
             if is_unused(name):
                 weight.fill_(float("nan"))
-    expected = torch.cat([stock_states(stock, row)[tap] for tap in TAPS], dim=-1)
-    found = torch.cat([stock_states(damaged, row)[tap] for tap in TAPS], dim=-1)
+    expected = torch.cat([stock_states(stock, row)[layer] for layer in SELECTED_LAYERS], dim=-1)
+    found = torch.cat([stock_states(damaged, row)[layer] for layer in SELECTED_LAYERS], dim=-1)
     assert torch.equal(found, expected)
 
 
@@ -259,7 +259,7 @@ def test_a_stored_configuration_is_read_and_left_alone():
     assert values == golden_json("model/vlm/config.json")
     assert vlm.config.text_config.num_hidden_layers == 36
     assert len(vlm.language_model.layers) == 35
-    assert vlm.taps == (35, 29, 23, 17, 11, 5)
+    assert vlm.selected_layers == (35, 29, 23, 17, 11, 5)
 
 
 def test_think_tokens_learn_through_a_frozen_model(vlm, tokenize):

@@ -78,7 +78,7 @@ def test_ids_and_keys_are_the_same_at_every_import(tmp_path: Path) -> None:
     assert first.record(1).source_rev != second.record(2).source_rev
 
 
-def test_bad_samples_are_set_aside_with_a_reason_each(tmp_path: Path) -> None:
+def test_bad_samples_are_quarantined_with_a_reason_each(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 2)
     damaged = (source / "000.png").read_bytes()
     (source / "cut.png").write_bytes(damaged[: len(damaged) // 2])
@@ -109,7 +109,7 @@ def test_bad_samples_are_set_aside_with_a_reason_each(tmp_path: Path) -> None:
     }
 
 
-def test_edits_that_cannot_be_used_are_set_aside(tmp_path: Path) -> None:
+def test_edits_that_cannot_be_used_are_quarantined(tmp_path: Path) -> None:
     source = tmp_path / "source"
     for number in range(6):
         image(source / f"{number}.png", number)
@@ -250,7 +250,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_import_goes_on(
     assert content(tmp_path / "data") == content(whole)
 
 
-def test_an_import_survives_kill_9_at_random_moments(tmp_path: Path) -> None:
+def test_an_import_survives_kill_9_at_random_times(tmp_path: Path) -> None:
     source = captioned_folder(tmp_path / "source", 60)
     (source / "030.png").write_bytes(b"no image")
     options = "name='mine', shard_bytes=20_000"

@@ -124,4 +124,4 @@ def test_images_that_could_not_be_encoded_are_replaced_in_training(
         name for step in range(4) for batch in batches_of(found, step) for name in batch.sample_ids
     ]
     assert lost not in ids
-    assert {each.sample_id for each in found.journal} == {lost}
+    assert {each.sample_id for each in found.replacements} == {lost}

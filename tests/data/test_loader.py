@@ -13,7 +13,7 @@ from PIL import Image
 from deepgen.config.sizes import fix_pixels
 from deepgen.data.collate import MicroBatch, draw_text
 from deepgen.data.dataset import DataSet
-from deepgen.data.loader import Loader, LoaderOptions, Substitution, TaskPlan
+from deepgen.data.loader import Loader, LoaderOptions, Replacement, TaskPlan
 from deepgen.data.records import PromptVariant
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError
@@ -168,12 +168,14 @@ def test_a_damaged_sample_is_replaced_by_one_of_its_size_and_noted(drawings: Dat
         assert same(batches_of(first, step), batches_of(second, step))
         for mine, then in zip(batches_of(first, step), before[step], strict=True):
             assert [t.shape for t in targets(mine)] == [t.shape for t in targets(then)]
-    assert first.journal == second.journal
-    assert {each.sample_id for each in first.journal} == {lost}
-    assert "has changed since its import" in first.journal[0].message
+    assert first.replacements == second.replacements
+    assert {each.sample_id for each in first.replacements} == {lost}
+    assert "has changed since its import" in first.replacements[0].message
 
 
-def test_a_journal_keeps_its_substitutes_when_the_file_is_repaired(drawings: DataSet) -> None:
+def test_a_log_of_replacements_keeps_its_substitutes_when_the_file_is_repaired(
+    drawings: DataSet,
+) -> None:
     shard = drawings.folder / "mine-000000.tar"
     healthy = shard.read_bytes()
     step, batch = 1, batches_of(Loader(drawings, options()), 1)
@@ -181,7 +183,9 @@ def test_a_journal_keeps_its_substitutes_when_the_file_is_repaired(drawings: Dat
     broken = Loader(drawings, options())
     replaced = batches_of(broken, step)
     shard.write_bytes(healthy)
-    assert same(batches_of(Loader(drawings, options(), journal=broken.journal), step), replaced)
+    assert same(
+        batches_of(Loader(drawings, options(), replacements=broken.replacements), step), replaced
+    )
     assert same(batches_of(Loader(drawings, options()), step), batch)
 
 
@@ -203,7 +207,7 @@ def test_a_sample_alone_of_its_size_is_replaced_by_one_of_another(tmp_path: Path
     loader = Loader(data, options())
     for step in range(2):
         batches_of(loader, step)
-    assert {each.sample_id for each in loader.journal} == {lost}
+    assert {each.sample_id for each in loader.replacements} == {lost}
 
 
 def test_nothing_readable_left_stops_the_run(tmp_path: Path) -> None:
@@ -225,10 +229,10 @@ def test_a_sample_whose_references_fill_the_prompt_is_replaced_and_noted(
     for step in range(4):
         for batch in batches_of(loader, step):
             assert all(len(each.references) <= 1 for each in batch.prompts)
-    assert {each.reason for each in loader.journal} == {"prompt_too_long"}
-    first = loader.journal[0]
+    assert {each.reason for each in loader.replacements} == {"prompt_too_long"}
+    first = loader.replacements[0]
     assert f"the references of {first.sample_id} have" in first.message
-    assert first.substitute_id != first.sample_id
+    assert first.replacement_id != first.sample_id
 
 
 def test_edits_none_of_which_leaves_room_for_words_are_refused(
@@ -245,7 +249,7 @@ def test_a_damaged_image_among_twenty_does_not_stop_a_run(drawings: DataSet) -> 
     # Twenty epochs, and 40 occurrences of the two.
     for step in range(70):
         batches_of(loader, step)
-    assert {each.sample_id for each in loader.journal} == lost
+    assert {each.sample_id for each in loader.replacements} == lost
 
 
 def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet) -> None:
@@ -255,14 +259,14 @@ def test_too_many_damaged_samples_stop_the_run_by_their_names(drawings: DataSet)
     with pytest.raises(DataError, match="3 of 20 samples cannot be read, at most 2") as caught:
         for step in range(40):
             batches_of(loader, step)
-            noted += loader.take_substitutions()
+            noted += loader.take_replacements()
     assert all(each in str(caught.value) for each in lost)
     # All of them had been handed out to be written down.
-    assert noted == loader.journal
+    assert noted == loader.replacements
     patient = Loader(drawings, options(max_bad_fraction=0.15))
     for step in range(20):
         batches_of(patient, step)
-    assert {each.sample_id for each in patient.journal} == set(lost)
+    assert {each.sample_id for each in patient.replacements} == set(lost)
 
 
 def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: DataSet) -> None:
@@ -270,20 +274,20 @@ def test_ranks_that_tell_each_other_what_is_damaged_stop_together(drawings: Data
     ranks = [Loader(drawings, options()) for _ in range(2)]
     stopped: list[str] = []
     for step in range(40):
-        told: list[Substitution] = []
+        told: list[Replacement] = []
         for rank, loader in enumerate(ranks):
             try:
                 batches_of(loader, step, rank=rank, world_size=2)
             except DataError as error:
                 stopped.append(str(error))
-            told += loader.take_substitutions()
+            told += loader.take_replacements()
         if stopped:
             break
         for loader in ranks:
-            loader.count_substitutions(told)
+            loader.count_replacements(told)
     assert len(stopped) == 2
     assert all("3 of 20 samples cannot be read" in each for each in stopped)
-    assert all({each.sample_id for each in loader.journal} == lost for loader in ranks)
+    assert all({each.sample_id for each in loader.replacements} == lost for loader in ranks)
 
 
 def test_a_run_that_is_started_again_still_counts_damage_unless_it_is_repaired(
@@ -296,12 +300,12 @@ def test_a_run_that_is_started_again_still_counts_damage_unless_it_is_repaired(
     first = Loader(drawings, options(max_bad_fraction=1.0))
     for step in range(8):
         batches_of(first, step)
-    again = Loader(drawings, options(), journal=first.journal)
+    again = Loader(drawings, options(), replacements=first.replacements)
     with pytest.raises(DataError, match="3 of 20 samples"):
         for step in range(20):
             batches_of(again, step)
     shard.write_bytes(healthy)
-    repaired = Loader(drawings, options(), journal=first.journal)
+    repaired = Loader(drawings, options(), replacements=first.replacements)
     for step in range(20):
         batches_of(repaired, step)
 

@@ -224,7 +224,7 @@ def test_refusals_are_asked_about_again(tmp_path: Path) -> None:
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
         assert judge(server, tmp_path).ask(question(), parse_yes_no).value == 1
     assert len(server.heard) == 2
-    assert stored(tmp_path, "ending") == [("refused",), ("whole",)]
+    assert stored(tmp_path, "finish_reason") == [("refused",), ("complete",)]
 
 
 def test_a_cut_reply_is_no_answer_and_the_next_may_be_longer(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from deepgen.checkpoint.folder import load_folder, outline_folder
+from deepgen.checkpoint.folder import load_folder, load_on_meta
 from deepgen.checkpoint.hub import resolve
-from deepgen.stages.inputs import inputs_of
+from deepgen.stages.inputs import describe_inputs
 from deepgen.train.state import frozen_digest
 
 
 def of(folder: Path) -> dict[str, Any]:
-    return inputs_of(outline_folder(folder), side=64, padding="none")
+    return describe_inputs(load_on_meta(folder), side=64, padding="none")
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +85,12 @@ def test_what_a_folder_says_beside_its_weights_is_told_apart(
 def test_where_edits_are_trained_the_weights_of_the_vision_tower_count() -> None:
     one, other = load_folder(resolve("mini")), load_folder(resolve("mini"))
     digest = frozen_digest(one, ())
-    mine = inputs_of(one, side=64, padding="none", edits=True)
+    mine = describe_inputs(one, side=64, padding="none", edits=True)
     # As in checkpoints of earlier versions, which were written before any reference was seen.
     assert frozen_digest(one, ()) == digest
-    assert "vision_tower" not in inputs_of(one, side=64, padding="none")
+    assert "vision_tower" not in describe_inputs(one, side=64, padding="none")
     next(iter(other.conditioner.vlm.require_vision().parameters())).data.add_(0.1)
-    theirs = inputs_of(other, side=64, padding="none", edits=True)
+    theirs = describe_inputs(other, side=64, padding="none", edits=True)
     assert [each for each in mine if mine[each] != theirs[each]] == ["vision_tower"]
 
 

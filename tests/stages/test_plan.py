@@ -38,9 +38,7 @@ def model() -> DeepGen:
 
 
 def planned(model: DeepGen, sharding: Sharding, world_size: int) -> Memory:
-    return plan_memory(
-        model, sharding, world_size, has_average=True, frozen_bytes=2, gathered_bytes=2
-    )
+    return plan_memory(model, sharding, world_size, has_ema=True, frozen_bytes=2, gathered_bytes=2)
 
 
 def rows_of(value: torch.Tensor, world_size: int) -> int:
@@ -57,7 +55,7 @@ def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) 
     assert memory.static == 20 * trained + 2 * frozen + 2 * autoencoder + 2 * positions
     # What autocast makes of float32 weights, where it does.
     assert memory.temporary == 2 * trained
-    plain = plan_memory(model, "none", 4, has_average=True, frozen_bytes=4, gathered_bytes=4)
+    plain = plan_memory(model, "none", 4, has_ema=True, frozen_bytes=4, gathered_bytes=4)
     assert plain.temporary == 0
 
 
@@ -123,7 +121,7 @@ def test_activations_of_a_sample_are_about_what_one_counts_by_hand(
 def test_the_tutorial_names_the_memory_of_adapters_on_the_full_size() -> None:
     model = full_size()
     make_trainable(model, "lora", lora=lora().lora)
-    memory = plan_memory(model, "none", 1, has_average=False, frozen_bytes=2, gathered_bytes=2)
+    memory = plan_memory(model, "none", 1, has_ema=False, frozen_bytes=2, gathered_bytes=2)
     tasks: tuple[Task, ...] = ("t2i", "edit")
     samples = [largest_sample(model, [DRAWING, EDIT], [task]) for task in tasks]
     drawing, edit = (activation_bytes(model, lora(), each, bytes_each=2) for each in samples)

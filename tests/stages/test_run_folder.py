@@ -9,7 +9,7 @@ import pytest
 
 from deepgen.cli.main import main
 from deepgen.recipes.smoke import smoke
-from deepgen.stages.run_folder import SETTINGS, check_output, has_checkpoints, keep_settings
+from deepgen.stages.run_folder import SETTINGS, check_output, has_checkpoints, save_settings
 
 
 def put(folder: Path, *names: str) -> Path:
@@ -63,7 +63,7 @@ def test_a_run_goes_on_in_its_own_folder_and_other_files_are_no_matter(tmp_path:
     put(tmp_path, "slurm.log", "notes/readme.txt")
     check_output(config)
     # Killed before its first checkpoint.
-    keep_settings(config.output / SETTINGS, config)
+    save_settings(config.output / SETTINGS, config)
     put(tmp_path, "metrics.jsonl")
     check_output(config)
     # And finished.

@@ -421,7 +421,7 @@ def test_samples_of_an_update_count_alike_and_keep_their_references(data: Path) 
     assert {name.split(".")[0] for name in run.trainer.trained} == {"conditioner", "dit"}
     # Edits read it, so it tells this run from others.
     assert "vision_tower" in run.trainer.identity.compared
-    stream = run.trainer.monitoring.substituting
+    stream = run.trainer.monitoring.replacement_source
     assert isinstance(stream, FlowBatches)
     batches = stream(0)
     assert sum(float(batch.weights.sum()) for batch in batches) == pytest.approx(1)
@@ -575,7 +575,7 @@ def test_help_tells_of_all_recipes(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_share_of_damaged_samples_is_a_setting_that_may_change_within_a_run(data: Path) -> None:
     config = replace(smoke(), data=DataConfig(folder=data, max_bad_fraction=0.2), output=Path("x"))
     run = build(resolve_settings(config, 1), device=torch.device("cpu"))
-    stream = run.trainer.monitoring.substituting
+    stream = run.trainer.monitoring.replacement_source
     assert isinstance(stream, FlowBatches)
     assert stream.loader.options.max_bad_fraction == 0.2
     assert "data.max_bad_fraction" not in run.trainer.identity.compared

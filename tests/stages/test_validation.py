@@ -1,4 +1,4 @@
-"""The loss on samples that were set aside."""
+"""The loss on held-out samples."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ SIDE = 64
 
 
 @pytest.fixture
-def aside(tmp_path: Path) -> DataSet:
-    """Drawings and edits, half of either set aside."""
+def held_out(tmp_path: Path) -> DataSet:
+    """Drawings and edits, half of either held out."""
     source = captioned_folder(tmp_path / "source", 6)
     drawings = [
         {"output_image": f"{number:03d}.png", "text": f"drawing {number}"} for number in range(6)
@@ -36,14 +36,14 @@ def one(model: DeepGen, batch: FlowBatch, generator: torch.Generator) -> Loss:
     return Loss(total=torch.ones(()), parts={})
 
 
-def test_edits_set_aside_that_leave_no_room_for_words_cost_their_line_and_no_run(
-    aside: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_held_out_edits_that_leave_no_room_for_words_cost_their_line_and_no_run(
+    held_out: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("deepgen.data.loader.MAX_REFERENCE_TOKENS", 3)
     log = tmp_path / "metrics.jsonl"
     with pytest.warns(UserWarning, match=r"no val/loss/edit: the references of every edit sample"):
         validation = Validation(
-            aside,
+            held_out,
             log,
             one,
             tasks=("t2i", "edit"),

@@ -105,22 +105,22 @@ def test_images_and_edits_come_every_so_often_and_at_the_end(watched: Path) -> N
     assert Image.open(watched / "samples" / "step_00000004_1.png").size == (64, 64)
 
 
-def test_samples_that_were_set_aside_are_watched_and_never_trained_on(
-    data: Path, tmp_path: Path
-) -> None:
+def test_held_out_samples_are_watched_and_never_trained_on(data: Path, tmp_path: Path) -> None:
     table = next(iter(data.parent.parent.glob("images*/rows.jsonl")))
     own = tmp_path / "data"
     arguments = ["data", "import", "table", str(table), str(own), "--min-side", "32"]
     assert main([*arguments, "--val-fraction", "0.4"]) == 0
     found = DataSet.open(own)
-    aside = [len(found.rows(task=task, split="val")) for task in ("t2i", "edit")]
-    assert all(aside)
+    held_out = [len(found.rows(task=task, split="val")) for task in ("t2i", "edit")]
+    assert all(held_out)
     assert train(own, tmp_path / "run", "--lr", "1e-9") == 0
     watched = [line for line in lines(tmp_path / "run") if "val/loss" in line]
     assert [line["step"] for line in watched] == [2, 4]
     for line in watched:
-        total = sum(n * line[f"val/loss/{t}"] for n, t in zip(aside, ("t2i", "edit"), strict=True))
-        assert line["val/loss"] == pytest.approx(total / sum(aside))
+        total = sum(
+            n * line[f"val/loss/{t}"] for n, t in zip(held_out, ("t2i", "edit"), strict=True)
+        )
+        assert line["val/loss"] == pytest.approx(total / sum(held_out))
     # The weights hardly change, and the noise not at all.
     assert watched[0]["val/loss"] == pytest.approx(watched[1]["val/loss"], rel=1e-4)
     assert all("val/loss" not in line for line in lines(tmp_path / "run") if "loss" in line)
@@ -238,10 +238,10 @@ def test_an_image_that_broke_is_replaced_counted_and_listed(
     broken = damaged(data, tmp_path / "broken")
     assert train(broken, tmp_path / "run") == 0
     assert "another sample replaces it" in capsys.readouterr().err
-    text = (tmp_path / "run" / "substitutions.jsonl").read_text()
-    journal = [json.loads(line) for line in text.splitlines()]
-    assert {entry["sample_id"] for entry in journal} == {journal[0]["sample_id"]}
-    assert of_the_run(tmp_path / "run")[-1]["replaced"] == len(journal) > 0
+    text = (tmp_path / "run" / "replacements.jsonl").read_text()
+    log = [json.loads(line) for line in text.splitlines()]
+    assert {entry["sample_id"] for entry in replacements} == {log[0]["sample_id"]}
+    assert of_the_run(tmp_path / "run")[-1]["replaced"] == len(log) > 0
     # Mended between a kill and the next start: what was replaced stays replaced.
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "run", cut)

@@ -114,7 +114,7 @@ class Killer:
 
     Args:
         steps: Updates of each run.
-        seed: Of the moments.
+        seed: Of the times of kills.
         world_size: Processes of each run; they are killed together.
         sharding: What they divide among themselves.
         timeout_seconds: How long a run may take.
@@ -129,7 +129,7 @@ class Killer:
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self.steps = steps
-        self.moments = random.Random(seed)
+        self.times = random.Random(seed)
         self.world_size = world_size
         self.sharding = sharding
         self.timeout_seconds = timeout_seconds
@@ -156,9 +156,9 @@ class Killer:
         if saving:
             while run.is_alive() and not self._partial(folder):
                 time.sleep(0.0005)
-            time.sleep(self.moments.uniform(0, 0.005))
+            time.sleep(self.times.uniform(0, 0.005))
         else:
-            time.sleep(self.moments.uniform(0, within_seconds))
+            time.sleep(self.times.uniform(0, within_seconds))
         run.kill()
         assert run.exit_codes()[0] == -9, (
             "the run was over before it was killed; give it more steps"

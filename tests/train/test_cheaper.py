@@ -157,7 +157,7 @@ def whole(stage: Stage) -> DeepGen:
     model = tiny_model()
     # Where the last state is read, all layers are built; then other states are read all the same.
     vlm = take_over(random_vlm(), TINY_LAST_BRIDGE)
-    vlm.taps = model.conditioner.vlm.taps
+    vlm.selected_layers = model.conditioner.vlm.selected_layers
     model.conditioner = Conditioner(vlm, random_bridge(), tiny_tokenizer())
     make_trainable(model, stage, lora=LORA)
     attention = model.dit.transformer_blocks[-1].attn

@@ -13,7 +13,7 @@ def test_the_average_follows_with_a_decay_that_starts_low() -> None:
         value.data.fill_(step + 1.0)
         ema.update(step)
         expected += (1 - decay) * (step + 1 - expected)
-        assert ema.average["value"][0].item() == pytest.approx(expected)
+        assert ema.weights["value"][0].item() == pytest.approx(expected)
 
 
 def test_the_average_of_half_precision_weights_moves_by_less_than_they_can() -> None:
@@ -21,8 +21,8 @@ def test_the_average_of_half_precision_weights_moves_by_less_than_they_can() -> 
     ema = Ema({"value": value}, decay=0.999)
     value.data += 2**-7
     ema.update(10**6)
-    assert ema.average["value"].dtype == torch.float32
-    assert ema.average["value"][0].item() == pytest.approx(1 + 1e-3 * 2**-7, rel=1e-6)
+    assert ema.weights["value"].dtype == torch.float32
+    assert ema.weights["value"][0].item() == pytest.approx(1 + 1e-3 * 2**-7, rel=1e-6)
 
 
 def test_weights_come_back_bit_for_bit_after_the_average_was_used() -> None:

@@ -196,7 +196,7 @@ def test_the_loss_is_the_weighted_sum_of_the_samples() -> None:
     loss = losses(batch(["a", "b"], [0.75, 0.125]))
     expected = 0.75 * loss.samples[0] + 0.125 * loss.samples[1]
     assert loss.total.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert loss.names == ["a", "b"]
+    assert loss.sample_ids == ["a", "b"]
 
 
 def test_captions_are_dropped_as_often_as_said_but_never_those_of_edits() -> None:

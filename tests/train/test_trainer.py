@@ -57,7 +57,9 @@ def noisy_square(layers: nn.Module, batch: Tensor, generator: torch.Generator) -
     samples = (layers(batch) - target).square().mean(dim=1)
     total = samples.sum() / 4
     names = [f"sample {value:.3f}" for value in batch[:, 0, 0, 0].tolist()]
-    return Loss(total=total, parts={"loss": total.detach()}, samples=samples.detach(), names=names)
+    return Loss(
+        total=total, parts={"loss": total.detach()}, samples=samples.detach(), sample_ids=names
+    )
 
 
 def trainer(layers: nn.Sequential | None = None, *, muon: bool = False, **options: Any) -> Run:
@@ -83,7 +85,7 @@ def trainer(layers: nn.Sequential | None = None, *, muon: bool = False, **option
 def everything(run: Run) -> dict[str, Tensor]:
     assert run.ema is not None
     optimizer = {f"optimizer.{name}": value for name, value in run.optimizer.tensors().items()}
-    return {**run.model.state_dict(), **run.ema.average, **optimizer}
+    return {**run.model.state_dict(), **run.ema.weights, **optimizer}
 
 
 def assert_same(one: Run, other: Run) -> None:
@@ -239,7 +241,7 @@ def test_a_gradient_that_is_not_finite_counts_too() -> None:
     def steep(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
         values = layers(batch).flatten()
         total = (values * 0).sqrt().sum()
-        return Loss(total=total, parts={}, samples=torch.zeros(2), names=["a", "b"])
+        return Loss(total=total, parts={}, samples=torch.zeros(2), sample_ids=["a", "b"])
 
     with pytest.warns(UserWarning, match="samples: 'a', 'a', 'b', 'b'"):
         assert trainer(objective=steep).step() == {"skipped": 1}
@@ -403,12 +405,12 @@ def test_the_average_is_shown_and_the_weights_come_back(tmp_path: Path) -> None:
     def watch(shown: nn.Module, step: int) -> None:
         assert run.ema is not None
         seen.append((step, shown.training))
-        assert torch.equal(shown.get_parameter("3.weight"), run.ema.average["3.weight"])
+        assert torch.equal(shown.get_parameter("3.weight"), run.ema.weights["3.weight"])
 
     run.run(tmp_path, checkpoint=CheckpointConfig(every=6), evaluate=watch)
     assert seen == [(6, False), (12, False)]
     assert run.ema is not None
-    assert not torch.equal(run.model.get_parameter("3.weight"), run.ema.average["3.weight"])
+    assert not torch.equal(run.model.get_parameter("3.weight"), run.ema.weights["3.weight"])
     assert run.model.training
 
 

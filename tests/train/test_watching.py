@@ -33,7 +33,7 @@ def kinds(layers: nn.Module, batch: Tensor, generator: torch.Generator) -> Loss:
     """Every second sample is of another kind, and every batch is some work."""
     loss = noisy_square(layers, batch, generator)
     names = [("even", "all") if place % 2 else ("odd", "all") for place in range(len(batch))]
-    return replace(loss, kinds=names, work={"images": float(len(batch)), "flops": 8.0})
+    return replace(loss, groups=names, work={"images": float(len(batch)), "flops": 8.0})
 
 
 def test_a_line_has_losses_by_kind_norms_by_part_and_speed(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_line_has_losses_by_kind_norms_by_part_and_speed(tmp_path: Path) -> No
         speed = line["speed"]
         assert speed["images_per_second"] == pytest.approx(4 * speed["steps_per_second"])
         assert speed["mfu"] == pytest.approx(speed["flops_per_second"] / 1e12)
-        assert {"data", "forward", "backward", "optimizer", "exchange"} <= speed["time"].keys()
+        assert {"data", "forward", "backward", "optimizer", "communication"} <= speed["time"].keys()
 
 
 def test_losses_by_kind_of_a_cut_run_are_those_of_the_unbroken_one(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_too_many_updates_left_out_end_a_run_though_they_are_far_apart(tmp_path:
         run.run(tmp_path)
 
 
-class Substitutes:
+class Replacing:
     """Batches of which some samples cannot be read."""
 
     def __init__(self, bad: Sequence[int]) -> None:
@@ -142,11 +142,11 @@ class Substitutes:
         self.recent += known
         return [each + len(known) for each in batches(step)]
 
-    def take_substitutions(self) -> list[dict[str, Any]]:
+    def take_replacements(self) -> list[dict[str, Any]]:
         recent, self.recent = self.recent, []
         return recent
 
-    def count_substitutions(self, entries: Sequence[dict[str, Any]]) -> None:
+    def count_replacements(self, entries: Sequence[dict[str, Any]]) -> None:
         """As many as there are."""
 
     def replay(self, entries: Sequence[dict[str, Any]]) -> None:
@@ -155,12 +155,12 @@ class Substitutes:
 
 def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_path: Path) -> None:
     def run(folder: str, bad: Sequence[int], stop_at: int = STEPS) -> Any:
-        stream = Substitutes(bad)
+        stream = Replacing(bad)
 
         def until(step: int) -> list[Tensor]:
             return stream(step) if step < stop_at else exit()
 
-        made = trainer(batches=until, monitoring={"substituting": stream})
+        made = trainer(batches=until, monitoring={"replacement_source": stream})
         made.run(
             tmp_path / folder, checkpoint=CheckpointConfig(every=3), logging=LoggingConfig(every=2)
         )
@@ -177,19 +177,17 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
     resumed = run("cut", [])
     assert_same(resumed, unbroken)
     assert lines(tmp_path / "cut") == lines(tmp_path / "unbroken")
-    journals = [
-        (tmp_path / name / "substitutions.jsonl").read_text() for name in ("cut", "unbroken")
-    ]
-    assert journals[0] == journals[1] and journals[0].count("\n") == 3
+    logs = [(tmp_path / name / "replacements.jsonl").read_text() for name in ("cut", "unbroken")]
+    assert logs[0] == logs[1] and logs[0].count("\n") == 3
 
 
 @pytest.mark.filterwarnings("ignore:s[12] is no image")
 def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: Path) -> None:
     def run(folder: str, bad: int, stop_at: int) -> None:
-        stream = Substitutes([bad])
+        stream = Replacing([bad])
         trainer(
             batches=lambda step: stream(step) if step < stop_at else exit(),
-            monitoring={"substituting": stream},
+            monitoring={"replacement_source": stream},
         ).run(tmp_path / folder, logging=LoggingConfig(every=1))
 
     with pytest.raises(SystemExit):
@@ -199,10 +197,8 @@ def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: 
     for folder in ("cut", "unbroken"):
         run(folder, 2, stop_at=STEPS)
     assert lines(tmp_path / "cut") == lines(tmp_path / "unbroken")
-    journals = [
-        (tmp_path / name / "substitutions.jsonl").read_text() for name in ("cut", "unbroken")
-    ]
-    assert journals[0] == journals[1] and journals[0].count("\n") == 1
+    logs = [(tmp_path / name / "replacements.jsonl").read_text() for name in ("cut", "unbroken")]
+    assert logs[0] == logs[1] and logs[0].count("\n") == 1
 
 
 def test_a_run_begins_from_a_checkpoint_of_another_folder(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         raise CheckpointError(f"{where}: connector must be an object")
     think_tokens, llm_width = _matrix(stored, "meta_queries", may_be_empty=True)
     width, features = _matrix(stored, "projector_1.weight")
-    taps, rest = divmod(features, llm_width)
+    count, rest = divmod(features, llm_width)
     if rest:
         raise CheckpointError(
             f"connector: projector_1 reads {features} channels, which are no multiple of the "
@@ -109,10 +109,10 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         raise CheckpointError(f"{where}: hidden_act must be {ACTIVATION}")
     layers = {match[1] for match in map(CONNECTOR_LAYER.match, stored) if match}
     config = {
-        "kind": "last" if taps == 1 else "stacked",
+        "kind": "last" if count == 1 else "stacked",
         "num_queries": think_tokens,
         "llm_hidden_size": llm_width,
-        "num_selected_layers": taps,
+        "num_selected_layers": count,
         "hidden_size": width,
         "intermediate_size": _matrix(stored, "connector.layers.0.mlp.fc1.weight")[0],
         "num_hidden_layers": len(layers),

@@ -84,7 +84,7 @@ def load_folder(
     return plan.assembled().eval()
 
 
-def outline_folder(path: Path) -> DeepGen:
+def load_on_meta(path: Path) -> DeepGen:
     """The model of a folder without its weights, on the meta device.
 
     Raises:

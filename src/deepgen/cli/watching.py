@@ -47,7 +47,7 @@ class ProgressLine:
         self._task = self._bar.add_task("", total=steps, completed=done, loss="", speed="")
         self._bar.start()
 
-    def updated(self, step: int, report: Mapping[str, float]) -> None:
+    def on_step_end(self, step: int, report: Mapping[str, float]) -> None:
         """Advance by a step; a skipped one keeps the loss before it."""
         if self._task is None:
             return

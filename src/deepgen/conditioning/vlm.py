@@ -32,22 +32,22 @@ PACKED_ATTENTION = "deepgen_packed_sdpa"
 FINAL_NORM_KEY = re.compile(r"(?:^|\.)norm\.weight$")
 
 
-def tapped_states(layers: int, taps: int) -> tuple[int, ...]:
+def selected_layers(layers: int, count: int) -> tuple[int, ...]:
     """Which hidden states the bridge stacks, deepest first; evenly spaced, without the last.
 
     State 0 is the embedding, state i the residual stream after i layers.
 
-    >>> tapped_states(36, 6)
+    >>> selected_layers(36, 6)
     (35, 29, 23, 17, 11, 5)
     """
-    if layers % taps:
-        raise ValueError(f"a VLM of {layers} layers cannot be tapped at {taps} even distances")
-    return tuple(range(layers - 1, -1, -(layers // taps)))
+    if layers % count:
+        raise ValueError(f"a VLM of {layers} layers has no {count} evenly spaced ones")
+    return tuple(range(layers - 1, -1, -(layers // count)))
 
 
-def used_layers(layers: int, kind: BridgeKind, taps: int) -> int:
+def used_layers(layers: int, kind: BridgeKind, count: int) -> int:
     """How many decoder layers influence the image; later ones are never run."""
-    return layers if kind == "last" else tapped_states(layers, taps)[0]
+    return layers if kind == "last" else selected_layers(layers, count)[0]
 
 
 def unused_keys(layers: int, bridge: BridgeConfig) -> Callable[[str], bool]:
@@ -158,7 +158,7 @@ class VisionLanguageModel(nn.Module):
         """Loads the vision tower, at the first reference."""
         depth = config.text_config.num_hidden_layers
         stacked = bridge.kind == "stacked"
-        self.taps = tapped_states(depth, bridge.num_selected_layers) if stacked else ()
+        self.selected_layers = selected_layers(depth, bridge.num_selected_layers) if stacked else ()
         """States the bridge stacks; empty where it reads the normalised last one instead."""
 
         text = copy.deepcopy(config.text_config)
@@ -234,8 +234,8 @@ class VisionLanguageModel(nn.Module):
             think_tokens: Learned embeddings, appended to each prompt.
 
         Returns:
-            Per row, features of prompt and think tokens: the tapped states concatenated along the
-            channels, deepest first, or the normalised last state.
+            Per row, features of prompt and think tokens: the selected hidden states concatenated
+            along the channels, deepest first, or the normalised last state.
         """
         think = think_tokens.to(self.embedding.dtype)
         prompts = [
@@ -375,8 +375,8 @@ class VisionLanguageModel(nn.Module):
         self, states: Sequence[Float[Tensor, "*rows channels"]]
     ) -> Float[Tensor, "*rows features"]:
         """The features that the bridge reads: some of the hidden states."""
-        if self.taps:
-            return torch.cat([states[tap] for tap in self.taps], dim=-1)
+        if self.selected_layers:
+            return torch.cat([states[layer] for layer in self.selected_layers], dim=-1)
         normalized: Tensor = self.language_model.norm(states[-1])
         return normalized
 

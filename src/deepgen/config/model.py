@@ -96,8 +96,8 @@ class BridgeConfig:
     @property
     def input_size(self) -> int:
         """Channels that enter ``projector_1``."""
-        taps = self.num_selected_layers if self.kind == "stacked" else 1
-        return taps * self.llm_hidden_size
+        count = self.num_selected_layers if self.kind == "stacked" else 1
+        return count * self.llm_hidden_size
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:

@@ -27,7 +27,7 @@ class Problem:
 
     @property
     def is_replaceable(self) -> bool:
-        """Whether training substitutes another sample; lost shards and indexes stop it."""
+        """Whether training replaces it by another sample; lost shards and indexes stop it."""
         return bool(self.sample_id) and self.reason != "io"
 
 

@@ -118,7 +118,7 @@ def build_cache(
 ) -> LatentCache:
     """Encode all images of a data set, or resume where that was interrupted.
 
-    Images that cannot be decoded are skipped; the loader substitutes them, as without a cache.
+    Images that cannot be decoded are skipped; the loader replaces them, as without a cache.
 
     Args:
         encode: The encoder of the VAE: pixels to mean and log-variance.

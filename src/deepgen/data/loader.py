@@ -40,7 +40,7 @@ NAMED = 5
 """Samples named in a message; the rest is counted."""
 
 SUBSTITUTES = 8
-"""How many substitutes of the same size, and then of others, are tried for a sample."""
+"""How many replacements of the same size, and then of others, are tried for a sample."""
 
 TEXT_TOKENS = 64
 """Tokens reserved for text: a template has about 20, an instruction about 30."""
@@ -91,13 +91,13 @@ class LoaderOptions:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Substitution:
-    """A line of the journal: which sample was replaced by which, and why."""
+class Replacement:
+    """A line of the log: which sample was replaced by which, and why."""
 
     step: int
     sample_id: str
-    substitute_id: str
-    substitute_row: int
+    replacement_id: str
+    replacement_row: int
     reason: str
     message: str
 
@@ -107,7 +107,7 @@ class Substitution:
         return self.reason != TOO_LONG
 
 
-_Pending = tuple[MicroBatchPlan, list[Future[tuple[LoadedSample, Substitution | None]]]]
+_Pending = tuple[MicroBatchPlan, list[Future[tuple[LoadedSample, Replacement | None]]]]
 
 
 class Loader:
@@ -115,8 +115,8 @@ class Loader:
 
     A sample that cannot be decoded, or whose references alone fill a prompt, is replaced by one of
     its own bucket (of another if that has none), chosen by seed and sample, and recorded in
-    ``journal``. Substitutions of an earlier run can be passed in, so that a file repaired in the
-    meantime does not change the order of a resumed run.
+    ``replacements``. Replacements of an earlier run can be passed in, so that a file repaired in
+    the meantime does not change the order of a resumed run.
 
     Args:
         moments: Cached moments, which then replace the pixels of targets.
@@ -130,7 +130,7 @@ class Loader:
         data: DataSet,
         options: LoaderOptions,
         *,
-        journal: Sequence[Substitution] = (),
+        replacements: Sequence[Replacement] = (),
         moments: LatentCache | None = None,
     ) -> None:
         if moments is not None and moments.side != options.side:
@@ -138,10 +138,10 @@ class Loader:
         self.data = data
         self.moments = moments
         self.options = options
-        self.journal: list[Substitution] = []
-        self._recent: list[Substitution] = []
-        self._known: dict[tuple[int, str], Substitution] = {}
-        self.replay(journal)
+        self.replacements: list[Replacement] = []
+        self._recent: list[Replacement] = []
+        self._known: dict[tuple[int, str], Replacement] = {}
+        self.replay(replacements)
         keys, self._buckets = data.bucket_keys(options.side)
         self._reference_tokens = np.array([_reference_tokens(key) for key in keys])
         self._fits = self._reference_tokens <= MAX_REFERENCE_TOKENS
@@ -171,24 +171,24 @@ class Loader:
             for task, plan in sorted(options.tasks.items())
         ]
 
-    def replay(self, journal: Sequence[Substitution]) -> None:
-        """Repeat the substitutions of an interrupted run, whatever can be read now."""
-        self.journal = list(journal)
-        self._known = {(each.step, each.sample_id): each for each in journal}
-        self._bad = {each.sample_id: each.message for each in journal if each.is_damage}
+    def replay(self, replacements: Sequence[Replacement]) -> None:
+        """Repeat the replacements of an interrupted run, whatever can be read now."""
+        self.replacements = list(replacements)
+        self._known = {(each.step, each.sample_id): each for each in replacements}
+        self._bad = {each.sample_id: each.message for each in replacements if each.is_damage}
         # The run that found them decided about them; by now they may have been repaired.
         self._has_new_bad = False
 
-    def take_substitutions(self) -> list[Substitution]:
+    def take_replacements(self) -> list[Replacement]:
         """Those in the micro-batches returned since the last call."""
         recent, self._recent = self._recent, []
         return recent
 
-    def count_substitutions(self, found: Sequence[Substitution]) -> None:
+    def count_replacements(self, found: Sequence[Replacement]) -> None:
         """Count the damage found by all ranks in a step, so that all stop at the same one."""
         for each in found:
-            if each not in self.journal:
-                self.journal.append(each)
+            if each not in self.replacements:
+                self.replacements.append(each)
                 if each.is_damage:
                     self._bad[each.sample_id] = each.message
                     self._has_new_bad = True
@@ -203,7 +203,7 @@ class Loader:
         """The micro-batches of one rank, for ``first_step`` and all steps after it, decoded ahead.
 
         Raises:
-            DataError: A shard cannot be read, a sample and all its substitutes cannot be decoded,
+            DataError: A shard cannot be read, a sample and all its replacements cannot be decoded,
                 or too many samples could not in earlier steps.
         """
         with ThreadPoolExecutor(self.options.workers) as pool:
@@ -224,21 +224,21 @@ class Loader:
         return plan, [pool.submit(self._load, plan.step, each) for each in plan.occurrences]
 
     def _collect(self, pending: _Pending) -> MicroBatch:
-        """Wait for a micro-batch; the journal is written here, in the order of the plan."""
+        """Wait for a micro-batch; the log is written here, in the order of the plan."""
         plan, futures = pending
         samples = []
         for future in futures:
-            sample, substitution = future.result()
+            sample, replacement = future.result()
             samples.append(sample)
-            if substitution is not None:
-                self._recent.append(substitution)
-                self.count_substitutions([substitution])
+            if replacement is not None:
+                self._recent.append(replacement)
+                self.count_replacements([replacement])
         return MicroBatch(step=plan.step, task=samples[0].record.task, samples=samples)
 
     def _stop_if_too_damaged(self) -> None:
         """Stop a run whose data are damaged, before it trains on what is left of them.
 
-        Called between steps, when the substitutions of the last one are in the journal.
+        Called between steps, when those of the last one are in the log.
         """
         samples = sum(len(rows) for rows in self._rows.values())
         allowed = max(TOLERATED, int(self.options.max_bad_fraction * samples))
@@ -251,12 +251,12 @@ class Loader:
                 f"{self.data.folder} lists what is damaged; repair it, or raise --max-bad-fraction"
             )
 
-    def _load(self, step: int, occurrence: Occurrence) -> tuple[LoadedSample, Substitution | None]:
-        """A sample or its substitute; runs in a worker thread."""
+    def _load(self, step: int, occurrence: Occurrence) -> tuple[LoadedSample, Replacement | None]:
+        """A sample or its replacement; runs in a worker thread."""
         record = self.data.record(occurrence.row)
         known = self._known.get((step, record.sample_id))
         if known is not None:
-            return self._read(replace(occurrence, row=known.substitute_row)), known
+            return self._read(replace(occurrence, row=known.replacement_row)), known
         reason: str
         if self._fits[self._buckets[occurrence.row]]:
             try:
@@ -270,16 +270,16 @@ class Loader:
                 f"the references of {record.sample_id} have {tokens} tokens at side "
                 f"{self.options.side}, at most {MAX_REFERENCE_TOKENS} leave room for text"
             )
-        for row in self._substitutes(occurrence, record):
+        for row in self._candidates(occurrence, record):
             try:
                 sample = self._read(replace(occurrence, row=row))
             except ImageError:
                 continue
-            return sample, Substitution(
+            return sample, Replacement(
                 step=step,
                 sample_id=record.sample_id,
-                substitute_id=sample.record.sample_id,
-                substitute_row=row,
+                replacement_id=sample.record.sample_id,
+                replacement_row=row,
                 reason=reason,
                 message=message,
             )
@@ -288,7 +288,7 @@ class Loader:
             f"{self.data.folder} lists what is damaged"
         )
 
-    def _substitutes(self, occurrence: Occurrence, record: Record) -> list[int]:
+    def _candidates(self, occurrence: Occurrence, record: Record) -> list[int]:
         """Rows of the same task, first those of the same bucket, in an order of the sample."""
         rows = self._rows[record.task]
         rows = rows[self._fits[self._buckets[rows]] & (rows != occurrence.row)]

@@ -18,7 +18,7 @@ def find_file(folder: Path, *candidates: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def need_file(folder: Path, *candidates: str) -> Path:
+def require_file(folder: Path, *candidates: str) -> Path:
     """The first of several possible places that exists.
 
     Raises:
@@ -67,7 +67,7 @@ def read_json_list(path: Path) -> Iterator[tuple[str, Json]]:
 
 def read_json_entries(path: Path) -> Iterator[tuple[str, str, Json]]:
     """Place ("file, entry KEY"), key and content of every entry of a JSON object."""
-    for key, entry in need(read_json(path), str(path)).items():
+    for key, entry in require_fields(read_json(path), str(path)).items():
         yield f"{path}, entry {key}", key, entry
 
 
@@ -98,7 +98,7 @@ def parse_json(text: str, place: str) -> Json:
         ) from cause
 
 
-def need(row: Json, place: str, **fields: type | tuple[type, ...]) -> Mapping[str, Json]:
+def require_fields(row: Json, place: str, **fields: type | tuple[type, ...]) -> Mapping[str, Json]:
     """A row as a mapping whose named fields are there and of the named types."""
     if not isinstance(row, Mapping):
         raise BenchmarkError(f"{place}: expected an object, found {type(row).__name__}")
@@ -111,7 +111,7 @@ def need(row: Json, place: str, **fields: type | tuple[type, ...]) -> Mapping[st
     return row
 
 
-def need_unique(items: Sequence[Item], place: Path) -> tuple[Item, ...]:
+def require_unique(items: Sequence[Item], place: Path) -> tuple[Item, ...]:
     """The items, whose ids all differ."""
     seen: set[str] = set()
     for item in items:

@@ -36,7 +36,7 @@ def shift_by_length(sigmas: np.ndarray, tokens: int, config: ScheduleConfig) -> 
 
 
 def training_sigmas(config: ScheduleConfig) -> Float[Tensor, " timesteps"]:
-    """Noise levels of training, falling from 1, in float32 on the CPU."""
+    """Noise levels of training, descending from 1, in float32 on the CPU."""
     steps = config.num_train_timesteps
     sigmas = np.linspace(1, steps, steps, dtype=np.float32)[::-1] / np.float32(steps)
     if not config.use_dynamic_shifting:
@@ -47,7 +47,7 @@ def training_sigmas(config: ScheduleConfig) -> Float[Tensor, " timesteps"]:
 def sampling_sigmas(
     steps: int, config: ScheduleConfig, *, tokens: int
 ) -> Float[Tensor, " steps_and_end"]:
-    """Noise levels of a sampling run: ``steps`` falling values, then 0.
+    """Noise levels of a sampling run: ``steps`` descending values, then 0.
 
     Args:
         steps: Number of Euler steps, at least 1.

@@ -26,7 +26,7 @@ from deepgen.scoring.http import (
 )
 from deepgen.scoring.parsing import after_thinking
 from deepgen.scoring.questions import Question, png_image, sha256_of_json
-from deepgen.scoring.reply_cache import Ending, Reply, ReplyCache
+from deepgen.scoring.reply_cache import FinishReason, Reply, ReplyCache
 
 T = TypeVar("T")
 
@@ -137,10 +137,10 @@ class HttpJudge:
             except HttpError as failure:
                 status, reason = AnswerStatus.ERROR, describe(failure)
                 return _answer(question, reply, attempt, status=status, reason=reason)
-            if reply.ending is Ending.REFUSED:
+            if reply.finish_reason is FinishReason.REFUSED:
                 status, reason = AnswerStatus.REFUSED, "the provider's filter refused"
                 return _answer(question, reply, attempt + 1, status=status, reason=reason)
-            if reply.ending is Ending.TRUNCATED:
+            if reply.finish_reason is FinishReason.TRUNCATED:
                 reason = "the reply was truncated by the limit of tokens"
                 continue
             parsed = parse(reply.text)
@@ -207,7 +207,7 @@ class HttpJudge:
             model=str(body.get("model") or self.config.model),
             prompt_hash=question.prompt_hash,
             attempt=attempt,
-            ending=_ending(body),
+            finish_reason=_finish_reason(body),
             text=_reply_text(body),
             body=body,
             seconds=time.monotonic() - start,
@@ -218,11 +218,11 @@ class HttpJudge:
 
     def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
         """Whether a cached reply need not be requested again."""
-        if found.ending is Ending.WHOLE:
+        if found.finish_reason is FinishReason.COMPLETE:
             return True
         # A truncated reply was followed by another attempt if that is cached too.
         followed = self.cache.find(self._key(question, attempt + 1)) is not None
-        return found.ending is Ending.TRUNCATED and followed
+        return found.finish_reason is FinishReason.TRUNCATED and followed
 
     def _key(self, question: Question, attempt: int) -> str:
         asked = {
@@ -340,13 +340,15 @@ def _is_filter(failure: HttpError) -> bool:
     return failure.status in (400, 403) and bool(words & (FILTERED - {"safety"}))
 
 
-def _ending(body: Mapping[str, Any]) -> Ending:
+def _finish_reason(body: Mapping[str, Any]) -> FinishReason:
     if "error" in body and "choices" not in body:
-        return Ending.REFUSED
+        return FinishReason.REFUSED
     choice = body["choices"][0]
     if _is_filtered(choice) or choice["message"].get("refusal"):
-        return Ending.REFUSED
-    return Ending.TRUNCATED if choice.get("finish_reason") == "length" else Ending.WHOLE
+        return FinishReason.REFUSED
+    return (
+        FinishReason.TRUNCATED if choice.get("finish_reason") == "length" else FinishReason.COMPLETE
+    )
 
 
 def _reply_text(body: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS replies (
     model TEXT NOT NULL,
     prompt_hash TEXT NOT NULL,
     attempt INTEGER NOT NULL,
-    ending TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
     text TEXT NOT NULL,
     body TEXT NOT NULL,
     seconds REAL NOT NULL,
@@ -40,10 +40,10 @@ CREATE INDEX IF NOT EXISTS replies_by_key ON replies (key, id);
 BUSY_SECONDS = 30.0
 
 
-class Ending(StrEnum):
+class FinishReason(StrEnum):
     """How a reply ended."""
 
-    WHOLE = "whole"
+    COMPLETE = "complete"
     TRUNCATED = "truncated"
     """Cut by the limit of tokens."""
     REFUSED = "refused"
@@ -62,7 +62,7 @@ class Reply:
     prompt_hash: str
     attempt: int
     """0 for the first reply to a question; higher after unreadable ones."""
-    ending: Ending
+    finish_reason: FinishReason
     text: str
     body: dict[str, Any]
     """The whole response of the server, with its token counts."""
@@ -107,7 +107,10 @@ class ReplyCache:
         if row is None:
             return None
         found = dict(zip(COLUMNS, row, strict=True))
-        found |= {"ending": Ending(found["ending"]), "body": json.loads(found["body"])}
+        found |= {
+            "finish_reason": FinishReason(found["finish_reason"]),
+            "body": json.loads(found["body"]),
+        }
         return Reply(**found)
 
     def add(self, reply: Reply) -> None:

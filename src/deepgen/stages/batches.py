@@ -9,8 +9,8 @@ from dataclasses import asdict
 import torch
 
 from deepgen.data.collate import MicroBatch
-from deepgen.data.loader import Loader, Substitution
-from deepgen.train.monitor.journal import Entry
+from deepgen.data.loader import Loader, Replacement
+from deepgen.train.monitor.replacements import Entry
 from deepgen.train.monitor.speed import Clock
 from deepgen.train.objective import FlowBatch
 from deepgen.train.parallel.distributed import ALONE, Processes
@@ -55,17 +55,17 @@ class FlowBatches:
         with self.clock.phase("encode"):
             return [self._encoded(each, 1 / samples) for each in batches]
 
-    def take_substitutions(self) -> list[Entry]:
+    def take_replacements(self) -> list[Entry]:
         """Samples that were replaced by others since the last call."""
-        return [asdict(each) for each in self.loader.take_substitutions()]
+        return [asdict(each) for each in self.loader.take_replacements()]
 
-    def count_substitutions(self, entries: Sequence[Entry]) -> None:
+    def count_replacements(self, entries: Sequence[Entry]) -> None:
         """Count the samples that all processes replaced in a step, and check their fraction."""
-        self.loader.count_substitutions([Substitution(**each) for each in entries])
+        self.loader.count_replacements([Replacement(**each) for each in entries])
 
     def replay(self, entries: Sequence[Entry]) -> None:
         """Make the same replacements again."""
-        self.loader.replay([Substitution(**each) for each in entries])
+        self.loader.replay([Replacement(**each) for each in entries])
 
     def _encoded(self, batch: MicroBatch, weight: float) -> FlowBatch:
         prompts = [self.shortened(each) for each in batch.prompts]

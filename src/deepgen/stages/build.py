@@ -30,13 +30,13 @@ from deepgen.nn.compiling import check_compiler
 from deepgen.stages.batches import FlowBatches
 from deepgen.stages.card import make_card
 from deepgen.stages.export import export, export_trained
-from deepgen.stages.inputs import inputs_of
+from deepgen.stages.inputs import describe_inputs
 from deepgen.stages.microbatches import task_plans
 from deepgen.stages.resume import resolve_latent_cache
 from deepgen.stages.run_folder import (
     SETTINGS,
     has_checkpoints,
-    keep_settings,
+    save_settings,
 )
 from deepgen.stages.samples import Samples
 from deepgen.stages.validation import Validation
@@ -105,7 +105,7 @@ class Run:
         config.output.mkdir(parents=True, exist_ok=True)
         # Once there are checkpoints only at the end, when this run has been accepted.
         if processes.is_rank_zero and not has_checkpoints(config.output):
-            keep_settings(config.output / SETTINGS, config)
+            save_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.logging.to, config.output, to_values(config))
         self.trainer.run(
             config.output,
@@ -117,7 +117,7 @@ class Run:
             start=start,
         )
         # Again, since settings may have changed; a refused run never gets here.
-        processes.on_rank_zero(lambda: keep_settings(config.output / SETTINGS, config))
+        processes.on_rank_zero(lambda: save_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:
             self.trainer.ema.copy_to_model()
         card = {**self.card, "skipped_steps": self.trainer.skipped}
@@ -238,7 +238,7 @@ def _trainer(
     """The loop of a stage."""
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = config.optimizer
-    inputs = inputs_of(
+    inputs = describe_inputs(
         model,
         side=batches.loader.options.side,
         padding=objective.padding,
@@ -266,7 +266,7 @@ def _trainer(
         monitoring=Monitoring(
             clock=batches.clock,
             parts={name: _part(name) for name in trained},
-            substituting=batches,
+            replacement_source=batches,
         ),
     )
 

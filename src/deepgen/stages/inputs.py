@@ -27,7 +27,7 @@ ROPE = ("rope_theta", "mrope_section")
 VISION = ("num_heads", "window_size", "fullatt_block_indexes", "hidden_act")
 
 
-def inputs_of(
+def describe_inputs(
     model: DeepGen, *, side: int, padding: Padding, mixed: bool = False, edits: bool = False
 ) -> dict[str, Any]:
     """Resolved defaults, and everything of a model folder that is no weight.

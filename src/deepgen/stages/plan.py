@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepgen.checkpoint.folder import compute_dtype, outline_folder
+from deepgen.checkpoint.folder import compute_dtype, load_on_meta
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Sharding
@@ -29,7 +29,7 @@ class Memory:
     """Bytes per process, without activations; of the first process, which may hold a row more."""
 
     trained: int
-    """Trained weights with their gradients, two moments and moving average, all in float32."""
+    """Trained weights with their gradients, two moments and EMA weights, all in float32."""
     frozen: int
     """Weights that are not trained; the VAE in float32."""
     buffers: int
@@ -52,7 +52,7 @@ class Plan:
     frozen: dict[str, int]
     """Parameters that are not trained, by part."""
     static_bytes: int
-    """Trained weights with gradients, moments and average, frozen weights, and buffers."""
+    """Trained weights with gradients, moments and EMA, frozen weights, and buffers."""
     temporary_bytes: int
     """Peak of copies within a step, see :class:`Memory`."""
     activation_bytes: int
@@ -88,7 +88,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         ValueError: A step cannot be divided among so many processes.
     """
     data = open_data(config)
-    model = outline_folder(resolve(config.model))
+    model = load_on_meta(resolve(config.model))
     make_trainable(model, config.stage, lora=config.adapters, seed=config.seed)
     trained, frozen = _parameters(model)
     dtype = torch.float32 if config.compute.precision == "float32" else compute_dtype(None, device)
@@ -98,7 +98,7 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         model,
         sharding,
         world_size,
-        has_average=config.ema_decay is not None,
+        has_ema=config.ema_decay is not None,
         frozen_bytes=dtype.itemsize,
         gathered_bytes=computed_bytes,
     )
@@ -148,7 +148,7 @@ def plan_memory(
     sharding: Sharding,
     world_size: int,
     *,
-    has_average: bool,
+    has_ema: bool,
     frozen_bytes: int,
     gathered_bytes: int,
 ) -> Memory:
@@ -157,7 +157,7 @@ def plan_memory(
     Its weights may have no values.
 
     Args:
-        has_average: Whether an average of the weights is kept.
+        has_ema: Whether EMA weights are kept.
         frozen_bytes: Per value of what is not trained.
         gathered_bytes: Per value of what is computed with, and gathered for it.
     """
@@ -173,7 +173,7 @@ def plan_memory(
             each = FLOAT32_BYTES if id(value) in autoencoder else frozen_bytes
             frozen += each * _share(value, divided if is_sharded else 1)
     return Memory(
-        trained=trained * FLOAT32_BYTES * (5 if has_average else 4),
+        trained=trained * FLOAT32_BYTES * (5 if has_ema else 4),
         frozen=frozen,
         buffers=frozen_bytes * sum(value.numel() for value in model.buffers()),
         temporary=_temporary(model, sharding, gathered_bytes),

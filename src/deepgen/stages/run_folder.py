@@ -9,7 +9,7 @@ from typing import Any
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.images.io import atomic_file
-from deepgen.train.monitor.logs import METRICS, SUBSTITUTIONS
+from deepgen.train.monitor.logs import METRICS, REPLACEMENTS
 
 SETTINGS = "config.yaml"
 MODEL = "model"
@@ -17,7 +17,7 @@ ADAPTERS = "lora"
 RESULTS = (MODEL, ADAPTERS)
 """What a stage exports, beside the checkpoints of its run."""
 
-LOGS = (METRICS, SUBSTITUTIONS)
+LOGS = (METRICS, REPLACEMENTS)
 """Files that a run writes before its first checkpoint, after its settings."""
 
 
@@ -61,7 +61,7 @@ def has_checkpoints(output: Path) -> bool:
     return any(any(output.glob(name)) for name in names)
 
 
-def keep_settings(path: Path, config: Any) -> None:
+def save_settings(path: Path, config: Any) -> None:
     """Write all settings of a run, atomically."""
     with atomic_file(path, overwrite=True) as part:
         write_yaml(part, config)

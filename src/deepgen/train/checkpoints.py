@@ -137,16 +137,16 @@ class Checkpoints:
         Raises:
             CheckpointError: It cannot be written. All others are unchanged.
         """
-        aside = self._aside(step)
+        temporary = self._temporary(step)
         try:
-            self._make(aside, _bytes(tensors))
+            self._make(temporary, _bytes(tensors))
             with _named_errors(self._path(step)):
                 for name, group in tensors.items():
                     stored = {key: each.detach().cpu().contiguous() for key, each in group.items()}
-                    save_file(stored, aside / f"{name}.safetensors")
-            return self._publish(step, aside, values, {})
+                    save_file(stored, temporary / f"{name}.safetensors")
+            return self._publish(step, temporary, values, {})
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def write_sharded(
         self,
@@ -160,17 +160,17 @@ class Checkpoints:
         A collective call; if one process fails, all do.
         """
         path = self._path(step)
-        aside = processes.on_rank_zero(lambda: self._aside(step))
+        temporary = processes.on_rank_zero(lambda: self._temporary(step))
         try:
             needed = sum(processes.gather(_bytes(tensors)))
-            processes.on_rank_zero(lambda: self._make(aside, needed))
+            processes.on_rank_zero(lambda: self._make(temporary, needed))
             with _named_errors(path):
-                write_shards(aside, tensors, processes.object_group)
-            files = _described_by_all(local_files(aside, processes.rank), processes)
-            return processes.on_rank_zero(lambda: self._publish(step, aside, values, files))
+                write_shards(temporary, tensors, processes.object_group)
+            files = _described_by_all(local_files(temporary, processes.rank), processes)
+            return processes.on_rank_zero(lambda: self._publish(step, temporary, values, files))
         finally:
             if processes.is_rank_zero:
-                shutil.rmtree(aside, ignore_errors=True)
+                shutil.rmtree(temporary, ignore_errors=True)
 
     def newest(self) -> Checkpoint | None:
         """The newest intact checkpoint; None if there never was any.
@@ -205,7 +205,7 @@ class Checkpoints:
         return None
 
     def _steps(self) -> list[int]:
-        """Steps that have a folder, rising."""
+        """Steps that have a folder, ascending."""
         if not self.folder.is_dir():
             return []
         names = [NAME.fullmatch(each.name) for each in self.folder.iterdir()]
@@ -214,22 +214,22 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:08}"
 
-    def _aside(self, step: int) -> Path:
+    def _temporary(self, step: int) -> Path:
         """Temporary name of a checkpoint."""
         return self.folder / f".{self._path(step).name}.{secrets.token_hex(4)}.partial"
 
-    def _make(self, aside: Path, needed: int) -> None:
+    def _make(self, temporary: Path, needed: int) -> None:
         """Make the folder if the disk has enough room; others may need what is left of it."""
-        with _named_errors(aside):
-            aside.mkdir(parents=True)
-            free = shutil.disk_usage(aside).free
+        with _named_errors(temporary):
+            temporary.mkdir(parents=True)
+            free = shutil.disk_usage(temporary).free
             if free < needed:
                 raise OSError(f"{needed:,} bytes are needed and {free:,} are free")
 
     def _publish(
         self,
         step: int,
-        aside: Path,
+        temporary: Path,
         values: Mapping[str, Mapping[str, Any]],
         files: Mapping[str, Description],
     ) -> Path:
@@ -237,13 +237,13 @@ class Checkpoints:
         path = self._path(step)
         with _named_errors(path):
             for name, each in values.items():
-                write_json(aside / f"{name}.json", each)
-            _seal(aside, step, files)
-            share_like_folder(aside)
+                write_json(temporary / f"{name}.json", each)
+            _seal(temporary, step, files)
+            share_like_folder(temporary)
             if path.exists():
                 # The run was resumed from an earlier step, as nothing newer was intact.
                 shutil.rmtree(path)
-            aside.rename(path)
+            temporary.rename(path)
             sync_folder(self.folder)
         for old in [each for each in self._steps() if each <= step][: -self.keep]:
             if self.keep_every is None or old % self.keep_every:

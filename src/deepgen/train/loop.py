@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from deepgen.train.monitor.journal import Substituting
+from deepgen.train.monitor.replacements import ReplacementSource
 from deepgen.train.monitor.speed import Clock
 
 
@@ -32,5 +32,5 @@ class Monitoring:
     """Times the phases of a step."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """By the name of a parameter, the part of the model that its gradient's norm counts for."""
-    substituting: Substituting | None = None
+    replacement_source: ReplacementSource | None = None
     """Replaces samples that cannot be read, and says which."""

@@ -15,8 +15,8 @@ from deepgen.config.train import Levels, Weighting
 from deepgen.flow.loss import level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
-from deepgen.train.monitor.bands import SigmaBands
 from deepgen.train.monitor.flops import SampleLengths
+from deepgen.train.monitor.sigma_bins import SigmaBins
 from deepgen.train.sample_rng import Purpose, SampleKey, SampleRng
 from deepgen.types import Condition, Latents, Prompt
 from deepgen.vae import Posterior
@@ -43,9 +43,9 @@ class Loss:
     added up over micro-batches, processes and the steps of a line of the log, and then divided."""
     samples: Float[Tensor, " batch"] | None = None
     """Loss of each sample, before its weight."""
-    names: Sequence[str] = ()
+    sample_ids: Sequence[str] = ()
     """Ids of the samples."""
-    kinds: Sequence[tuple[str, ...]] = ()
+    groups: Sequence[tuple[str, ...]] = ()
     """Per sample, the names that its loss is logged under as ``loss/NAME``."""
     work: Mapping[str, float] = field(default_factory=dict)
     """Amounts that speed is measured in: images, tokens, floating-point operations."""
@@ -77,7 +77,7 @@ class FlowObjective:
     prompts of edits are never dropped.
 
     Args:
-        sigmas: The training levels of the schedule, falling from 1.
+        sigmas: The training levels of the schedule, descending from 1.
         rng: Random numbers of each sample.
         caption_drop: Fraction of text-to-image prompts that are emptied, for guidance.
         padding: How prompts are padded; ``batch`` is what the public implementation trains with.
@@ -103,7 +103,7 @@ class FlowObjective:
         cost: Callable[[SampleLengths], float] | None = None,
     ) -> None:
         self.sigmas = sigmas
-        self.bands = SigmaBands(sigmas)
+        self.sigma_bins = SigmaBins(sigmas)
         self.cost = cost
         self.rng = rng
         self.caption_drop = caption_drop
@@ -147,9 +147,9 @@ class FlowObjective:
                 "prompts_truncated": torch.tensor(float(batch.prompts_truncated)),
             },
             samples=errors.detach(),
-            names=[key.sample for key in batch.keys],
-            kinds=[
-                ("edit" if prompt.references else "t2i", self.bands.name(sigma))
+            sample_ids=[key.sample for key in batch.keys],
+            groups=[
+                ("edit" if prompt.references else "t2i", self.sigma_bins.name(sigma))
                 for prompt, sigma in zip(prompts, sigmas.tolist(), strict=True)
             ],
             work=self._work(latents, references, prompts, conditions),

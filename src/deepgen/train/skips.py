@@ -44,7 +44,7 @@ class Skips:
             )
         return None
 
-    def made(self, norm: float) -> dict[str, Any] | None:
+    def record_step(self, norm: float) -> dict[str, Any] | None:
         """Count a step that is made; what the log should note of it, if anything."""
         self._in_a_row.clear()
         notable = self._spikes.is_notable(norm)
@@ -97,8 +97,8 @@ class Skips:
 def not_finite(losses: Sequence[Loss]) -> Iterator[str]:
     """Ids of the samples whose losses are not finite, or unknown."""
     for loss in losses:
-        unknown = [math.nan] * len(loss.names)
+        unknown = [math.nan] * len(loss.sample_ids)
         values = unknown if loss.samples is None else loss.samples.tolist()
-        for name, value in zip(loss.names, values, strict=True):
+        for name, value in zip(loss.sample_ids, values, strict=True):
             if not math.isfinite(value):
                 yield name

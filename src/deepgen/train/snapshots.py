@@ -44,7 +44,7 @@ class Snapshots:
         tensors: dict[str, Mapping[str, Tensor]] = {"model": self.trained}
         tensors["optimizer"] = self.optimizer.tensors()
         if self.ema is not None:
-            tensors["ema"] = self.ema.average
+            tensors["ema"] = self.ema.weights
         if of_stream:
             tensors[TENSORS] = of_stream
         trainer = {"identity": self.identity.saved(), "stream": described, **loop}
@@ -73,6 +73,6 @@ class Snapshots:
             for name, value in self.trained.items():
                 value.copy_(weights[name])
                 if self.ema is not None:
-                    self.ema.average[name].copy_(averages[name])
+                    self.ema.weights[name].copy_(averages[name])
         stream.load_state(unpacked(trainer["stream"], checkpoint))
         return trainer

@@ -60,7 +60,7 @@ class Trainer(Generic[Model, Batch]):
             ``world_size``-th one, from that of its rank on, which may be none.
         optimizer: Updates the model's parameters.
         loop: Number of steps, learning rate, seed.
-        ema: Average of the trained weights that follows every step.
+        ema: EMA of the trained weights, updated after every step.
         identity: What the run is recognised by besides its model and the arguments here.
         parallel: The processes that train together, and what is divided among them.
         monitoring: What is measured.
@@ -149,30 +149,30 @@ class Trainer(Generic[Model, Batch]):
             # A stream may run the model, dropout included.
             seeded(self.loop.seed, self.done, self.processes.rank, STREAM)
             own = self.stream.batches(self.model, self.done)
-        batches = own if self.shards is None else self.processes.level(own)
+        batches = own if self.shards is None else self.processes.pad_with_dummies(own)
         for place, batch in enumerate(batches):
             if self.shards is not None:
-                self.shards.expect(last=place == len(batches) - 1)
+                self.shards.set_is_last_microbatch(place == len(batches) - 1)
             # By its place among those of all processes, so that their number changes nothing.
             whole = self.processes.rank + place * self.processes.world_size
             generator = seeded(self.loop.seed, self.done, whole)
             with phase("forward"):
                 # The objective's sample weights sum to 1 over the whole step.
                 loss = self.objective(self.model, batch, generator)
-            # A lent micro-batch only keeps step with processes that have more.
+            # A dummy micro-batch only keeps step with processes that have more.
             counts = place < len(own)
             with phase("backward"):
                 (loss.total if counts else 0 * loss.total).backward()
             if counts:
                 losses.append(loss)
-        with phase("exchange"):
+        with phase("communication"):
             if self.shards is None:
                 self.processes.sum_gradients(self.trained.values())
         with phase("optimizer"):
             norm, norms = clip_gradients(
                 self.trained, self.monitoring.parts, self.loop.max_grad_norm
             )
-        with phase("exchange"):
+        with phase("communication"):
             self._gather_reports(losses)
         lr = self.optimizer.lr * self.loop.schedule(self.done)
         reason = self._skips.reason(self.report.total, norm.item())
@@ -186,7 +186,7 @@ class Trainer(Generic[Model, Batch]):
         if reason is not None:
             self._skip(losses, reason)
             return {"skipped": 1.0}
-        note = self._skips.made(norm.item())
+        note = self._skips.record_step(norm.item())
         if note is not None:
             self._notes.append(note)
         return {
@@ -211,11 +211,12 @@ class Trainer(Generic[Model, Batch]):
         """Train to the end, resuming from the newest checkpoint if there is one.
 
         Args:
-            folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``substitutions.jsonl``.
+            folder: Holds ``checkpoints/``, ``metrics.jsonl`` and ``replacements.jsonl``.
             checkpoint: When checkpoints are written, and which are kept.
             logging: How often metrics are written, each the mean since the last line, and how often
                 ``evaluate`` is called.
-            evaluate: Called with the model, or the average model, every so often and at the end.
+            evaluate: Called with the model, with its EMA weights if it has them, every so often and
+                at the end.
             observers: Informed of the progress, on the first process.
             rates: Of this process's device, see :class:`deepgen.train.monitor.speed.Speed`.
             start: Where a run without a checkpoint of its own begins.
@@ -336,17 +337,19 @@ class Trainer(Generic[Model, Batch]):
         for loss in losses:
             for name, amount in loss.work.items():
                 self._work[name] = self._work.get(name, 0.0) + amount
-        substituting = self.monitoring.substituting
+        replacement_source = self.monitoring.replacement_source
         own = StepReport.of(
             losses,
-            substitutions=[] if substituting is None else substituting.take_substitutions(),
+            replacements=[]
+            if replacement_source is None
+            else replacement_source.take_replacements(),
             was_signalled=self._was_signalled,
             has_saved=self._saving.is_done,
             is_save_due=self._save_times.are_over(),
         )
         self.report = StepReport.merged(self.processes.gather(own))
-        if substituting is not None:
-            substituting.count_substitutions(self.report.substitutions)
+        if replacement_source is not None:
+            replacement_source.count_replacements(self.report.replacements)
 
     def _begin(self, checkpoints: Checkpoints, record: RunRecord, start: Checkpoint | None) -> None:
         """Resume from a checkpoint of the run, or of another one."""
@@ -360,8 +363,8 @@ class Trainer(Generic[Model, Batch]):
         if found is not None:
             record.resume(found.step, log)
         known = record.begin(self.done, self.loop.steps)
-        if self.monitoring.substituting is not None:
-            self.monitoring.substituting.replay(known)
+        if self.monitoring.replacement_source is not None:
+            self.monitoring.replacement_source.replay(known)
 
     def _attempt(self, action: Callable[[], Path | None], must: bool = False) -> None:
         """Save or wait for a save, which may fail once or twice; see :meth:`Saving.attempt`."""
@@ -382,7 +385,7 @@ class Trainer(Generic[Model, Batch]):
 
     def _skip(self, losses: Sequence[Loss], reason: str) -> None:
         """Count a skipped step, and end the run if there are too many."""
-        own = list(not_finite(losses)), [name for loss in losses for name in loss.names]
+        own = list(not_finite(losses)), [name for loss in losses for name in loss.sample_ids]
         gathered = self.processes.gather(own)
         # With every loss finite it was the gradient, which does not say whose it is.
         samples = [name for bad, _ in gathered for name in bad] or [
@@ -392,7 +395,7 @@ class Trainer(Generic[Model, Batch]):
         self._warn(self._skips.skip(self.done, reason, samples))
 
     def _evaluate(self, evaluate: Callable[[Model, int], None] | None) -> None:
-        """Call it with the model as it is used: averaged, and without dropout."""
+        """Call it with the model as it is used: with EMA weights, and without dropout."""
         if evaluate is None:
             return
         training = self.model.training

@@ -15,7 +15,7 @@ from deepgen.eval.judge.prompts import (
 )
 from deepgen.eval.registry import BENCHMARKS, create_scorer, find_benchmark
 from deepgen.eval.report.results import describe, to_markdown
-from deepgen.eval.run.scorer_identity import claim_run, read_scorer
+from deepgen.eval.run.scorer_identity import read_scorer, set_scorer
 from deepgen.eval.scorer import ScoringOptions
 from deepgen.scoring.questions import Question
 from deepgen.scoring.templates import parse_template
@@ -187,8 +187,8 @@ def test_a_report_says_where_the_hash_of_judge_prompts_was_first_seen(
 
     # The note of the process that started scoring stays with the run, and is in its report.
     run = make_run(tmp_path / "run", geneval_items())
-    claim_run(run.folder, first.identity, first.notes)
-    claim_run(run.folder, later.identity, later.notes)
+    set_scorer(run.folder, first.identity, first.notes)
+    set_scorer(run.folder, later.identity, later.notes)
     report = describe(replace(run, scorer=read_scorer(run.folder.path)), "now")
     assert note in report["notes"]
     assert note in to_markdown(report)

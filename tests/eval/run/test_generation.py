@@ -95,13 +95,13 @@ def test_closing_a_run_that_another_process_is_closing(
 
 def test_killed_at_any_moment_and_resumed_it_leaves_the_same_files(tmp_path: Path) -> None:
     run(tmp_path / "whole", ITEMS)
-    moments, folder = random.Random(3), tmp_path / "killed"
+    times, folder = random.Random(3), tmp_path / "killed"
     killed = 0
     for attempt in range(8):
         process = popen(start(folder, 0, 1, order=attempt, pause=0.04))
         while not (folder / "run.json").exists() and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(moments.uniform(0.0, 0.25))
+        time.sleep(times.uniform(0.0, 0.25))
         process.send_signal(signal.SIGKILL)
         killed += process.wait(60) == -signal.SIGKILL
         if killed < 3:

@@ -113,13 +113,13 @@ def test_killed_at_any_moment_and_resumed_it_leaves_the_same_scores(
     whole = tmp_path / "whole"
     shutil.copytree(drawn, whole)
     judge(whole, ITEMS, NumberScorer())
-    moments, killed, before = random.Random(5), 0, 0
+    times, killed, before = random.Random(5), 0, 0
     for attempt in range(12):
         words = [str(drawn), "0", "1", str(attempt), "0.08", str(len(ITEMS))]
         process = subprocess.Popen([sys.executable, "-m", "tests.eval.judging", *words])
         while len(read_records(drawn / RECORDS)) == before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(moments.uniform(0.0, 0.15))
+        time.sleep(times.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
         killed += process.wait(60) == -signal.SIGKILL
         now = len(read_records(drawn / RECORDS))

@@ -16,7 +16,7 @@ class Listener:
     def begin(self, done: int, steps: int) -> None:
         self.heard.append(("begin", done, steps))
 
-    def updated(self, step: int, report: Mapping[str, float]) -> None:
+    def on_step_end(self, step: int, report: Mapping[str, float]) -> None:
         if step == self.fails_at:
             raise ConnectionError("the network is gone")
         self.heard.append((step, dict(report)))

@@ -24,7 +24,7 @@ def clipped(values: Sequence[float]) -> Loss:
 
 def report(losses: Sequence[Loss]) -> StepReport:
     return StepReport.of(
-        losses, substitutions=(), was_signalled=False, has_saved=False, is_save_due=False
+        losses, replacements=(), was_signalled=False, has_saved=False, is_save_due=False
     )
 
 

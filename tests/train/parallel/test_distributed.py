@@ -43,8 +43,8 @@ def noisy_square(model: nn.Module, batch: Tensor, generator: torch.Generator) ->
         total=total,
         parts={"loss": total.detach()},
         samples=samples.detach(),
-        names=names,
-        kinds=[("positive" if value > 0 else "negative", "all") for value in batch[:, 1].tolist()],
+        sample_ids=names,
+        groups=[("positive" if value > 0 else "negative", "all") for value in batch[:, 1].tolist()],
     )
 
 
@@ -54,7 +54,7 @@ def trainer(
     steps: int = 9,
     poison: tuple[int, ...] = (),
     seen: Any = None,
-    substituting: Any = None,
+    replacement_source: Any = None,
 ) -> Trainer[nn.Module, Tensor]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.Dropout(0.2), nn.GELU(), nn.Linear(16, 2))
@@ -78,7 +78,7 @@ def trainer(
         LoopConfig(steps=steps, schedule=partial(warmup_then_cosine, steps=steps, warmup=2)),
         ema=Ema(dict(model.named_parameters())),
         parallel=Parallelism(processes=processes),
-        monitoring=Monitoring(substituting=substituting),
+        monitoring=Monitoring(replacement_source=replacement_source),
     )
 
 
@@ -190,11 +190,11 @@ class GoingBad:
             raise DataError(f"{len(self.counted)} samples cannot be read")
         return microbatches(step)[self.processes.rank :: self.processes.world_size]
 
-    def take_substitutions(self) -> list[dict[str, Any]]:
+    def take_replacements(self) -> list[dict[str, Any]]:
         is_bad = self.processes.rank == self.processes.world_size - 1
         return [{"step": self.step, "message": "it is no image"}] if is_bad else []
 
-    def count_substitutions(self, entries: Sequence[dict[str, Any]]) -> None:
+    def count_replacements(self, entries: Sequence[dict[str, Any]]) -> None:
         self.counted += entries
 
     def replay(self, entries: Sequence[dict[str, Any]]) -> None:
@@ -203,7 +203,7 @@ class GoingBad:
 
 def train_on_what_goes_bad(processes: Processes, folder: str) -> None:
     going_bad = GoingBad(processes)
-    run = trainer(processes, substituting=going_bad)
+    run = trainer(processes, replacement_source=going_bad)
     run.stream = ByStep(going_bad)
     run.run(Path(folder))
 

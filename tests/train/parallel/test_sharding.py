@@ -57,7 +57,7 @@ def train_a_little(
         reports = [run.step() for _ in range(STEPS)]
         assert run.ema is not None
         weights = {name: full_tensor(value.detach()) for name, value in run.trained.items()}
-        averages = {name: full_tensor(value) for name, value in run.ema.average.items()}
+        averages = {name: full_tensor(value) for name, value in run.ema.weights.items()}
         if processes.is_rank_zero:
             torch.save((reports, weights, averages), Path(folder, f"{sharding}.pt"))
 

@@ -41,7 +41,7 @@ def read_scorer(path: Path) -> RunScorer:
         ) from None
 
 
-def claim_run(folder: RunFolder, identity: Mapping[str, str], notes: Sequence[str] = ()) -> None:
+def set_scorer(folder: RunFolder, identity: Mapping[str, str], notes: Sequence[str] = ()) -> None:
     """Make this the scorer of the run, or see that it already is.
 
     Raises:

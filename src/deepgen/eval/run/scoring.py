@@ -19,7 +19,7 @@ from deepgen.eval.run.generation import Shard
 from deepgen.eval.run.layout import read_stored_image
 from deepgen.eval.run.planned import PlannedRun
 from deepgen.eval.run.records import RECORDS, latest_records, write_record
-from deepgen.eval.run.scorer_identity import claim_run
+from deepgen.eval.run.scorer_identity import set_scorer
 from deepgen.eval.scorer import GeneratedImage, ImageScorer
 from deepgen.threads import bounded_map
 
@@ -85,7 +85,7 @@ def score(
         scorer.check()
     if todo or known:
         # Also where nothing is left to do: these scores must not pass for another scorer's.
-        claim_run(run.folder, scorer.identity, scorer.notes)
+        set_scorer(run.folder, scorer.identity, scorer.notes)
     if todo:
         for _ in bounded_map(score_one, todo, workers=scorer.concurrency, in_order=False):
             advance()

@@ -57,7 +57,7 @@ from deepgen.recipes.sft import sft
 from deepgen.stages.batches import FlowBatches
 from deepgen.stages.build import build
 from deepgen.stages.card import read_card
-from deepgen.stages.run_folder import MODEL, SETTINGS, check_unclaimed, keep_settings
+from deepgen.stages.run_folder import MODEL, SETTINGS, check_unclaimed, save_settings
 from deepgen.train.ema import Ema
 from deepgen.train.loop import LoopConfig
 from deepgen.train.monitor.metrics import Observer
@@ -137,7 +137,7 @@ def _check_settings(config: MiniConfig) -> None:
     if not path.exists():
         check_unclaimed(config.output, (MODEL,))
         config.output.mkdir(parents=True, exist_ok=True)
-        keep_settings(path, config)
+        save_settings(path, config)
         return
     known = to_values(read_yaml(path, config))
     for name, mine in to_values(config).items():
@@ -293,7 +293,7 @@ def _train(
     steps: int,
     lr: float = 3e-3,
 ) -> None:
-    """Train a part of stage 0 in a folder of its name; the model then has the averaged weights."""
+    """Train a part of stage 0 in a folder of its name; the model then has the EMA weights."""
     ema = Ema({name: each for name, each in model.named_parameters() if each.requires_grad})
     trainer = Trainer(
         model,

@@ -13,12 +13,12 @@ from dataclasses import replace
 from itertools import count
 
 from deepgen.mini.world import editing, prompting, version0
-from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.held_out import shows_held_out
 from deepgen.mini.world.scene import Scene
+from deepgen.mini.world.scene_sampler import SampleSpec, SceneSampler
 from deepgen.mini.world.version0 import TextSample
 
-WORD_KINDS: dict[str, Callable[[Dice], Draft]] = {**prompting.TEXT, **editing.TEXT}
+WORD_KINDS: dict[str, Callable[[SceneSampler], SampleSpec]] = {**prompting.TEXT, **editing.TEXT}
 
 # Replacing one of two is the hardest of version 0's tasks, and the one it failed at. Letters come
 # up often enough in the text-to-image kinds, so that edits of words can be fewer.
@@ -63,15 +63,15 @@ def training_sample(number: int, *, kind: str | None = None, split: str = "train
 def _word_sample(kind: str, rng: random.Random) -> TextSample:
     """A word to write, or to change, with the objects of version 0."""
     side, names = version0.SIDE, version0.OBJECT_NAMES
-    dice = Dice(rng=rng, bench=False, height=side, width=side, names=names)
+    sampler = SceneSampler(rng=rng, bench=False, height=side, width=side, names=names)
     while True:
-        draft = WORD_KINDS[kind](dice)
-        if not any(shows_held_out(scene) for scene in (draft.target, *draft.sources)):
+        spec = WORD_KINDS[kind](sampler)
+        if not any(shows_held_out(scene) for scene in (spec.target, *spec.sources)):
             break
     language: version0.Language = rng.choices(("en", "zh"), (0.7, 0.3))[0]
-    text = getattr(draft.prompt, language)
-    source = draft.sources[0] if draft.sources else None
-    return TextSample(kind=kind, text=text, target=draft.target, source=source)
+    text = getattr(spec.prompt, language)
+    source = spec.sources[0] if spec.sources else None
+    return TextSample(kind=kind, text=text, target=spec.target, source=source)
 
 
 def labels(scene: Scene) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.knowledge import OBJECTS, TINTS, Phrase, natural_tint
 from deepgen.mini.world.layout import RELATIONS
 from deepgen.mini.world.scene import Background, Item, Scene, Thing, Tint
+from deepgen.mini.world.scene_sampler import SampleSpec, SceneSampler
 from deepgen.mini.world.wording import (
     COLORS,
     NUMBERS,
@@ -127,161 +127,165 @@ _PLACES: dict[Phrase, tuple[float, float]] = {
 }
 
 
-def add(dice: Dice) -> Draft:
+def add(sampler: SceneSampler) -> SampleSpec:
     """A second object beside the first."""
-    first, stands, second = dice.related()
-    new, old = dice.pair(first, stands, second)
-    source = dice.scene(dice.background(), old)
-    prompt = dice.fill(
-        _ADD, a=an_object(first, dice.rng), b=the_object(second, dice.rng), side=SIDES[stands]
+    first, stands, second = sampler.related()
+    new, old = sampler.pair(first, stands, second)
+    source = sampler.scene(sampler.background(), old)
+    prompt = sampler.fill(
+        _ADD, a=an_object(first, sampler.rng), b=the_object(second, sampler.rng), side=SIDES[stands]
     )
     target = replace(source, items=(*source.items, new))
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def remove(dice: Dice) -> Draft:
+def remove(sampler: SceneSampler) -> SampleSpec:
     """One of two objects goes."""
-    kept, background = dice.backdrop()
-    source, (stays, goes) = _beside(dice, kept, dice.name(kept), background)
-    prompt = dice.fill(_REMOVE, a=the_object(goes.name, dice.rng))
-    return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
+    kept, background = sampler.backdrop()
+    source, (stays, goes) = _beside(sampler, kept, sampler.name(kept), background)
+    prompt = sampler.fill(_REMOVE, a=the_object(goes.name, sampler.rng))
+    return SampleSpec(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
 
 
-def exchange(dice: Dice) -> Draft:
+def exchange(sampler: SceneSampler) -> SampleSpec:
     """Another object in place of one of one or two."""
-    new, background = dice.backdrop()
-    old = dice.name(new)
-    if dice.rng.random() < 0.5:
-        source = dice.scene(background, dice.alone(old))
+    new, background = sampler.backdrop()
+    old = sampler.name(new)
+    if sampler.rng.random() < 0.5:
+        source = sampler.scene(background, sampler.alone(old))
         goes = source.things[0]
     else:
-        source, (goes, _) = _beside(dice, old, dice.name(new, old), background)
-    prompt = dice.fill(_REPLACE, a=the_object(old, dice.rng), b=an_object(new, dice.rng))
+        source, (goes, _) = _beside(sampler, old, sampler.name(new, old), background)
+    prompt = sampler.fill(_REPLACE, a=the_object(old, sampler.rng), b=an_object(new, sampler.rng))
     target = with_item(source, goes, replace(goes, name=new))
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def recolour(dice: Dice) -> Draft:
+def recolour(sampler: SceneSampler) -> SampleSpec:
     """Another colour for one of one or two objects."""
-    name, color = dice.tinted()
+    name, color = sampler.tinted()
     # What is red by itself is not made red.
     own = [] if natural_tint(name) == color else [None]
-    before = dice.rng.choice([*own, *(tint for tint in TINTS if tint != color)])
-    if dice.rng.random() < 0.5:
-        thing = dice.alone(name, tint=before)
-        source = dice.scene(dice.background(), thing)
+    before = sampler.rng.choice([*own, *(tint for tint in TINTS if tint != color)])
+    if sampler.rng.random() < 0.5:
+        thing = sampler.alone(name, tint=before)
+        source = sampler.scene(sampler.background(), thing)
     else:
-        source, (thing, _) = _beside(dice, name, dice.name(name), dice.background(), before)
-    named = before if dice.rng.random() < 0.5 else None
-    called = the_object(name, dice.rng, named)
-    prompt = dice.fill(_RECOLOUR, a=called, color=COLORS[color])
+        source, (thing, _) = _beside(
+            sampler, name, sampler.name(name), sampler.background(), before
+        )
+    named = before if sampler.rng.random() < 0.5 else None
+    called = the_object(name, sampler.rng, named)
+    prompt = sampler.fill(_RECOLOUR, a=called, color=COLORS[color])
     target = with_item(source, thing, replace(thing, tint=color))
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def move(dice: Dice) -> Draft:
+def move(sampler: SceneSampler) -> SampleSpec:
     """One object to another place, or two change places."""
-    return _swap(dice) if dice.rng.random() < 0.5 else _shift(dice)
+    return _swap(sampler) if sampler.rng.random() < 0.5 else _shift(sampler)
 
 
-def change_background(dice: Dice) -> Draft:
+def change_background(sampler: SceneSampler) -> SampleSpec:
     """Another background behind one or two objects."""
-    name, after = dice.backdrop()
-    before = dice.background(after)
-    if dice.rng.random() < 0.6:
-        source = dice.scene(before, dice.alone(name))
+    name, after = sampler.backdrop()
+    before = sampler.background(after)
+    if sampler.rng.random() < 0.6:
+        source = sampler.scene(before, sampler.alone(name))
     else:
-        source, _ = _beside(dice, name, dice.name(name), before)
-    prompt = dice.fill(_BACKGROUND, color=COLORS[after], on=background(after))
-    return Draft(prompt=prompt, target=replace(source, background=after), sources=(source,))
+        source, _ = _beside(sampler, name, sampler.name(name), before)
+    prompt = sampler.fill(_BACKGROUND, color=COLORS[after], on=background(after))
+    return SampleSpec(prompt=prompt, target=replace(source, background=after), sources=(source,))
 
 
-def change_count(dice: Dice) -> Draft:
+def change_count(sampler: SceneSampler) -> SampleSpec:
     """More or fewer of a kind."""
-    name, after = dice.counted()
-    before = dice.rng.choice([number for number in range(1, 5) if number != after])
-    source, target = counts(dice, name, before, after)
+    name, after = sampler.counted()
+    before = sampler.rng.choice([number for number in range(1, 5) if number != after])
+    source, target = counts(sampler, name, before, after)
     number = Phrase(NUMBERS[after].en, f"{counted(after)}{OBJECTS[name].measure}")
-    prompt = dice.fill(_COUNT, n=several(after, name), number=number)
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    prompt = sampler.fill(_COUNT, n=several(after, name), number=number)
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def change_style(dice: Dice) -> Draft:
+def change_style(sampler: SceneSampler) -> SampleSpec:
     """From colours to lines, or back."""
-    name, background = dice.backdrop()
-    colours = dice.alone(name)
+    name, background = sampler.backdrop()
+    colours = sampler.alone(name)
     lines = replace(colours, style="line")
-    to_lines = dice.rng.random() < 0.5
+    to_lines = sampler.rng.random() < 0.5
     before, after = (colours, lines) if to_lines else (lines, colours)
-    return Draft(
-        prompt=dice.fill(_TO_LINES if to_lines else _TO_COLOUR),
-        target=dice.scene(background, after),
-        sources=(dice.scene(background, before),),
+    return SampleSpec(
+        prompt=sampler.fill(_TO_LINES if to_lines else _TO_COLOUR),
+        target=sampler.scene(background, after),
+        sources=(sampler.scene(background, before),),
     )
 
 
-def add_word(dice: Dice) -> Draft:
+def add_word(sampler: SceneSampler) -> SampleSpec:
     """A word below an object."""
-    source = dice.scene(dice.background(), dice.captioned(dice.name()))
-    word = dice.caption(dice.word())
-    prompt = dice.fill(
-        _ADD_WORD, a=the_object(source.things[0].name, dice.rng), word=Phrase(word.text, word.text)
+    source = sampler.scene(sampler.background(), sampler.captioned(sampler.name()))
+    word = sampler.caption(sampler.word())
+    prompt = sampler.fill(
+        _ADD_WORD,
+        a=the_object(source.things[0].name, sampler.rng),
+        word=Phrase(word.text, word.text),
     )
     target = replace(source, items=(*source.items, word))
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def change_word(dice: Dice) -> Draft:
+def change_word(sampler: SceneSampler) -> SampleSpec:
     """Another word in the same place."""
-    after = dice.caption(dice.word())
+    after = sampler.caption(sampler.word())
     before = after
     while before.text == after.text:
-        before = dice.caption(dice.any_word())
-    source = dice.scene(dice.background(), dice.captioned(dice.name()), before)
-    prompt = dice.fill(
+        before = sampler.caption(sampler.any_word())
+    source = sampler.scene(sampler.background(), sampler.captioned(sampler.name()), before)
+    prompt = sampler.fill(
         _CHANGE_WORD, old=Phrase(before.text, before.text), word=Phrase(after.text, after.text)
     )
     target = with_item(source, before, after)
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def remove_word(dice: Dice) -> Draft:
+def remove_word(sampler: SceneSampler) -> SampleSpec:
     """The word goes, the object stays."""
-    name, background = dice.backdrop()
-    word = dice.caption(dice.any_word())
-    thing = dice.captioned(name)
-    prompt = dice.fill(_REMOVE_WORD, old=Phrase(word.text, word.text))
-    source = dice.scene(background, thing, word)
-    return Draft(prompt=prompt, target=dice.scene(background, thing), sources=(source,))
+    name, background = sampler.backdrop()
+    word = sampler.caption(sampler.any_word())
+    thing = sampler.captioned(name)
+    prompt = sampler.fill(_REMOVE_WORD, old=Phrase(word.text, word.text))
+    source = sampler.scene(background, thing, word)
+    return SampleSpec(prompt=prompt, target=sampler.scene(background, thing), sources=(source,))
 
 
-def onto_background(dice: Dice) -> Draft:
+def onto_background(sampler: SceneSampler) -> SampleSpec:
     """The object of one image on the background of another."""
-    name, after = dice.backdrop()
-    taken = dice.scene(dice.background(after), dice.alone(name))
-    other = dice.scene(after, dice.alone(dice.name(name)))
+    name, after = sampler.backdrop()
+    taken = sampler.scene(sampler.background(after), sampler.alone(name))
+    other = sampler.scene(after, sampler.alone(sampler.name(name)))
     target = replace(taken, background=after)
-    sources, ordinals = _either_order(dice, taken, other)
-    prompt = dice.fill(_ONTO, a=the_object(name, dice.rng), **ordinals)
-    return Draft(prompt=prompt, target=target, sources=sources)
+    sources, ordinals = _either_order(sampler, taken, other)
+    prompt = sampler.fill(_ONTO, a=the_object(name, sampler.rng), **ordinals)
+    return SampleSpec(prompt=prompt, target=target, sources=sources)
 
 
-def together(dice: Dice) -> Draft:
+def together(sampler: SceneSampler) -> SampleSpec:
     """The object of one image beside the object of another."""
-    first, stands, second = dice.related()
-    comes, stays = dice.pair(first, stands, second)
-    taken = dice.scene(dice.background(), dice.alone(first))
-    other = dice.scene(dice.background(), stays)
-    sources, ordinals = _either_order(dice, taken, other)
-    prompt = dice.fill(
+    first, stands, second = sampler.related()
+    comes, stays = sampler.pair(first, stands, second)
+    taken = sampler.scene(sampler.background(), sampler.alone(first))
+    other = sampler.scene(sampler.background(), stays)
+    sources, ordinals = _either_order(sampler, taken, other)
+    prompt = sampler.fill(
         _TOGETHER,
-        a=the_object(first, dice.rng),
-        b=the_object(second, dice.rng),
+        a=the_object(first, sampler.rng),
+        b=the_object(second, sampler.rng),
         side=SIDES[stands],
         **ordinals,
     )
     target = replace(other, items=(*other.items, comes))
-    return Draft(prompt=prompt, target=target, sources=sources)
+    return SampleSpec(prompt=prompt, target=target, sources=sources)
 
 
 def with_item(scene: Scene, old: Item, new: Item) -> Scene:
@@ -289,55 +293,58 @@ def with_item(scene: Scene, old: Item, new: Item) -> Scene:
     return replace(scene, items=tuple(new if item == old else item for item in scene.items))
 
 
-def counts(dice: Dice, name: str, before: int, after: int) -> tuple[Scene, Scene]:
+def counts(sampler: SceneSampler, name: str, before: int, after: int) -> tuple[Scene, Scene]:
     """The same group twice, first with one number of members, then with another."""
-    group = dice.group([name] * max(before, after))
-    color = dice.background()
-    return dice.scene(color, *group[:before]), dice.scene(color, *group[:after])
+    group = sampler.group([name] * max(before, after))
+    color = sampler.background()
+    return sampler.scene(color, *group[:before]), sampler.scene(color, *group[:after])
 
 
 def _beside(
-    dice: Dice, first: str, second: str, color: Background, tint: Tint | None = None
+    sampler: SceneSampler, first: str, second: str, color: Background, tint: Tint | None = None
 ) -> tuple[Scene, tuple[Thing, Thing]]:
     """Two objects in any relation, the first maybe tinted; and both by themselves."""
-    things = dice.pair(first, dice.rng.choice(RELATIONS), second, tints=(tint, None))
-    return dice.scene(color, *things), things
+    things = sampler.pair(first, sampler.rng.choice(RELATIONS), second, tints=(tint, None))
+    return sampler.scene(color, *things), things
 
 
 def _either_order(
-    dice: Dice, taken: Scene, other: Scene
+    sampler: SceneSampler, taken: Scene, other: Scene
 ) -> tuple[tuple[Scene, Scene], dict[str, Phrase]]:
     """The two images in either order, and what that makes them called."""
-    if dice.rng.random() < 0.5:
+    if sampler.rng.random() < 0.5:
         return (taken, other), {"one": _ORDINALS[0], "other": _ORDINALS[1]}
     return (other, taken), {"one": _ORDINALS[1], "other": _ORDINALS[0]}
 
 
-def _swap(dice: Dice) -> Draft:
-    first, stands, second = dice.related()
-    one, other = dice.pair(first, stands, second)
+def _swap(sampler: SceneSampler) -> SampleSpec:
+    first, stands, second = sampler.related()
+    one, other = sampler.pair(first, stands, second)
     before = replace(one, center=other.center), replace(other, center=one.center)
-    background = dice.background()
-    prompt = dice.fill(
-        _SWAP, a=the_object(first, dice.rng), b=the_object(second, dice.rng), side=SIDES[stands]
+    background = sampler.background()
+    prompt = sampler.fill(
+        _SWAP,
+        a=the_object(first, sampler.rng),
+        b=the_object(second, sampler.rng),
+        side=SIDES[stands],
     )
-    target = dice.scene(background, one, other)
-    return Draft(prompt=prompt, target=target, sources=(dice.scene(background, *before),))
+    target = sampler.scene(background, one, other)
+    return SampleSpec(prompt=prompt, target=target, sources=(sampler.scene(background, *before),))
 
 
-def _shift(dice: Dice) -> Draft:
-    name, background = dice.backdrop()
-    before, after = dice.rng.sample(list(_PLACES), 2)
-    thing = replace(dice.alone(name, 0.34, 0.44), center=_PLACES[before])
-    prompt = dice.fill(_MOVE, a=the_object(name, dice.rng), place=after)
-    return Draft(
+def _shift(sampler: SceneSampler) -> SampleSpec:
+    name, background = sampler.backdrop()
+    before, after = sampler.rng.sample(list(_PLACES), 2)
+    thing = replace(sampler.alone(name, 0.34, 0.44), center=_PLACES[before])
+    prompt = sampler.fill(_MOVE, a=the_object(name, sampler.rng), place=after)
+    return SampleSpec(
         prompt=prompt,
-        target=dice.scene(background, replace(thing, center=_PLACES[after])),
-        sources=(dice.scene(background, thing),),
+        target=sampler.scene(background, replace(thing, center=_PLACES[after])),
+        sources=(sampler.scene(background, thing),),
     )
 
 
-GENERAL: dict[str, Callable[[Dice], Draft]] = {
+GENERAL: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "add": add,
     "remove": remove,
     "replace": exchange,
@@ -347,12 +354,12 @@ GENERAL: dict[str, Callable[[Dice], Draft]] = {
     "change count": change_count,
     "change style": change_style,
 }
-TEXT: dict[str, Callable[[Dice], Draft]] = {
+TEXT: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "add word": add_word,
     "change word": change_word,
     "remove word": remove_word,
 }
-REFERENCES: dict[str, Callable[[Dice], Draft]] = {
+REFERENCES: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "onto background": onto_background,
     "together": together,
 }

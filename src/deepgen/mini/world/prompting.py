@@ -4,82 +4,88 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.knowledge import TINTABLE, TINTS
 from deepgen.mini.world.layout import RELATIONS
 from deepgen.mini.world.scene import Scene
+from deepgen.mini.world.scene_sampler import SampleSpec, SceneSampler
 from deepgen.mini.world.wording import LARGE, SMALL, describe
 
 
-def one(dice: Dice) -> Draft:
+def one(sampler: SceneSampler) -> SampleSpec:
     """One object on a background."""
-    name, background = dice.backdrop()
-    return _described(dice, dice.scene(background, dice.alone(name)))
+    name, background = sampler.backdrop()
+    return _described(sampler, sampler.scene(background, sampler.alone(name)))
 
 
-def two(dice: Dice) -> Draft:
+def two(sampler: SceneSampler) -> SampleSpec:
     """Two objects; the sentence leaves open how they stand."""
-    scene = dice.scene(dice.background(), *dice.pair(*dice.related()))
-    return Draft(prompt=describe(scene, dice.rng, relate=False), target=scene)
+    scene = sampler.scene(sampler.background(), *sampler.pair(*sampler.related()))
+    return SampleSpec(prompt=describe(scene, sampler.rng, relate=False), target=scene)
 
 
-def relation(dice: Dice) -> Draft:
+def relation(sampler: SceneSampler) -> SampleSpec:
     """Two objects and how they stand."""
-    return _described(dice, dice.scene(dice.background(), *dice.pair(*dice.related())))
+    return _described(
+        sampler, sampler.scene(sampler.background(), *sampler.pair(*sampler.related()))
+    )
 
 
-def count(dice: Dice) -> Draft:
+def count(sampler: SceneSampler) -> SampleSpec:
     """Two to four of a kind."""
-    name, number = dice.counted()
-    return _described(dice, dice.scene(dice.background(), *dice.group([name] * number)))
+    name, number = sampler.counted()
+    return _described(sampler, sampler.scene(sampler.background(), *sampler.group([name] * number)))
 
 
-def tint(dice: Dice) -> Draft:
+def tint(sampler: SceneSampler) -> SampleSpec:
     """One object in a colour."""
-    name, color = dice.tinted()
-    return _described(dice, dice.scene(dice.background(), dice.alone(name, tint=color)))
+    name, color = sampler.tinted()
+    return _described(sampler, sampler.scene(sampler.background(), sampler.alone(name, tint=color)))
 
 
-def two_tints(dice: Dice) -> Draft:
+def two_tints(sampler: SceneSampler) -> SampleSpec:
     """Two objects in two colours."""
-    first, color = dice.tinted()
-    second = dice.rng.choice([name for name in TINTABLE if name != first])
-    other = dice.rng.choice([tint for tint in TINTS if tint != color])
-    stands = dice.rng.choice(RELATIONS)
-    things = dice.pair(first, stands, second, tints=(color, other))
-    scene = dice.scene(dice.background(), *things)
-    return Draft(prompt=describe(scene, dice.rng, relate=dice.rng.random() < 0.5), target=scene)
+    first, color = sampler.tinted()
+    second = sampler.rng.choice([name for name in TINTABLE if name != first])
+    other = sampler.rng.choice([tint for tint in TINTS if tint != color])
+    stands = sampler.rng.choice(RELATIONS)
+    things = sampler.pair(first, stands, second, tints=(color, other))
+    scene = sampler.scene(sampler.background(), *things)
+    return SampleSpec(
+        prompt=describe(scene, sampler.rng, relate=sampler.rng.random() < 0.5), target=scene
+    )
 
 
-def size(dice: Dice) -> Draft:
+def size(sampler: SceneSampler) -> SampleSpec:
     """One object, called small or large."""
-    name, background = dice.backdrop()
-    smallest, largest = dice.rng.choice(((0.24, SMALL - 0.02), (LARGE + 0.02, 0.96)))
-    return _described(dice, dice.scene(background, dice.alone(name, smallest, largest)))
+    name, background = sampler.backdrop()
+    smallest, largest = sampler.rng.choice(((0.24, SMALL - 0.02), (LARGE + 0.02, 0.96)))
+    return _described(sampler, sampler.scene(background, sampler.alone(name, smallest, largest)))
 
 
-def style(dice: Dice) -> Draft:
+def style(sampler: SceneSampler) -> SampleSpec:
     """A line drawing of one object."""
-    name, background = dice.backdrop()
-    return _described(dice, dice.scene(background, dice.alone(name, style="line")))
+    name, background = sampler.backdrop()
+    return _described(sampler, sampler.scene(background, sampler.alone(name, style="line")))
 
 
-def word(dice: Dice) -> Draft:
+def word(sampler: SceneSampler) -> SampleSpec:
     """A word alone."""
-    return _described(dice, dice.scene(dice.background(), dice.lone_word(dice.word())))
+    return _described(
+        sampler, sampler.scene(sampler.background(), sampler.lone_word(sampler.word()))
+    )
 
 
-def word_below(dice: Dice) -> Draft:
+def word_below(sampler: SceneSampler) -> SampleSpec:
     """An object with a word under it."""
-    items = dice.captioned(dice.name()), dice.caption(dice.word())
-    return _described(dice, dice.scene(dice.background(), *items))
+    items = sampler.captioned(sampler.name()), sampler.caption(sampler.word())
+    return _described(sampler, sampler.scene(sampler.background(), *items))
 
 
-def _described(dice: Dice, scene: Scene) -> Draft:
-    return Draft(prompt=describe(scene, dice.rng), target=scene)
+def _described(sampler: SceneSampler, scene: Scene) -> SampleSpec:
+    return SampleSpec(prompt=describe(scene, sampler.rng), target=scene)
 
 
-GENERAL: dict[str, Callable[[Dice], Draft]] = {
+GENERAL: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "one": one,
     "two": two,
     "relation": relation,
@@ -89,4 +95,4 @@ GENERAL: dict[str, Callable[[Dice], Draft]] = {
     "size": size,
     "style": style,
 }
-TEXT: dict[str, Callable[[Dice], Draft]] = {"word": word, "word below": word_below}
+TEXT: dict[str, Callable[[SceneSampler], SampleSpec]] = {"word": word, "word below": word_below}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.editing import counts, with_item
 from deepgen.mini.world.facts import FACTS
 from deepgen.mini.world.knowledge import CATEGORIES, CLEAR_CATEGORIES, OBJECTS, Phrase, members
 from deepgen.mini.world.layout import RELATIONS
 from deepgen.mini.world.scene import Background
+from deepgen.mini.world.scene_sampler import SampleSpec, SceneSampler
 from deepgen.mini.world.wording import (
     NUMBERS,
     Forms,
@@ -88,145 +88,151 @@ _ODD_OUT: Forms = (
 )
 
 
-def describe_one(dice: Dice) -> Draft:
+def describe_one(sampler: SceneSampler) -> SampleSpec:
     """An object by what it does."""
-    name, color = dice.backdrop(FACTS)
-    subject = dice.fill(_DESCRIBED, x=_described(dice, name))
-    return _drawn(dice, name, color, subject)
+    name, color = sampler.backdrop(FACTS)
+    subject = sampler.fill(_DESCRIBED, x=_described(sampler, name))
+    return _drawn(sampler, name, color, subject)
 
 
-def add_up(dice: Dice) -> Draft:
+def add_up(sampler: SceneSampler) -> SampleSpec:
     """As many as a sum says."""
-    name, total = dice.counted()
-    part = dice.rng.randint(1, total - 1)
-    return _calculated(dice, name, total, _SUM, (total - part, part))
+    name, total = sampler.counted()
+    part = sampler.rng.randint(1, total - 1)
+    return _calculated(sampler, name, total, _SUM, (total - part, part))
 
 
-def take_away(dice: Dice) -> Draft:
+def take_away(sampler: SceneSampler) -> SampleSpec:
     """As many as a difference says."""
-    name, total = dice.counted()
-    part = dice.rng.randint(1, 4)
-    return _calculated(dice, name, total, _DIFFERENCE, (total + part, part))
+    name, total = sampler.counted()
+    part = sampler.rng.randint(1, 4)
+    return _calculated(sampler, name, total, _DIFFERENCE, (total + part, part))
 
 
-def neither_nor(dice: Dice) -> Draft:
+def neither_nor(sampler: SceneSampler) -> SampleSpec:
     """One of two or three, described by ruling out the others."""
-    name, color = dice.backdrop()
-    others = dice.rng.sample([other for other in OBJECTS if other != name], dice.rng.randint(1, 2))
-    options = [name, *others]
-    dice.rng.shuffle(options)
-    subject = dice.fill(
-        _NEGATION,
-        options=listed([an_object(option, dice.rng) for option in options], either=True),
-        others=listed([the_object(other, dice.rng) for other in others], either=True),
+    name, color = sampler.backdrop()
+    others = sampler.rng.sample(
+        [other for other in OBJECTS if other != name], sampler.rng.randint(1, 2)
     )
-    return _drawn(dice, name, color, subject)
+    options = [name, *others]
+    sampler.rng.shuffle(options)
+    subject = sampler.fill(
+        _NEGATION,
+        options=listed([an_object(option, sampler.rng) for option in options], either=True),
+        others=listed([the_object(other, sampler.rng) for other in others], either=True),
+    )
+    return _drawn(sampler, name, color, subject)
 
 
-def find_odd(dice: Dice) -> Draft:
+def find_odd(sampler: SceneSampler) -> SampleSpec:
     """The one of four that is of another kind."""
-    name, color = dice.backdrop(_CLEAR_NAMES)
-    options = [name, *_others_of_a_kind(dice, name)]
-    dice.rng.shuffle(options)
-    subject = dice.fill(_ODD, options=listed([an_object(option, dice.rng) for option in options]))
-    return _drawn(dice, name, color, subject)
+    name, color = sampler.backdrop(_CLEAR_NAMES)
+    options = [name, *_others_of_a_kind(sampler, name)]
+    sampler.rng.shuffle(options)
+    subject = sampler.fill(
+        _ODD, options=listed([an_object(option, sampler.rng) for option in options])
+    )
+    return _drawn(sampler, name, color, subject)
 
 
-def replace_described(dice: Dice) -> Draft:
+def replace_described(sampler: SceneSampler) -> SampleSpec:
     """One object, given by its kind or by what it does, becomes another that is described."""
-    new, color = dice.backdrop(FACTS)
-    old = dice.rng.choice([name for name in FACTS if name != new])
-    other = _of_another_kind(dice, old, new)
-    goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), other)
-    source = dice.scene(color, goes, stays)
-    prompt = dice.fill(_REPLACE, a=_referred_to(dice, old), b=_described(dice, new))
+    new, color = sampler.backdrop(FACTS)
+    old = sampler.rng.choice([name for name in FACTS if name != new])
+    other = _of_another_kind(sampler, old, new)
+    goes, stays = sampler.pair(old, sampler.rng.choice(RELATIONS), other)
+    source = sampler.scene(color, goes, stays)
+    prompt = sampler.fill(_REPLACE, a=_referred_to(sampler, old), b=_described(sampler, new))
     target = with_item(source, goes, replace(goes, name=new))
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def remove_described(dice: Dice) -> Draft:
+def remove_described(sampler: SceneSampler) -> SampleSpec:
     """The object that is described goes."""
-    kept, color = dice.backdrop()
-    old = _of_another_kind(dice, kept, kept, among=tuple(FACTS))
-    goes, stays = dice.pair(old, dice.rng.choice(RELATIONS), kept)
-    source = dice.scene(color, goes, stays)
-    prompt = dice.fill(_REMOVE, a=_referred_to(dice, old))
-    return Draft(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
+    kept, color = sampler.backdrop()
+    old = _of_another_kind(sampler, kept, kept, among=tuple(FACTS))
+    goes, stays = sampler.pair(old, sampler.rng.choice(RELATIONS), kept)
+    source = sampler.scene(color, goes, stays)
+    prompt = sampler.fill(_REMOVE, a=_referred_to(sampler, old))
+    return SampleSpec(prompt=prompt, target=replace(source, items=(stays,)), sources=(source,))
 
 
-def more_or_fewer(dice: Dice) -> Draft:
+def more_or_fewer(sampler: SceneSampler) -> SampleSpec:
     """So many more, or so many fewer, than the image shows."""
-    name, after = dice.counted()
-    before = dice.rng.choice([number for number in range(1, 5) if number != after])
-    source, target = counts(dice, name, before, after)
+    name, after = sampler.counted()
+    before = sampler.rng.choice([number for number in range(1, 5) if number != after])
+    source, target = counts(sampler, name, before, after)
     step = abs(after - before)
     number = Phrase(NUMBERS[step].en, f"{counted(step)}{OBJECTS[name].measure}")
-    prompt = dice.fill(_MORE if after > before else _FEWER, n=number)
-    return Draft(prompt=prompt, target=target, sources=(source,))
+    prompt = sampler.fill(_MORE if after > before else _FEWER, n=number)
+    return SampleSpec(prompt=prompt, target=target, sources=(source,))
 
 
-def keep_kind(dice: Dice) -> Draft:
+def keep_kind(sampler: SceneSampler) -> SampleSpec:
     """Everything of another kind goes."""
-    name, color = dice.backdrop(_CLEAR_NAMES)
+    name, color = sampler.backdrop(_CLEAR_NAMES)
     kind = OBJECTS[name].category
-    alike = dice.rng.sample([other for other in members(kind) if other != name], 3)
-    unlike = dice.rng.sample([other for other in _CLEAR_NAMES if other not in members(kind)], 2)
-    stay = [name, *alike[: dice.rng.randint(0, 1)]]
-    things = dice.group([*stay, *unlike[: dice.rng.randint(1, 2)]])
+    alike = sampler.rng.sample([other for other in members(kind) if other != name], 3)
+    unlike = sampler.rng.sample([other for other in _CLEAR_NAMES if other not in members(kind)], 2)
+    stay = [name, *alike[: sampler.rng.randint(0, 1)]]
+    things = sampler.group([*stay, *unlike[: sampler.rng.randint(1, 2)]])
     label = CATEGORIES[kind]
-    prompt = dice.fill(_ONLY, a=Phrase(with_article(label.en), label.zh))
-    return Draft(
+    prompt = sampler.fill(_ONLY, a=Phrase(with_article(label.en), label.zh))
+    return SampleSpec(
         prompt=prompt,
-        target=dice.scene(color, *things[: len(stay)]),
-        sources=(dice.scene(color, *things),),
+        target=sampler.scene(color, *things[: len(stay)]),
+        sources=(sampler.scene(color, *things),),
     )
 
 
-def remove_odd(dice: Dice) -> Draft:
+def remove_odd(sampler: SceneSampler) -> SampleSpec:
     """The one of another kind goes."""
-    kept, color = dice.backdrop(_CLEAR_NAMES)
+    kept, color = sampler.backdrop(_CLEAR_NAMES)
     kind = OBJECTS[kept].category
-    alike = dice.rng.sample([name for name in members(kind) if name != kept], 2)
-    odd = dice.rng.choice([name for name in _CLEAR_NAMES if OBJECTS[name].category != kind])
-    things = dice.group([odd, kept, *alike])
-    return Draft(
-        prompt=dice.fill(_ODD_OUT),
-        target=dice.scene(color, *things[1:]),
-        sources=(dice.scene(color, *things),),
+    alike = sampler.rng.sample([name for name in members(kind) if name != kept], 2)
+    odd = sampler.rng.choice([name for name in _CLEAR_NAMES if OBJECTS[name].category != kind])
+    things = sampler.group([odd, kept, *alike])
+    return SampleSpec(
+        prompt=sampler.fill(_ODD_OUT),
+        target=sampler.scene(color, *things[1:]),
+        sources=(sampler.scene(color, *things),),
     )
 
 
-def _described(dice: Dice, name: str) -> Phrase:
-    return described(name, dice.rng.choice(FACTS[name]))
+def _described(sampler: SceneSampler, name: str) -> Phrase:
+    return described(name, sampler.rng.choice(FACTS[name]))
 
 
-def _referred_to(dice: Dice, name: str) -> Phrase:
+def _referred_to(sampler: SceneSampler, name: str) -> Phrase:
     """An object of an image whose other object is of another kind."""
     label = CATEGORIES[OBJECTS[name].category]
-    if OBJECTS[name].category in CLEAR_CATEGORIES and dice.rng.random() < 0.5:
+    if OBJECTS[name].category in CLEAR_CATEGORIES and sampler.rng.random() < 0.5:
         return Phrase(f"the {label.en}", label.zh)
-    return _described(dice, name)
+    return _described(sampler, name)
 
 
 def _of_another_kind(
-    dice: Dice, name: str, *but: str, among: tuple[str, ...] = tuple(OBJECTS)
+    sampler: SceneSampler, name: str, *but: str, among: tuple[str, ...] = tuple(OBJECTS)
 ) -> str:
     kind = OBJECTS[name].category
-    return dice.rng.choice(
+    return sampler.rng.choice(
         [other for other in among if OBJECTS[other].category != kind and other not in but]
     )
 
 
-def _others_of_a_kind(dice: Dice, name: str) -> list[str]:
-    kind = dice.rng.choice([kind for kind in CLEAR_CATEGORIES if kind != OBJECTS[name].category])
-    return dice.rng.sample(members(kind), 3)
+def _others_of_a_kind(sampler: SceneSampler, name: str) -> list[str]:
+    kind = sampler.rng.choice([kind for kind in CLEAR_CATEGORIES if kind != OBJECTS[name].category])
+    return sampler.rng.sample(members(kind), 3)
 
 
-def _calculated(dice: Dice, name: str, total: int, forms: Forms, parts: tuple[int, int]) -> Draft:
+def _calculated(
+    sampler: SceneSampler, name: str, total: int, forms: Forms, parts: tuple[int, int]
+) -> SampleSpec:
     noun = OBJECTS[name]
     first, second = parts
-    color = dice.background()
-    subject = dice.fill(
+    color = sampler.background()
+    subject = sampler.fill(
         forms,
         a=NUMBERS[first],
         b=NUMBERS[second],
@@ -236,23 +242,23 @@ def _calculated(dice: Dice, name: str, total: int, forms: Forms, parts: tuple[in
         m=Phrase("", noun.measure),
         name=Phrase(noun.singular, noun.chinese),
     )
-    scene = dice.scene(color, *dice.group([name] * total))
-    return Draft(prompt=on_background(subject, color, dice.rng, apart=True), target=scene)
+    scene = sampler.scene(color, *sampler.group([name] * total))
+    return SampleSpec(prompt=on_background(subject, color, sampler.rng, apart=True), target=scene)
 
 
-def _drawn(dice: Dice, name: str, color: Background, subject: Phrase) -> Draft:
-    scene = dice.scene(color, dice.alone(name))
-    return Draft(prompt=on_background(subject, color, dice.rng, apart=True), target=scene)
+def _drawn(sampler: SceneSampler, name: str, color: Background, subject: Phrase) -> SampleSpec:
+    scene = sampler.scene(color, sampler.alone(name))
+    return SampleSpec(prompt=on_background(subject, color, sampler.rng, apart=True), target=scene)
 
 
-DRAWINGS: dict[str, Callable[[Dice], Draft]] = {
+DRAWINGS: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "description": describe_one,
     "sum": add_up,
     "difference": take_away,
     "negation": neither_nor,
     "odd one out": find_odd,
 }
-EDITS: dict[str, Callable[[Dice], Draft]] = {
+EDITS: dict[str, Callable[[SceneSampler], SampleSpec]] = {
     "replace described": replace_described,
     "remove described": remove_described,
     "more or fewer": more_or_fewer,

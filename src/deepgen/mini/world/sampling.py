@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deepgen.mini.world import editing, prompting, riddles
-from deepgen.mini.world.dice import Dice, Draft
 from deepgen.mini.world.held_out import shows_held_out
 from deepgen.mini.world.layout import is_tidy
+from deepgen.mini.world.scene_sampler import SampleSpec, SceneSampler
 
 Split = Literal["train", "bench"]
 Capability = Literal["general", "text", "reasoning", "references"]
 
-_FAMILIES: tuple[tuple[Capability, dict[str, Callable[[Dice], Draft]]], ...] = (
+_FAMILIES: tuple[tuple[Capability, dict[str, Callable[[SceneSampler], SampleSpec]]], ...] = (
     ("general", prompting.GENERAL),
     ("text", prompting.TEXT),
     ("reasoning", riddles.DRAWINGS),
@@ -45,8 +45,8 @@ _ATTEMPTS = 500
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sample(Draft):
-    """A draft of one of the kinds."""
+class Sample(SampleSpec):
+    """A spec of one of the kinds."""
 
     kind: str
     """One of ``KINDS``."""
@@ -71,25 +71,25 @@ def sample(
     kind = kind or rng.choice(KINDS)
     capability, build = _BUILDERS[kind]
     height, width = canvas or _canvas(rng)
-    dice = Dice(rng=rng, bench=split == "bench", height=height, width=width)
+    sampler = SceneSampler(rng=rng, bench=split == "bench", height=height, width=width)
     for _ in range(_ATTEMPTS):
-        draft = build(dice)
-        if _belongs(draft, split):
+        spec = build(sampler)
+        if _belongs(spec, split):
             return Sample(
                 kind=kind,
                 capability=capability,
-                prompt=draft.prompt,
-                target=draft.target,
-                sources=draft.sources,
+                prompt=spec.prompt,
+                target=spec.target,
+                sources=spec.sources,
             )
     raise RuntimeError(f"no {split} sample of kind {kind!r} in {_ATTEMPTS} attempts")
 
 
-def _belongs(draft: Draft, split: Split) -> bool:
-    scenes = (draft.target, *draft.sources)
-    assert all(is_tidy(scene) for scene in scenes), draft
+def _belongs(spec: SampleSpec, split: Split) -> bool:
+    scenes = (spec.target, *spec.sources)
+    assert all(is_tidy(scene) for scene in scenes), spec
     if split == "bench":
-        return shows_held_out(draft.target)
+        return shows_held_out(spec.target)
     return not any(shows_held_out(scene) for scene in scenes)
 
 

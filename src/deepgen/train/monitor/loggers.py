@@ -44,7 +44,7 @@ class TensorBoard:
 
         self._writer = SummaryWriter(str(self.folder), purge_step=done + 1)
 
-    def updated(self, step: int, report: Mapping[str, float]) -> None:
+    def on_step_end(self, step: int, report: Mapping[str, float]) -> None:
         """Nothing; only means are logged."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
@@ -89,7 +89,7 @@ class Wandb:
             config=dict(self.settings),
         )
 
-    def updated(self, step: int, report: Mapping[str, float]) -> None:
+    def on_step_end(self, step: int, report: Mapping[str, float]) -> None:
         """Nothing; only means are logged."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:

@@ -5,5 +5,5 @@ from __future__ import annotations
 METRICS = "metrics.jsonl"
 """Means over some steps, a line each."""
 
-SUBSTITUTIONS = "substitutions.jsonl"
+REPLACEMENTS = "replacements.jsonl"
 """Samples that were replaced by others."""

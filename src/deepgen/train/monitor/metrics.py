@@ -18,7 +18,7 @@ class Observer(Protocol):
     def begin(self, done: int, steps: int) -> None:
         """The run starts, or resumes, after ``done`` of its ``steps`` steps."""
 
-    def updated(self, step: int, report: Mapping[str, float]) -> None:
+    def on_step_end(self, step: int, report: Mapping[str, float]) -> None:
         """A step is over."""
 
     def logged(self, step: int, line: Mapping[str, float]) -> None:
@@ -71,7 +71,7 @@ class MetricsLog:
         for name, (value, count) in means.items():
             self._gather(name, value, count)
         report = {**values, **_divided(means)}
-        self._inform(lambda each: each.updated(step, report))
+        self._inform(lambda each: each.on_step_end(step, report))
 
     def is_due(self, step: int) -> bool:
         """Whether a line is due after this step: every so often, and after the last."""
@@ -135,9 +135,9 @@ class MetricsLog:
                 continue
             if known:
                 kept.append(line + "\n")
-        aside = self.path.with_suffix(".tmp")
-        aside.write_text("".join(kept), encoding="utf-8")
-        aside.replace(self.path)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text("".join(kept), encoding="utf-8")
+        temporary.replace(self.path)
 
     def _gather(self, name: str, value: int | float, count: int | float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value

@@ -1,4 +1,4 @@
-"""What a run writes besides its checkpoints: metrics, substitutions, warnings."""
+"""What a run writes besides its checkpoints: metrics, replacements, warnings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deepgen.train.monitor.journal import Entry, Journal
-from deepgen.train.monitor.logs import METRICS, SUBSTITUTIONS
+from deepgen.train.monitor.logs import METRICS, REPLACEMENTS
 from deepgen.train.monitor.metrics import MetricsLog, Observer
+from deepgen.train.monitor.replacements import Entry, ReplacementLog
 from deepgen.train.monitor.report import StepReport
 from deepgen.train.monitor.speed import Clock, DeviceRates, SlowDataAlarm, Speed
 from deepgen.train.parallel.distributed import Processes
@@ -19,7 +19,7 @@ class RunRecord:
     """The record of a run; of several processes the first writes.
 
     Args:
-        folder: Holds ``metrics.jsonl`` and ``substitutions.jsonl``.
+        folder: Holds ``metrics.jsonl`` and ``replacements.jsonl``.
         log_every: Steps between lines of metrics; each is the mean since the last.
         processes: Those that train together.
         clock: Of this process.
@@ -41,7 +41,7 @@ class RunRecord:
         self.processes = processes
         path = folder / METRICS if is_rank_zero else None
         self.metrics = MetricsLog(path, log_every, observers if is_rank_zero else ())
-        self.journal = Journal(folder / SUBSTITUTIONS)
+        self.replacements = ReplacementLog(folder / REPLACEMENTS)
         self._clock = clock
         self._speed = Speed(clock, processes, rates)
         self._slow_data = SlowDataAlarm()
@@ -50,15 +50,15 @@ class RunRecord:
         """Delete what an earlier start of the run has written."""
         self.metrics.clear()
         if self.processes.is_rank_zero:
-            self.journal.clear()
+            self.replacements.clear()
 
     def resume(self, step: int, state: Mapping[str, Any]) -> None:
         """Resume after a step, from the state in its checkpoint."""
         self.metrics.resume(step, state)
 
     def begin(self, done: int, steps: int) -> Sequence[Entry]:
-        """Start writing, and return the substitutions of earlier starts of the run."""
-        known = self.processes.on_rank_zero(self.journal.read)
+        """Start writing, and return the replacements of earlier starts of the run."""
+        known = self.processes.on_rank_zero(self.replacements.read)
         self.metrics.begin(done, steps)
         # Loading and comparing, before this, are no part of any step.
         self._clock.take()
@@ -86,7 +86,7 @@ class RunRecord:
         self._speed.add(work)
         for note in notes:
             self.metrics.note({"step": step, **note})
-        self._note_substitutions(report.substitutions)
+        self._note_replacements(report.replacements)
         if not self.metrics.is_due(step):
             return
         speed = self._speed.line()
@@ -107,15 +107,15 @@ class RunRecord:
         """Inform the observers of the end."""
         self.metrics.end()
 
-    def _note_substitutions(self, entries: Sequence[Entry]) -> None:
+    def _note_replacements(self, entries: Sequence[Entry]) -> None:
         """Count and list replaced samples, and warn of the first."""
         is_known = self.metrics.count("replaced", len(entries))
         if not entries or not self.processes.is_rank_zero:
             return
-        self.journal.note(entries)
+        self.replacements.note(entries)
         if not is_known:
             warnings.warn(
                 f"{entries[0]['message']}; another sample replaces it. All such are listed "
-                f"in {self.journal.path}",
+                f"in {self.replacements.path}",
                 stacklevel=4,
             )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from deepgen.train.monitor.journal import Entry
+from deepgen.train.monitor.replacements import Entry
 from deepgen.train.objective import Loss
 
 SumAndCount = tuple[int | float, int | float]
@@ -24,7 +24,7 @@ class StepReport:
     """What the objective reports, by name."""
     means: Mapping[str, SumAndCount] = field(default_factory=dict)
     """What is divided by a count before it is logged; among them the losses by kind of sample."""
-    substitutions: Sequence[Entry] = ()
+    replacements: Sequence[Entry] = ()
     """Samples that were replaced by others."""
     was_signalled: bool = False
     """Whether a process has been asked to stop."""
@@ -38,7 +38,7 @@ class StepReport:
         cls,
         losses: Sequence[Loss],
         *,
-        substitutions: Sequence[Entry],
+        replacements: Sequence[Entry],
         was_signalled: bool,
         has_saved: bool,
         is_save_due: bool,
@@ -50,7 +50,7 @@ class StepReport:
                 {name: value.item() for name, value in loss.parts.items()} for loss in losses
             ),
             means=_joined(mean for loss in losses for mean in _means(loss)),
-            substitutions=substitutions,
+            replacements=replacements,
             was_signalled=was_signalled,
             has_saved=has_saved,
             is_save_due=is_save_due,
@@ -63,7 +63,7 @@ class StepReport:
             total=sum(each.total for each in reports),
             parts=_added(each.parts for each in reports),
             means=_joined(mean for each in reports for mean in each.means.items()),
-            substitutions=[entry for each in reports for entry in each.substitutions],
+            replacements=[entry for each in reports for entry in each.replacements],
             was_signalled=any(each.was_signalled for each in reports),
             has_saved=all(each.has_saved for each in reports),
             is_save_due=any(each.is_save_due for each in reports),
@@ -71,13 +71,13 @@ class StepReport:
 
 
 def _means(loss: Loss) -> Iterator[tuple[str, SumAndCount]]:
-    """Those of a micro-batch, and every sample's loss under every name of its kind."""
+    """Those of a micro-batch, and every sample's loss under every group of it."""
     for name, (value, count) in loss.means.items():
         yield name, (value.item(), count.item() if isinstance(count, Tensor) else count)
-    if loss.samples is not None and loss.kinds:
-        for kinds, value in zip(loss.kinds, loss.samples.tolist(), strict=True):
-            for kind in kinds:
-                yield f"loss/{kind}", (value, 1)
+    if loss.samples is not None and loss.groups:
+        for groups, value in zip(loss.groups, loss.samples.tolist(), strict=True):
+            for group in groups:
+                yield f"loss/{group}", (value, 1)
 
 
 def _joined(means: Iterable[tuple[str, SumAndCount]]) -> dict[str, SumAndCount]:

@@ -81,19 +81,19 @@ class Processes:
         group = self.background_group
         return replace(self, object_group=group, waiting_group=group)
 
-    def level(self, batches: Sequence[Value]) -> Sequence[Value]:
-        """As many micro-batches as the process with most has; those beyond one's own are lent.
+    def pad_with_dummies(self, batches: Sequence[Value]) -> Sequence[Value]:
+        """As many micro-batches as the process with most has; the rest are dummies.
 
         A divided model can only be computed by all processes together, so one that has fewer
-        computes lent ones, which must not count.
+        computes dummy micro-batches, which must not count.
         """
         counts = self.gather(len(batches))
         most = max(counts)
         if most == min(counts):
             return batches
         # The first process always has one.
-        lent = self.on_rank_zero(lambda: batches[0])
-        return [*batches, *[lent] * (most - len(batches))]
+        dummy = self.on_rank_zero(lambda: batches[0])
+        return [*batches, *[dummy] * (most - len(batches))]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum the gradients of all processes, in float32 and in the order of the parameters.

@@ -1,7 +1,7 @@
 """One model divided among several processes, by torch's FSDP2 (``fully_shard``).
 
 Each process keeps its rows of every trained weight, in float32, and of its gradient, moments and
-average. Weights are gathered from all processes before they are used, and gradients are summed in
+EMA. Weights are gathered from all processes before they are used, and gradients are summed in
 the backward pass. So a process needs a fraction of the memory, and steps are the same up to
 rounding.
 """
@@ -41,15 +41,15 @@ class Shards:
     regathers: bool
     """Most are freed after use, and gathered again for the backward pass."""
 
-    def expect(self, *, last: bool) -> None:
+    def set_is_last_microbatch(self, is_last: bool) -> None:
         """Before a micro-batch: say whether it is the last one of the step.
 
         Gradients are summed once per step, with the last one; but where memory is too short to keep
         gathered weights, it is too short for gradients of the whole model as well.
         """
         for part in self.parts:
-            part.set_requires_gradient_sync(last or self.regathers, recurse=False)
-            part.set_reshard_after_backward(last or self.regathers, recurse=False)
+            part.set_requires_gradient_sync(is_last or self.regathers, recurse=False)
+            part.set_reshard_after_backward(is_last or self.regathers, recurse=False)
 
     @contextmanager
     def gathered(self) -> Iterator[None]:

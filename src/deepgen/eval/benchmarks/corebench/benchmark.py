@@ -34,7 +34,13 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.corebench.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json_entries
+from deepgen.eval.prompt_files import (
+    find_file,
+    read_json_entries,
+    require_fields,
+    require_file,
+    require_unique,
+)
 
 COMPOSITION = ("C-MI", "C-MA", "C-MR", "C-TR")
 REASONING = ("R-LR", "R-BR", "R-HR", "R-PR", "R-GR", "R-AR", "R-CR", "R-RR")
@@ -61,13 +67,13 @@ def load(dimensions: Sequence[str], folder: Path) -> ItemList:
         if (path := find_file(folder, f"{name}.json", f"data/{name}.json"))
     }
     if not present:
-        need_file(folder, f"{dimensions[0]}.json")
+        require_file(folder, f"{dimensions[0]}.json")
     items = []
     for name, path in present.items():
         for index, (place, identifier, found) in enumerate(read_json_entries(path)):
-            row = need(found, place, Prompt=str, Checklist=list)
+            row = require_fields(found, place, Prompt=str, Checklist=list)
             for question in row["Checklist"]:
-                need(question, place, question=str)
+                require_fields(question, place, question=str)
             items.append(
                 Item(
                     id=identifier,
@@ -79,7 +85,7 @@ def load(dimensions: Sequence[str], folder: Path) -> ItemList:
                 )
             )
     absent = tuple(f"{name}.json" for name in dimensions if name not in present)
-    return ItemList(items=need_unique(items, folder), absent=absent)
+    return ItemList(items=require_unique(items, folder), absent=absent)
 
 
 def image_path(item: Item, image_index: int) -> PurePosixPath:

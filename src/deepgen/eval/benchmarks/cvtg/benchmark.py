@@ -31,7 +31,13 @@ from deepgen.eval.benchmark import (
     Values,
     generation_presets,
 )
-from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json
+from deepgen.eval.prompt_files import (
+    find_file,
+    read_json,
+    require_fields,
+    require_file,
+    require_unique,
+)
 from deepgen.eval.values import measured
 from deepgen.scoring.ocr import target_words
 
@@ -51,7 +57,7 @@ _FILES = {
 def load(folder: Path) -> ItemList:
     """The prompts of the files that are there; indices start at 0 in each."""
     if not any(find_file(folder, f"{name}.json") for name in _FILES):
-        need_file(folder, "CVTG/2.json")
+        require_file(folder, "CVTG/2.json")
     items, absent, start = [], [], 0
     for name, (size, _) in _FILES.items():
         path = find_file(folder, f"{name}.json")
@@ -59,10 +65,12 @@ def load(folder: Path) -> ItemList:
             absent.append(f"{name}.json")
             start += size
             continue
-        rows = need(read_json(path), str(path), data_list=list)["data_list"]
+        rows = require_fields(read_json(path), str(path), data_list=list)["data_list"]
         for position, found in enumerate(rows):
             place = f"{path}, entry {position}"
-            row = need(found, place, index=int, prompt=str, carrier_list=list, sentence_list=list)
+            row = require_fields(
+                found, place, index=int, prompt=str, carrier_list=list, sentence_list=list
+            )
             items.append(
                 Item(
                     id=f"{name}/{row['index']}",
@@ -73,7 +81,7 @@ def load(folder: Path) -> ItemList:
                 )
             )
         start += size
-    return ItemList(items=need_unique(items, folder), absent=tuple(absent))
+    return ItemList(items=require_unique(items, folder), absent=tuple(absent))
 
 
 def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:

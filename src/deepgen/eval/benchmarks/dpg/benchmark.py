@@ -35,12 +35,12 @@ from deepgen.eval.benchmark import (
 from deepgen.eval.benchmarks.dpg.judge_prompts import JUDGE_PROMPTS
 from deepgen.eval.prompt_files import (
     find_file,
-    need,
-    need_file,
-    need_unique,
     read_csv,
     read_json_lines,
     read_text,
+    require_fields,
+    require_file,
+    require_unique,
 )
 
 PROMPTS = "prompts"
@@ -87,13 +87,15 @@ def load(folder: Path, *, official: bool = False) -> ItemList:
         for number, identifier in enumerate(sorted(prompts))
     ]
     absent = () if questions_path else (QUESTIONS,)
-    return ItemList(items=need_unique(items, folder), absent=absent)
+    return ItemList(items=require_unique(items, folder), absent=absent)
 
 
 def _read_prompts(folder: Path) -> dict[str, str]:
     """From one file a prompt, as published, or from all in one file of lines."""
     if lines := find_file(folder, PROMPT_LINES):
-        rows = [need(row, place, key=str, prompt=str) for place, row in read_json_lines(lines)]
+        rows = [
+            require_fields(row, place, key=str, prompt=str) for place, row in read_json_lines(lines)
+        ]
         return {row["key"]: row["prompt"] for row in rows}
     files = [
         path
@@ -101,7 +103,7 @@ def _read_prompts(folder: Path) -> dict[str, str]:
         for path in sorted((folder / place).glob("*.txt"))
     ]
     if len(files) < EXPECTED:
-        need_file(folder, f"{PROMPTS} with {EXPECTED} prompts (it has {len(files)})")
+        require_file(folder, f"{PROMPTS} with {EXPECTED} prompts (it has {len(files)})")
     return {path.stem: read_text(path) for path in files}
 
 
@@ -111,7 +113,7 @@ def _read_questions(path: Path, *, official: bool) -> dict[str, list[Mapping[str
         ("item_id", "proposition_id", "dependency", "tuple", "question_natural_language"), str
     )
     for index, (place, found) in enumerate(read_csv(path)):
-        row = need(found, place, **columns)
+        row = require_fields(found, place, **columns)
         if official and index == 0:
             continue
         parents = [each.strip() for each in row["dependency"].split(",")]

@@ -34,7 +34,13 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.gedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, read_json_entries, read_json_lines
+from deepgen.eval.prompt_files import (
+    find_file,
+    read_json_entries,
+    read_json_lines,
+    require_fields,
+    require_file,
+)
 from deepgen.eval.values import whole_numbers
 
 GROUPS = (
@@ -61,12 +67,12 @@ def load(language: str, folder: Path) -> ItemList:
     if rows := find_file(folder, ROWS):
         return _from_rows(rows, language)
     if language != "en":
-        need_file(folder, ROWS)
-    path = need_file(folder, ENGLISH)
+        require_file(folder, ROWS)
+    path = require_file(folder, ENGLISH)
     items = []
     for number, (place, key, found) in enumerate(read_json_entries(path)):
-        row = need(found, place, prompt=str, id=str, edit_type=str)
-        _need_group(row["edit_type"], place)
+        row = require_fields(found, place, prompt=str, id=str, edit_type=str)
+        _require_group(row["edit_type"], place)
         items.append(
             Item(
                 id=key,
@@ -86,8 +92,10 @@ def _from_rows(path: Path, language: str) -> ItemList:
     repeated = 0
     kinds = {"task_type": str, "key": str, "instruction": str, "input_image": str}
     for place, found in read_json_lines(path):
-        row = need(found, place, **kinds, instruction_language=str, Intersection_exist=bool)
-        _need_group(row["task_type"], place)
+        row = require_fields(
+            found, place, **kinds, instruction_language=str, Intersection_exist=bool
+        )
+        _require_group(row["task_type"], place)
         if row["instruction_language"] != language:
             continue
         if row["key"] in items:
@@ -105,7 +113,7 @@ def _from_rows(path: Path, language: str) -> ItemList:
     return ItemList(items=tuple(items.values()), notes=notes)
 
 
-def _need_group(group: Json, place: str) -> None:
+def _require_group(group: Json, place: str) -> None:
     if group not in GROUPS:
         raise BenchmarkError(f"{place}: the group {group!r} is none of {', '.join(GROUPS)}")
 

@@ -28,7 +28,7 @@ from deepgen.eval.benchmark import (
     equal_weights,
     generation_presets,
 )
-from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_lines
+from deepgen.eval.prompt_files import read_json_lines, require_fields, require_file, require_unique
 
 TAGS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
 
@@ -37,14 +37,14 @@ _FILE = "evaluation_metadata.jsonl"
 
 def load(folder: Path) -> ItemList:
     """One item a line; its position is the number of its folder of images."""
-    path = need_file(folder, _FILE, f"prompts/{_FILE}")
+    path = require_file(folder, _FILE, f"prompts/{_FILE}")
     items = []
     for number, (place, found) in enumerate(read_json_lines(path)):
-        row = need(found, place, tag=str, prompt=str, include=list)
+        row = require_fields(found, place, tag=str, prompt=str, include=list)
         if row["tag"] not in TAGS:
             raise BenchmarkError(f"{place}: the tag {row['tag']!r} is none of {', '.join(TAGS)}")
         for index, clause in enumerate(row["include"]):
-            need(clause, place, **{"class": str, "count": int})
+            require_fields(clause, place, **{"class": str, "count": int})
             if "position" in clause and clause["position"][1:] not in [[n] for n in range(index)]:
                 raise BenchmarkError(f"{place}: a position refers to no earlier object")
         items.append(
@@ -56,7 +56,7 @@ def load(folder: Path) -> ItemList:
                 fields=row,
             )
         )
-    return ItemList(items=need_unique(items, path))
+    return ItemList(items=require_unique(items, path))
 
 
 def image_path(item: Item, image_index: int) -> PurePosixPath:

@@ -29,7 +29,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.imgedit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import need, need_file, read_json_entries
+from deepgen.eval.prompt_files import read_json_entries, require_fields, require_file
 from deepgen.eval.values import whole_numbers
 
 TYPES = (
@@ -50,10 +50,10 @@ _FILE = "basic_edit.json"
 
 def load(folder: Path) -> ItemList:
     """One item an entry; sources lie in the authors' archive, in its folder ``singleturn``."""
-    path = need_file(folder, _FILE, f"Benchmark/Basic/{_FILE}")
+    path = require_file(folder, _FILE, f"Benchmark/Basic/{_FILE}")
     items = []
     for number, (place, key, found) in enumerate(read_json_entries(path)):
-        row = need(found, place, id=str, prompt=str, edit_type=str)
+        row = require_fields(found, place, id=str, prompt=str, edit_type=str)
         if row["edit_type"] not in TYPES:
             raise BenchmarkError(f"{place}: the type {row['edit_type']!r} is of no known kind")
         items.append(

@@ -39,7 +39,13 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.rise.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import find_file, need, need_file, need_unique, read_json_list
+from deepgen.eval.prompt_files import (
+    find_file,
+    read_json_list,
+    require_fields,
+    require_file,
+    require_unique,
+)
 from deepgen.eval.values import whole_number
 
 CATEGORIES = ("temporal_reasoning", "causal_reasoning", "spatial_reasoning", "logical_reasoning")
@@ -55,9 +61,9 @@ _FLAGS = ("consistency_free", "reasoning_wo_ins")
 def load(folder: Path) -> ItemList:
     """The whole list, or the subset of the repository; absent optional fields are not set."""
     whole = find_file(folder, WHOLE, f"data/{WHOLE}")
-    path = whole or need_file(folder, SUBSET, f"data/{SUBSET}")
+    path = whole or require_file(folder, SUBSET, f"data/{SUBSET}")
     rows = [
-        need(found, place, index=str, category=str, instruction=str, image=str)
+        require_fields(found, place, index=str, category=str, instruction=str, image=str)
         for place, found in read_json_list(path)
     ]
     has_flag = any("consistency_free" in row for row in rows)
@@ -78,7 +84,7 @@ def load(folder: Path) -> ItemList:
             )
         )
     absent = () if whole else (WHOLE,)
-    return ItemList(items=need_unique(items, path), absent=absent)
+    return ItemList(items=require_unique(items, path), absent=absent)
 
 
 def _is_set(value: Json) -> bool:

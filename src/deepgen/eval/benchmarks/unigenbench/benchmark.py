@@ -34,7 +34,13 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.unigenbench.judge_prompts import CHINESE, ENGLISH
-from deepgen.eval.prompt_files import need, need_file, need_unique, parse_json, read_csv
+from deepgen.eval.prompt_files import (
+    parse_json,
+    read_csv,
+    require_fields,
+    require_file,
+    require_unique,
+)
 from deepgen.eval.values import whole_numbers
 
 ENGLISH_DIMENSIONS = (
@@ -71,21 +77,21 @@ _LOST_COMMA = re.compile(r'(?<=[^\\,:\[{]")\s+(?=")')
 
 def load(file: PromptFile, language: str, dimensions: Sequence[str], folder: Path) -> ItemList:
     """One item a row."""
-    path = need_file(folder, file.path, str(file.repo_path))
+    path = require_file(folder, file.path, str(file.repo_path))
     category_key, points_key, descriptions_key = (
         _ENGLISH_KEYS if language == "en" else _CHINESE_KEYS
     )
     items, notes = [], []
     for number, (place, row) in enumerate(read_csv(path)):
-        columns = need(row, place, index=str, **{f"prompt_{language}": str})
-        text = need(row, place, **{f"sub_dims_{language}": str})[f"sub_dims_{language}"]
+        columns = require_fields(row, place, index=str, **{f"prompt_{language}": str})
+        text = require_fields(row, place, **{f"sub_dims_{language}": str})[f"sub_dims_{language}"]
         if (path.name, row["index"]) == _MALFORMED and len(_LOST_COMMA.findall(text)) == 1:
             text = _LOST_COMMA.sub(", ", text)
             row_name = f"{path.name}, row {number + 1}"
             notes.append(f"{row_name}: put back the comma that its list of test points lacks")
         listed = parse_json(text, place)
         kinds = {category_key: str, points_key: list, descriptions_key: list}
-        found = need(listed, place, **kinds)
+        found = require_fields(listed, place, **kinds)
         points, descriptions = found[points_key], found[descriptions_key]
         if len(points) != len(descriptions):
             raise BenchmarkError(
@@ -104,7 +110,7 @@ def load(file: PromptFile, language: str, dimensions: Sequence[str], folder: Pat
                 },
             )
         )
-    return ItemList(items=need_unique(items, path), notes=tuple(notes))
+    return ItemList(items=require_unique(items, path), notes=tuple(notes))
 
 
 def _dimension(point: Json, dimensions: Sequence[str], place: str) -> str:

@@ -31,7 +31,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.uniredit.judge_prompts import JUDGE_PROMPTS
-from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_list
+from deepgen.eval.prompt_files import read_json_list, require_fields, require_file, require_unique
 from deepgen.eval.values import whole_number
 
 # Sizes follow from published rows (real world 2, 2, 3, 2 names; games 1, 3, 2, 3). That the names
@@ -61,10 +61,10 @@ JUDGED = ("consistency", "reasoning", "quality")
 
 def load(folder: Path) -> ItemList:
     """One item an entry; ``idx`` alone repeats, so the id is name and ``idx``."""
-    path = need_file(folder, _FILE)
+    path = require_file(folder, _FILE)
     items = []
     for number, (place, found) in enumerate(read_json_list(path)):
-        row = need(
+        row = require_fields(
             found,
             place,
             original_image_path=str,
@@ -91,7 +91,7 @@ def load(folder: Path) -> ItemList:
                 },
             )
         )
-    return ItemList(items=need_unique(items, path))
+    return ItemList(items=require_unique(items, path))
 
 
 def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:

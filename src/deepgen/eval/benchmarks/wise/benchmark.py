@@ -30,7 +30,7 @@ from deepgen.eval.benchmark import (
     generation_presets,
 )
 from deepgen.eval.benchmarks.wise.judge_prompts import LEGACY, VERIFIED
-from deepgen.eval.prompt_files import need, need_file, need_unique, read_json_list
+from deepgen.eval.prompt_files import read_json_list, require_fields, require_file, require_unique
 from deepgen.eval.values import whole_number
 
 # The category follows from the prompt's number, and not from its file.
@@ -54,9 +54,11 @@ def load(files: Sequence[PromptFile], sizes: Mapping[str, int], folder: Path) ->
     categories = [name for name, size in sizes.items() for _ in range(size)]
     items = []
     for file in files:
-        path = need_file(folder, file.path, Path(file.path).name, str(file.repo_path))
+        path = require_file(folder, file.path, Path(file.path).name, str(file.repo_path))
         for place, found in read_json_list(path):
-            row = need(found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int)
+            row = require_fields(
+                found, place, Prompt=str, Explanation=str, Subcategory=str, prompt_id=int
+            )
             number = row["prompt_id"]
             if not 1 <= number <= len(categories):
                 raise BenchmarkError(f"{place}: the prompt_id {number} is not in 1 to 1000")
@@ -69,7 +71,7 @@ def load(files: Sequence[PromptFile], sizes: Mapping[str, int], folder: Path) ->
                     fields=row,
                 )
             )
-    return ItemList(items=need_unique(sorted(items, key=lambda item: item.number), folder))
+    return ItemList(items=require_unique(sorted(items, key=lambda item: item.number), folder))
 
 
 def score_terms_legacy(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:

@@ -1,6 +1,6 @@
 """Samples that could not be read, and those that replaced them: part of what a run learned from.
 
-The journal is read when a run is resumed, so that the same samples are replaced again even if
+The log is read when a run is resumed, so that the same samples are replaced again even if
 their files have been repaired in the meantime.
 """
 
@@ -13,25 +13,25 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 Entry = dict[str, Any]
-"""A substitution: step, sample, substitute, reason."""
+"""One replacement: its step, the sample, the other sample, the reason."""
 
 
 @runtime_checkable
-class Substituting(Protocol):
+class ReplacementSource(Protocol):
     """Batches whose samples may have to be replaced."""
 
-    def take_substitutions(self) -> list[Entry]:
+    def take_replacements(self) -> list[Entry]:
         """Those in the micro-batches returned since the last call."""
 
-    def count_substitutions(self, entries: Sequence[Entry]) -> None:
+    def count_replacements(self, entries: Sequence[Entry]) -> None:
         """Add those of all processes in a step, which may turn out to be too many."""
 
     def replay(self, entries: Sequence[Entry]) -> None:
         """Replace these samples by the same others again, readable or not."""
 
 
-class Journal:
-    """The substitutions of a run, a JSON line each.
+class ReplacementLog:
+    """The replacements of a run, a JSON line each.
 
     Args:
         path: The file; lines are appended.
@@ -48,9 +48,9 @@ class Journal:
         lines = self.path.read_text("utf-8").splitlines(keepends=True)
         self.entries = [json.loads(line) for line in lines if line.endswith("\n")]
         if lines and not lines[-1].endswith("\n"):
-            aside = self.path.with_suffix(".tmp")
-            aside.write_text("".join(lines[:-1]), encoding="utf-8")
-            aside.replace(self.path)
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text("".join(lines[:-1]), encoding="utf-8")
+            temporary.replace(self.path)
         return self.entries
 
     def clear(self) -> None:

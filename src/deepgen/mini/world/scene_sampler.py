@@ -1,6 +1,6 @@
 """The random choices of a sample: its composition, and where things stand.
 
-For training all choices are free, and the sampler rejects what shows a held-out composition; for
+For training all choices are free, and the caller rejects what shows a held-out composition; for
 the benchmark a sample's composition is drawn from the held-out ones.
 """
 
@@ -30,7 +30,7 @@ _FIRST_PLACE: dict[Relation, tuple[float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Draft:
+class SampleSpec:
     """A prompt or instruction in both languages, and the scene that fulfils it."""
 
     prompt: Phrase
@@ -40,7 +40,7 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Dice:
+class SceneSampler:
     """The per-sample RNG, and the choices that are made with it."""
 
     rng: random.Random
