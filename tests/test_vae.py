@@ -47,9 +47,11 @@ def test_a_posterior_gives_the_recorded_sample_for_the_recorded_noise(
     assert error(latents[None], recorded["r0.latents_sampled"]) <= TOLERANCE
 
 
-def test_the_recorded_moments_come_out(codec: LatentCodec, recorded: dict[str, np.ndarray]) -> None:
-    moments = codec.moments(golden_image("r0")[None])
-    mean, logvar = moments.chunk(2, dim=1)
+def test_the_recorded_posterior_comes_out(
+    codec: LatentCodec, recorded: dict[str, np.ndarray]
+) -> None:
+    parameters = codec.posterior_parameters(golden_image("r0")[None])
+    mean, logvar = parameters.chunk(2, dim=1)
     assert error(mean, recorded["r0.mean"]) <= TOLERANCE
     assert error(logvar, recorded["r0.logvar"]) <= TOLERANCE
     assert error((logvar / 2).exp(), recorded["r0.std"]) <= TOLERANCE
@@ -112,9 +114,9 @@ def test_lower_precisions_still_return_float32() -> None:
         assert half.decode(latents)[0].dtype == torch.float32
 
 
-def test_cached_moments_give_the_posterior(codec: LatentCodec) -> None:
+def test_cached_posteriors_give_the_posterior(codec: LatentCodec) -> None:
     (pixels,) = images((64, 96))
     (posterior,) = codec.posteriors([pixels])
-    again = codec.posterior(codec.moments(pixels[None])[0])
+    again = codec.posterior(codec.posterior_parameters(pixels[None])[0])
     assert torch.allclose(again.mean, posterior.mean, atol=1e-6)
     assert torch.allclose(again.std, posterior.std, atol=1e-6)

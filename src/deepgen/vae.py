@@ -54,7 +54,7 @@ class LatentCodec(nn.Module):
 
     def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
         """Posteriors of the latents of images in [-1, 1], in float32, to sample from."""
-        return [self.posterior(each) for each in _by_size(pixels, self.moments)]
+        return [self.posterior(each) for each in _by_size(pixels, self.posterior_parameters)]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
         """Pixels around [-1, 1] (not clamped), in float32."""
@@ -65,16 +65,18 @@ class LatentCodec(nn.Module):
 
         return _by_size(latents, decode_batch)
 
-    def moments(
+    def posterior_parameters(
         self, pixels: Float[Tensor, "batch 3 height width"]
-    ) -> Float[Tensor, "batch moment_channels latent_height latent_width"]:
+    ) -> Float[Tensor, "batch parameter_channels latent_height latent_width"]:
         """Mean and log-variance of the posterior, concatenated, before shift and scale."""
         posterior = self.autoencoder.encode(pixels.to(self.dtype)).latent_dist
         return torch.cat([posterior.mean, posterior.logvar], dim=1).float()
 
-    def posterior(self, moments: Float[Tensor, "moment_channels _height _width"]) -> Posterior:
-        """The posterior with these moments, in float32."""
-        mean, logvar = moments.float().chunk(2)
+    def posterior(
+        self, parameters: Float[Tensor, "parameter_channels _height _width"]
+    ) -> Posterior:
+        """The posterior with this mean and log-variance, in float32."""
+        mean, logvar = parameters.float().chunk(2)
         return Posterior((mean - self.shift) * self.scale, (logvar / 2).exp() * self.scale)
 
 

@@ -94,7 +94,7 @@ def test_people_read_columns_and_where_the_reasons_are(
     assert "caption_short" in capsys.readouterr().out
 
 
-def test_moments_are_cached_with_the_autoencoder_of_a_model(
+def test_latents_are_cached_with_the_autoencoder_of_a_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["data", "import", "folder", "images", "data"]) == 0

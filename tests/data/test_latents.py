@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepgen.data.dataset import DataSet
-from deepgen.data.latents import LatentCache, Moments, build_cache, weights_hash
+from deepgen.data.latents import LatentCache, PosteriorParameters, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
 from deepgen.errors import DataError
 from deepgen.vae import LatentCodec
@@ -28,21 +28,27 @@ def codec() -> LatentCodec:
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
-    """Seven edits, and files of moments so small that there are three."""
+    """Seven edits, and files of posteriors so small that there are three."""
     monkeypatch.setattr("deepgen.data.latents.ROWS_PER_FILE", 3)
     return imported(edits(tmp_path / "source", 7), tmp_path / "data")
 
 
 def built(data: DataSet, codec: LatentCodec, batch_size: int = 2) -> LatentCache:
-    build_cache(data, codec.moments, vae_hash=weights_hash(codec), side=SIDE, batch_size=batch_size)
+    build_cache(
+        data,
+        codec.posterior_parameters,
+        vae_hash=weights_hash(codec),
+        side=SIDE,
+        batch_size=batch_size,
+    )
     return LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
 
 
-def loader(data: DataSet, moments: LatentCache | None = None) -> Loader:
-    return Loader(data, OPTIONS, moments=moments)
+def loader(data: DataSet, latent_cache: LatentCache | None = None) -> Loader:
+    return Loader(data, OPTIONS, latent_cache=latent_cache)
 
 
-def test_cached_moments_are_those_of_the_pixels_that_would_have_been_loaded(
+def test_cached_posteriors_are_those_of_the_pixels_that_would_have_been_loaded(
     data: DataSet, codec: LatentCodec
 ) -> None:
     cached, plain = loader(data, built(data, codec)), loader(data)
@@ -52,12 +58,12 @@ def test_cached_moments_are_those_of_the_pixels_that_would_have_been_loaded(
             for sample, loaded in zip(mine.samples, other.samples, strict=True):
                 assert loaded.target is not None
                 assert sample.target is None
-                assert sample.moments is not None
+                assert sample.posteriors is not None
                 pixels = [loaded.target, *loaded.prompt.references]
-                for moments, each in zip(sample.moments, pixels, strict=True):
+                for parameters, each in zip(sample.posteriors, pixels, strict=True):
                     # float16 keeps eleven bits.
-                    expected: Moments = codec.moments(each[None])[0]
-                    assert torch.allclose(moments, expected, rtol=1e-3, atol=1e-4)
+                    expected: PosteriorParameters = codec.posterior_parameters(each[None])[0]
+                    assert torch.allclose(parameters, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
@@ -66,10 +72,10 @@ def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
     whole = content(built(data, codec).folder)
     for path in list(data.folder.glob("latents/*/*"))[1:]:
         path.unlink()
-    with pytest.raises(DataError, match="2 of 3 files of moments are missing"):
+    with pytest.raises(DataError, match="2 of 3 files of posteriors are missing"):
         LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
     calls = []
-    encode = codec.moments
+    encode = codec.posterior_parameters
 
     def counted(pixels: torch.Tensor) -> torch.Tensor:
         calls.append(len(pixels))
@@ -80,7 +86,7 @@ def test_a_cache_cut_off_goes_on_and_is_no_cache_until_then(
     assert 0 < sum(calls) < sum(len(data.record(row).images) for row in range(len(data)))
 
 
-def test_a_full_disk_leaves_finished_files_of_moments_and_no_others(
+def test_a_full_disk_leaves_finished_files_of_posteriors_and_no_others(
     data: DataSet, codec: LatentCodec
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="No space left"):
@@ -98,13 +104,15 @@ def test_another_autoencoder_or_side_has_no_cache(data: DataSet, codec: LatentCo
     with torch.no_grad():
         next(other.parameters()).view(-1)[0] += 1e-3
     assert weights_hash(other) != weights_hash(codec)
-    with pytest.raises(ValueError, match="moments for side 64"):
+    with pytest.raises(ValueError, match="latents for side 64"):
         Loader(
-            data, LoaderOptions(tasks=loader(data).options.tasks, seed=0, side=96), moments=cache
+            data,
+            LoaderOptions(tasks=loader(data).options.tasks, seed=0, side=96),
+            latent_cache=cache,
         )
 
 
-def test_moments_of_other_data_are_never_used(data: DataSet, codec: LatentCodec) -> None:
+def test_posteriors_of_other_data_are_never_used(data: DataSet, codec: LatentCodec) -> None:
     cache = built(data, codec)
     again = imported(
         data.folder.parent / "source" / "edits.jsonl", data.folder.parent / "more", licence="other"
@@ -112,7 +120,7 @@ def test_moments_of_other_data_are_never_used(data: DataSet, codec: LatentCodec)
     cache.folder.parent.rename(again.folder / "latents")
     moved = LatentCache.open(again, vae_hash=weights_hash(codec), side=SIDE)
     with pytest.raises(DataError, match="belongs to other data"):
-        moved.moments(0, 0)
+        moved.posterior_parameters(0, 0)
 
 
 def test_images_that_could_not_be_encoded_are_replaced_in_training(

@@ -18,23 +18,23 @@ SIDE = 64
 
 
 class RoundingCodec(LatentCodec):
-    """Rounds moments as the cache does."""
+    """Rounds posteriors as the cache does."""
 
-    def moments(self, pixels: Tensor) -> Tensor:
-        return super().moments(pixels).half().float()
+    def posterior_parameters(self, pixels: Tensor) -> Tensor:
+        return super().posterior_parameters(pixels).half().float()
 
 
-def test_cached_moments_give_the_loss_and_gradients_of_encoding(tmp_path: Path) -> None:
+def test_cached_posteriors_give_the_loss_and_gradients_of_encoding(tmp_path: Path) -> None:
     data = imported(edits(tmp_path / "source", 5), tmp_path / "data")
     model = ready("sft")
     codec = RoundingCodec(model.vae.autoencoder)
-    build_cache(data, codec.moments, vae_hash=weights_hash(codec), side=SIDE)
+    build_cache(data, codec.posterior_parameters, vae_hash=weights_hash(codec), side=SIDE)
     cache = LatentCache.open(data, vae_hash=weights_hash(codec), side=SIDE)
     tasks = TaskPlan(microbatch_size=2, microbatches=2)
     options = LoaderOptions(tasks={"edit": tasks}, seed=0, side=SIDE, workers=1)
     # In its second epoch, so that the draws of its epochs are no longer those of the first.
     encoded, cached = (
-        FlowBatches(Loader(data, options, moments=each), codec)(3) for each in (None, cache)
+        FlowBatches(Loader(data, options, latent_cache=each), codec)(3) for each in (None, cache)
     )
     true, _ = values(model, *encoded)
     mine, _ = values(model, *cached)
@@ -44,11 +44,11 @@ def test_cached_moments_give_the_loss_and_gradients_of_encoding(tmp_path: Path) 
 def test_each_visit_of_a_cached_image_draws_its_own_latents(tmp_path: Path) -> None:
     data = imported(edits(tmp_path / "source", 1), tmp_path / "data")
     model = ready("sft")
-    build_cache(data, model.vae.moments, vae_hash=weights_hash(model.vae), side=SIDE)
+    build_cache(data, model.vae.posterior_parameters, vae_hash=weights_hash(model.vae), side=SIDE)
     cache = LatentCache.open(data, vae_hash=weights_hash(model.vae), side=SIDE)
     tasks = TaskPlan(microbatch_size=1, microbatches=1)
     options = LoaderOptions(tasks={"edit": tasks}, seed=0, side=SIDE, workers=1)
-    batches = FlowBatches(Loader(data, options, moments=cache), model.vae)
+    batches = FlowBatches(Loader(data, options, latent_cache=cache), model.vae)
     losses = [values(model, *batches(step))[0]["loss"] for step in (0, 0, 1)]
     assert torch.equal(losses[0], losses[1])
     assert not torch.equal(losses[0], losses[2])

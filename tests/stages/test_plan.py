@@ -45,7 +45,7 @@ def rows_of(value: torch.Tensor, world_size: int) -> int:
     return math.ceil(len(value) / world_size) * math.prod(value.shape[1:])
 
 
-def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) -> None:
+def test_an_unsharded_model_costs_twenty_bytes_a_trained_number(model: DeepGen) -> None:
     memory = planned(model, "none", 4)
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     frozen = sum(value.numel() for value in model.parameters() if not value.requires_grad)
@@ -59,7 +59,7 @@ def test_an_undivided_model_costs_twenty_bytes_a_trained_number(model: DeepGen) 
     assert plain.temporary == 0
 
 
-def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model: DeepGen) -> None:
+def test_what_the_optimizer_works_on_is_sharded_and_what_is_frozen_is_not(model: DeepGen) -> None:
     memory, whole = planned(model, "optimizer", 4), planned(model, "none", 4)
     trained = [value for value in model.parameters() if value.requires_grad]
     assert memory.trained == 20 * sum(rows_of(value, 4) for value in trained)
@@ -67,7 +67,7 @@ def test_what_the_optimizer_works_on_is_divided_and_what_is_frozen_is_not(model:
     assert memory.temporary == 6 * sum(value.numel() for value in trained)
 
 
-def test_full_sharding_divides_all_but_vision_tower_and_autoencoder(model: DeepGen) -> None:
+def test_full_sharding_shards_all_but_vision_tower_and_autoencoder(model: DeepGen) -> None:
     memory, part = planned(model, "full", 4), planned(model, "optimizer", 4)
     whole = {id(value) for value in never_sharded(model)}
     autoencoder = {id(value) for value in model.vae.parameters()}
@@ -130,7 +130,7 @@ def test_the_tutorial_names_the_memory_of_adapters_on_the_full_size() -> None:
         assert f"{count / 2**30:.1f} GiB" in text
 
 
-def test_unless_said_otherwise_only_joint_training_on_several_gpus_is_divided() -> None:
+def test_unless_said_otherwise_only_joint_training_on_several_gpus_is_sharded() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert chosen_sharding("auto", "sft", gpu, 8) == "optimizer"
     assert chosen_sharding("auto", "sft", cpu, 8) == "none"

@@ -49,7 +49,7 @@ def test_held_out_edits_that_leave_no_room_for_words_cost_their_line_and_no_run(
             tasks=("t2i", "edit"),
             side=SIDE,
             max_bad_fraction=0.0,
-            moments=None,
+            latent_cache=None,
         )
     validation(ready("sft"), 3)
     (line,) = map(json.loads, log.read_text().splitlines())

@@ -116,7 +116,7 @@ class Killer:
         steps: Updates of each run.
         seed: Of the times of kills.
         world_size: Processes of each run; they are killed together.
-        sharding: What they divide among themselves.
+        sharding: What they shard.
         timeout_seconds: How long a run may take.
     """
 

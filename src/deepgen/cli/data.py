@@ -220,7 +220,7 @@ class Cache:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Encode, and print the folder of the moments."""
+        """Encode, and print the folder of the cache."""
         with _reporting_disk_failures(self.folder):
             cache = self._encode()
         path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
@@ -246,7 +246,7 @@ class Cache:
         with torch.inference_mode(), progress_bar("encoding", None) as advance:
             return build_cache(
                 data,
-                lambda pixels: codec.moments(pixels.to(device)),
+                lambda pixels: codec.posterior_parameters(pixels.to(device)),
                 vae_hash=weights_hash(codec),
                 side=side,
                 batch_size=self.batch_size,

@@ -24,7 +24,7 @@ class DataConfig:
     """Images are resized to about SIDE * SIDE pixels, in their own aspect ratio (default: the
     model's side)."""
     cached_latents: CachedLatents = "auto"
-    """Whether the VAE's moments of images are read from the cache of deepgen data cache: always
+    """Whether the VAE's posteriors of images are read from the cache of deepgen data cache: always
     requires a cache for this VAE and side, never encodes every image whenever it is used, auto uses
     a cache that exists when the run begins."""
     caption_drop: float = 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deepgen.data.latents import Moments
+from deepgen.data.latents import PosteriorParameters
 from deepgen.data.order import Occurrence
 from deepgen.data.randomness import sample_generator
 from deepgen.data.records import Record, Task
@@ -21,8 +21,8 @@ class LoadedSample:
     prompt: Prompt
     """The text drawn for this occurrence, and the references."""
     target: Pixels | None
-    """None where its moments are cached: nothing else needs the target."""
-    moments: tuple[Moments, ...] | None = None
+    """None where its posteriors are cached: nothing else needs the target."""
+    posteriors: tuple[PosteriorParameters, ...] | None = None
     """Of the target and then of each reference, where they are cached."""
 
 

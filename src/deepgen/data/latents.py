@@ -1,4 +1,4 @@
-"""Posterior moments of all images, computed once instead of in every epoch.
+"""Latent posteriors of all images, computed once instead of in every epoch.
 
 Mean and log-variance are stored, so that training still samples the posterior anew in every epoch.
 Each entry has 2 x 16 channels at an eighth of the sides, in float16.
@@ -28,12 +28,12 @@ from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError, ImageError
 from deepgen.types import Pixels
 
-Moments = Float[Tensor, "moment_channels _height _width"]
+PosteriorParameters = Float[Tensor, "parameter_channels _height _width"]
 """Mean and log-variance of one image's latents, stacked; before shift and scale."""
 
 Encode = Callable[
     [Float[Tensor, "batch 3 height width"]],
-    Float[Tensor, "batch moment_channels latent_height latent_width"],
+    Float[Tensor, "batch parameter_channels latent_height latent_width"],
 ]
 
 FOLDER = "latents"
@@ -46,14 +46,14 @@ OPEN_FILES = 64
 
 
 class LatentCache:
-    """The moments of one data set under one VAE; :meth:`open` finds them."""
+    """The posteriors of one data set under one VAE; :meth:`open` finds them."""
 
     def __init__(self, data: DataSet, *, vae_hash: str, side: int) -> None:
         self.folder = data.folder / FOLDER / f"{vae_hash[:16]}-{side}"
         self.side = side
         key = {"data": data.manifest.identity, "vae": vae_hash, "side": side}
         # One entry: safetensors writes several in any order, and equal caches must be equal files.
-        self.metadata = {"moments": json.dumps(key)}
+        self.metadata = {"posteriors": json.dumps(key)}
         self.files = -(-len(data) // ROWS_PER_FILE)
         self._opened = lru_cache(maxsize=OPEN_FILES)(self._open_file)
         # Two threads that miss at the same time would both open the file.
@@ -70,7 +70,7 @@ class LatentCache:
         missing = sum(not cache.path(number).exists() for number in range(cache.files))
         if missing:
             raise DataError(
-                f"{missing} of {cache.files} files of moments are missing in {cache.folder}; "
+                f"{missing} of {cache.files} files of posteriors are missing in {cache.folder}; "
                 f"run deepgen data cache {data.folder} --side {side} with the same model"
             )
         return cache
@@ -79,7 +79,7 @@ class LatentCache:
         """The file of a block of rows."""
         return self.folder / f"{number:06d}.safetensors"
 
-    def moments(self, row: int, image: int) -> Moments:
+    def posterior_parameters(self, row: int, image: int) -> PosteriorParameters:
         """Of an image of a row (0 is the target, 1 the first reference), in float32.
 
         Raises:
@@ -92,7 +92,7 @@ class LatentCache:
         try:
             stored: Tensor = file.get_tensor(f"{row}.{image}")
         except SafetensorError:
-            raise ImageError(f"{path} has no moments of image {image} of row {row}") from None
+            raise ImageError(f"{path} has no posterior of image {image} of row {row}") from None
         return stored.float()
 
     def _open_file(self, number: int) -> Any:
@@ -171,7 +171,7 @@ def read_pixels(data: DataSet, record: Record, image: ImageRef, side: int) -> Pi
 def _encoded(
     data: DataSet, rows: range, encode: Encode, side: int, batch_size: int
 ) -> dict[str, Tensor]:
-    """The moments of some rows by their names in the file."""
+    """The posteriors of some rows by their names in the file."""
     groups: dict[Size, list[tuple[str, Record, ImageRef]]] = {}
     for row in rows:
         record = data.record(row)
@@ -189,8 +189,8 @@ def _encoded(
                     continue
                 names.append(name)
             if names:
-                moments = encode(torch.stack(pixels)).to("cpu", torch.float16)
-                for name, each in zip(names, moments, strict=True):
+                posteriors = encode(torch.stack(pixels)).to("cpu", torch.float16)
+                for name, each in zip(names, posteriors, strict=True):
                     # A copy, since the rows of a batch share memory and those of a file must not.
                     tensors[name] = each.clone(memory_format=torch.contiguous_format)
     return tensors

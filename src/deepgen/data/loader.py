@@ -119,7 +119,7 @@ class Loader:
     the meantime does not change the order of a resumed run.
 
     Args:
-        moments: Cached moments, which then replace the pixels of targets.
+        latent_cache: Cached posteriors, which then replace the pixels of targets.
 
     Raises:
         DataError: The data set has no sample of a requested task, or none that fits.
@@ -131,12 +131,12 @@ class Loader:
         options: LoaderOptions,
         *,
         replacements: Sequence[Replacement] = (),
-        moments: LatentCache | None = None,
+        latent_cache: LatentCache | None = None,
     ) -> None:
-        if moments is not None and moments.side != options.side:
-            raise ValueError(f"moments for side {moments.side}, but side is {options.side}")
+        if latent_cache is not None and latent_cache.side != options.side:
+            raise ValueError(f"latents for side {latent_cache.side}, but side is {options.side}")
         self.data = data
-        self.moments = moments
+        self.latent_cache = latent_cache
         self.options = options
         self.replacements: list[Replacement] = []
         self._recent: list[Replacement] = []
@@ -310,15 +310,18 @@ class Loader:
         options = self.options
         text = draw_text(record, occurrence.epoch, seed=options.seed)
         references = tuple(self._pixels(record, each) for each in record.references)
-        cache = self.moments
+        cache = self.latent_cache
         return LoadedSample(
             occurrence=occurrence,
             record=record,
             prompt=Prompt(text=text, references=references),
             target=self._pixels(record, record.target) if cache is None else None,
-            moments=None
+            posteriors=None
             if cache is None
-            else tuple(cache.moments(occurrence.row, each) for each in range(len(record.images))),
+            else tuple(
+                cache.posterior_parameters(occurrence.row, each)
+                for each in range(len(record.images))
+            ),
         )
 
     def _pixels(self, record: Record, image: ImageRef) -> Pixels:

@@ -135,8 +135,8 @@ class DiT(nn.Module):
         self.attention_by_row = False
         """Where contexts differ in length, let rows attend one by one instead of with a bias."""
         self._run: Callable[..., Tensor] = self.run_blocks
-        self.most_of_all: Callable[[int], int] | None = None
-        """The largest of a number over all processes, where they divide this model's weights: each
+        self.max_over_processes: Callable[[int], int] | None = None
+        """The largest of a number over all processes, where they shard this model's weights: each
         then has to run every block equally often."""
 
     @property
@@ -190,7 +190,7 @@ class DiT(nn.Module):
             references: Clean latents that each row attends to.
 
         Returns:
-            For :meth:`velocity`; gradients flow through it. Where the weights are divided among
+            For :meth:`velocity`; gradients flow through it. Where the weights are sharded among
             processes, all of them have to prepare, and to run the same number of steps.
 
         Raises:
@@ -213,7 +213,7 @@ class DiT(nn.Module):
     def enter(self, call: Callable[[], Returned]) -> Returned:
         """Call a function of this model that is not :meth:`forward`.
 
-        Where the weights are divided among processes, this is a forward method for FSDP, which
+        Where the weights are sharded among processes, this is a forward method for FSDP, which
         gathers the DiT's own weights; blocks are gathered one by one. The arguments of ``call`` are
         hidden from FSDP on purpose: once it had the gradients of such inputs, it would free the
         weights, which the backward pass of earlier steps still needs.
@@ -230,16 +230,16 @@ class DiT(nn.Module):
         every = timesteps[:, None].expand(-1, len(conditions))
         ragged = self.proj_out.weight.is_cpu
         groups = self._group(conditions, sizes, every, references, ragged=ragged)
-        if self.most_of_all is not None:
-            # Modulations are of divided weights, too: all compute them at the same steps.
-            at_once = -self.most_of_all(-groups[0].steps_at_once)
+        if self.max_over_processes is not None:
+            # Modulations are of sharded weights, too: all compute them at the same steps.
+            at_once = -self.max_over_processes(-groups[0].steps_at_once)
             groups = [replace(each, steps_at_once=at_once) for each in groups]
         missing = self._missing(len(groups))
         return [*groups, *(replace(groups[0], is_idle=True) for _ in range(missing))]
 
     def _missing(self, groups: int) -> int:
         """How many groups this process has fewer than the one with most."""
-        return 0 if self.most_of_all is None else self.most_of_all(groups) - groups
+        return 0 if self.max_over_processes is None else self.max_over_processes(groups) - groups
 
     def _velocities(
         self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]

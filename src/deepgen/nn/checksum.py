@@ -28,7 +28,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     ``Tensor._version``.
 
     Args:
-        tensors: All on one device; of divided ones (DTensor), the part of this process counts.
+        tensors: All on one device; of sharded ones (DTensor), the part of this process counts.
     """
     sums, rest = [], []
     for tensor in tensors:

@@ -108,7 +108,7 @@ class FlowBatches:
         encoded = iter(self.codec.posteriors(images) if images else [])
         return [
             [next(encoded) for _ in (0, *each.prompt.references)]
-            if each.moments is None
-            else [self.codec.posterior(moments.to(device)) for moments in each.moments]
+            if each.posteriors is None
+            else [self.codec.posterior(parameters.to(device)) for parameters in each.posteriors]
             for each in batch.samples
         ]

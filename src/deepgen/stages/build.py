@@ -166,15 +166,15 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
     if config.compute.compile:
         check_compiler(device)
         model.dit.compile_each_block()
-    # In float32, as for the cache of moments.
+    # In float32, as for the latent cache.
     vae = LatentCodec(vae_part(ModelFolder(folder)).load(torch.float32, device))
     model.vae = vae.eval().requires_grad_(False)
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
     may_cache = config.data.cached_latents == "auto" and not has_checkpoints(config.output)
-    config, moments = resolve_latent_cache(config, data, model.vae, side, processes)
+    config, latent_cache = resolve_latent_cache(config, data, model.vae, side, processes)
     fraction = config.data.max_bad_fraction
     options = LoaderOptions(tasks=tasks, seed=config.seed, side=side, max_bad_fraction=fraction)
-    loader = Loader(data, options, moments=moments)
+    loader = Loader(data, options, latent_cache=latent_cache)
     shortened = model.conditioner.tokenize.shortened
     batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
     objective = _objective(config, model, padding)
@@ -194,7 +194,7 @@ def build(config: StageConfig, *, device: torch.device, processes: Processes = A
         validation=_validation(config, loader, objective(SampleRng(0, "validation"))),
         base=folder,
         card=make_card(config, loader, model, folder, settings=compared_values(config)),
-        latents_source=_describe_latents(config, side, moments, may_cache=may_cache),
+        latents_source=_describe_latents(config, side, latent_cache, may_cache=may_cache),
     )
 
 
@@ -286,7 +286,7 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
         tasks=loader.options.tasks,
         side=loader.options.side,
         max_bad_fraction=loader.options.max_bad_fraction,
-        moments=loader.moments,
+        latent_cache=loader.latent_cache,
     )
 
 
@@ -341,11 +341,11 @@ def _shard(
 
 
 def _describe_latents(
-    config: StageConfig, side: int, moments: LatentCache | None, *, may_cache: bool
+    config: StageConfig, side: int, latent_cache: LatentCache | None, *, may_cache: bool
 ) -> str:
     """Where latents come from, and how to cache them while that can still be chosen."""
-    if moments is not None:
-        return f"latents from the cache {moments.folder}; the VAE encodes nothing"
+    if latent_cache is not None:
+        return f"latents from the cache {latent_cache.folder}; the VAE encodes nothing"
     described = "the VAE encodes images whenever they are used"
     if not may_cache:
         return described

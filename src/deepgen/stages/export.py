@@ -66,7 +66,7 @@ def export_trained(
     card: Mapping[str, Any],
     device: torch.device,
 ) -> Path:
-    """Export a model that was divided among processes, from its undivided trained tensors.
+    """Export a model that was sharded among processes, from its unsharded trained tensors.
 
     Returns:
         The model folder.

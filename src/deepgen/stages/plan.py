@@ -59,7 +59,7 @@ class Plan:
     """Of a micro-batch of the largest samples; an estimate, see :mod:`deepgen.stages.activations`.
     """
     sharding: str
-    """What processes divide: none, optimizer or full."""
+    """What is sharded among processes: none, optimizer or full."""
     processes: int
     microbatches: dict[Task, int]
     """Per step, of all processes together, by task."""
@@ -161,17 +161,17 @@ def plan_memory(
         frozen_bytes: Per value of what is not trained.
         gathered_bytes: Per value of what is computed with, and gathered for it.
     """
-    divided = world_size if sharding != "none" else 1
+    shards = world_size if sharding != "none" else 1
     whole = {id(value) for value in never_sharded(model)}
     autoencoder = {id(value) for value in model.vae.parameters()}
     trained = frozen = 0
     for value in model.parameters():
         if value.requires_grad:
-            trained += _share(value, divided)
+            trained += _largest_shard(value, shards)
         else:
             is_sharded = sharding == "full" and id(value) not in whole
             each = FLOAT32_BYTES if id(value) in autoencoder else frozen_bytes
-            frozen += each * _share(value, divided if is_sharded else 1)
+            frozen += each * _largest_shard(value, shards if is_sharded else 1)
     return Memory(
         trained=trained * FLOAT32_BYTES * (5 if has_ema else 4),
         frozen=frozen,
@@ -180,9 +180,9 @@ def plan_memory(
     )
 
 
-def _share(value: Tensor, divided: int) -> int:
+def _largest_shard(value: Tensor, shards: int) -> int:
     """Values in the largest shard of a tensor, which is split between rows."""
-    return math.ceil(value.shape[0] / divided) * math.prod(value.shape[1:])
+    return math.ceil(value.shape[0] / shards) * math.prod(value.shape[1:])
 
 
 def _temporary(model: DeepGen, sharding: Sharding, gathered_bytes: int) -> int:

@@ -51,7 +51,7 @@ def resolve_latent_cache(
 ) -> tuple[StageConfig, LatentCache | None]:
     """Decide whether latents come from the cache, or images are encoded whenever they are used.
 
-    It cannot change within a run, since cached moments are rounded.
+    It cannot change within a run, since cached latents are rounded.
 
     Returns:
         The stage with ``always`` or ``never``, and the cache in the first case.

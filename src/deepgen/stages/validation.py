@@ -44,7 +44,7 @@ class Validation:
         tasks: Collection[Task],
         side: int,
         max_bad_fraction: float,
-        moments: LatentCache | None,
+        latent_cache: LatentCache | None,
     ) -> None:
         self.log = log
         self.objective = objective
@@ -60,7 +60,7 @@ class Validation:
                 tasks={task: one}, seed=0, side=side, split="val", max_bad_fraction=max_bad_fraction
             )
             try:
-                self._loaders[task] = Loader(data, options, moments=moments)
+                self._loaders[task] = Loader(data, options, latent_cache=latent_cache)
             except DataError as cause:
                 warnings.warn(f"no val/loss/{task}: {cause}", stacklevel=2)
                 continue

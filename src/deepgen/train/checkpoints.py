@@ -6,9 +6,9 @@ newest folder with a final name is complete, whenever a process is killed. Disks
 all hashes are checked before anything is read. Tensors are safetensors, the rest is JSON; nothing
 is unpickled.
 
-Tensors that a process holds as a whole are a file per group. Those divided among processes are a
+Tensors that a process holds as a whole are a file per group. Those sharded among processes are a
 file per process (torch's distributed checkpoint), and any number of processes can read them,
-divided or not.
+sharded or not.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Checkpoint:
         Args:
             name: Of the group.
             like: Weights. A tensor named like one of them, or ``what.`` and its name, with the same
-                shape, is divided among processes as the weight is; all others are whole.
+                shape, is sharded among processes as the weight is; all others are whole.
         """
         if self._file(name).exists():
             stored = load_file(self._file(name))

@@ -22,7 +22,7 @@ def seeded(*numbers: int) -> torch.Generator:
 def frozen_digest(model: nn.Module, trained: Collection[str]) -> str:
     """SHA-256 of everything in a model that is not trained; the same on any device.
 
-    Where the model is divided among processes, all of them must call this.
+    Where the model is sharded among processes, all of them must call this.
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):

@@ -43,7 +43,7 @@ class BatchStream(Protocol[ModelIn, BatchOut]):
         Torch's global generators are seeded by step and rank before.
 
         Args:
-            model: As it is trained, in training mode. A divided one is computed by all processes
+            model: As it is trained, in training mode. A sharded one is computed by all processes
                 together: each has to run it equally often.
             step: Steps done.
         """

@@ -62,7 +62,7 @@ class Trainer(Generic[Model, Batch]):
         loop: Number of steps, learning rate, seed.
         ema: EMA of the trained weights, updated after every step.
         identity: What the run is recognised by besides its model and the arguments here.
-        parallel: The processes that train together, and what is divided among them.
+        parallel: The processes that train together, and what is sharded among them.
         monitoring: What is measured.
     """
 
@@ -277,7 +277,7 @@ class Trainer(Generic[Model, Batch]):
     def save(self, checkpoints: Checkpoints, log: Mapping[str, Any] | None = None) -> Path | None:
         """Write a checkpoint: only what is trained, and everything needed to resume.
 
-        Of a divided model only a copy is taken, which is written during the next steps.
+        Of a sharded model only a copy is taken, which is written during the next steps.
 
         Args:
             checkpoints: Where to.
@@ -374,7 +374,7 @@ class Trainer(Generic[Model, Batch]):
             self._warn(warning)
 
     def _check_equal(self) -> None:
-        """See that all processes have the same weights; in a divided model each has its own."""
+        """See that all processes have the same weights; in a sharded model each has its own."""
         if self.shards is None:
             check_equal(self.trained.values(), self.processes, self.done)
 

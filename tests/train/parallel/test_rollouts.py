@@ -1,4 +1,4 @@
-"""Sampling with a divided model, learning through it, and training on what it sampled."""
+"""Sampling with a sharded model, learning through it, and training on what it sampled."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def sample_and_learn(processes: Processes, folder: str, ways: Sequence[Sharding]
         )
 
 
-def test_one_samples_with_a_divided_model_and_learns_through_it_as_with_a_whole_one(
+def test_one_samples_with_a_sharded_model_and_learns_through_it_as_with_a_whole_one(
     tmp_path: Path,
 ) -> None:
     sample_and_learn(ALONE, str(tmp_path), ["none"])
@@ -156,7 +156,7 @@ def train_on_rollouts(processes: Processes, folder: str, sharding: Sharding, unt
 
 
 @pytest.mark.parametrize("sharding", WAYS)
-def test_a_divided_model_resumes_training_on_its_rollouts(
+def test_a_sharded_model_resumes_training_on_its_rollouts(
     tmp_path: Path, sharding: Sharding
 ) -> None:
     for name, ends in (("unbroken", [4]), ("cut", [3, 4])):

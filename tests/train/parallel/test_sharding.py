@@ -1,4 +1,4 @@
-"""A model that is divided among processes learns what a whole one does."""
+"""A model sharded among processes learns what a whole one does."""
 
 import json
 import resource
@@ -51,7 +51,7 @@ def uneven(step: int) -> list[FlowBatch]:
 def train_a_little(
     processes: Processes, folder: str, mixed: bool, ways: Sequence[Sharding]
 ) -> None:
-    """The first updates of a run, divided in one way after another."""
+    """The first updates of a run, sharded in one way after another."""
     for sharding in ways:
         run = killing.trainer(processes, STEPS, sharding, uneven, mixed=mixed)
         reports = [run.step() for _ in range(STEPS)]
@@ -74,7 +74,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_a_divided_model_learns_what_a_whole_one_does(
+def test_a_sharded_model_learns_what_a_whole_one_does(
     tmp_path: Path, whole: Path, world_size: int
 ) -> None:
     group = Together(train_a_little, world_size, str(tmp_path), False, WAYS)
@@ -90,7 +90,7 @@ def test_a_divided_model_learns_what_a_whole_one_does(
                 torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5)
 
 
-def test_a_divided_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
+def test_a_sharded_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
     train_a_little(ALONE, str(tmp_path), True, ["none"])
     assert Together(train_a_little, 2, str(tmp_path), True, WAYS).exit_codes() == [0, 0]
     expected, *_ = outcome(tmp_path, "none")
@@ -132,7 +132,7 @@ def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding])
             Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
 
 
-def test_one_process_may_look_at_a_divided_model(tmp_path: Path) -> None:
+def test_one_process_may_look_at_a_sharded_model(tmp_path: Path) -> None:
     look_on_the_way(ALONE, str(tmp_path), ["none"])
     assert Together(look_on_the_way, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
     expected, *others = (
@@ -167,7 +167,7 @@ def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) 
 
 @pytest.fixture(scope="module")
 def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run resumed with other processes and another division after every step."""
+    """A run resumed with other processes and another sharding after every step."""
     folder = tmp_path_factory.mktemp("changing")
     ways: list[tuple[int, Sharding]] = [
         (2, "optimizer"),
@@ -185,7 +185,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_may_be_divided_otherwise_after_every_restart(whole: Path, changing: Path) -> None:
+def test_a_run_may_be_sharded_otherwise_after_every_restart(whole: Path, changing: Path) -> None:
     lines = [json.loads(line) for line in (changing / "metrics.jsonl").read_text().splitlines()]
     reports, weights, averages = outcome(whole, "none")
     assert [line["loss"] for line in lines] == pytest.approx(

@@ -165,11 +165,11 @@ def train_parts(config: MiniConfig, watch: Watch = no_observers) -> Parts:
     folder = config.output
     data = write_samples(folder / DATA, config.samples)
     autoencoder = train_autoencoder(config, watch)
-    moments = cache_moments(data, autoencoder.requires_grad_(False))
+    latent_cache = cache_latents(data, autoencoder.requires_grad_(False))
     codec = LatentCodec(autoencoder)
     tokenizer = train_tokenizer(vocabulary_texts(config.samples), vocabulary=VOCABULARY)
     vlm = train_language_model(tokenizer, config, watch)
-    dit = train_dit(data, codec, moments, config, watch)
+    dit = train_dit(data, codec, latent_cache, config, watch)
     return Parts(codec=codec, tokenizer=tokenizer, vlm=vlm, dit=dit)
 
 
@@ -219,18 +219,18 @@ def _images(step: int) -> Images:
     )
 
 
-def cache_moments(data: DataSet, autoencoder: AutoencoderKL) -> LatentCache:
+def cache_latents(data: DataSet, autoencoder: AutoencoderKL) -> LatentCache:
     """Encode all images, and set the autoencoder's shift and scale for latents of unit variance."""
     codec = LatentCodec(autoencoder)
     with torch.no_grad():
         cache = build_cache(
             data,
-            codec.moments,
+            codec.posterior_parameters,
             vae_hash=weights_hash(codec),
             side=SIDE,
             batch_size=ENCODE_BATCH,
         )
-    some = torch.stack([cache.moments(row, 0) for row in range(0, len(data), 10)])
+    some = torch.stack([cache.posterior_parameters(row, 0) for row in range(0, len(data), 10)])
     means = some.chunk(2, dim=1)[0]
     autoencoder.register_to_config(
         shift_factor=means.mean().item(), scaling_factor=1 / means.std().item()
@@ -256,7 +256,7 @@ def train_language_model(
 
 
 def train_dit(
-    data: DataSet, codec: LatentCodec, moments: LatentCache, config: MiniConfig, watch: Watch
+    data: DataSet, codec: LatentCodec, latent_cache: LatentCache, config: MiniConfig, watch: Watch
 ) -> DiT:
     """Label-conditioned pre-training: a DiT that generates and edits from labels."""
     seed = config.seed
@@ -266,7 +266,7 @@ def train_dit(
     loader = Loader(
         data,
         LoaderOptions(tasks={"t2i": half, "edit": half}, seed=seed, side=SIDE, workers=1),
-        moments=moments,
+        latent_cache=latent_cache,
     )
     # The name seeds the noise: another one would train other weights.
     draws = SampleRng(seed, "painting")

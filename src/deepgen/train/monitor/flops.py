@@ -3,7 +3,7 @@
 Counted is what the model requires, not what is executed: products with weights
 (two operations per weight and token) and attention (four per channel, query and key). A backward
 pass costs as much as the forward pass for the gradients of activations, and as much again for those
-of weights. Padding, recomputation and the autoencoder, whose moments can be cached, do not count.
+of weights. Padding, recomputation and the autoencoder, whose latents can be cached, do not count.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every process computes its part of a step's micro-batches. Where each holds the whole model,
 gradients are summed here, so all make the same step and stay equal to the bit, which is checked
-whenever a checkpoint is written. A divided model is left to FSDP2, see ``sharding``.
+whenever a checkpoint is written. A sharded model is left to FSDP2, see ``sharding``.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Processes:
     def pad_with_dummies(self, batches: Sequence[Value]) -> Sequence[Value]:
         """As many micro-batches as the process with most has; the rest are dummies.
 
-        A divided model can only be computed by all processes together, so one that has fewer
+        A sharded model can only be computed by all processes together, so one that has fewer
         computes dummy micro-batches, which must not count.
         """
         counts = self.gather(len(batches))

@@ -1,4 +1,4 @@
-"""Files of tensors that are divided among processes: torch's distributed checkpoint.
+"""Files of tensors that are sharded among processes: torch's distributed checkpoint.
 
 Every process writes its rows, as safetensors that hold their offsets, and any number of processes
 may read them, each its own rows.
@@ -63,7 +63,7 @@ def stored_like(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def read_shards(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> None:
-    """Fill tensors of a group, divided or not, with their stored values."""
+    """Fill tensors of a group, sharded or not, with their stored values."""
     flat = {f"{name}.{key}": value for key, value in tensors.items()}
     with warnings.catch_warnings():
         # Each process reads on its own, which is intended.

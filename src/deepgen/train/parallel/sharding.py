@@ -1,4 +1,4 @@
-"""One model divided among several processes, by torch's FSDP2 (``fully_shard``).
+"""One model sharded among several processes, by torch's FSDP2 (``fully_shard``).
 
 Each process keeps its rows of every trained weight, in float32, and of its gradient, moments and
 EMA. Weights are gathered from all processes before they are used, and gradients are summed in
@@ -55,7 +55,7 @@ class Shards:
     def gathered(self) -> Iterator[None]:
         """In the body, every process has the whole model, and may use it without the others."""
         hooks = [(part._forward_pre_hooks, part._forward_hooks) for part in self.modules]
-        most_of_all, self.dit.most_of_all = self.dit.most_of_all, None
+        max_over_processes, self.dit.max_over_processes = self.dit.max_over_processes, None
         # FSDP's wrapper, an attribute that hides the method of the class.
         enter = vars(self.dit).pop("enter")
         for part, module in zip(self.parts, self.modules, strict=True):
@@ -65,7 +65,7 @@ class Shards:
         try:
             yield
         finally:
-            self.dit.most_of_all = most_of_all
+            self.dit.max_over_processes = max_over_processes
             vars(self.dit)["enter"] = enter
             for part, module, own_hooks in zip(self.parts, self.modules, hooks, strict=True):
                 module._forward_pre_hooks, module._forward_hooks = own_hooks
@@ -79,12 +79,12 @@ class Shards:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parallelism:
-    """The processes that train together, and what is divided among them."""
+    """The processes that train together, and what is sharded among them."""
 
     processes: Processes = ALONE
     """Their number may differ after a restart."""
     shards: Shards | None = None
-    """What the model is divided into; None where each process has all of it."""
+    """What the model is sharded into; None where each process has all of it."""
 
 
 def shard(
@@ -92,7 +92,7 @@ def shard(
 ) -> Shards | None:
     """Divide what is trained of a model, or all of it but VAE and vision tower.
 
-    Blocks of the DiT, layers of the connector and, where it is divided, of the language model are
+    Blocks of the DiT, layers of the connector and, where it is sharded, of the language model are
     gathered one by one; so are the modulations of a block, which are computed before the block.
 
     Args:
@@ -102,7 +102,7 @@ def shard(
         mixed: Gather weights in bfloat16; gradients are added up in float32 all the same.
 
     Returns:
-        What the trainer needs; None where nothing is divided.
+        What the trainer needs; None where nothing is sharded.
     """
     if sharding == "none":
         return None
@@ -134,7 +134,7 @@ def shard(
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
     register_fsdp_forward_method(model.dit, "enter")
-    model.dit.most_of_all = lambda own: max(processes.gather(own))
+    model.dit.max_over_processes = lambda own: max(processes.gather(own))
     return Shards(parts=parts, dit=model.dit, regathers=full)
 
 
@@ -173,17 +173,17 @@ def chosen_sharding(
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This process's part of a tensor; the whole of one that is not divided."""
+    """This process's part of a tensor; the whole of one that is not sharded."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A divided tensor as a whole; a collective call."""
+    """A sharded tensor as a whole; a collective call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(tensor: Tensor, example: Tensor) -> Tensor:
-    """A tensor that every process has, divided as ``example`` is; without communication."""
+    """A tensor that every process has, sharded as ``example`` is; without communication."""
     if not isinstance(example, DTensor):
         return tensor
     return distribute_tensor(
