@@ -85,8 +85,8 @@ CASES = [
     ("image empty", ["edit", "a", "empty.png"], "empty.png is empty"),
     ("image truncated", ["edit", "a", "truncated.png"], "truncated.png is damaged"),
     ("image enormous", ["edit", "a", "bomb.png"], "too large"),
-    ("image a drawing", ["edit", "a", "drawing.png"], "drawing.png is no image"),
-    ("image a text", ["edit", "a", "text.png"], "text.png is no image"),
+    ("image a drawing", ["edit", "a", "drawing.png"], "drawing.png is not an image"),
+    ("image a text", ["edit", "a", "text.png"], "text.png is not an image"),
     ("image a folder", ["edit", "a", "folder.png"], "is a folder"),
     ("image too slim", ["edit", "a", "slim.png"], "at most 1024"),
     ("model missing", ["generate", "a", "--model", "./absent"], "./absent"),
@@ -168,7 +168,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(place: Path) -> dict[str, Outcome]:
-    """Of every case, in one interpreter; the default model is a real one."""
+    """Outcomes of all cases, in one interpreter; the default model is a real one."""
     lines = []
     for _, arguments, _ in CASES:
         given = arguments and arguments[0] in ("generate", "edit") and "--model" not in arguments

@@ -112,7 +112,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
     shown = capsys.readouterr()
     assert json.loads(shown.out)["state"] == "not done"
     assert "run is not done: 4 of 4 images are there, 0 evaluated" in shown.err
-    assert "These are no results" in Path("run/report.md").read_text()
+    assert "These are not results" in Path("run/report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
         (["generate", "geneval", "--output", "run", "--limit", "2"], "over 1 prompts, not 2"),
         (["generate", "geneval", "--output", "run", "--limit", "1", "--seed", "5"], "base_seed"),
         (["generate", "gedit", "--output", "new"], "images to edit are missing"),
-        (["report", "new"], "new is no run"),
+        (["report", "new"], "new is not a run"),
         (["report", "run", "run", "run"], "one run or two"),
     ],
 )

@@ -190,7 +190,7 @@ def test_runs_of_two_judges_are_compared_with_a_warning(
     ("words", "complaint"),
     [
         (["geneval"], "name the run with --output, or a folder of images --images"),
-        (["geneval", "--output", "nowhere"], "nowhere is no run"),
+        (["geneval", "--output", "nowhere"], "nowhere is not a run"),
         (["wise", "--output", "run"], "run is a run of geneval, not of wise/verified"),
         (["geneval", "--output", "run", "--limit", "2"], "--limit requires --images"),
         (["geneval", "--output", "run", "--model-name", "a"], "--model-name requires --images"),
@@ -198,7 +198,7 @@ def test_runs_of_two_judges_are_compared_with_a_warning(
         (["geneval", "--images", "model"], "holds no image of geneval"),
         (["geneval", "--images", "run/images", "--output", "run"], "is a run with"),
         (["geneval", "--output", "run", "--shard", "2/1"], "--shard 2/1: expected R/N"),
-        (["geneval", "--output", "half"], "half is no run: it has no run.json"),
+        (["geneval", "--output", "half"], "half is not a run: it has no run.json"),
     ],
 )
 def test_what_cannot_be_scored_is_one_line(

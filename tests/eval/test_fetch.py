@@ -218,7 +218,7 @@ def test_single_texts_in_an_archive_become_one_file(
 
     put(root, DPG, b"no archive")
     broken, _ = fetch(DPG, tmp_path / "other", hosts)
-    assert "is no whole zip archive" in broken.note
+    assert "is not a whole zip archive" in broken.note
 
 
 def test_single_texts_of_the_user_are_checked_like_the_list(tmp_path: Path) -> None:

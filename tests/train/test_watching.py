@@ -138,7 +138,7 @@ class Replacing:
     def __call__(self, step: int) -> list[Tensor]:
         known = [each for each in self.known if each["step"] == step]
         if step in self.bad and not known:
-            known = [{"step": step, "sample_id": f"s{step}", "message": f"s{step} is no image"}]
+            known = [{"step": step, "sample_id": f"s{step}", "message": f"s{step} is not an image"}]
         self.recent += known
         return [each + len(known) for each in batches(step)]
 
@@ -166,7 +166,7 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
         )
         return made
 
-    with pytest.warns(UserWarning, match="s1 is no image; another sample replaces") as seen:
+    with pytest.warns(UserWarning, match="s1 is not an image; another sample replaces") as seen:
         unbroken = run("unbroken", [1, 4, 7])
     assert len(seen) == 1
     assert [line["replaced"] for line in lines(tmp_path / "unbroken")] == [1, 1, 2, 3, 3, 3]
@@ -181,7 +181,7 @@ def test_samples_that_were_replaced_are_counted_listed_and_replaced_again(tmp_pa
     assert logs[0] == logs[1] and logs[0].count("\n") == 3
 
 
-@pytest.mark.filterwarnings("ignore:s[12] is no image")
+@pytest.mark.filterwarnings("ignore:s[12] is not an image")
 def test_a_run_cut_before_its_first_checkpoint_begins_its_record_anew(tmp_path: Path) -> None:
     def run(folder: str, bad: int, stop_at: int) -> None:
         stream = Replacing([bad])

@@ -88,7 +88,7 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
     count, rest = divmod(features, llm_width)
     if rest:
         raise CheckpointError(
-            f"connector: projector_1 reads {features} channels, which are no multiple of the "
+            f"connector: projector_1 reads {features} channels, which are not a multiple of the "
             f"think tokens' {llm_width}"
         )
     stated = values.get("num_queries", think_tokens)

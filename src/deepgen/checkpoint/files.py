@@ -51,7 +51,7 @@ class ModelFolder:
     """A model folder in the layout of diffusers.
 
     Raises:
-        CheckpointError: It is no model folder, or a link in it leads out of it.
+        CheckpointError: It is not a model folder, or a link in it leads out of it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +123,7 @@ class ModelFolder:
             raise CheckpointError(f"{where} has no weight_map")
         odd = [name for name in weight_map.values() if not _is_shard_name(name)]
         if odd:
-            raise CheckpointError(f"{where} names files that are no shards: {listed(odd)}")
+            raise CheckpointError(f"{where} names files that are not shards: {listed(odd)}")
         found: dict[str, StoredTensor] = {}
         for name in sorted(set(weight_map.values())):
             path = self.path / component / name
@@ -157,7 +157,7 @@ def _is_shard_name(name: object) -> bool:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _refuse_links_outside(folder: Path) -> None:

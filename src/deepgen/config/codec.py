@@ -35,7 +35,7 @@ def read_values(path: Path) -> Mapping[Any, Any]:
     """The mapping in a YAML file; empty for an empty file.
 
     Raises:
-        ValueError: The file cannot be read, or is no mapping.
+        ValueError: The file cannot be read, or is not a mapping.
     """
     import yaml
 

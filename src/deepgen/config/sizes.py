@@ -64,7 +64,7 @@ def check_side(name: str, side: object, *, max_side: int | None = None) -> int:
     """Return an output side, if the model can draw it.
 
     Raises:
-        ValueError: It is no positive multiple of 32, or longer than ``max_side``.
+        ValueError: It is not a positive multiple of 32, or longer than ``max_side``.
     """
     if isinstance(side, bool) or not isinstance(side, int) or side < SIZE_UNIT:
         raise ValueError(f"{name} must be a positive multiple of {SIZE_UNIT}, got {side!r}")

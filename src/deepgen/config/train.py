@@ -89,8 +89,8 @@ class ComputeConfig:
     """How a step is computed; all but the precision may change within a run."""
 
     precision: Precision = "auto"
-    """Of matrix products; auto is float32 on a CPU and bfloat16 on a GPU. Weights, losses and sums
-    are always float32."""
+    """Precision of matrix products; auto is float32 on a CPU and bfloat16 on a GPU. Weights, losses
+    and sums are always float32."""
     packing: Annotated[bool, MAY_CHANGE] = True
     """Compute prompts of different length end to end, without padding."""
     prompt_gradients: Annotated[bool, MAY_CHANGE] = False
@@ -145,7 +145,7 @@ class LoggingConfig:
     sample_prompts: tuple[str, ...] = ()
     """Images of these prompts are generated into OUTPUT/samples, with fixed seeds."""
     sample_edits: tuple[tuple[str, Path], ...] = ()
-    """Likewise edits: instructions, each with an image."""
+    """Edits to watch: instructions, each with an image."""
     sample_every: Annotated[int | None, arg(metavar="INT", help_behavior_hint="")] = None
     """Steps between sample images, and between validation losses (default: as --save-every); both
     also come at the end."""

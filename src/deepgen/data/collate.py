@@ -23,7 +23,7 @@ class LoadedSample:
     target: Pixels | None
     """None where its posteriors are cached: nothing else needs the target."""
     posteriors: tuple[PosteriorParameters, ...] | None = None
-    """Of the target and then of each reference, where they are cached."""
+    """Posteriors of the target and then of each reference, where they are cached."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

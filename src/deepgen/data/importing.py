@@ -49,7 +49,7 @@ class ImportOptions:
     """What an import accepts, and what it records about the samples."""
 
     name: str
-    """Of the source; the first part of every sample's id and of every shard's name."""
+    """Name of the source; the first part of every sample's id and of every shard's name."""
     licence: str = "unknown"
     redistributable: bool = False
     val_fraction: float = 0.0

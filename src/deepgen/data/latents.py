@@ -80,7 +80,8 @@ class LatentCache:
         return self.folder / f"{number:06d}.safetensors"
 
     def posterior_parameters(self, row: int, image: int) -> PosteriorParameters:
-        """Of an image of a row (0 is the target, 1 the first reference), in float32.
+        """Mean and log-variance of an image of a row (0 is the target, 1 the first reference), in
+        float32.
 
         Raises:
             DataError: The file belongs to other data or another VAE, or is damaged.

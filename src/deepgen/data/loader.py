@@ -49,7 +49,7 @@ TOO_LONG = "prompt_too_long"
 """Why a sample is replaced whose references leave no room for text."""
 
 MAX_REFERENCE_TOKENS = MAX_PROMPT_TOKENS - TEXT_TOKENS
-"""Of all references of a sample together, one for every 32 x 32 pixels."""
+"""Tokens of all references of a sample together, one for every 32 x 32 pixels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

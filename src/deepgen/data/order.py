@@ -87,7 +87,7 @@ class Stream:
 
     @property
     def samples_per_step(self) -> int:
-        """Of one step, on all ranks together."""
+        """Samples of one step, on all ranks together."""
         return self.microbatch_size * self.microbatches
 
     def step(self, step: int) -> list[list[Occurrence]]:

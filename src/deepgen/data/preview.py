@@ -16,7 +16,7 @@ GAP = 8
 LINE_HEIGHT = 14
 FONT_SIZE = 12
 CHARACTERS_PER_PIXEL = 0.16
-"""Of the default font at that size, so that no line is wider than its cell."""
+"""Width of the default font at that size, so that no line is wider than its cell."""
 TEXT_LINES = 4
 INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (200, 200, 200)
 

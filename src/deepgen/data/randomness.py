@@ -14,8 +14,8 @@ import numpy.typing as npt
 Words = npt.NDArray[np.uint64]
 
 ROUNDS = 6
-"""Of the Feistel network. Four suffice with pseudorandom round functions (Luby and Rackoff 1988);
-ours is only a multiplicative mixer, so there are two more."""
+"""Rounds of the Feistel network. Four suffice with pseudorandom round functions (Luby and Rackoff
+1988); ours is only a multiplicative mixer, so there are two more."""
 
 
 def key_of(*parts: int | str) -> int:

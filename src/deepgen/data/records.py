@@ -36,7 +36,7 @@ UNKNOWN_LANGUAGE = "und"
 
 
 COLUMN_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-"""Of fields that state no other type of column."""
+"""Column types of fields that state no other."""
 
 
 class Row(BaseModel):
@@ -72,7 +72,7 @@ class ImageRef(Row):
     height: Annotated[int, Field(gt=0), pa.int32()]
     exif_orientation: Annotated[int, Field(ge=1, le=8), pa.int8()]
     mode: str
-    """Of the pixels as stored, as Pillow calls it."""
+    """Pillow's name for the format of the stored pixels."""
     hash: str
     """BLAKE2b of the bytes, 128 bits, hexadecimal."""
     url: str | None = None

@@ -14,7 +14,7 @@ def decode_at(data: bytes, size: Size, *, name: str = "the image") -> Pixels:
     Aspect ratios change by what rounding to the size requires.
 
     Raises:
-        ImageError: The bytes are no image or damaged.
+        ImageError: The bytes are not an image, or damaged.
     """
     height, width = size
     image = decode_image(data, name=name)

@@ -98,7 +98,7 @@ class Source:
     """The benchmark's own, on GitHub; its scorer is the official one."""
     commit: str
     licence: str
-    """Of the prompts; "none stated" where the authors say nothing."""
+    """Licence of the prompts; "none stated" where the authors say nothing."""
     files: tuple[PromptFile, ...]
     prompts_from: tuple[str, str] | None = None
     """Repository and commit of the files, where they are not the benchmark's own."""

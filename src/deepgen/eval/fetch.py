@@ -235,7 +235,7 @@ def _lines_of_archive(archive: bytes, repo_path: str, url: str) -> bytes:
                 if name.partition("/")[2].startswith(repo_path) and name.endswith(".txt")
             ]
     except (zipfile.BadZipFile, zlib.error, EOFError) as cause:
-        raise BenchmarkError(f"{url} is no whole zip archive ({cause}); try again") from cause
+        raise BenchmarkError(f"{url} is not a whole zip archive ({cause}); try again") from cause
     if not texts:
         raise BenchmarkError(f"{url} has no texts in {repo_path}; put the prompts there by hand")
     return _as_lines(texts)

@@ -31,7 +31,7 @@ def find_worker(options: ScoringOptions) -> Worker:
     """The worker at the address that the user named.
 
     Raises:
-        ScorerError: It is no address.
+        ScorerError: It is not a URL.
     """
     try:
         return Worker(WorkerConfig(base_url=str(options.worker_url)))

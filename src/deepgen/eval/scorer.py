@@ -95,7 +95,7 @@ class ScoringOptions:
     """
 
     judge_url: str | None = None
-    """Of an OpenAI-compatible server, up to and without ``/chat/completions``."""
+    """URL of an OpenAI-compatible server, up to and without ``/chat/completions``."""
     judge_model: str | None = None
     """As that server calls it."""
     judge_concurrency: int = 16
@@ -139,7 +139,7 @@ def require_one(benchmark: Benchmark, options: ScoringOptions, *names: str) -> N
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that compute."""
+    """Versions of the libraries that compute."""
     return {name: version(name) for name in ("torch", "transformers")}
 
 

@@ -1,4 +1,4 @@
-"""Checked access to what a scorer recorded: numbers out of range are no scores."""
+"""Checked access to what a scorer recorded: numbers out of range are not scores."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ ASCII_COMMENT = b"ASCII\0\0\0"
 JPEG_QUALITY = 95
 
 MAX_FILE_BYTES = 1 << 30
-"""Of one file. The largest that could be read, 180 million pixels raw, take 720 MB."""
+"""Size limit of one file. The largest that could be read, 180 million pixels raw, take 720 MB."""
 
 START_BYTES = 12
 """Enough of a file for a message to show what it is, if not an image."""
@@ -103,7 +103,7 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
     Errors of the decoder, also those within the block, become ``ImageError``.
 
     Raises:
-        ImageError: It is no image, its header is damaged, or it is larger than ``MAX_PIXELS``.
+        ImageError: It is not an image, its header is damaged, or it is larger than ``MAX_PIXELS``.
     """
     if not data:
         raise ImageError(f"{name} is empty, expected an image", reason="empty")
@@ -118,7 +118,7 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
         raise
     except UnidentifiedImageError:
         raise ImageError(
-            f"{name} is no image, or a damaged one: it starts with {data[:START_BYTES]!r}, and "
+            f"{name} is not an image, or a damaged one: it starts with {data[:START_BYTES]!r}, and "
             f"cannot be read as any of {', '.join(READ_FORMATS)}; convert it to one of these",
             reason="not_an_image",
         ) from None
@@ -146,7 +146,8 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
     try:
         if _is_converted(image):
             return image
-        # Phones store a second image (depth, gain map) after a photograph; that is no animation.
+        # Phones store a second image (depth, gain map) after a photograph; that is not an
+        # animation.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
             image.seek(0)

@@ -56,5 +56,5 @@ def _sum_blocks(content: Bytes) -> Int[Tensor, " factors"]:
 def _bytes(tensor: Tensor) -> Bytes:
     local: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     content = local.detach().contiguous().view(-1).view(torch.uint8)
-    # At an offset that is no multiple of 8 it could not be read as 64-bit integers.
+    # At an offset that is not a multiple of 8 it could not be read as 64-bit integers.
     return content.clone() if content.storage_offset() % 8 else content

@@ -38,7 +38,7 @@ class Request:
     negative_prompt: str
     references: tuple[Reference, ...]
     height: int
-    """Of the generated image in pixels, before an edit is resized back."""
+    """Height of the generated image in pixels, before an edit is resized back."""
     width: int
     output_size: tuple[int, int] | None
     """(height, width) that an edit is resized to in the end; None for no resizing."""

@@ -17,7 +17,7 @@ NAMES = (
     "lora",
     "smoke",
 )
-"""Of the modules here, each with a function of the same name."""
+"""Names of the modules here, each with a function of the same name."""
 
 RECIPES: Mapping[str, Recipe] = {
     name: getattr(import_module(f"deepgen.recipes.{name}"), name) for name in NAMES

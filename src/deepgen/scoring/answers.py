@@ -45,7 +45,7 @@ class Answer(Generic[T]):
     reply: str = ""
     """The last raw reply, unchanged; empty when none came."""
     key: str = ""
-    """Of the last request in the reply cache."""
+    """Key of the last request in the reply cache."""
     model: str = ""
     """The judge as the server named it."""
     prompt_hash: str = ""

@@ -44,7 +44,7 @@ class Preprocessing:
     side: int
     """The shorter side is resized to it, then a square of it is cropped from the center."""
     mean: tuple[float, ...]
-    """Of each channel of pixels in [0, 1]."""
+    """Mean of each channel of pixels in [0, 1]."""
     std: tuple[float, ...]
 
     @classmethod

@@ -28,7 +28,7 @@ CHECKPOINT = "facebook/mask2former-swin-small-coco-instance"
 LEAST_CONFIDENCE = 0.05
 
 MOST_OBJECTS = 100
-"""Of one image, most confident first: the limit of COCO's evaluation."""
+"""Most objects of one image, most confident first: the limit of COCO's evaluation."""
 
 PATTERNS = ("*.json", "*.safetensors")
 

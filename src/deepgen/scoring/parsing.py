@@ -80,10 +80,10 @@ def parse_viescore(reply: str) -> tuple[float, float] | Unreadable:
         return Unreadable("no JSON object with a score")
     scores = found["score"]
     if not isinstance(scores, list) or len(scores) != 2:
-        return Unreadable("score is no list of two")
+        return Unreadable("score is not a list of two")
     # bool is a kind of int to Python; NaN fails both comparisons.
     if not all(type(score) in (int, float) and 0 <= score <= 10 for score in scores):
-        return Unreadable("a score is no number from 0 to 10")
+        return Unreadable("a score is not a number from 0 to 10")
     return float(scores[0]), float(scores[1])
 
 

@@ -33,7 +33,7 @@ class EncodedImage:
 
     @property
     def sha256(self) -> str:
-        """Of the encoded bytes, so another encoding is another image."""
+        """Hash of the encoded bytes, so another encoding is another image."""
         return hashlib.sha256(self.data).hexdigest()
 
     def url(self) -> str:
@@ -86,7 +86,7 @@ class Question:
     """One request to a judge."""
 
     parts: tuple[str | EncodedImage, ...]
-    """Of the one user message."""
+    """Parts of the one user message."""
     system: str = ""
     """The system message; none if empty."""
 

@@ -111,7 +111,7 @@ class Template:
 
     @property
     def sha256(self) -> str:
-        """Of its texts and the slots between them."""
+        """Hash of its texts and the slots between them."""
         parts = [[part.name] if isinstance(part, Slot) else part for part in self.parts]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -15,15 +15,16 @@ from deepgen.model import DeepGen
 from deepgen.train.monitor.flops import SampleLengths
 
 BLOCK_TRAINED, BLOCK_FROZEN = 20, 14
-"""Of a block of the DiT: two norms and their modulations, queries, keys, values, the output of
-attention, input and output of the MLP's activation, each four widths; inputs of linear layers only
-where these are trained."""
+"""Values stored per token by a block of the DiT, in widths: two norms and their modulations,
+queries, keys, values, the output of attention, input and output of the MLP's activation, each four
+widths; inputs of linear layers only where these are trained."""
 
 SECOND_TRAINED, SECOND_FROZEN = 8, 7
-"""Of a block's second attention, for image tokens."""
+"""The same for a block's second attention, for image tokens."""
 
 MLP_TENSORS = 3
-"""Of a layer of the language model: its MLP's gate, activated gate and up projection dominate."""
+"""Tensors stored by a layer of the language model: its MLP's gate, activated gate and up projection
+dominate."""
 
 ADAPTED = 2
 """Adapters keep their input before and after dropout: about as much again."""
@@ -32,7 +33,7 @@ DIT_PIXELS, VLM_PIXELS = 16**2, 32**2
 """Pixels of a token."""
 
 PROMPT_TOKENS = 150
-"""Of a caption of about a hundred words in the prompt template."""
+"""Tokens of a caption of about a hundred words in the prompt template."""
 
 
 def largest_sample(

@@ -134,7 +134,7 @@ class Run:
         self.validation(model, step)
 
     def _rates(self) -> DeviceRates:
-        """Of this process's device, in the precision of matrix products."""
+        """Peak and measured rates of this process's device, in the precision of matrix products."""
         device = self.model.device
         mixed = is_mixed(self.config.compute.precision, device)
         peak = None

@@ -30,7 +30,7 @@ VISION = ("num_heads", "window_size", "fullatt_block_indexes", "hidden_act")
 def describe_inputs(
     model: DeepGen, *, side: int, padding: Padding, mixed: bool = False, edits: bool = False
 ) -> dict[str, Any]:
-    """Resolved defaults, and everything of a model folder that is no weight.
+    """Resolved defaults, and everything of a model folder that is not a weight.
 
     Two model folders with the same weights may differ in these; a run that began with one of them
     must not be resumed with the other.

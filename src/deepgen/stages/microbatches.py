@@ -17,9 +17,9 @@ class MicrobatchSplit:
     """Micro-batches per step of single processes."""
 
     fewest: int
-    """Of the process with fewest."""
+    """Micro-batches of the process with fewest."""
     most: int
-    """Of the process with most; all wait for it."""
+    """Micro-batches of the process with most; all wait for it."""
     idle_fraction: float
     """Fraction of all processes' time spent waiting, if every micro-batch takes equally long."""
 

@@ -56,7 +56,8 @@ class Plan:
     temporary_bytes: int
     """Peak of copies within a step, see :class:`Memory`."""
     activation_bytes: int
-    """Of a micro-batch of the largest samples; an estimate, see :mod:`deepgen.stages.activations`.
+    """Activations of a micro-batch of the largest samples; an estimate, see
+    :mod:`deepgen.stages.activations`.
     """
     sharding: str
     """What is sharded among processes: none, optimizer or full."""

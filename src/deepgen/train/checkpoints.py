@@ -67,7 +67,7 @@ class Checkpoint:
         if not file.exists():
             return {key: tuple(each.shape) for key, each in stored_like(self.path, name).items()}
         with safe_open(file, "pt") as stored:
-            return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118  # It is no dict.
+            return {key: tuple(stored.get_slice(key).get_shape()) for key in stored.keys()}  # noqa: SIM118  # It is not a dict.
 
     def tensors(self, name: str, like: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
         """A group of tensors.

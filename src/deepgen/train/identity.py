@@ -44,9 +44,9 @@ class RunIdentity:
     settings: Mapping[str, Any] | None = None
     """All settings, as nested plain values; checkpoints keep them as ``config.json``."""
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Of what is trained."""
+    """Shapes of the trained weights."""
     frozen: str = ""
-    """Hash of what is not."""
+    """Hash of the frozen weights."""
     environment: Mapping[str, Any] = field(default_factory=dict)
     """Libraries, device and number of processes, see :func:`environment_of`."""
 

@@ -18,7 +18,7 @@ class LoopConfig:
     schedule: Callable[[int], float]
     """Fraction of the optimizer's learning rate, by the steps done."""
     seed: int = 0
-    """Of randomness that belongs to no sample: dropout, and what objectives draw per
+    """Seed of randomness that belongs to no sample: dropout, and what objectives draw per
     micro-batch."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm."""

@@ -26,7 +26,7 @@ class Purpose(IntEnum):
     NOISE = 2
     TARGET_POSTERIOR = 3
     REFERENCE_POSTERIOR = 4
-    """Of the first reference; those of the others follow."""
+    """Purpose of the first reference; those of the others follow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

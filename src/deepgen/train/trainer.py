@@ -109,7 +109,7 @@ class Trainer(Generic[Model, Batch]):
         self.done = 0
         """Steps done, skipped ones included."""
         self.report = StepReport()
-        """Of the last step, by all processes."""
+        """Report of the last step, of all processes."""
         self._work: dict[str, float] = {}
         self._notes: list[dict[str, Any]] = []
         self._skips = Skips()
@@ -224,7 +224,7 @@ class Trainer(Generic[Model, Batch]):
         Raises:
             CheckpointError: All checkpoints are damaged, or the newest is of another run.
             StoppedError: A signal asked for it; a checkpoint of this moment has been written.
-            TrainingError: Losses are no numbers, memory is short, or nothing can be saved.
+            TrainingError: Losses are not numbers, memory is short, or nothing can be saved.
         """
         checkpoint, logging = checkpoint or CheckpointConfig(), logging or LoggingConfig()
         folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ Records = list[ImageRecord]
 
 
 UNBOUNDED = replace(GENEVAL, metrics=tuple(replace(m, bounds=None) for m in GENEVAL.metrics))
-"""Of its intervals nothing is known but what resampling says."""
+"""Its metrics have no bounds, so their intervals come from resampling only."""
 
 
 def run_of(rate: float, prompts: int = 60, seed: int = 0) -> tuple[list[Item], Records]:

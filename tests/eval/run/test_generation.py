@@ -175,7 +175,7 @@ def test_a_folder_of_something_else_or_a_damaged_manifest_is_refused(tmp_path: P
     (tmp_path / "run.json").write_text('{"benchmark": "dpg"')
     with pytest.raises(BenchmarkError, match="is not what deepgen wrote"):
         RunFolder(tmp_path).begin(make_manifest(ITEMS))
-    with pytest.raises(BenchmarkError, match="is no run"):
+    with pytest.raises(BenchmarkError, match="is not a run"):
         RunFolder(tmp_path / "absent").manifest()
     (tmp_path / "run.json").write_text('{"format": 1, "how": {}}')
     with pytest.raises(BenchmarkError, match=r"another version .* \(format 1, expected 3\)"):

@@ -4,8 +4,8 @@ import pytest
 
 from deepgen.train.monitor.replacements import ReplacementLog
 
-ONE = {"step": 1, "sample_id": "a", "message": "a is no image"}
-OTHER = {"step": 4, "sample_id": "b", "message": "b is no image"}
+ONE = {"step": 1, "sample_id": "a", "message": "a is not an image"}
+OTHER = {"step": 4, "sample_id": "b", "message": "b is not an image"}
 
 
 def test_what_was_noted_is_read_by_the_next_start_and_noted_once(tmp_path: Path) -> None:

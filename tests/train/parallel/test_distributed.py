@@ -192,7 +192,7 @@ class GoingBad:
 
     def take_replacements(self) -> list[dict[str, Any]]:
         is_bad = self.processes.rank == self.processes.world_size - 1
-        return [{"step": self.step, "message": "it is no image"}] if is_bad else []
+        return [{"step": self.step, "message": "it is not an image"}] if is_bad else []
 
     def count_replacements(self, entries: Sequence[dict[str, Any]]) -> None:
         self.counted += entries

@@ -28,7 +28,7 @@ from tests.train.parallel.together import STOPPED, Together
 WAYS: list[Sharding] = ["optimizer", "full"]
 
 SIZES = ((4, 4), (4, 8), (4, 4))
-"""Of two sizes on the first of two processes, which runs the blocks more often."""
+"""Image sizes: two on the first of two processes, which runs the blocks more often."""
 
 SIGMAS = (1.0, 0.6, 0.25, 0.0)
 

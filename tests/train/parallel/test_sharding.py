@@ -102,7 +102,7 @@ def test_a_sharded_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) 
 
 
 def _sampled_sum(model: DeepGen, batch: FlowBatch) -> float:
-    """Of the velocities that sampling asks for."""
+    """Sum of the velocities that sampling asks for."""
     conditions, _ = model.conditioner.encode(batch.prompts, [], padding="none", guided=False)
     noisy = [each for each in batch.latents if isinstance(each, Tensor)]
     sizes = [(each.shape[1], each.shape[2]) for each in noisy]

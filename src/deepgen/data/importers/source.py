@@ -71,9 +71,9 @@ class Revision:
     """Two hashes of a source."""
 
     content: str
-    """Of all rows and the names and sizes of the images; equal for a copy of the source."""
+    """Hash of all rows and of the names and sizes of the images; equal for a copy of the source."""
     state: str
-    """Of the modification times of the images as well."""
+    """Hash of the same and of the modification times of the images."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,7 +37,7 @@ class JudgePrompts:
 
     @property
     def sha256(self) -> str:
-        """Of all texts; other prompts are another benchmark."""
+        """Hash of all texts; other prompts are another benchmark."""
         texts = {name: template.sha256 for name, template in self.texts.items()}
         return sha256_of_json([texts, dict(self.terms)])
 

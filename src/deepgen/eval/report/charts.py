@@ -55,7 +55,7 @@ class Chart:
     bars: tuple[Bar, ...]
     remarks: tuple[str, ...]
     headings: tuple[str, ...]
-    """Of all that was published, where that is more than the bars."""
+    """Column headings of all that was published, where that is more than the bars."""
     rows: tuple[tuple[str, tuple[str, ...]], ...]
     apart: tuple[str, ...]
     """Why runs are not among these bars, a sentence each."""

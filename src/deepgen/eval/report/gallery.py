@@ -33,7 +33,7 @@ LOSSLESS_SIDE = 128
 """Images as small as the mini's are stored losslessly: compression would show."""
 QUALITY = 80
 MAX_BYTES = 8_000_000
-"""Of all images in a page, so that it opens on a phone and can be mailed."""
+"""Limit for all images of a page together, so that it opens on a phone and can be mailed."""
 LONGEST_VALUES = 160
 """Characters of a scorer's values; ``scores.jsonl`` has all."""
 
@@ -58,7 +58,7 @@ class ShownImage:
     image: Embedded
     sources: tuple[Embedded, ...]
     score: float | None
-    """Of this image alone."""
+    """Score of this image alone."""
     status: str
     reason: str
     values: str

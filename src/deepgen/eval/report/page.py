@@ -30,7 +30,7 @@ from deepgen.eval.report.warnings import report_warnings
 from deepgen.eval.run.stored import StoredRun
 
 MOST_ROWS = 200
-"""Of a long list in the page; the JSON file has all."""
+"""Longest list in the page; the JSON file has all rows."""
 PAIRS_PER_SIDE = 6
 """Prompts that a comparison shows with images: as many with the largest losses as gains."""
 LONG_PROMPT = 200

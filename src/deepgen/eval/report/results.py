@@ -213,7 +213,7 @@ def to_markdown(report: Report) -> str:
 
 
 def _versions(report: Report) -> str:
-    """Of the libraries that generated the images."""
+    """Versions of the libraries that generated the images."""
     return ", ".join(f"{name} {value}" for name, value in report["run"]["versions"].items())
 
 
@@ -265,7 +265,7 @@ def _pair_to_markdown(report: Report) -> str:
     lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
     lines.append("")
     if report["state"] != "done":
-        lines += ["**Not done: at least one run is unfinished.** These are no results.", ""]
+        lines += ["**Not done: at least one run is unfinished.** These are not results.", ""]
     if report["first"]["scorer"] != report["second"]["scorer"]:
         lines += [
             "**Different scorers.** The two runs were scored differently, which alone may cause a "

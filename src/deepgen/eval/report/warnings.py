@@ -15,7 +15,7 @@ def report_warnings(report: Mapping[str, Any], benchmark: Benchmark) -> Iterator
         yield (
             "Not done.",
             f"{images['generated']:,} of {images['expected']:,} images are generated and "
-            f"{images['evaluated']:,} are evaluated. These are no results.",
+            f"{images['evaluated']:,} are evaluated. These are not results.",
         )
     elif report["incomplete"]:
         yield (

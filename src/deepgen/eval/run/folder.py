@@ -27,11 +27,11 @@ IMAGES = "images"
 LINES = "images.jsonl"
 PARTS = ".parts"
 CLOSING_TRIES = 10
-"""Of one process, while others close the same run."""
+"""How often one process tries, while others close the same run."""
 REPLIES = "replies.sqlite"
 """Replies of the judge of a run; may exist before the first image, as the judge is probed first."""
 FORMAT = 3
-"""Of the run folder; runs of another format are not resumed."""
+"""Format of the run folder; runs of another format are not resumed."""
 
 ImageKey = tuple[str, int]
 """Id of an item and number of its image_index."""
@@ -121,12 +121,12 @@ class RunFolder:
         """
         if not (self.path / MANIFEST).exists():
             if self.path.exists() and not self.path.is_dir():
-                raise BenchmarkError(f"{self.path} is no folder; choose another one for the run")
+                raise BenchmarkError(f"{self.path} is not a folder; choose another one for the run")
             if self.path.is_dir() and not all(_may_be_first(each) for each in self.path.iterdir()):
                 # Another process of this run may have begun it just now.
                 if not (self.path / MANIFEST).exists():
                     raise BenchmarkError(
-                        f"{self.path} is not empty and has no {MANIFEST}: it is no run; choose "
+                        f"{self.path} is not empty and has no {MANIFEST}: it is not a run; choose "
                         "another folder"
                     )
             else:
@@ -160,7 +160,8 @@ class RunFolder:
                 return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
         except FileNotFoundError:
             raise BenchmarkError(
-                f"{self.path} is no run: it has no {MANIFEST}; start one with deepgen eval generate"
+                f"{self.path} is not a run: it has no {MANIFEST}; start one with deepgen eval "
+                "generate"
             ) from None
         except (OSError, ValueError, TypeError, KeyError) as cause:
             raise BenchmarkError(

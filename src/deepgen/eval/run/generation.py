@@ -40,7 +40,9 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.count:
-            raise ValueError(f"there is no process {self.rank} of {self.count}, counted from 0")
+            raise ValueError(
+                f"process {self.rank} of {self.count} does not exist; they count from 0"
+            )
 
 
 def choose_shard(value: str | None) -> Shard:

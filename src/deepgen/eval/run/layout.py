@@ -33,9 +33,9 @@ class ImageIssues:
     missing: tuple[str, ...]
     """Places where an image should be."""
     extra: tuple[str, ...]
-    """Images that are no part of the benchmark."""
+    """Images that are not part of the benchmark."""
     damaged: tuple[str, ...]
-    """Files that are no images, whatever they are called."""
+    """Files that are not images, whatever they are called."""
     odd: tuple[str, ...]
     """Images of another size than most, where all should have one size."""
 
@@ -209,7 +209,7 @@ def _extra(
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) from the header; zeros where it is no image."""
+    """(width, height) from the header; zeros where it is not an image."""
     try:
         with Image.open(path) as image:
             return image.size

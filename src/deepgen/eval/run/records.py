@@ -37,7 +37,7 @@ def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
             continue
         try:
             if values["status"] not in STATUSES:
-                raise TypeError(f"there is no status {values['status']!r}")
+                raise TypeError(f"unknown status {values['status']!r}")
             sha256 = values.pop("sha256")
             record = ImageRecord(**values)
         except (TypeError, KeyError, AttributeError) as cause:

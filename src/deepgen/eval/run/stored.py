@@ -42,7 +42,7 @@ def read_run(path: Path, data: Path | None = None) -> StoredRun:
         data: Folder of prompt files, instead of the fetched ones.
 
     Raises:
-        BenchmarkError: The folder is no run, or the prompts are not those of the run.
+        BenchmarkError: The folder is not a run, or the prompts are not those of the run.
     """
     folder = RunFolder(path)
     manifest = folder.manifest()

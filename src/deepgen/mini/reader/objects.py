@@ -29,7 +29,7 @@ SHIPPED = Path(__file__).resolve().parent / "assets"
 """Folder of the trained classifier and templates that the package carries."""
 
 NONE = "none"
-"""The label of everything that is no known object, and the tint of what has no nameable one."""
+"""The label of everything that is not a known object, and the tint of what has no nameable one."""
 
 WORD = "word"
 """The label of written words, which :mod:`deepgen.mini.reader.letters` reads."""
@@ -48,7 +48,7 @@ FLOW_THRESHOLD = 30
 # world is more than twice as long, the smallest capital a third longer.
 MIN_LENGTH = 0.1
 
-# A part that is no known object explains the image half as well as one that is: so two objects
+# A part that is not a known object explains the image half as well as one that is: so two objects
 # are not taken for one unknown thing, and the pieces of an unknown one not for doubtful objects.
 UNKNOWN_VALUE = 0.5
 

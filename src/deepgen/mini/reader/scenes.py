@@ -62,7 +62,7 @@ class DetectedScene:
 
     @property
     def things(self) -> tuple[DetectedItem, ...]:
-        """The items that are no words, known or not."""
+        """The items that are not words, known or not."""
         return tuple(item for item in self.items if item.text is None)
 
     @property

@@ -46,7 +46,7 @@ ARMS: dict[str, BridgeConfig] = {
 """The first is the published model, which the others are compared with."""
 
 STEPS = 470
-"""Of 64 samples: 30,080 in all."""
+"""Steps of 64 samples each: 30,080 samples in all."""
 
 SEEDS = (0, 1)
 HELD_OUT = 1024

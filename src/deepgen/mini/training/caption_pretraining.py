@@ -101,7 +101,7 @@ class CaptioningObjective:
     def read(
         self, model: VisionLanguageModel, batch: Sequence[CaptioningSample]
     ) -> tuple[list[Float[Tensor, "_ channels"]], list[list[int]]]:
-        """Of each sample the states that predict its answer's tokens, and these tokens."""
+        """For each sample, the hidden states that predict its answer's tokens, and these tokens."""
         rows, answers, starts = [], [], []
         for each in batch:
             row = self.tokenize(each.prompt)

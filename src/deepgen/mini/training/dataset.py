@@ -76,7 +76,9 @@ def sample_of(sample_id: str) -> TextSample:
     """
     source, _, number = sample_id.partition("/")
     if source != NAME:
-        raise ValueError(f"{sample_id!r} is no training sample of the mini, expected {NAME}/NUMBER")
+        raise ValueError(
+            f"{sample_id!r} is not a training sample of the mini, expected {NAME}/NUMBER"
+        )
     return training_sample(int(number))
 
 

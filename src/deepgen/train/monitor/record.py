@@ -60,7 +60,7 @@ class RunRecord:
         """Start writing, and return the replacements of earlier starts of the run."""
         known = self.processes.on_rank_zero(self.replacements.read)
         self.metrics.begin(done, steps)
-        # Loading and comparing, before this, are no part of any step.
+        # Loading and comparing, before this, are not part of any step.
         self._clock.take()
         return known
 
@@ -81,7 +81,7 @@ class RunRecord:
             work: Of this process.
             notes: Lines of their own.
         """
-        # Losses of a skipped step may be no numbers.
+        # Losses of a skipped step may not be numbers.
         self.metrics.add(step, means, {} if means["skipped"] else report.means)
         self._speed.add(work)
         for note in notes:

@@ -11,7 +11,7 @@ from deepgen.train.monitor.replacements import Entry
 from deepgen.train.objective import Loss
 
 SumAndCount = tuple[int | float, int | float]
-"""Of what is reported as a mean; counts may be any weights."""
+"""Sum and count of a mean to report; counts may be any weights."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

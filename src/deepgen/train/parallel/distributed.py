@@ -37,7 +37,7 @@ class Processes:
     rank: int = 0
     world_size: int = 1
     object_group: dist.ProcessGroup | None = None
-    """Of CPUs (gloo), for objects instead of tensors; None for a single process."""
+    """Process group on CPUs (gloo), for objects instead of tensors; None for a single process."""
     background_group: dist.ProcessGroup | None = None
     """A second one for background threads, whose messages must not mix with those of the loop."""
     waiting_group: dist.ProcessGroup | None = None

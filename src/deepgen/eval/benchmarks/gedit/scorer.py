@@ -55,7 +55,7 @@ def parse_pair(reply: str) -> tuple[int, int] | Unreadable:
         return found
     first, second = found
     if not (first.is_integer() and second.is_integer()):
-        return Unreadable("a score is no whole number")
+        return Unreadable("a score is not a whole number")
     return int(first), int(second)
 
 

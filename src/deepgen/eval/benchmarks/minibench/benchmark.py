@@ -103,7 +103,7 @@ def render_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) ->
     """Draw the images to edit.
 
     Raises:
-        BenchmarkError: The images are to be no squares, or the drawings are not installed.
+        BenchmarkError: The images are not to be square, or the drawings are not installed.
     """
     if rule.height != rule.width:
         raise BenchmarkError(

@@ -62,7 +62,7 @@ class MiniBenchScorer(ImageScorer):
         self._reader = load_scene_reader(BACKGROUNDS)
 
     def __call__(self, generated: GeneratedImage) -> ImageRecord:
-        """Read one image; what is no square cannot be held against a square scene."""
+        """Read one image; one that is not square cannot be compared with a square scene."""
         item, image = generated.item, generated.image
         if image.width != image.height:
             reason = f"the image is {image.width} x {image.height}, expected a square"
