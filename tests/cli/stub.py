@@ -11,7 +11,7 @@ from PIL import Image
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.finding import FoundModel
-from deepgen.cli import making
+from deepgen.cli import generating
 from deepgen.config.model import GenerationDefaults
 
 
@@ -39,6 +39,6 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
     defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
     (folder / "model_index.json").write_text("{}")
     found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
-    monkeypatch.setattr(making, "find_model", lambda name: found)
-    monkeypatch.setattr(making, "_load", lambda model, options: pipe)
+    monkeypatch.setattr(generating, "find_model", lambda name: found)
+    monkeypatch.setattr(generating, "_load", lambda model, options: pipe)
     return pipe

@@ -123,7 +123,7 @@ class Outcome:
     torch_was_imported: bool
 
 
-def make_images(folder: Path) -> None:
+def generate_images(folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "own.png")
     whole = (folder / "own.png").read_bytes()
@@ -161,7 +161,7 @@ def make_models(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bad-input")
-    make_images(folder)
+    generate_images(folder)
     make_models(folder)
     return folder
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deepgen.config.train import CheckpointConfig
 from deepgen.train.checkpoints import Checkpoints
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.stream import StreamState
 from tests.train.parallel.test_distributed import trainer as distributed_trainer
 from tests.train.parallel.together import STOPPED, Together
@@ -135,7 +135,7 @@ def test_a_stream_is_told_the_states_of_all_processes_that_saved_it(tmp_path: Pa
             seen.append(states)
             super().load_state(states)
 
-    alone = distributed_trainer(ALONE)
+    alone = distributed_trainer(SINGLE_PROCESS)
     alone.stream = Alone((6,))
     with pytest.warns(UserWarning, match="world size"):
         alone.run(tmp_path)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from deepgen.cli.making import make_images
+from deepgen.cli.generating import generate_images
 from deepgen.cli.options import ImageOptions, read_prompts
 
 
@@ -33,4 +33,4 @@ class Edit(ImageOptions):
         instructions = read_prompts(self.instruction)
         if not all(text.strip() for text in instructions):
             raise ValueError("the instruction is empty, expected a text that says what to change")
-        make_images(self, instructions, image_paths=self.images, stem="edited")
+        generate_images(self, instructions, image_paths=self.images, stem="edited")

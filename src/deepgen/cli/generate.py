@@ -7,7 +7,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from deepgen.cli.making import make_images
+from deepgen.cli.generating import generate_images
 from deepgen.cli.options import ImageOptions, read_prompts
 
 
@@ -23,4 +23,4 @@ class Generate(ImageOptions):
         prompts = read_prompts(self.prompt)
         if not all(prompt.strip() for prompt in prompts):
             raise ValueError("the prompt is empty, expected a text that says what to generate")
-        make_images(self, prompts, image_paths=(), stem="generated")
+        generate_images(self, prompts, image_paths=(), stem="generated")

@@ -71,7 +71,7 @@ class Train:
             raise ValueError(f"{output} already contains a run; use another --output, or resume it")
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
-        from deepgen.cli.watching import ProgressLine
+        from deepgen.cli.progress_line import ProgressLine
         from deepgen.stages.build import build
         from deepgen.stages.plan import plan
         from deepgen.stages.resume import resolve_settings

@@ -64,7 +64,7 @@ class TrainMini:
                 f"rendering the mini's world needs {', '.join(missing)}; "
                 'pip install "deepgen-image[mini]"'
             )
-        from deepgen.cli.watching import ProgressLine
+        from deepgen.cli.progress_line import ProgressLine
         from deepgen.mini.training.run import train_mini
         from deepgen.train.monitor.metrics import Observer
 

@@ -224,7 +224,7 @@ def _counted(benchmark: Benchmark, item: Item, record: ImageRecord, rule: Rule) 
     if record.status == "scored":
         return record.values
     if rule == "pessimistic":
-        return benchmark.lowest(item)
+        return benchmark.lowest_values(item)
     return benchmark.official_failure(item, record) if rule == "official" else None
 
 

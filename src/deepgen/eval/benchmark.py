@@ -215,7 +215,7 @@ class Benchmark:
     """Where code other than the official one puts an image, which is read there too."""
     score_terms: Callable[[Item, Sequence[Values]], Iterable[ScoreTerm]]
     """What the scored images of one item add; called only with at least one."""
-    lowest: Callable[[Item], Values]
+    lowest_values: Callable[[Item], Values]
     """The worst values an image can get."""
     official_failure: Callable[[Item, ImageRecord], Values | None] = leave_out
     """What the official code counts for a failed image; None leaves it out."""

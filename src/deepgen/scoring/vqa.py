@@ -30,7 +30,7 @@ QUESTIONS_AT_ONCE = 16
 
 
 @runtime_checkable
-class AnswersQuestions(Protocol):
+class QuestionAnswerer(Protocol):
     """Answers yes-or-no questions about images; callable from several threads."""
 
     @property

@@ -13,7 +13,7 @@ from deepgen.data.loader import Loader, Replacement
 from deepgen.train.monitor.replacements import Entry
 from deepgen.train.monitor.speed import Clock
 from deepgen.train.objective import FlowBatch
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.sample_rng import SampleKey
 from deepgen.types import Pixels, Prompt
 from deepgen.vae import LatentCodec, Posterior
@@ -31,7 +31,7 @@ class FlowBatches:
         self,
         loader: Loader,
         codec: LatentCodec,
-        processes: Processes = ALONE,
+        processes: Processes = SINGLE_PROCESS,
         clock: Clock | None = None,
         shortened: Callable[[Prompt], Prompt] = lambda prompt: prompt,
     ) -> None:

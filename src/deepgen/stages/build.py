@@ -58,7 +58,7 @@ from deepgen.train.optim import (
     Optimizer,
     warmup_then_cosine,
 )
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.parallel.sharding import Parallelism, Shards, chosen_sharding, full_state, shard
 from deepgen.train.sample_rng import SampleRng
 from deepgen.train.stream import ByStep
@@ -146,7 +146,9 @@ class Run:
         return DeviceRates(peak=peak, measured=measure_matrix_rate(device, dtype))
 
 
-def build(config: StageConfig, *, device: torch.device, processes: Processes = ALONE) -> Run:
+def build(
+    config: StageConfig, *, device: torch.device, processes: Processes = SINGLE_PROCESS
+) -> Run:
     """Load the model and open the data of a stage, after :func:`resolve_settings`.
 
     Raises:

@@ -15,7 +15,7 @@ from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.objective import FlowBatch
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.parallel.sharding import full_tensor, shard
 from deepgen.train.sample_rng import SampleKey
 from deepgen.train.stream import StreamState
@@ -92,7 +92,7 @@ def sample_and_learn(processes: Processes, folder: str, ways: Sequence[Sharding]
 def test_one_samples_with_a_sharded_model_and_learns_through_it_as_with_a_whole_one(
     tmp_path: Path,
 ) -> None:
-    sample_and_learn(ALONE, str(tmp_path), ["none"])
+    sample_and_learn(SINGLE_PROCESS, str(tmp_path), ["none"])
     assert Together(sample_and_learn, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
     _, rollout, by_noise, gradients = torch.load(tmp_path / "none_0.pt")
     assert len(gradients) > 50

@@ -19,7 +19,7 @@ from deepgen.errors import StoppedError
 from deepgen.model import DeepGen
 from deepgen.train.checkpoints import Checkpoints
 from deepgen.train.objective import FlowBatch
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.parallel.sharding import full_tensor
 from deepgen.train.sample_rng import SampleKey
 from deepgen.train.stream import ByStep
@@ -69,7 +69,7 @@ def outcome(folder: Path, sharding: Sharding) -> Any:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
-    train_a_little(ALONE, str(folder), False, ["none"])
+    train_a_little(SINGLE_PROCESS, str(folder), False, ["none"])
     return folder
 
 
@@ -91,7 +91,7 @@ def test_a_sharded_model_learns_what_a_whole_one_does(
 
 
 def test_a_sharded_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
-    train_a_little(ALONE, str(tmp_path), True, ["none"])
+    train_a_little(SINGLE_PROCESS, str(tmp_path), True, ["none"])
     assert Together(train_a_little, 2, str(tmp_path), True, WAYS).exit_codes() == [0, 0]
     expected, *_ = outcome(tmp_path, "none")
     for sharding in WAYS:
@@ -133,7 +133,7 @@ def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding])
 
 
 def test_one_process_may_look_at_a_sharded_model(tmp_path: Path) -> None:
-    look_on_the_way(ALONE, str(tmp_path), ["none"])
+    look_on_the_way(SINGLE_PROCESS, str(tmp_path), ["none"])
     assert Together(look_on_the_way, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
     expected, *others = (
         json.loads((tmp_path / f"{each}.json").read_text()) for each in ("none", *WAYS)
@@ -178,7 +178,7 @@ def changing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for until, (world_size, sharding) in enumerate(ways, start=1):
         if world_size == 1:
             with pytest.raises(StoppedError):
-                train_on(ALONE, str(folder), sharding, until)
+                train_on(SINGLE_PROCESS, str(folder), sharding, until)
             continue
         group = Together(train_on, world_size, str(folder), sharding, until)
         assert group.exit_codes() == [0 if until == STEPS else STOPPED] * world_size

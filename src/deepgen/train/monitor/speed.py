@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 
 WAIT = "data"
 """The phase of waiting for samples."""
@@ -98,7 +98,7 @@ class Speed:
     """
 
     def __init__(
-        self, clock: Clock, processes: Processes = ALONE, rates: DeviceRates | None = None
+        self, clock: Clock, processes: Processes = SINGLE_PROCESS, rates: DeviceRates | None = None
     ) -> None:
         self.clock = clock
         self.processes = processes

@@ -126,7 +126,7 @@ class Processes:
                 value.grad = torch.empty_like(value).copy_(part.view(value.shape))
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 """A single process, without communication."""
 
 
@@ -139,7 +139,7 @@ def joined(device: torch.device) -> Iterator[Processes]:
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     on_gpu = device.type == "cuda"
     dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)

@@ -29,7 +29,7 @@ from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import Sharding
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
-from deepgen.train.parallel.distributed import ALONE, Processes
+from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +81,7 @@ class Shards:
 class Parallelism:
     """The processes that train together, and what is sharded among them."""
 
-    processes: Processes = ALONE
+    processes: Processes = SINGLE_PROCESS
     """Their number may differ after a restart."""
     shards: Shards | None = None
     """What the model is sharded into; None where each process has all of it."""

@@ -123,7 +123,7 @@ def _answers(item: Item, found: Json) -> Sequence[int | None]:
     return found
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """Every answer is no."""
     return {"answers": [0] * len(item.fields["questions"])}
 
@@ -163,7 +163,7 @@ def _variant(
             for each, members in metrics.items()
         ),
         score_terms=score_terms,
-        lowest=lowest,
+        lowest_values=lowest_values,
         official_failure=official_failure,
         judge_prompts=JUDGE_PROMPTS,
     )

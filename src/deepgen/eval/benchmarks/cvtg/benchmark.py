@@ -100,7 +100,7 @@ def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
             yield ScoreTerm("clip score", item.category, measured(item, values, "clip_score"))
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """No word was written."""
     return _no_words(item) | {"clip_score": 0.0}
 
@@ -147,7 +147,7 @@ CVTG = Benchmark(
         Metric(name="extra words"),
     ),
     score_terms=score_terms,
-    lowest=lowest,
+    lowest_values=lowest_values,
     official_failure=official_failure,
 )
 

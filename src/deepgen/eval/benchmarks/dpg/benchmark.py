@@ -236,7 +236,7 @@ def _answers(
     return {number: answers[number] for number in asked}
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """Every answer is no."""
     return {"answers": {question["id"]: False for question in item.fields["questions"]}}
 
@@ -273,7 +273,7 @@ DPG = Benchmark(
         *(Metric(name=f"{level}, dependencies held", bounds=(0, 100)) for level in _LEVELS),
     ),
     score_terms=score_terms,
-    lowest=lowest,
+    lowest_values=lowest_values,
     grid_path=grid_path,
     judge_prompts=JUDGE_PROMPTS,
 )

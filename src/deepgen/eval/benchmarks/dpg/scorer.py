@@ -21,7 +21,7 @@ from deepgen.eval.scorer import (
 from deepgen.scoring import vqa
 from deepgen.scoring.answers import AnswerStatus
 from deepgen.scoring.judge import HttpJudge
-from deepgen.scoring.vqa import AnswersQuestions, BlipAnswers, JudgeAnswers, RemoteAnswers
+from deepgen.scoring.vqa import BlipAnswers, JudgeAnswers, QuestionAnswerer, RemoteAnswers
 
 
 def create_scorer(benchmark: Benchmark, options: ScoringOptions) -> ImageScorer:
@@ -53,7 +53,7 @@ class DpgScorer(ImageScorer):
     """
 
     def __init__(
-        self, vqa: AnswersQuestions, identity: Mapping[str, str], *, concurrency: int = 1
+        self, vqa: QuestionAnswerer, identity: Mapping[str, str], *, concurrency: int = 1
     ) -> None:
         super().__init__(identity, concurrency=concurrency)
         self.vqa = vqa

@@ -167,7 +167,7 @@ def _variant(language: str, title: str, files: tuple[PromptFile, ...]) -> Benchm
             for name in ("overall", "semantics", "quality", "overall, intersection")
         ),
         score_terms=score_terms,
-        lowest=lambda item: {"semantics": [0, 0], "quality": [0, 0]},
+        lowest_values=lambda item: {"semantics": [0, 0], "quality": [0, 0]},
         sidecar_files=sidecar_files,
         judge_prompts=JUDGE_PROMPTS,
     )

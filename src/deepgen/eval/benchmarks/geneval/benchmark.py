@@ -106,7 +106,7 @@ GENEVAL = Benchmark(
         Metric(name="prompts", bounds=(0, 1)),
     ),
     score_terms=score_terms,
-    lowest=lambda item: {"correct": False},
+    lowest_values=lambda item: {"correct": False},
     sidecar_files=sidecar_files,
 )
 

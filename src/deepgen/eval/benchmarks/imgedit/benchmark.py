@@ -105,7 +105,7 @@ IMGEDIT = Benchmark(
         ),
     ),
     score_terms=score_terms,
-    lowest=lambda item: {"scores": [1, 1, 1]},
+    lowest_values=lambda item: {"scores": [1, 1, 1]},
     judge_prompts=JUDGE_PROMPTS,
 )
 

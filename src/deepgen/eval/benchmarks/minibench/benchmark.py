@@ -141,7 +141,7 @@ def score_terms(item: Item, values: Sequence[Values]) -> Iterator[ScoreTerm]:
             yield ScoreTerm(DECIBELS, kind, decibels)
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """Nothing as asked, and nothing left of what was there."""
     return {"right": 0, "decibels": 0.0}
 
@@ -239,7 +239,7 @@ MINIBENCH = Benchmark(
         Metric(name=DECIBELS, digits=1),
     ),
     score_terms=score_terms,
-    lowest=lowest,
+    lowest_values=lowest_values,
     render_sources=render_sources,
     notes=(_NOTE,),
 )

@@ -147,7 +147,7 @@ def _dot(judged: Mapping[str, int], **weights: float) -> float:
     return sum(weight * judged[name] for name, weight in weights.items())
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """Everything is wrong."""
     low = 0 if item.category == LOGICAL else 1
     return {"consistency": low, "reasoning": low, "plausibility": low}
@@ -193,7 +193,7 @@ RISE_2026 = Benchmark(
         Metric(name="official score"),
     ),
     score_terms=partial(score_terms, True),
-    lowest=lowest,
+    lowest_values=lowest_values,
     official_failure=official_failure,
     official_refusal=frozenset({"missing"}),
     judge_prompts=JUDGE_PROMPTS,

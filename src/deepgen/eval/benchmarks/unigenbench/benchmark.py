@@ -141,7 +141,7 @@ def score_terms(item: Item, images: Sequence[Values]) -> Iterator[ScoreTerm]:
             yield ScoreTerm("micro", dimension, 100 * met)
 
 
-def lowest(item: Item) -> Values:
+def lowest_values(item: Item) -> Values:
     """No test point met."""
     return {"scores": [0] * len(item.fields["dimensions"])}
 
@@ -175,7 +175,7 @@ def _variant(name: str, stem: str, sha256: str | None) -> Benchmark:
             Metric(name="micro", bounds=(0, 100)),
         ),
         score_terms=score_terms,
-        lowest=lowest,
+        lowest_values=lowest_values,
         official_refusal=frozenset({"missing"}),
         judge_prompts=ENGLISH if language == "en" else CHINESE,
     )

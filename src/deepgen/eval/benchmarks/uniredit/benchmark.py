@@ -138,7 +138,7 @@ UNIREDIT = Benchmark(
         Metric(name="accuracy", bounds=(0, 100)),
     ),
     score_terms=score_terms,
-    lowest=lambda item: dict.fromkeys(JUDGED, 1),
+    lowest_values=lambda item: dict.fromkeys(JUDGED, 1),
     judge_prompts=JUDGE_PROMPTS,
 )
 

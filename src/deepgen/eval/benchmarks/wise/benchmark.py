@@ -149,7 +149,7 @@ WISE_VERIFIED = Benchmark(
     load=partial(load, VERIFIED_SOURCE.files, VERIFIED_SIZES),
     metrics=(Metric(name="accuracy", weights=_weights(VERIFIED_SIZES), bounds=(0, 1), digits=4),),
     score_terms=score_terms_verified,
-    lowest=lambda item: {"score": 0},
+    lowest_values=lambda item: {"score": 0},
     official_refusal=frozenset({"missing", "refused", "unreadable", "error"}),
     judge_prompts=VERIFIED,
     published_elsewhere=(
@@ -167,7 +167,7 @@ WISE_LEGACY = replace(
     load=partial(load, LEGACY_SOURCE.files, LEGACY_SIZES),
     metrics=(Metric(name="wiscore", weights=_weights(LEGACY_SIZES), bounds=(0, 1)),),
     score_terms=score_terms_legacy,
-    lowest=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
+    lowest_values=lambda item: {"consistency": 0, "realism": 0, "aesthetic_quality": 0},
     judge_prompts=LEGACY,
     published_elsewhere="",
 )

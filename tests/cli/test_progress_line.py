@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from deepgen.cli.watching import ProgressLine
+from deepgen.cli.progress_line import ProgressLine
 
 
 def drawn(*, is_terminal: bool, done: int = 40) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
-def make_images(
+def generate_images(
     options: ImageOptions, prompts: Sequence[str], *, image_paths: Sequence[Path], stem: str
 ) -> None:
     """Make, write and report every image.
