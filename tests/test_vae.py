@@ -120,3 +120,12 @@ def test_cached_posteriors_give_the_posterior(codec: LatentCodec) -> None:
     again = codec.posterior(codec.posterior_parameters(pixels[None])[0])
     assert torch.allclose(again.mean, posterior.mean, atol=1e-6)
     assert torch.allclose(again.std, posterior.std, atol=1e-6)
+
+
+def test_an_accelerator_gets_a_large_batch_in_parts() -> None:
+    codec = LatentCodec(tiny_autoencoder()).to("meta")
+    rows: list[int] = []
+    codec.autoencoder.decoder.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+    latents = [torch.empty(16, 64, 64, device="meta") for _ in range(6)]
+    assert [each.shape for each in codec.decode(latents)] == [(3, 512, 512)] * 6
+    assert rows == [4, 2]

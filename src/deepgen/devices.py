@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 def pick_device(name: str) -> str:
@@ -47,3 +48,14 @@ def local_device(kind: str) -> torch.device:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
     torch.cuda.set_device(device)
     return device
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device.
+
+    Where it comes from the CPU, a plain copy would wait for all work that the GPU has been given,
+    which then stands idle until it is given more. A pinned copy waits for nothing.
+    """
+    if tensor.is_cpu and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -11,7 +11,12 @@ from diffusers import AutoencoderKL
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deepgen.config.sizes import LATENT_SCALE
 from deepgen.types import Latents, Pixels
+
+# Four images of 512 px: enough for any GPU, and activations stay below 2 GB in bfloat16. A batch of
+# 32 images of 1024 px as a whole would need 50 GB.
+ACCELERATOR_PIXELS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,9 @@ class LatentCodec(nn.Module):
 
     def posteriors(self, pixels: Sequence[Pixels]) -> list[Posterior]:
         """Posteriors of the latents of images in [-1, 1], in float32, to sample from."""
-        return [self.posterior(each) for each in _by_size(pixels, self.posterior_parameters)]
+        return [
+            self.posterior(each) for each in self._by_size(pixels, self.posterior_parameters, 1)
+        ]
 
     def decode(self, latents: Sequence[Latents]) -> list[Pixels]:
         """Pixels around [-1, 1] (not clamped), in float32."""
@@ -63,7 +70,7 @@ class LatentCodec(nn.Module):
             unscaled = batch.float() / self.scale + self.shift
             return cast(Tensor, self.autoencoder.decode(unscaled.to(self.dtype)).sample).float()
 
-        return _by_size(latents, decode_batch)
+        return self._by_size(latents, decode_batch, LATENT_SCALE)
 
     def posterior_parameters(
         self, pixels: Float[Tensor, "batch 3 height width"]
@@ -79,14 +86,29 @@ class LatentCodec(nn.Module):
         mean, logvar = parameters.float().chunk(2)
         return Posterior((mean - self.shift) * self.scale, (logvar / 2).exp() * self.scale)
 
+    def _by_size(
+        self, items: Sequence[Tensor], run: Callable[[Tensor], Tensor], scale: int
+    ) -> list[Tensor]:
+        """Run the items of each size as one batch, on an accelerator as several if it is large.
 
-def _by_size(items: Sequence[Tensor], run: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Run the items of each size as one batch, and return results in the items' order."""
-    groups: dict[torch.Size, list[int]] = {}
-    for index, item in enumerate(items):
-        groups.setdefault(item.shape, []).append(index)
-    results: dict[int, Tensor] = {}
-    for members in groups.values():
-        batch = run(torch.stack([items[index] for index in members]))
-        results.update(zip(members, batch, strict=True))
-    return [results[index] for index in range(len(items))]
+        Args:
+            items: Images or latents.
+            run: Computes a batch.
+            scale: Pixels along each side of a cell of an item.
+
+        Returns:
+            Results in the items' order.
+        """
+        groups: dict[torch.Size, list[int]] = {}
+        for index, item in enumerate(items):
+            groups.setdefault(item.shape, []).append(index)
+        is_on_cpu = next(self.parameters()).is_cpu
+        results: dict[int, Tensor] = {}
+        for shape, members in groups.items():
+            pixels = shape[1] * shape[2] * scale**2
+            at_once = len(members) if is_on_cpu else max(1, ACCELERATOR_PIXELS // pixels)
+            for start in range(0, len(members), at_once):
+                some = members[start : start + at_once]
+                batch = run(torch.stack([items[index] for index in some]))
+                results.update(zip(some, batch, strict=True))
+        return [results[index] for index in range(len(items))]

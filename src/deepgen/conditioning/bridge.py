@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from deepgen.conditioning.connector import Connector, Counts, Tokens, pool
 from deepgen.config.model import BridgeConfig
+from deepgen.devices import send
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.linear import Linear
 from deepgen.nn.rows import pad_sequences
@@ -113,12 +114,12 @@ class Bridge(nn.Module):
         single = all(bool((each == 1).all()) for each in counts)
         device = rows[0].device
         if self.packing and len(set(lengths)) > 1:
-            weights = None if single else torch.cat(list(counts))[None].to(device)
+            weights = None if single else send(torch.cat(list(counts))[None], device)
             context, pooled = self.project(torch.cat(list(rows))[None], weights, lengths)
             return list(context[0].split(lengths)), pooled
         weights = None
         if not single or len(set(lengths)) > 1:
-            weights = pad_sequences(counts).to(device)
+            weights = send(pad_sequences(counts), device)
         context, pooled = self.project(pad_sequences(rows), weights)
         return [each[:length] for each, length in zip(context, lengths, strict=True)], pooled
 

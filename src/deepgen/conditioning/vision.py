@@ -16,6 +16,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
 )
 
 from deepgen.config.model import SIZE_UNIT, RopePrecision
+from deepgen.devices import send
 from deepgen.types import Pixels
 
 PATCH = 14
@@ -50,8 +51,10 @@ def to_patches(pixels: Pixels) -> Patches:
     All in the dtype of the pixels, the constants too: bfloat16 models were trained on statistics
     rounded to bfloat16.
     """
-    mean = pixels.new_tensor(MEAN)[:, None, None]
-    std = pixels.new_tensor(STD)[:, None, None]
+    mean, std = (
+        send(torch.tensor(values, dtype=pixels.dtype), pixels.device)[:, None, None]
+        for values in (MEAN, STD)
+    )
     normalized = ((pixels + 1) / 2 - mean) / std
     channels, height, width = normalized.shape
     cells = normalized.view(
@@ -109,7 +112,7 @@ def encode_references(
     Attention never crosses images, so each is encoded as it would be alone.
     """
     weight: Tensor = tower.patch_embed.proj.weight
-    shrunk = [shrink(pixels.to(weight.device, weight.dtype)) for pixels in references]
+    shrunk = [shrink(send(pixels, weight.device).to(weight.dtype)) for pixels in references]
     grids = [(1, pixels.shape[1] // PATCH, pixels.shape[2] // PATCH) for pixels in shrunk]
     output = tower(
         torch.cat([to_patches(pixels) for pixels in shrunk]),

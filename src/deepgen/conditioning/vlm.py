@@ -20,6 +20,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextMod
 from deepgen.conditioning.prompts import TokenRow
 from deepgen.conditioning.vision import VisionRotary, build_vision_tower, encode_references
 from deepgen.config.model import BridgeConfig, BridgeKind, RopePrecision
+from deepgen.devices import send
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import use_onednn_linear
 from deepgen.nn.rows import pad_sequences
@@ -114,8 +115,8 @@ class TextRotary(nn.Module):
     ) -> tuple[Float[Tensor, "batch tokens head_dim"], Float[Tensor, "batch tokens head_dim"]]:
         """Cosines and sines of the angles of each token, in the dtype of the states."""
         device, dtype = hidden_states.device, hidden_states.dtype
-        positions = position_ids.float()[self.axes.to(device)].movedim(0, -1)
-        angles = positions * self.frequencies.to(device)
+        positions = position_ids.float()[send(self.axes, device)].movedim(0, -1)
+        angles = positions * send(self.frequencies, device)
         angles = torch.cat([angles, angles], dim=-1)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -242,7 +243,7 @@ class VisionLanguageModel(nn.Module):
             self._embed(row, features) for row, features in zip(rows, image_features, strict=True)
         ]
         device = self.embedding.device
-        positions = [row.position_ids(len(think)).to(device) for row in rows]
+        positions = [send(row.position_ids(len(think)), device) for row in rows]
         if self.detach_prompts and torch.is_grad_enabled() and not self._is_trained():
             return self._read_prompts_first(prompts, think, positions)
         return self._read_rows([torch.cat([each, think]) for each in prompts], positions)
@@ -305,7 +306,7 @@ class VisionLanguageModel(nn.Module):
                 [each[:, length:] for each, length in zip(positions, lengths, strict=True)], 1
             ),
             cache,
-            mask.to(self.embedding.device),
+            send(mask, self.embedding.device),
         )
         return [torch.cat(pair) for pair in zip(before, think_features, strict=True)]
 
@@ -315,7 +316,7 @@ class VisionLanguageModel(nn.Module):
         Padding attends to nothing and the attention's output has no bias, so only the MLPs
         change it: ``p[l + 1] = p[l] + MLP(norm(p[l]))``.
         """
-        token = torch.tensor([padding_id], device=self.embedding.device)
+        token = send(torch.tensor([padding_id]), self.embedding.device)
         hidden_states: Tensor = self.language_model.embed_tokens(token)
         states = [hidden_states]
         for layer in self.language_model.layers:
@@ -327,7 +328,7 @@ class VisionLanguageModel(nn.Module):
         self, row: TokenRow, image_features: Sequence[Float[Tensor, "_ channels"]]
     ) -> Float[Tensor, "tokens channels"]:
         """Token embeddings, with image features in place of the image tokens."""
-        ids = torch.tensor(row.token_ids, device=self.embedding.device)
+        ids = send(torch.tensor(row.token_ids), self.embedding.device)
         embeddings: Tensor = self.language_model.embed_tokens(ids)
         parts = []
         end = 0

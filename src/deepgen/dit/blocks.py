@@ -62,7 +62,9 @@ class ModulationLinear(nn.Module):
         """All parts for every row of ``SiLU(embedding)`` (SD3, figure 2b)."""
         parts: Tensor = self.linear(activated).unflatten(-1, (self.parts, -1))
         one = torch.zeros(self.parts, 1, dtype=parts.dtype, device=parts.device)
-        one[list(self.scales)] = 1
+        for scale in self.scales:
+            # Not as a list: its copy to a GPU would wait for all earlier work.
+            one[scale] = 1
         return parts + one
 
 

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deepgen.config.model import DiTConfig
+from deepgen.devices import send
 from deepgen.dit.blocks import (
     JointBlock,
     KeyBias,
@@ -375,7 +376,7 @@ class DiT(nn.Module):
                         padding=padding,
                         references=self._embed_references([references[index] for index in members]),
                         pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
-                        timesteps=timesteps[:, members].to(own[0].device),
+                        timesteps=send(timesteps[:, members], own[0].device),
                         steps_at_once=max(1, MODULATION_ROWS // len(conditions)),
                     )
                 )
@@ -478,4 +479,4 @@ def _key_bias(
     for row, context, count in zip(bias[:, 0, 0], contexts, counts, strict=True):
         row[image_tokens] = math.log(max(count, 1))
         row[image_tokens + len(context) :] = -math.inf
-    return bias.to(contexts[0].device, contexts[0].dtype)
+    return send(bias.to(contexts[0].dtype), contexts[0].device)

@@ -10,6 +10,7 @@ import torch
 
 from deepgen.data.collate import MicroBatch
 from deepgen.data.loader import Loader, Replacement
+from deepgen.devices import send
 from deepgen.train.monitor.replacements import Entry
 from deepgen.train.monitor.speed import Clock
 from deepgen.train.objective import FlowBatch
@@ -104,11 +105,11 @@ class FlowBatches:
         images: list[Pixels] = []
         for each in batch.samples:
             if each.target is not None:
-                images += [p.to(device) for p in (each.target, *each.prompt.references)]
+                images += [send(p, device) for p in (each.target, *each.prompt.references)]
         encoded = iter(self.codec.posteriors(images) if images else [])
         return [
             [next(encoded) for _ in (0, *each.prompt.references)]
             if each.posteriors is None
-            else [self.codec.posterior(parameters.to(device)) for parameters in each.posteriors]
+            else [self.codec.posterior(send(own, device)) for own in each.posteriors]
             for each in batch.samples
         ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from deepgen.config.model import Padding
 from deepgen.config.train import Levels, Weighting
+from deepgen.devices import send
 from deepgen.flow.loss import level_weights, velocity_errors
 from deepgen.flow.path import interpolate
 from deepgen.model import DeepGen
@@ -117,12 +118,12 @@ class FlowObjective:
         """Mean squared error of the velocity, in float32."""
         device = model.device
         latents = [
-            self._sampled(each, key, Purpose.TARGET_POSTERIOR).to(device)
+            send(self._sampled(each, key, Purpose.TARGET_POSTERIOR), device)
             for each, key in zip(batch.latents, batch.keys, strict=True)
         ]
         references = [
             [
-                self._sampled(each, key, Purpose.REFERENCE_POSTERIOR + place).to(device)
+                send(self._sampled(each, key, Purpose.REFERENCE_POSTERIOR + place), device)
                 for place, each in enumerate(own)
             ]
             for own, key in zip(batch.reference_latents, batch.keys, strict=True)
@@ -137,9 +138,9 @@ class FlowObjective:
                 prompts, [], padding=self.padding, guided=False
             )
             predicted = model.dit(noisy, 1000 * sigmas, conditions, references)
-        weights = level_weights(sigmas, self.weighting).to(device)
+        weights = send(level_weights(sigmas, self.weighting), device)
         errors = velocity_errors(predicted, velocity, weights)
-        total = (errors * batch.weights.to(device)).sum()
+        total = (errors * send(batch.weights, device)).sum()
         return Loss(
             total=total,
             parts={
@@ -205,8 +206,9 @@ class FlowObjective:
             sigmas = sigmas.bfloat16().float()
         noisy, velocities = [], []
         for clean, key, sigma in zip(latents, keys, sigmas, strict=True):
-            noise = self.rng.normal(key, Purpose.NOISE, clean.shape).to(clean.device)
-            mixed, velocity = interpolate(clean[None], noise[None], sigma[None].to(clean.device))
+            noise = send(self.rng.normal(key, Purpose.NOISE, clean.shape), clean.device)
+            level = send(sigma[None], clean.device)
+            mixed, velocity = interpolate(clean[None], noise[None], level)
             noisy.append(mixed[0])
             velocities.append(velocity[0])
         return noisy, velocities
@@ -224,7 +226,7 @@ class FlowObjective:
         if not isinstance(latents, Posterior):
             return latents.float()
         noise = self.rng.normal(key, purpose, latents.mean.shape)
-        return latents.sample(noise.to(latents.mean.device))
+        return latents.sample(send(noise, latents.mean.device))
 
 
 class AutoencoderObjective:
