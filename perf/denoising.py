@@ -25,7 +25,7 @@ class Case:
 
     images: int = 1
     height: int = 64
-    """Of the latents."""
+    """Height of the latents."""
     width: int = 64
     context_tokens: int = 160
     references: int = 0
@@ -39,7 +39,7 @@ class Inputs:
 
     noise: Tensor
     references: Tensor
-    """Of one image; all images share them."""
+    """Inputs of one image; all images share them."""
     context: Tensor
     pooled: Tensor
     sigmas: Tensor

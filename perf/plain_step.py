@@ -126,7 +126,7 @@ class PlainStep:
         return cast(Tensor, errors.flatten(1).mean(dim=1).mean())
 
     def _read(self, token_ids: Sequence[Sequence[int]]) -> Tensor:
-        """Tapped hidden states of padded sequences, concatenated along the channels."""
+        """Selected hidden states of padded sequences, concatenated along the channels."""
         think = self.bridge.meta_queries
         longest = max(map(len, token_ids))
         ids = torch.full((len(token_ids), longest), self.padding_id)

@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def _resident_bytes() -> int:
-    """Of this process; Linux only."""
+    """Memory of this process; Linux only."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
 

@@ -53,7 +53,7 @@ def deepgen(*arguments: str | Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Of a file's bytes."""
+    """Digest of a file's bytes."""
     return sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -59,7 +59,7 @@ VOCABULARY = 8192
 """Gives about one token per word, as the released tokenizer; the files are English."""
 
 EQUAL_TOKENS = 142
-"""Of the prompts of one length: 12 of the template and 130 of a usual training caption."""
+"""Tokens of the prompts of one length: 12 of the template and 130 of a usual training caption."""
 
 VLM_LAYERS = 6
 
@@ -72,7 +72,7 @@ class Sizes:
     """Widths and sides; depths are the same for all."""
 
     side: int = 512
-    """Of the images, in pixels."""
+    """Side of the images, in pixels."""
     vlm: Mapping[str, int] = field(
         default_factory=lambda: {
             "hidden_size": 2048,

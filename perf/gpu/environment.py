@@ -11,7 +11,7 @@ import torch
 from measure import environment
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Of the checkout or of the unpacked bundle."""
+"""Root of the checkout or of the unpacked bundle."""
 
 MANIFEST = "manifest.json"
 

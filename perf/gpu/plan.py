@@ -27,7 +27,7 @@ PLANS = ("check",)
 """Modules of this package that have a ``PLAN`` of the same name."""
 
 RUN_SECONDS = 540.0
-"""How long one start of a plan may take; machines are often lent for ten minutes at a time."""
+"""How long one start of a plan may take; machines are often rented for ten minutes at a time."""
 
 LONGEST_TASK = 480.0
 

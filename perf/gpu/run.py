@@ -1,7 +1,7 @@
 """Runs a plan: ``python perf/gpu_kit.py run PLAN --out FOLDER``, or the same from a bundle.
 
-Exit codes: 0 all rows are filled, 1 some failed, 2 it could not start or go on, 3 rows are left for
-another start of the same command.
+Exit codes: 0 all rows are filled, 1 some failed, 2 it could not start or resume, 3 rows are left
+for another start of the same command.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def run_plan(plan: Plan, context: Context, record: Record) -> int:
     total = len(plan.tasks)
     print(f"{plan.name}: {done} of {total} rows done, {failed} failed; {record.path}")
     if done + failed < total:
-        print(f"{plan.name}: start again to go on", file=sys.stderr)
+        print(f"{plan.name}: start it again to resume", file=sys.stderr)
         return ROWS_LEFT
     return ROWS_FAILED if failed else ALL_DONE
 

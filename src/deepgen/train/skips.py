@@ -14,7 +14,7 @@ from deepgen.train.objective import Loss
 SKIPS_IN_A_ROW = 3
 """Skipped steps in a row that end a run: one is chance, three are a broken model."""
 
-MAX_SKIPPED_SHARE = 0.001
+MAX_SKIPPED_FRACTION = 0.001
 """Fraction of all steps so far that may be skipped; the first three are always allowed."""
 
 
@@ -71,11 +71,11 @@ class Skips:
                 f"{SKIPS_IN_A_ROW} steps in a row up to {step} were skipped, the last because it "
                 f"had {reason}; samples: {every}. Look at these samples, or lower the learning rate"
             )
-        if self.count > max(SKIPS_IN_A_ROW, MAX_SKIPPED_SHARE * step):
+        if self.count > max(SKIPS_IN_A_ROW, MAX_SKIPPED_FRACTION * step):
             raise TrainingError(
                 f"{self.count} of {step} steps were skipped, the last because it had {reason}; at "
-                f"most {MAX_SKIPPED_SHARE:.1%} may be. metrics.jsonl names their samples: look at "
-                "them, or lower the learning rate"
+                f"most {MAX_SKIPPED_FRACTION:.1%} may be. metrics.jsonl names their samples: look "
+                "at them, or lower the learning rate"
             )
         return f"step {step} was skipped, as it had {reason}; samples: {listed(samples)}"
 

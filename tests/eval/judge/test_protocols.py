@@ -61,13 +61,13 @@ def uniredit_item() -> Item:
     return Item(
         id="Maze/7",
         number=0,
-        prompt="rules go on",
+        prompt="rules go further",
         category="Maze",
         sources=(PurePosixPath("original_image/Maze/7.png"),),
         fields={
             "reference_image": "reference_image/Maze/7.png",
             "reference_effect": "a red line to the exit",
-            "judge_instruction": "rules\ngo on",
+            "judge_instruction": "rules\nmore rules",
         },
     )
 
@@ -280,7 +280,7 @@ def test_uniredit_shows_the_right_result_between_source_and_result(tmp_path: Pat
         ["text", "source", "reference", "result"],
         ["text", "result"],
     ]
-    assert "rules\ngo on" in asked[0].text
+    assert "rules\nmore rules" in asked[0].text
     assert "a red line to the exit" in asked[1].text
 
 

@@ -83,7 +83,7 @@ def trainer(
 
 
 def train_until(processes: Processes, folder: str, until: int) -> None:
-    """Go on to an update and save there, noting which samples were seen."""
+    """Train to a step and save there, noting which samples were seen."""
 
     def note(step: int, mine: list[Tensor]) -> None:
         lines = [json.dumps([step, each[:, 0].tolist()]) + "\n" for each in mine]

@@ -144,7 +144,7 @@ def test_one_process_may_look_at_a_sharded_model(tmp_path: Path) -> None:
 
 
 def train_on(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
-    """Go on to an update and save there, noting which samples were seen."""
+    """Train to a step and save there, noting which samples were seen."""
     run = killing.trainer(processes, STEPS, sharding, uneven)
     mine, step = run.stream, run.step
 

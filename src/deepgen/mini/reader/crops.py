@@ -22,7 +22,7 @@ from deepgen.mini.world.scene import BACKGROUNDS, Item, Scene, Style, Thing, Tin
 JUNK_KINDS = ("blended", "noised", "foreign")
 
 # Foreign drawings are split by name: none that junk is tested on was seen in training.
-FOREIGN_TEST_SHARE = 0.3
+FOREIGN_TEST_FRACTION = 0.3
 
 # From the smallest drawing on the smallest canvas to nearly the largest on the usual one. A few
 # sides only: rasterising costs a hundred times what pasting does, and sprites are kept.
@@ -159,7 +159,7 @@ def foreign_drawings(split: str) -> tuple[str, ...]:
     )
     names = [name for name in names if name not in used]
     random.Random(0).shuffle(names)
-    cut = round(len(names) * FOREIGN_TEST_SHARE)
+    cut = round(len(names) * FOREIGN_TEST_FRACTION)
     return tuple(names[:cut] if split == "test" else names[cut:])
 
 
