@@ -77,6 +77,65 @@ def test_diffusers_metadata_say_the_alpha(model: DeepGen, tmp_path: Path) -> Non
     torch.testing.assert_close(weight.detach(), before + 4 * up @ down)
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        f"^{LAYER}",
+        LAYER,
+        "to_q",
+        "attn.to_q",
+        r"transformer_blocks\.\d+\.attn\.to_q",
+        r".*\.0\.attn\.to_[qk]",
+        "to_[qv]|to_out",
+        "o_q",
+        "^attn.to_q",
+        r"blocks\.0\.attn\.to_q",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys")
+def test_patterns_of_rank_and_alpha_mean_what_they_mean_to_peft(
+    pattern: str, model: DeepGen, tmp_path: Path
+) -> None:
+    before = model.dit.get_parameter(f"{LAYER}.weight").detach().clone()
+    config = LoraConfig(
+        r=8,
+        lora_alpha=8,
+        rank_pattern={pattern: 4},
+        alpha_pattern={pattern: 12.0},
+        target_modules=["to_q"],
+        init_lora_weights=False,
+    )
+    peft = get_peft_model(model.dit, config)
+    expected = peft.get_submodule(f"base_model.model.{LAYER}").get_delta_weight("default")
+    state = {key: value.detach() for key, value in get_peft_model_state_dict(peft).items()}
+    settings = {key: value for key, value in config.to_dict().items() if "pattern" in key}
+    settings |= {"r": 8, "lora_alpha": 8}
+    save_file(state, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(settings))
+    # As diffusers writes the same adapter: names and settings under the component's name.
+    metadata = {f"transformer.{key}": value for key, value in settings.items()}
+    diffusers = {
+        key.replace("base_model.model.", "transformer."): value for key, value in state.items()
+    }
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(diffusers, file, {"lora_adapter_metadata": json.dumps(metadata)})
+    for path in (tmp_path / "adapter_model.safetensors", file):
+        fresh = load_folder(golden("model"), dtype=torch.float32, device="cpu")
+        merge_lora(fresh, path)
+        change = fresh.dit.get_parameter(f"{LAYER}.weight").detach() - before
+        torch.testing.assert_close(change, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pattern_that_is_no_regular_expression_is_refused(model: DeepGen, tmp_path: Path) -> None:
+    metadata = {"transformer.lora_alpha": 2, "transformer.alpha_pattern": {"to_q(": 4}}
+    file = tmp_path / "pytorch_lora_weights.safetensors"
+    save_file(adapter(), file, {"lora_adapter_metadata": json.dumps(metadata)})
+    with pytest.raises(
+        CheckpointError, match="'to_q\\(' in alpha_pattern is no regular expression"
+    ):
+        merge_lora(model, file)
+
+
 def test_what_is_no_adapter_for_this_model_changes_nothing(model: DeepGen, tmp_path: Path) -> None:
     good = adapter()
     wrong_shape = {key.replace("to_q", "to_k"): value[:, :16] for key, value in good.items()}

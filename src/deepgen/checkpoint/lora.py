@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
         stored_alpha = tensors.get(name + ALPHA)
         if stored_alpha is not None and stored_alpha.numel() != 1:
             raise CheckpointError(f"{file.name}: {name + ALPHA} must be one number")
-        alpha = alphas(name, rank) if stored_alpha is None else stored_alpha.item()
+        alpha = alphas(_own_name(name), rank) if stored_alpha is None else stored_alpha.item()
         updates.append((weight, up @ down * (scale * alpha / rank)))
     if unused or not updates:
         kinds = listed(unused) if unused else "no lora_A weights"
@@ -203,18 +204,33 @@ class _Alphas:
         patterns = values.get("alpha_pattern") or {}
         if not isinstance(patterns, dict):
             raise CheckpointError(f"the alpha_pattern of {file.name} must be a JSON object")
-        self.patterns = {name: _number(each, file) for name, each in patterns.items()}
+        self.patterns = [
+            (_layer_pattern(name, file), _number(each, file)) for name, each in patterns.items()
+        ]
         self.alpha = _number(values["lora_alpha"], file) if "lora_alpha" in values else None
         self.by_root = bool(values.get("use_rslora"))
 
     def __call__(self, name: str, rank: int) -> float:
-        """Alpha to be divided by the rank; rsLoRA (arXiv 2312.03732) divides by its square root."""
+        """Alpha to be divided by the rank; rsLoRA (arXiv 2312.03732) divides by its square root.
+
+        Args:
+            name: The layer, in the model that the adapter was made for.
+            rank: That of its matrices, which a ``rank_pattern`` can only confirm.
+        """
         alpha = float(rank) if self.alpha is None else self.alpha
-        for pattern, value in self.patterns.items():
-            if name == pattern or name.endswith(f".{pattern}"):
-                alpha = value
-                break
+        # The first that matches counts, as in peft.
+        alpha = next((value for pattern, value in self.patterns if pattern.match(name)), alpha)
         return alpha * rank**0.5 if self.by_root else alpha
+
+
+def _layer_pattern(pattern: str, file: Path) -> re.Pattern[str]:
+    """A key of ``alpha_pattern``, read as peft does: a regular expression for the end of a name."""
+    try:
+        return re.compile(rf"(.*\.)?({pattern})$")
+    except re.error as cause:
+        raise CheckpointError(
+            f"{file.name}: {pattern!r} in alpha_pattern is no regular expression ({cause})"
+        ) from None
 
 
 def _number(value: object, file: Path) -> float:
@@ -240,6 +256,18 @@ def _alphas(file: Path) -> _Alphas:
     return _Alphas(values, file)
 
 
+def _unwrapped(name: str) -> str:
+    """A layer's name without the prefixes that wrappers of the whole model add."""
+    while wrapper := next((each for each in WRAPPERS if name.startswith(each)), None):
+        name = name.removeprefix(wrapper)
+    return name
+
+
+def _own_name(name: str) -> str:
+    """A layer's name in the model that was adapted; diffusers writes it after its component."""
+    return _unwrapped(name).removeprefix("transformer.")
+
+
 def _target(model: DeepGen, name: str, file: Path) -> Tensor:
     """The weight that an adapter's key refers to."""
     roots: dict[str, nn.Module] = {
@@ -247,9 +275,7 @@ def _target(model: DeepGen, name: str, file: Path) -> Tensor:
         "vlm.": model.conditioner.vlm,
         "connector.": model.conditioner.bridge,
     }
-    plain = name
-    while wrapper := next((each for each in WRAPPERS if plain.startswith(each)), None):
-        plain = plain.removeprefix(wrapper)
+    plain = _unwrapped(name)
     root = next((each for each in roots if plain.startswith(each)), "transformer.")
     if plain.startswith(QWEN):
         # Names of the whole Qwen2.5-VL, in any version of transformers.
