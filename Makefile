@@ -16,7 +16,7 @@ override PROMPT := $(value PROMPT)
 override EDIT := $(value EDIT)
 export PROMPT EDIT
 
-.PHONY: demo test check
+.PHONY: demo test check gpu-bundle gpu-rehearsal
 
 demo: .venv/installed
 	@mkdir -p demo
@@ -34,6 +34,14 @@ check: .venv/tested
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# One file that runs plans on a machine with a GPU and no network; DEEPGEN_SHARED names the folder of
+# reference numbers.
+gpu-bundle: .venv/tested
+	$(BIN)/python perf/gpu_kit.py pack build/gpu-bundle.zip
+
+gpu-rehearsal: .venv/tested
+	$(BIN)/python perf/gpu_kit.py rehearse
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or newer found; set PYTHON" >&2; exit 1; }

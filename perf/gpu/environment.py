@@ -31,7 +31,8 @@ def revision(root: Path) -> str | None:
     """The git revision of the code: from the bundle's manifest, else from git."""
     manifest = root / MANIFEST
     if manifest.exists():
-        return str(json.loads(manifest.read_text())["revision"])
+        found: str | None = json.loads(manifest.read_text())["revision"]
+        return found
     return ask("git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty")
 
 

@@ -6,7 +6,11 @@ import sys
 from collections.abc import Callable, Sequence
 
 COMMANDS = {
-    "run": "run a plan: run PLAN --out FOLDER",
+    "pack": "pack the bundle that a bare machine runs plans from: pack bundle.zip",
+    "rehearse": "run all plans from a bundle at toy size, in an environment of the oldest versions",
+    "run": "run a plan from this checkout: run PLAN --out FOLDER",
+    "split": "take a file or folder apart, to bring it back: split SOURCE FOLDER",
+    "join": "put it together again: join FOLDER TARGET",
 }
 
 
@@ -21,6 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str) -> Callable[[Sequence[str]], int]:
-    from gpu import run
+    if name == "pack":
+        from gpu import bundle
 
-    return {"run": run.main}[name]
+        return bundle.main
+    if name == "run":
+        from gpu import run
+
+        return run.main
+    if name == "rehearse":
+        from gpu import rehearse
+
+        return rehearse.main
+    from gpu import parts
+
+    return {"split": parts.main_split, "join": parts.main_join}[name]
