@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+import deepgen.images.colors
+import deepgen.images.formats
 import deepgen.images.io
 from deepgen.errors import ImageError
 from deepgen.images.io import ASCII_COMMENT, read_image, to_rgb, write_image
+from tests.images.profiles import grey
 
 RED, GREEN, WHITE = (255, 0, 0), (0, 255, 0), (255, 255, 255)
 RECORD = {"prompt": "一只猫", "seed": 7}
@@ -108,11 +111,11 @@ def test_the_profile_of_an_ink_image_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "image.tiff"
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path, icc_profile=profile)
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(path, icc_profile=grey(2.2))
     # No profile of inks is free to ship, so what is checked is that it would be used.
+    monkeypatch.setattr(deepgen.images.colors, "COLOR_SPACES", {"CMYK": "GRAY"})
     monkeypatch.setattr(
-        deepgen.images.io.ImageCms,
+        ImageCms,
         "profileToProfile",
         lambda image, *_, **__: Image.new("RGB", image.size, GREEN),
     )
@@ -177,9 +180,7 @@ def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, part: float) 
 @pytest.mark.parametrize(
     "content",
     [
-        b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         b"just some text\n",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         b"\x89PNG\r\n\x1a\n",
         b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
         b"\xff\xd8\xff",
@@ -189,9 +190,32 @@ def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, part: float) 
 def test_what_is_no_image_is_refused_whatever_its_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "image.png"
     path.write_bytes(content)
-    with pytest.raises(ImageError, match=r"image\.png is (no image|damaged)") as refusal:
+    with pytest.raises(ImageError, match=r"image\.png is (not an image|damaged)") as refusal:
         read_image(path)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0heicmif1", "a HEIC image, .*pillow-heif"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "a HEIC image, .*pillow-heif"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isomiso2", "a video"),
+        (b"\xff\x0a\xfa\x1f", "a JPEG XL image"),
+        (b"8BPS\0\x01", "a Photoshop document"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a PostScript document"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+    ],
+)
+def test_a_known_format_that_is_not_read_is_named(
+    tmp_path: Path, content: bytes, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deepgen.images.formats, "register_heif", lambda: False)
+    path = tmp_path / "image.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=rf"image\.png is {named}.*convert it to"):
+        read_image(path)
 
 
 def test_what_is_not_there_or_empty_or_a_folder_is_refused(tmp_path: Path) -> None:
@@ -297,3 +321,10 @@ def test_an_image_in_memory_that_is_not_upright_or_opaque_is_converted() -> None
     see_through = half_red_half_green()
     see_through.info["transparency"] = RED
     assert to_rgb(see_through).getpixel((0, 0)) == WHITE
+
+
+def test_a_heic_photograph_is_read_where_its_library_is(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    PLAIN.save(tmp_path / "a.HEIC")
+    assert read_image(tmp_path / "a.HEIC").size == (32, 64)

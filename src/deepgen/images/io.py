@@ -16,17 +16,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from deepgen.errors import ImageError
+from deepgen.images.colors import PROFILE, TRANSPARENCY, to_srgb
+from deepgen.images.formats import foreign_format, register_heif
 
 MAX_PIXELS = 180_000_000
 """About twice the size of the largest cameras' images; more is refused from the header alone."""
 
 # Formats in common use. Others (PostScript among them, which starts a program) are not even tried.
-READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO")
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM", "ICO", "HEIF")
 
 WRITE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Formats that images are written in, by suffix."""
@@ -56,7 +57,7 @@ def read_image(path: Path) -> Image.Image:
     """Read an image file as upright RGB.
 
     Of animations the first frame is used, with a warning. Transparent parts become white, 16-bit
-    images are scaled to 8 bits, CMYK is converted with its embedded profile.
+    images are scaled to 8 bits, colours are converted to sRGB by their embedded profile.
 
     Raises:
         ImageError: The file is missing, damaged, no image, or larger than ``MAX_PIXELS``.
@@ -117,9 +118,12 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
     except ImageError:
         raise
     except UnidentifiedImageError:
+        foreign = foreign_format(data)
+        if foreign is not None:
+            raise ImageError(f"{name} is {foreign}", reason="not_an_image") from None
         raise ImageError(
             f"{name} is not an image, or a damaged one: it starts with {data[:START_BYTES]!r}, and "
-            f"cannot be read as any of {', '.join(READ_FORMATS)}; convert it to one of these",
+            f"cannot be read as any of {', '.join(_known_formats())}; convert it to one of these",
             reason="not_an_image",
         ) from None
     except Image.DecompressionBombError:
@@ -152,7 +156,7 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
             warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
             image.seek(0)
         image.load()
-        return _opaque(ImageOps.exif_transpose(image))
+        return to_srgb(ImageOps.exif_transpose(image), name=name)
     except DECODER_ERRORS as error:
         raise _damaged(name, error) from None
 
@@ -162,14 +166,15 @@ def _is_converted(image: Image.Image) -> bool:
     return (
         type(image) is Image.Image
         and image.mode == "RGB"
-        and "transparency" not in image.info
+        and not {PROFILE, TRANSPARENCY} & image.info.keys()
         and image.getexif().get(ORIENTATION, 1) == 1
     )
 
 
 def _known_formats() -> list[str]:
-    """Those of ``READ_FORMATS`` that this build of Pillow supports; older ones lack AVIF."""
+    """Those of ``READ_FORMATS`` that can be read here: HEIF needs pillow-heif."""
     Image.init()
+    register_heif()
     return [name for name in READ_FORMATS if name in Image.OPEN]
 
 
@@ -183,50 +188,6 @@ def _too_large(name: str) -> ImageError:
 def _damaged(name: str, error: Exception) -> ImageError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return ImageError(f"{name} is damaged ({reason}); save it again or take another")
-
-
-def _opaque(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB, over white where it is transparent."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bit(image)
-    if image.mode == "CMYK":
-        return _from_cmyk(image)
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8-bit: 65535 becomes 255. Pillow's own conversion would clip at 255.
-
-    Mode ``I`` does not have a depth; where no value exceeds 255 it is assumed to be 8 bits.
-    """
-    values = np.asarray(image)
-    levels = values.astype(np.uint16) if values.dtype != np.int32 else values.clip(0, 65535)
-    if image.mode != "I" or values.max() > 255:
-        # In integers: a large scan in floating point takes gigabytes.
-        levels = levels // 257 + (levels % 257 > 128)
-    return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
-
-
-def _from_cmyk(image: Image.Image) -> Image.Image:
-    """CMYK as RGB by the embedded colour profile; without one, by complement."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-            if converted is not None:
-                return converted
-        except (ImageCms.PyCMSError, OSError):
-            warnings.warn("an unusable colour profile was ignored", stacklevel=4)
-    return image.convert("RGB")
 
 
 def write_image(

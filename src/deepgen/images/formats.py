@@ -1,0 +1,53 @@
+"""Formats that Pillow alone does not read: HEIC through pillow-heif, others named in messages."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""What an ISO media file may call itself after its ``ftyp``; iPhones write the first."""
+
+SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
+    (b"8BPS", "a Photoshop document"),
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (b"FUJIFILMCCD-RAW", "a camera's raw image"),
+)
+
+CONVERT = "convert it to PNG or JPEG first"
+
+
+@cache
+def register_heif() -> bool:
+    """Have Pillow read HEIC, if pillow-heif is installed; whether it is."""
+    if find_spec("pillow_heif") is None:
+        return False
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+    return True
+
+
+def foreign_format(data: bytes) -> str | None:
+    """What a file is that cannot be read as an image, and what to do; None if it is not known."""
+    start = data[:512]
+    if start[4:8] == b"ftyp":
+        if start[8:12] not in HEIC_BRANDS:
+            return f"a video, or an image in an unknown container; {CONVERT}"
+        if register_heif():
+            return "a damaged HEIC image; save it again or take another"
+        return (
+            "a HEIC image, which needs pillow-heif: pip install 'deepgen-image[heic]', or convert "
+            "it to JPEG first"
+        )
+    for signature, title in SIGNATURES:
+        if start.startswith(signature):
+            return f"{title}; {CONVERT}"
+    if b"<svg" in start.lower():
+        return f"an SVG drawing; {CONVERT}"
+    return None
