@@ -27,15 +27,16 @@ LIST = "parts.json"
 
 
 def split(source: Path, folder: Path, part_bytes: int = PART_BYTES) -> list[Path]:
-    """Write the parts of a file or folder, and their list.
+    """Write the parts of a file or folder, and their list; they replace an earlier set.
 
     Raises:
-        ValueError: There is no such source, the folder is not empty, or the source is too large.
+        ValueError: There is no such source, the folder holds something else, or the source is too
+            large.
     """
     if not source.exists():
         raise ValueError(f"there is no {source}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not an empty folder; name another")
+    if folder.exists() and not (folder.is_dir() and all(map(_is_own, folder.iterdir()))):
+        raise ValueError(f"{folder} holds other things than parts; name another folder")
     with tempfile.TemporaryDirectory() as temporary:
         whole = source
         if source.is_dir():
@@ -48,6 +49,9 @@ def split(source: Path, folder: Path, part_bytes: int = PART_BYTES) -> list[Path
                 "split what you need of it"
             )
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / LIST).unlink(missing_ok=True)
+        for old in folder.iterdir():
+            old.unlink()
         paths = []
         for number, part in enumerate(_chunks(whole, part_bytes), start=1):
             paths.append(folder / f"part-{number}")
@@ -127,6 +131,10 @@ def _command(run: Callable[[], None]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_own(path: Path) -> bool:
+    return path.is_file() and (path.name == LIST or path.name.startswith("part-"))
 
 
 def _archive(folder: Path, target: Path) -> None:

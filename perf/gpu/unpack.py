@@ -1,7 +1,7 @@
 """What a bundle does where it is run: unpack itself, check the machine, run a plan, fetch nothing.
 
-``python3 bundle.zip run PLAN --out FOLDER``. Needs only the standard library, and ``packaging``,
-which transformers needs as well.
+``python3 bundle.zip run PLAN --out FOLDER --parts PARTS``. Needs only the standard library, and
+``packaging``, which transformers needs as well.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ def _run(arguments: Sequence[str], archive: Path) -> int:
     started = time.monotonic()
     parser = argparse.ArgumentParser(prog="run", allow_abbrev=False, add_help=False)
     parser.add_argument("--unpack-to", type=Path, default=archive.with_suffix(".unpacked"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--parts", type=Path)
     parser.add_argument("--seconds", type=float, default=RUN_SECONDS)
     options, others = parser.parse_known_args(arguments)
     folder: Path = options.unpack_to
@@ -61,8 +63,13 @@ def _run(arguments: Sequence[str], archive: Path) -> int:
         if (folder / name).is_dir():
             others += [f"--{name}", str(folder / name)]
     left = options.seconds - (time.monotonic() - started)
-    command = [sys.executable, "-m", "gpu.run", *others, "--seconds", f"{left:.1f}"]
-    return subprocess.run(command, env=environment(folder), check=False).returncode
+    command = [sys.executable, "-m", "gpu.run", *others, "--out", str(options.out)]
+    command += ["--seconds", f"{left:.1f}"]
+    code = subprocess.run(command, env=environment(folder), check=False).returncode
+    if options.parts and options.out.is_dir():
+        # The code of the plan stays: what it has measured is there, in parts or not.
+        main_split([str(options.out), str(options.parts)])
+    return code
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -42,7 +42,9 @@ def checkout(tmp_path: Path) -> Path:
     (root / "perf" / "gpu" / "__init__.py").write_text("")
     (root / "perf" / "gpu" / "run.py").write_text(
         "import sys, pathlib, deepgen, pretend\n"
-        "pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text(repr(\n"
+        "out = pathlib.Path(sys.argv[sys.argv.index('--out') + 1])\n"
+        "out.mkdir(exist_ok=True)\n"
+        "(out / 'record.json').write_text(repr(\n"
         "    (sys.argv[1:], deepgen.__file__, pretend.__file__)))\n"
         "sys.exit(3)\n"
     )
@@ -109,15 +111,20 @@ def test_a_bundle_that_is_too_large_is_not_written(
 
 def test_a_bundle_runs_a_plan_from_its_own_files_and_returns_its_exit_code(packed: Path) -> None:
     assert run(packed, "--toy") == 3
-    arguments, package, wheel = eval((packed.parent / "out").read_text())
+    arguments, package, wheel = eval((packed.parent / "out" / "record.json").read_text())
     home = packed.with_suffix(".unpacked")
     assert package == str(home / "src" / "deepgen" / "__init__.py")
     assert wheel == str(home / "site" / "pretend.py")
-    assert arguments[:4] == ["check", "--out", str(packed.parent / "out"), "--toy"]
-    assert arguments[4:6] == ["--golden", str(home / "golden")]
+    assert arguments[:4] == ["check", "--toy", "--golden", str(home / "golden")]
+    assert arguments[4:6] == ["--out", str(packed.parent / "out")]
     assert 500 < float(arguments[7]) <= 540
     # Again, from what is unpacked.
-    assert run(packed) == 3
+    assert run(packed, "--parts", str(packed.parent / "parts")) == 3
+    assert (
+        unpack.main(["join", *(str(packed.parent / name) for name in ("parts", "back"))], packed)
+        == 0
+    )
+    assert (packed.parent / "back" / "record.json").is_file()
 
 
 def test_another_bundle_is_not_run_from_this_ones_folder(

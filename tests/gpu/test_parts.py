@@ -64,9 +64,11 @@ def test_what_is_too_large_to_bring_back_is_refused(
     assert not (tmp_path / "parts").exists()
 
 
-def test_parts_never_mix_with_other_files(tmp_path: Path, weights: Path) -> None:
-    with pytest.raises(ValueError, match="not an empty folder"):
+def test_parts_replace_earlier_parts_and_nothing_else(tmp_path: Path, weights: Path) -> None:
+    with pytest.raises(ValueError, match="other things than parts"):
         split(weights, tmp_path)
-    split(weights, tmp_path / "parts")
+    split(weights, tmp_path / "parts", part_bytes=10_000)
+    written = split(weights, tmp_path / "parts")
+    assert sorted((tmp_path / "parts").iterdir()) == sorted(written)
     with pytest.raises(ValueError, match="exists"):
         join(tmp_path / "parts", weights)

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,19 +15,21 @@ import torch
 from gpu import run
 from gpu.plan import Context, Plan, Row, Task
 from gpu.record import Record
-from gpu.run import ALL_DONE, CANNOT_START, ROWS_FAILED, ROWS_LEFT, run_plan
+from gpu.run import ALL_DONE, CANNOT_START, ROWS_FAILED, ROWS_LEFT, open_device, run_plan
 
 
 def task(name: str, action: Callable[[Context], Row] | None = None, **values: Any) -> Task:
     return Task(name=name, run=action or (lambda context: {"value": 1}), seconds=10, **values)
 
 
-def start(folder: Path, *tasks: Task, seconds: float = 100.0, toy: bool = False) -> int:
+def start(
+    folder: Path, *tasks: Task, seconds: float = 100.0, toy: bool = False, device: str = "cpu"
+) -> int:
     plan = Plan(name="example", tasks=tasks)
     record = Record(folder / "record.json", plan.name, [each.name for each in tasks])
     record.start({"machine": "test"})
     context = Context(
-        device=torch.device("cpu"),
+        device=torch.device(device),
         toy=toy,
         folder=folder,
         golden=None,
@@ -153,3 +158,66 @@ def test_a_file_that_is_no_record_is_refused_and_kept(
 def test_a_task_must_fit_into_one_start() -> None:
     with pytest.raises(ValueError, match="split it"):
         Task(name="a", run=lambda context: {}, seconds=1000)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The NVIDIA driver on your system is too old (found version 11040). Please update it",
+        "CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors",
+    ],
+)
+def test_a_gpu_that_cannot_compute_is_refused_in_one_line(
+    reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*sizes: int, **options: Any) -> None:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch, "ones", refuse)
+    with pytest.raises(ValueError, match=re.escape(reason.splitlines()[0])) as caught:
+        open_device("cuda")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_that_needs_more_memory_than_the_gpu_has_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (10 * 2**30, 12 * 2**30))
+    for name in ("reset_peak_memory_stats", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    tried: list[str] = []
+
+    def note(context: Context) -> Row:
+        return {"count": tried.append("small")}
+
+    code = start(tmp_path, task("large", fail, gib=11), task("small", note, gib=9), device="cuda")
+    assert (code, tried) == (ROWS_FAILED, ["small"])
+    assert read(tmp_path)["rows"]["large"]["error"] == (
+        "MemoryError: needs 11 GiB of GPU memory; 10.0 of 12.0 are free"
+    )
+
+
+def test_running_out_of_gpu_memory_is_one_line(tmp_path: Path) -> None:
+    def exhaust(context: Context) -> Row:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nGPU 0 has")
+
+    assert start(tmp_path, task("a", exhaust)) == ROWS_FAILED
+    assert read(tmp_path)["rows"]["a"]["error"] == (
+        "out of GPU memory: CUDA out of memory. Tried to allocate 9 GiB."
+    )
+
+
+def test_a_task_that_overruns_is_marked_and_ended_with_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    found: list[Any] = []
+
+    def leave(code: int) -> None:
+        found.append((code, read(tmp_path)["rows"]["a"]["state"]))
+        ended.set()
+
+    monkeypatch.setattr(run, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(os, "_exit", leave)
+    start(tmp_path, task("a", lambda context: {"ended": ended.wait(10)}), seconds=0.01, toy=True)
+    assert found == [(ROWS_LEFT, "cut off")]
