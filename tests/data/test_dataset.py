@@ -10,10 +10,11 @@ from PIL import Image
 
 from deepgen.data.checking import problems_of
 from deepgen.data.dataset import DataSet
-from deepgen.data.preview import contact_sheet
+from deepgen.data.preview import contact_sheet, wrapped
 from deepgen.data.records import Record
 from deepgen.data.stats import stats_of
 from deepgen.errors import DataError
+from deepgen.images import fonts
 from tests.data.sets import captioned_folder, edits, imported
 
 SHARD = "mine-000000.tar"
@@ -159,3 +160,24 @@ def test_a_contact_sheet_shows_references_before_the_target(data: DataSet) -> No
 def test_a_contact_sheet_of_fewer_samples_than_asked_for_shows_them_all(tmp_path: Path) -> None:
     data = imported(captioned_folder(tmp_path / "source", 2), tmp_path / "data")
     assert contact_sheet(data, count=50).width < contact_sheet(data, count=50, cell=400).width
+
+
+def test_a_caption_that_no_font_has_is_named_instead_of_drawn_as_boxes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = captioned_folder(tmp_path / "source", 2)
+    (folder / "000.txt").write_text("一只猫坐在垫子上 🐈", encoding="utf-8")
+    data = imported(folder, tmp_path / "data")
+    monkeypatch.setattr(fonts, "CANDIDATES", ())
+    fonts.fonts.cache_clear()
+    with pytest.warns(UserWarning, match="no font here has, shown as .: 1;"):
+        contact_sheet(data)
+    assert fonts.drawable("猫 cat", 12)[::2] == ("? cat", False)
+    fonts.fonts.cache_clear()
+
+
+def test_captions_without_spaces_are_wrapped_and_wide_characters_count_double() -> None:
+    assert wrapped("一只猫坐在垫子上", 8) == ["一只猫坐", "在垫子上"]
+    assert wrapped("a cat on a mat", 8) == ["a cat on", "a mat"]
+    assert wrapped("a " * 40, 8)[-1].endswith("...")
+    assert all(len(each) <= 8 for each in wrapped("long" * 10, 8))

@@ -232,6 +232,78 @@ def test_a_json_beside_an_image_may_say_more_but_names_no_other_image(tmp_path: 
     assert sample.render_text == ("Open",)
 
 
+def test_every_file_that_looks_like_an_image_is_a_row(tmp_path: Path) -> None:
+    names = ["a.PNG", "b.jfif", "c.HEIC", "d.psd", "e.NEF", "photo"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff\xe0")
+        (tmp_path / name).with_suffix(".txt").write_text("a caption")
+    (tmp_path / "notes.md").write_text("no image")
+    assert [each.native_id for each in samples(FolderSource(tmp_path))] == names
+
+
+def test_what_cannot_be_read_as_an_image_is_counted_with_its_reason(tmp_path: Path) -> None:
+    image(tmp_path / "source" / "a.png", 1)
+    (tmp_path / "source" / "a.txt").write_text("a caption")
+    (tmp_path / "source" / "b.psd").write_bytes(b"8BPS\0\x01")
+    (tmp_path / "source" / "b.txt").write_text("a caption")
+    data = imported(tmp_path / "source", tmp_path / "data")
+    assert len(data) == 1
+    assert "a Photoshop document" in (data.folder / "quarantine.jsonl").read_text()
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "a.txt", "a.png.txt", "a.Json"])
+def test_captions_are_found_under_all_usual_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").touch()
+    text = '{"caption": "found"}' if name.lower().endswith("json") else "found"
+    (tmp_path / name).write_text(text)
+    (sample,) = samples(FolderSource(tmp_path))
+    assert sample.prompts[0].text == "found"
+
+
+def test_captions_of_another_suffix_are_read_by_the_option_that_the_reason_names(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.b.png").touch()
+    (tmp_path / "a.b.caption").write_text("found")
+    (row,) = open_source(tmp_path, SourceOptions()).rows()
+    assert isinstance(row, BadRow)
+    assert row.message == (
+        "no caption; expected a.b.txt or a.b.json beside it; a.b.caption would be read with "
+        "--caption-suffix .caption"
+    )
+    (sample,) = samples(open_source(tmp_path, SourceOptions(caption_suffix=".caption")))
+    assert sample.prompts[0].text == "found"
+
+
+def test_images_that_no_row_of_the_metadata_names_are_counted(tmp_path: Path) -> None:
+    for name in ("a.png", "b.jpg", "sub/c.webp", "d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        (tmp_path / name).with_suffix(".txt").write_text("a caption")
+    rows = [{"file_name": "a.png", "text": "described"}, {"file_name": "./d.png"}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (note,) = open_source(tmp_path, SourceOptions()).notes()
+    assert "no row for 2 images of its folder, the first b.jpg" in note
+    assert "--ignore-metadata" in note
+    by_captions = open_source(tmp_path, SourceOptions(ignore_metadata=True))
+    assert len(samples(by_captions)) == 4
+    assert not by_captions.notes()
+    with pytest.raises(ValueError, match="--ignore-metadata"):
+        open_source(tmp_path, SourceOptions(caption_suffix=".caption"))
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_the_delimiter_of_a_table_is_found_in_its_header(
+    tmp_path: Path, suffix: str, delimiter: str
+) -> None:
+    path = tmp_path / f"rows{suffix}"
+    lines = [("image_path", "txt"), ("a.png", '"one, two; three"')]
+    path.write_text("\n".join(delimiter.join(line) for line in lines))
+    (sample,) = samples(TableSource(path))
+    assert (sample.target, sample.prompts[0].text) == ("a.png", "one, two; three")
+
+
 def test_a_metadata_table_in_a_folder_describes_it(tmp_path: Path) -> None:
     image(tmp_path / "source" / "a.png", 1)
     image(tmp_path / "source" / "b.png", 2)

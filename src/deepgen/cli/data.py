@@ -60,6 +60,10 @@ class Import:
     """Folder that a table's paths are relative to (default: the table's own)."""
     caption_key: Text = None
     """Column or JSON key of the text (default: the only usual one that has a value)."""
+    caption_suffix: Text = None
+    """Ending of caption files, such as .caption (default: .txt or .json)."""
+    ignore_metadata: bool = False
+    """Read caption files even where the folder has a metadata table."""
     licence: str = "unknown"
     """Recorded with every sample."""
     redistributable: bool = False
@@ -96,6 +100,8 @@ class Import:
             before = read_manifest(self.folder) if self.folder.is_dir() else None
             with progress_bar("importing", None) as advance:
                 report = import_source(source, self.folder, options, watch=lambda rows: advance())
+        for note in source.notes():
+            print_line(f"warning: {note}")
         if before is not None and before.complete:
             print_line("already imported, nothing changed")
         if self.json:
@@ -112,7 +118,12 @@ class Import:
     def _source(self) -> Source:
         from deepgen.data.importers.source import SourceOptions
 
-        options = SourceOptions(images=self.images, caption_key=self.caption_key)
+        options = SourceOptions(
+            images=self.images,
+            caption_key=self.caption_key,
+            caption_suffix=self.caption_suffix,
+            ignore_metadata=self.ignore_metadata,
+        )
         source = open_source(self.importer, self.source, options)
         if self.source.is_dir() and self.folder.resolve().is_relative_to(self.source.resolve()):
             raise ValueError(

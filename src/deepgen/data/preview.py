@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+import unicodedata
+import warnings
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.randomness import key_of, permuted
 from deepgen.data.records import ImageRef, Record
+from deepgen.images.fonts import drawable
 from deepgen.images.io import decode_image
 
 GAP = 8
@@ -26,7 +30,8 @@ def contact_sheet(
 ) -> Image.Image:
     """Some samples as one image; an edit shows its references, an arrow and the target.
 
-    Texts use Pillow's built-in font, which has no Chinese characters.
+    Texts use Pillow's own font or, for other scripts, one of the system's; a warning counts the
+    captions with characters that none of them has.
 
     Args:
         cell: Side in pixels of the square that an image is fitted into.
@@ -44,10 +49,17 @@ def contact_sheet(
     columns = max(1, min(columns * 2 // (images + 1), count))
     lines = -(-count // columns)
     sheet = Image.new("RGB", (columns * (width + GAP) + GAP, lines * (height + GAP) + GAP), PAPER)
+    incomplete = 0
     for number, record in enumerate(records):
         line, column = divmod(number, columns)
         corner = (GAP + column * (width + GAP), GAP + line * (height + GAP))
-        _draw_sample(sheet, corner, data, record, cell=cell, width=width)
+        incomplete += not _draw_sample(sheet, corner, data, record, cell=cell, width=width)
+    if incomplete:
+        warnings.warn(
+            f"captions with characters that no font here has, shown as ?: {incomplete}; install a "
+            "font such as Noto Sans CJK or Noto Emoji",
+            stacklevel=2,
+        )
     return sheet
 
 
@@ -59,10 +71,10 @@ def _draw_sample(
     *,
     cell: int,
     width: int,
-) -> None:
+) -> bool:
+    """Draw one sample; whether its texts could be drawn in full."""
     left, top = corner
     draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(FONT_SIZE)
     shown: list[ImageRef] = [*record.references, record.target]
     for number, each in enumerate(shown):
         image = decode_image(data.read(each), name=f"an image of {record.sample_id}")
@@ -76,9 +88,37 @@ def _draw_sample(
             draw.polygon([(x - GAP, middle - 6), (x - 1, middle), (x - GAP, middle + 6)], fill=INK)
     characters = max(8, int(width * CHARACTERS_PER_PIXEL))
     text = " ".join(record.prompts[0].text.split())
-    words = textwrap.wrap(text, characters, max_lines=TEXT_LINES, placeholder=" ...")
+    words = wrapped(text, characters)
     size = f"{record.target.width}x{record.target.height}"
     heading = textwrap.shorten(f"{record.sample_id} {size}", characters, placeholder="...")
+    complete = True
     for line, content in enumerate([heading, *words]):
         place = (left, top + cell + GAP + line * LINE_HEIGHT)
-        draw.text(place, content, fill=INK, font=font)
+        drawn, font, whole = drawable(content, FONT_SIZE)
+        complete &= whole
+        draw.text(place, drawn, fill=INK, font=font)
+    return complete
+
+
+def wrapped(text: str, characters: int) -> list[str]:
+    """A text in at most ``TEXT_LINES`` lines; wide characters, as of Chinese, count as two."""
+    lines, line, width = [], "", 0
+    for word in re.findall(r"\s*\S+", text):
+        pieces = [word] if _width(word) <= characters and word.isascii() else list(word)
+        for piece in pieces:
+            if width + _width(piece) > characters:
+                lines.append(line)
+                line, width = "", 0
+                piece = piece.lstrip()
+            line, width = line + piece, width + _width(piece)
+    lines.append(line)
+    if len(lines) > TEXT_LINES:
+        last = lines[TEXT_LINES - 1]
+        while _width(last) > characters - 4:
+            last = last[:-1]
+        lines = [*lines[: TEXT_LINES - 1], f"{last} ..."]
+    return [each for each in lines if each]
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What an ISO media file may call itself after its ``ftyp``; iPhones write the first."""
@@ -19,7 +20,35 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"FUJIFILMCCD-RAW", "a camera's raw image"),
 )
 
+# fmt: off
+READ_SUFFIXES = frozenset((
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".webp", ".gif",
+    ".bmp", ".dib", ".tif", ".tiff", ".avif", ".avifs", ".ppm", ".pgm", ".pbm", ".pnm", ".ico",
+    ".heic", ".heif", ".hif",
+))
+FOREIGN_SUFFIXES = frozenset((
+    ".jxl", ".jp2", ".j2k", ".psd", ".svg", ".eps", ".tga", ".exr", ".hdr", ".dng", ".cr2",
+    ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pcx", ".dds", ".xcf",
+))
+# fmt: on
+IMAGE_SUFFIXES = READ_SUFFIXES | FOREIGN_SUFFIXES
+"""Endings of files that are images, whether they can be read or not."""
+
+IMAGE_STARTS = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+"""First bytes of the most frequent formats."""
+
 CONVERT = "convert it to PNG or JPEG first"
+
+
+def looks_like_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix, or by its first bytes if it has none."""
+    if path.suffix:
+        return path.suffix.lower() in IMAGE_SUFFIXES
+    try:
+        with path.open("rb") as file:
+            return file.read(16).startswith(IMAGE_STARTS)
+    except OSError:
+        return False
 
 
 @cache

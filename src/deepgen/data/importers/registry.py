@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deepgen.data.importers.source import Source, SourceOptions
 
 IMPORTERS: Mapping[str, str] = {
-    "folder": "x.jpg with x.txt or x.json, or a metadata.jsonl that names them",
+    "folder": "x.jpg with x.txt, x.jpg.txt or x.json, or a metadata.jsonl that names them",
     "table": "JSON Lines, a JSON array, CSV or Parquet whose paths are relative to its own folder",
 }
 """Name of an importer, which is that of its module, and what it reads."""

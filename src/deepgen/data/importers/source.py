@@ -84,6 +84,10 @@ class SourceOptions:
     """Where paths of images start from; None means at the source itself."""
     caption_key: str | None = None
     """Column or key that holds the text; None means the only usual one that is filled."""
+    caption_suffix: str | None = None
+    """Ending of the text files beside the images of a folder; None means the usual ones."""
+    ignore_metadata: bool = False
+    """Read captions beside the images even where a table in the folder lists them."""
 
 
 class Source(ABC):
@@ -112,6 +116,10 @@ class Source(ABC):
             content.update(text.encode())
             state.update((text + "".join(f"{changed}\0" for _, changed in found)).encode())
         return Revision(content=content.hexdigest(), state=state.hexdigest())
+
+    def notes(self) -> list[str]:
+        """What the user should know once the source has been read; one line each."""
+        return []
 
     @abstractmethod
     def rows(self) -> Iterator[RawSample | BadRow]:
@@ -211,6 +219,15 @@ def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
             f"--caption-key {filled[0]}"
         )
     return filled[0]
+
+
+def named_images(row: object) -> list[str]:
+    """Paths of all images that a row of a table names, whether the row can be used or not."""
+    if not isinstance(row, dict):
+        return []
+    values = [each for key in (*TARGET_KEYS, *REFERENCE_KEYS) for each in _list(row.get(key))]
+    paths = [each.get("path") if isinstance(each, Mapping) else each for each in values]
+    return [each for each in paths if isinstance(each, str)]
 
 
 def image_of(value: object) -> ImageSource:

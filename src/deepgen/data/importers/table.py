@@ -38,6 +38,9 @@ LONGEST_ROW = 64 * CHUNK
 
 SEPARATORS = tuple(" \t\r\n,")
 
+DELIMITERS = (",", ";", "\t", "|")
+"""Of tables as text."""
+
 PARQUET_ROWS = 256
 """Rows read at a time; they may contain images."""
 
@@ -69,7 +72,7 @@ class TableSource(Source):
         Raises:
             DataError: The rest of the file cannot be read.
         """
-        for number, row in enumerate(self._values()):
+        for number, row in enumerate(self.raw_rows()):
             native_id = f"{number:06d}"
             if isinstance(row, BadSampleError):
                 yield BadRow(native_id=native_id, reason=row.reason, message=str(row))
@@ -89,7 +92,12 @@ class TableSource(Source):
                 return BadRow(native_id=native_id, reason=error.reason, message=str(error))
         return read_row(row, native_id, self.caption_key)
 
-    def _values(self) -> Iterator[Any]:
+    def raw_rows(self) -> Iterator[Any]:
+        """Rows as they are stored; a :class:`BadSampleError` for one that cannot be parsed.
+
+        Raises:
+            DataError: The rest of the file cannot be read.
+        """
         suffix = self.path.suffix.lower()
         try:
             if suffix == ".parquet":
@@ -97,7 +105,7 @@ class TableSource(Source):
                 return
             with self.path.open(encoding="utf-8-sig", newline="") as file:
                 if suffix in (".csv", ".tsv"):
-                    yield from _csv_rows(file, "\t" if suffix == ".tsv" else ",")
+                    yield from _csv_rows(file, _delimiter(file, suffix))
                 elif _is_array(file):
                     yield from _array_values(file)
                 else:
@@ -117,6 +125,8 @@ def open_source(path: Path, options: SourceOptions) -> TableSource:
     Raises:
         DataError: There is no such table or folder of images.
     """
+    if options.caption_suffix is not None or options.ignore_metadata:
+        raise ValueError("--caption-suffix and --ignore-metadata are for folders, not for tables")
     if options.images is not None and not options.images.is_dir():
         raise DataError(f"there is no folder {options.images} of images; check the path")
     return TableSource(path, options.images, caption_key=options.caption_key)
@@ -145,6 +155,19 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=PARQUET_ROWS):
             yield from batch.to_pylist()
+
+
+def _delimiter(file: TextIO, suffix: str) -> str:
+    """What separates the names in a table's header; rewinds.
+
+    That of the suffix where it separates anything, else the one that gives the most names:
+    spreadsheets of many countries save "CSV" with semicolons.
+    """
+    usual = "\t" if suffix == ".tsv" else ","
+    header = file.readline(CHUNK)
+    file.seek(0)
+    counts = {each: header.count(each) for each in (usual, *DELIMITERS)}
+    return usual if counts[usual] else max(counts, key=lambda each: counts[each])
 
 
 def _csv_rows(file: TextIO, delimiter: str) -> Iterator[Any]:
