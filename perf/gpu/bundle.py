@@ -249,7 +249,7 @@ def _metadata(project: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
 
 
 def _requirements(project: Mapping[str, Any]) -> list[str]:
-    """Of the package and of training the mini."""
+    """Requirements of the package and of training the mini."""
     texts: list[str] = [*project["dependencies"], *project["optional-dependencies"]["mini"]]
     return [text for text in texts if Requirement(text).name != "emoji"]
 

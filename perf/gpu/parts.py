@@ -1,8 +1,8 @@
 """Large results in parts small enough to bring back, and whole again: ``split`` and ``join``.
 
-A machine lent for minutes often gives back a few files of limited size only. ``split SOURCE
-FOLDER`` writes a file, or a folder as one archive, as parts with checksums; ``join FOLDER TARGET``
-checks them and puts the file or folder back. Needs only the standard library.
+A machine that is there for minutes often gives back a few files of limited size only. ``split
+SOURCE FOLDER`` writes a file, or a folder as one archive, as parts with checksums; ``join FOLDER
+TARGET`` checks them and puts the file or folder back. Needs only the standard library.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _run(arguments: Sequence[str], archive: Path) -> int:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of a process that imports from an unpacked bundle, and asks no model hub for anything."""
+    """Variables of a process that imports from an unpacked bundle and asks no hub for models."""
     before = os.environ.get("PYTHONPATH")
     paths = [*(str((folder / name).resolve()) for name in SOURCES), *([before] if before else [])]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
