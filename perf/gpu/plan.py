@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-PLANS = ("check",)
+PLANS = ("check", "verify")
 """Modules of this package that have a ``PLAN`` of the same name."""
 
 RUN_SECONDS = 540.0
@@ -33,7 +33,8 @@ LONGEST_TASK = 480.0
 
 Row = dict[str, Any]
 """What a task has measured, in types that JSON has. ``"state": "part"`` says that the task stopped
-at the deadline and is to be called again at the next start; all other keys are the task's own."""
+at the deadline and is to be called again at the next start; ``"ok": False`` that the result is
+wrong, which fails the row; all other keys are the task's own, see :mod:`gpu.result`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ import torch
 from gpu.environment import describe
 from gpu.plan import PLANS, RUN_SECONDS, Context, Plan, Row, Task, load_plan
 from gpu.record import FILE, Record, State
+from gpu.result import described
 
 ALL_DONE, ROWS_FAILED, CANNOT_START, ROWS_LEFT = 0, 1, 2, 3
 
@@ -106,7 +107,7 @@ def _run_task(task: Task, context: Context, record: Record) -> None:
 
     def finish(state: State, result: Row | None = None, error: str = "") -> None:
         record.finish(task.name, state, time.monotonic() - started, result, error)
-        print(f"{task.name}: {error or state}", flush=True)
+        print(f"{task.name}: {error or state}", *described(result or {}), sep="\n  ", flush=True)
 
     try:
         with _ended_after(context, lambda: finish("cut off", error="ran past the time limit")):
@@ -124,7 +125,11 @@ def _run_task(task: Task, context: Context, record: Record) -> None:
             log.write(f"== {task.name}\n{traceback.format_exc()}\n")
         finish("failed", error=_error_of_task(error))
     else:
-        finish("part" if result.pop("state", "") == "part" else "done", result)
+        is_part = result.pop("state", "") == "part"
+        if result.get("ok") is False:
+            finish("failed", result, "not within its bounds")
+        else:
+            finish("part" if is_part else "done", result)
     finally:
         _release(context.device)
 
