@@ -62,15 +62,25 @@ def goal(name: str, found: float, *, at_most: float = 0.0, at_least: float = 0.0
     return {"name": name, "found": round(found, 4), **limit, "met": is_met}
 
 
-def described(row: Row) -> Iterator[str]:
-    """The figures and goals of a row, a line each."""
+def either(first: Row, second: Row) -> Row:
+    """Two goals of which one is enough."""
+    return {**first, "or": second, "met": first["met"] or second["met"]}
+
+
+def described(row: Row, *, toy: bool = False) -> Iterator[str]:
+    """The figures and goals of a row, a line each; toys have no goals."""
     for name, figure in row.get("figures", {}).items():
         yield f"{name}: {figure['found']} (bound {figure['bound']:.3g})"
-    for each in row.get("goals", ()):
-        limits = (key for key in ("at_least", "at_most") if key in each)
-        limit = ", ".join(f"{key.replace('_', ' ')} {each[key]}" for key in limits)
+    for each in () if toy else row.get("goals", ()):
+        parts = [each, each["or"]] if "or" in each else [each]
         met = "met" if each["met"] else "missed"
-        yield f"{each['name']}: {each['found']} (goal: {limit}): {met}"
+        yield f"{' or '.join(map(_described_goal, parts))}: {met}"
+
+
+def _described_goal(each: Row) -> str:
+    limits = (key for key in ("at_least", "at_most") if key in each)
+    limit = ", ".join(f"{key.replace('_', ' ')} {each[key]}" for key in limits)
+    return f"{each['name']}: {each['found']} (goal: {limit})"
 
 
 @contextmanager

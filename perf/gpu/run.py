@@ -107,7 +107,8 @@ def _run_task(task: Task, context: Context, record: Record) -> None:
 
     def finish(state: State, result: Row | None = None, error: str = "") -> None:
         record.finish(task.name, state, time.monotonic() - started, result, error)
-        print(f"{task.name}: {error or state}", *described(result or {}), sep="\n  ", flush=True)
+        lines = described(result or {}, toy=context.toy)
+        print(f"{task.name}: {error or state}", *lines, sep="\n  ", flush=True)
 
     try:
         with _ended_after(context, lambda: finish("cut off", error="ran past the time limit")):
