@@ -240,7 +240,7 @@ def test_an_image_that_broke_is_replaced_counted_and_listed(
     assert "another sample replaces it" in capsys.readouterr().err
     text = (tmp_path / "run" / "replacements.jsonl").read_text()
     log = [json.loads(line) for line in text.splitlines()]
-    assert {entry["sample_id"] for entry in replacements} == {log[0]["sample_id"]}
+    assert {entry["sample_id"] for entry in log} == {log[0]["sample_id"]}
     assert of_the_run(tmp_path / "run")[-1]["replaced"] == len(log) > 0
     # Mended between a kill and the next start: what was replaced stays replaced.
     cut = tmp_path / "cut"
