@@ -1,4 +1,4 @@
-"""What every importer yields: samples, or rows that are none with the reason."""
+"""What every importer yields: samples, or rejected rows with the reason."""
 
 from __future__ import annotations
 

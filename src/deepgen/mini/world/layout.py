@@ -1,4 +1,4 @@
-"""Where the items of a scene are: their edges, and how two of them stand to each other."""
+"""Where the items of a scene are: their edges, and the relation of two of them."""
 
 from __future__ import annotations
 

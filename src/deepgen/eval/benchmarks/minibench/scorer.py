@@ -1,4 +1,4 @@
-"""MiniBench's scorer: reads the scene that an image shows, and holds it against the request."""
+"""MiniBench's scorer: reads the scene that an image shows, and compares it with the request."""
 
 from __future__ import annotations
 
