@@ -150,7 +150,7 @@ def _references(count: int, side: int) -> list[Image.Image]:
 
 
 def _context_tokens(model: DeepGen, row: ImageRow, side: int) -> int:
-    """Of a row of the DiT: prompt, image tokens of references, think tokens."""
+    """Context tokens of a row of the DiT: prompt, image tokens of references, think tokens."""
     return (
         PROMPT_TOKENS
         + row.references * (side // 32) ** 2

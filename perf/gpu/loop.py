@@ -123,7 +123,7 @@ def measure_loop(row: LoopRow, context: Context) -> Row:
 
 
 def _ratios(medians: Mapping[str, float], floor: float) -> dict[str, dict[str, float]]:
-    """Of our sides to each of diffusers', and of all sides to the floor."""
+    """Our sides relative to each of diffusers', and all sides relative to the floor."""
     found = {"of_floor": {side: round(each / floor, 3) for side, each in medians.items()}}
     for baseline in (side for side in medians if side.startswith("diffusers")):
         found[f"of_{baseline}"] = {

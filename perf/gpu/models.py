@@ -36,7 +36,7 @@ SPECIAL_TOKENS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
-    """Of all parts of a model, and of the images it makes."""
+    """Sizes of all parts of a model, and of the images it makes."""
 
     dit: DiTConfig
     bridge: BridgeConfig
@@ -44,7 +44,7 @@ class Sizes:
     """Configuration of the Qwen2.5-VL."""
     autoencoder: Mapping[str, Any]
     side: int
-    """Of an image in pixels, where nothing else is said."""
+    """Side of an image in pixels, where nothing else is said."""
 
 
 RELEASED = Sizes(

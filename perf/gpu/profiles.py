@@ -88,7 +88,7 @@ def profiled(run: Callable[[], object], context: Context, name: str) -> Row:
         "seconds_without_profiler": round(unprofiled, 4),
         "busy_seconds": round(busy, 4),
         # The profiler slows the host down, not the kernels.
-        "idle_share": round(max(0.0, 1 - busy / unprofiled), 4),
+        "idle_fraction": round(max(0.0, 1 - busy / unprofiled), 4),
         "share_of_busy_time": {
             kind: round(seconds / busy, 4)
             for kind, seconds in sorted(kinds.items(), key=lambda each: -each[1])

@@ -37,17 +37,17 @@ from gpu.rates import matrix_rate, peak_gib, reset_peak
 from gpu.result import either, goal
 
 T2I_TOKENS = (96, 128, 150, 190)
-"""Of the prompts of a text-to-image micro-batch: long captions, and the 12 of the template."""
+"""Lengths of the prompts of a text-to-image micro-batch: long captions in their template."""
 
 EDIT_TOKENS = (30, 36, 40, 48)
-"""Of the instructions of edits, besides their images."""
+"""Lengths of the instructions of edits, besides their images."""
 
 REPEATS = 5
 
 H200_IMAGES_PER_SECOND: dict[Stage, float] = {"pretrain": 35, "sft": 26}
 
 SHARE = 0.5
-"""Of the measured matrix rate: the goal on any other card."""
+"""Share of the measured matrix rate: the goal on any other card."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

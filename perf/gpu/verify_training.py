@@ -41,7 +41,7 @@ MIXED_LOSS, MIXED_GRADIENT = 5e-3, 0.05
 """Products in bfloat16 against float32."""
 
 AFTER_STEPS = 1e-2
-"""Of the loss after some updates, which magnify rounding."""
+"""Error of the loss after some updates, which magnify rounding."""
 
 STAGES: tuple[Stage, ...] = ("pretrain", "sft")
 
@@ -261,7 +261,7 @@ def _process_group(context: Context) -> Iterator[None]:
 
 
 def _resume(context: Context) -> Row:
-    """A run saved after two steps and loaded into a new one, against one that went on: all bits.
+    """A run saved after two steps and loaded into a new one has the bits of one that was not.
 
     Under torch's deterministic algorithms, and in the precision of training here.
     """
