@@ -103,9 +103,9 @@ def mini_images(folder: Path) -> dict[str, str]:
         *("generate", PROMPTS[0], "--seed", "9", "--guidance", "3", "--negative-prompt", "a dog"),
         *("--output", folder / "guided.webp"),
     )
-    for number, instruction in enumerate(EDITS):
+    for number, instruction in enumerate(EDITS, start=1):
         path = folder / f"edited-{number}.png"
-        deepgen("edit", instruction, folder / "drawn-0.png", "--seed", "5", "--output", path)
+        deepgen("edit", instruction, folder / "drawn-1.png", "--seed", "5", "--output", path)
     images = sorted([*folder.glob("*.png"), *folder.glob("*.webp")])
     return {f"mini/{path.name}": digest(path) for path in images}
 

@@ -45,20 +45,9 @@ def test_the_readme_names_what_to_run() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_commands_of_the_readme_are_understood(
-    command: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from deepgen.cli.data import Data
-    from deepgen.cli.edit import Edit
-    from deepgen.cli.eval import Eval
-    from deepgen.cli.generate import Generate
-    from deepgen.cli.info import Info
-    from deepgen.cli.train import Train
-
-    for kind in (Generate, Edit, Info, Data, Train, Eval):
-        monkeypatch.setattr(kind, "run", lambda self: None)
+    monkeypatch.setattr("deepgen.cli.main._run", lambda command: 0)
     assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
 
 

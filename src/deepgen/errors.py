@@ -17,6 +17,10 @@ class DeepGenError(Exception):
     """Base of all errors that the user can fix; the message says how."""
 
 
+class UsageError(DeepGenError, ValueError):
+    """A command line that cannot be used."""
+
+
 class CheckpointError(DeepGenError):
     """A model folder or file that is missing, damaged, unsafe or of another shape."""
 

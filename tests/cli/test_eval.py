@@ -105,7 +105,7 @@ def test_fetching_says_at_the_end_in_one_line_what_did_not_come(
         (["contamination", "good.txt", "--data", "empty"], "no benchmark prompts found"),
         (["contamination", "good.txt"], "no benchmark prompts found"),
         (["fetch", "uniredit", "--data", "empty"], "get it by hand"),
-        ([], "list, fetch, contamination"),
+        ([], "list, fetch, generate"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(

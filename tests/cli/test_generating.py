@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from deepgen.cli.console import ProgressLines, duration
 from deepgen.cli.main import main
 from tests.cli import stub
 from tests.cli.stub import StubPipeline
@@ -90,10 +92,10 @@ def test_several_images_count_seeds_and_names_up(
     pipe: StubPipeline, capsys: Captured, tmp_path: Path
 ) -> None:
     assert main(["generate", "a", "--num-images", "3", "--seed", "9", "--output", "x.webp"]) == 0
-    assert capsys.readouterr().out.split() == ["x-0.webp", "x-1.webp", "x-2.webp"]
+    assert capsys.readouterr().out.split() == ["x-1.webp", "x-2.webp", "x-3.webp"]
     assert [call["seed"] for call in pipe.calls] == [9, 10, 11]
     assert main(["generate", "a", "--num-images", "2", "--seed", "9", "--output", "{i}b.png"]) == 0
-    assert {"0b.png", "1b.png"} <= files(tmp_path)
+    assert {"1b.png", "2b.png"} <= files(tmp_path)
 
 
 def test_a_file_has_one_prompt_a_line(pipe: StubPipeline, tmp_path: Path) -> None:
@@ -174,7 +176,141 @@ def test_finished_images_survive_an_interruption(pipe: StubPipeline, tmp_path: P
 
     pipe.__class__ = Interrupted
     assert main(["generate", "a", "--num-images", "3", "--output", "a.png"]) == 130
-    assert files(tmp_path) == {"a-0.png"}
+    assert files(tmp_path) == {"a-1.png"}
+
+
+def test_the_short_name_of_output_makes_its_folders(pipe: StubPipeline, capsys: Captured) -> None:
+    assert main(["generate", "a", "--seed", "1", "-o", "new/cat.png"]) == 0
+    assert capsys.readouterr().out == "new/cat.png\n"
+
+
+class Streams:
+    """Standard input and output with their binary sides."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, given: bytes = b"") -> None:
+        self.out = io.BytesIO()
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(self.out, write_through=True))
+
+
+def test_a_dash_writes_the_image_to_standard_output(
+    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    streams = Streams(monkeypatch)
+    assert main(["generate", "a", "--seed", "1", "-o", "-"]) == 0
+    with Image.open(io.BytesIO(streams.out.getvalue())) as image:
+        assert image.size == (64, 64)
+        assert json.loads(image.info["deepgen"])["seed"] == 1
+    assert files(tmp_path) == set()
+
+
+def test_a_dash_reads_an_image_from_standard_input(
+    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch, image: Path
+) -> None:
+    Streams(monkeypatch, image.read_bytes())
+    assert main(["edit", "redder", "-", "--seed", "1"]) == 0
+    assert [each.size for each in pipe.calls[0]["image"]] == [(48, 80)]
+
+
+def test_standard_input_is_read_once(pipe: StubPipeline, capsys: Captured) -> None:
+    assert main(["edit", "-", "-"]) == 2
+    assert "only once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["make", "it", "red", "own.png"], 'needs quotes: deepgen edit "make it red" own.png'),
+        (["make", "it", "red"], 'needs quotes: deepgen edit "make it red" IMAGE'),
+        (["own.png", "make it red"], 'instruction comes first: deepgen edit "make it red" own.png'),
+        (["own.png", "redder"], 'instruction comes first: deepgen edit "redder" own.png'),
+        (["own.png", "make", "it", "red"], 'comes first: deepgen edit "make it red" own.png'),
+        (["redder", "absent.png"], "no image at absent.png"),
+        (["redder", "https://example.org/a.png"], "https://example.org/a.png is an address"),
+    ],
+)
+def test_arguments_of_an_edit_in_disorder_are_recognised(
+    pipe: StubPipeline, capsys: Captured, image: Path, arguments: list[str], line: str
+) -> None:
+    assert main(["edit", *arguments]) == 2
+    assert line in capsys.readouterr().err
+
+
+def test_an_edit_that_changed_nothing_is_said(
+    pipe: StubPipeline, capsys: Captured, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64), (1, 100, 200)).save(tmp_path / "same.png")
+    assert main(["edit", "redder", "same.png", "--seed", "1"]) == 0
+    assert "note: edited-1.png hardly differs from same.png" in capsys.readouterr().err
+    assert main(["edit", "redder", "same.png", "--seed", "99"]) == 0
+    assert "note:" not in capsys.readouterr().err
+
+
+def test_progress_counts_all_images_and_says_the_time_left(capsys: Captured) -> None:
+    now = [0.0]
+    lines = ProgressLines("image 1 of 2", 4, counted=False, clock=lambda: now[0])
+    for _ in range(4):
+        now[0] += 20
+        lines.advance()
+    err = capsys.readouterr().err.splitlines()
+    assert err == [f"image 1 of 2, {left} left" for left in ("1 min 0 s", "40 s", "20 s")]
+    counted = ProgressLines("importing", None, clock=lambda: now[0])
+    now[0] += 20
+    counted.advance()
+    assert capsys.readouterr().err == "importing: 1\n"
+    assert duration(7500.0) == "2 h 5 min"
+
+
+class ClosedPipe(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["generate", "--help"],
+        ["--version"],
+        ["generate", "a", "--num-images", "3", "-o", "a.png", "--overwrite"],
+        ["info", "--json"],
+        ["eval", "list"],
+    ],
+)
+def test_a_closed_pipe_ends_quietly(
+    pipe: StubPipeline, capsys: Captured, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", ClosedPipe())
+    assert main(arguments) == 141
+    assert "error" not in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    assert main(arguments) == 141
+    assert len(pipe.calls) <= 1 + ("generate" in arguments)
+
+
+def test_a_closed_standard_error_stops_nothing(
+    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.stderr", ClosedPipe())
+    assert main(["generate", "a", "-o", "a.png"]) == 0
+    assert files(tmp_path) == {"a.png"}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no such signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_asks_for_the_end_leaves_nothing_half_written(
+    pipe: StubPipeline, capsys: Captured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    def interrupted(path: Path, data: bytes) -> int:
+        path.touch()
+        signal.raise_signal(getattr(signal, name))
+        return 0
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    assert main(["generate", "a", "-o", "a.png", "--seed", "1"]) == 143
+    assert capsys.readouterr().err == "error: terminated\n"
+    assert files(tmp_path) == set()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_adapter_is_loaded_with_its_scale(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import struct
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +229,14 @@ def test_what_is_not_there_or_empty_or_a_folder_is_refused(tmp_path: Path) -> No
         read_image(tmp_path / "empty.png")
 
 
+@pytest.mark.parametrize("url", ["https://example.org/a.jpg?x=1", "http://a.b/c.png", "s3://x/y"])
+def test_an_address_is_refused_with_its_name_as_it_was_given(url: str) -> None:
+    for given in (url, Path(url)):
+        with pytest.raises(ImageError) as refusal:
+            read_image(given)
+        assert str(refusal.value).startswith(f"{url} is an address")
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
@@ -288,8 +297,8 @@ def test_no_file_appears_where_no_hard_links_are(
 
 def test_a_failed_writing_leaves_nothing(tmp_path: Path) -> None:
     class Unwritable(Image.Image):
-        def save(self, path: Path, **_: object) -> None:  # type: ignore[override]
-            path.write_bytes(b"half")
+        def save(self, file: BytesIO, **_: object) -> None:  # type: ignore[override]
+            file.write(b"half")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):

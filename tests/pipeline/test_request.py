@@ -6,7 +6,13 @@ import torch
 from PIL import Image
 
 from deepgen.config.model import EDIT_NEGATIVE_PROMPT, GenerationDefaults
-from deepgen.pipeline.request import Request, noise_generators, parse_requests, parse_sampling
+from deepgen.pipeline.request import (
+    Request,
+    beyond_training,
+    noise_generators,
+    parse_requests,
+    parse_sampling,
+)
 
 DEFAULTS = GenerationDefaults()
 PHOTO = Image.new("RGB", (1024, 768))
@@ -53,6 +59,47 @@ def test_an_explicit_size_wins_and_is_not_resized_back() -> None:
     assert (request.height, request.width) == (256, 320)
     assert (request.references[0].height, request.references[0].width) == (800, 352)
     assert request.output_size is None
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "expected"),
+    [
+        ((50, 70), {"height": 96}, (96, 64)),
+        ((50, 70), {"width": 96}, (128, 96)),
+        ((1000, 500), {"width": 256}, (128, 256)),
+        ((1000, 10), {"width": 320}, (32, 320)),
+    ],
+)
+def test_one_side_of_an_edit_alone_keeps_the_images_shape(
+    size: tuple[int, int], given: dict[str, int], expected: tuple[int, int]
+) -> None:
+    (request,) = parse("make it night", Image.new("RGB", size), **given)
+    assert (request.height, request.width) == expected
+    assert request.output_size is None
+
+
+def test_an_empty_prompt_is_refused_as_in_the_command_line() -> None:
+    for prompt in ("", "  ", ["a", ""]):
+        with pytest.raises(ValueError, match="the prompt is empty"):
+            parse(prompt)
+
+
+def test_what_a_model_was_not_trained_on_is_said() -> None:
+    mini = GenerationDefaults(height=64, width=64, trained_size_ratio=1.0, trained_references=1)
+    small = Image.new("RGB", (64, 64))
+    assert not beyond_training(parse("a", defaults=mini), mini)
+    assert not beyond_training(parse("a", small, defaults=mini), mini)
+    assert not beyond_training(parse("a", height=512, width=768), DEFAULTS)
+    cases: list[tuple[list[Request], GenerationDefaults, str]] = [
+        (parse("a", height=256, width=256, defaults=mini), mini, "64 x 64; at 256 x 256"),
+        (parse("a", height=1024, width=1024), DEFAULTS, "512 x 512; at 1024 x 1024"),
+        (parse("a", [small, small], defaults=mini), mini, "edits of 1 image; with 2"),
+        (parse("a", Image.new("RGB", (1, 1)), defaults=mini), mini, "1 x 1 is enlarged to 64 x 64"),
+        (parse("a", Image.new("RGB", (200, 140)), defaults=mini), mini, "trained on images of"),
+    ]
+    for requests, defaults, part in cases:
+        (note,) = beyond_training(requests, defaults)
+        assert part in note
 
 
 def test_every_prompt_of_a_list_has_references_of_its_own() -> None:

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 Advance = Callable[[], None]
 
 
+class OutputClosedError(Exception):
+    """Whoever reads standard output has closed it, as ``head`` does."""
+
+
 def print_line(text: str) -> None:
-    """Print one line on standard error; line breaks become spaces."""
+    """Print one line on standard error, if that is open; line breaks become spaces."""
     line = " ".join(text.split())
-    encoding = sys.stderr.encoding or "utf-8"
-    sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    sys.stderr.flush()
+    try:
+        encoding = sys.stderr.encoding or "utf-8"
+        sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stderr.flush()
+    except (AttributeError, BrokenPipeError):
+        # Closed: there is nobody to tell.
+        return
 
 
 def print_result(text: str) -> None:
-    """Print a result on standard output; characters it cannot encode are escaped."""
+    """Print a result on standard output; characters it cannot encode are escaped.
+
+    Raises:
+        OutputClosedError: It is a pipe that nobody reads any more.
+    """
     out = sys.stdout
-    encoding = out.encoding or "utf-8"
-    out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    out.flush()
+    try:
+        encoding = out.encoding or "utf-8"
+        out.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        out.flush()
+    except (AttributeError, BrokenPipeError):
+        raise OutputClosedError from None
+
+
+def print_bytes(data: bytes) -> None:
+    """Write binary data to standard output.
+
+    Raises:
+        OutputClosedError: It is a pipe that nobody reads any more.
+    """
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except (AttributeError, BrokenPipeError):
+        raise OutputClosedError from None
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -35,14 +65,29 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
+SECONDS_BETWEEN_LINES = 15.0
+"""Of progress where there is no terminal."""
+
+
 @contextmanager
-def progress_bar(description: str, steps: int | None) -> Iterator[Advance]:
-    """A progress bar, on terminals only; yields a function that advances it by one step.
+def progress_bar(
+    description: str, steps: int | None, *, done: int = 0, lines: ProgressLines | None = None
+) -> Iterator[Advance]:
+    """Progress with the time left; yields a function that advances it by one step.
+
+    On a terminal a bar; elsewhere a line from time to time, none for what is done before the first.
 
     Args:
         description: Text before the bar.
         steps: Their total number; None if unknown.
+        done: Steps that earlier bars have shown.
+        lines: Printed elsewhere, and shared with those bars.
     """
+    if not is_terminal(sys.stderr):
+        shown = lines or ProgressLines(description, steps)
+        shown.description = description
+        yield shown.advance
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -53,7 +98,6 @@ def progress_bar(description: str, steps: int | None) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -61,10 +105,64 @@ def progress_bar(description: str, steps: int | None) -> Iterator[Advance]:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=not console.is_terminal,
     )
     with bar:
-        task = bar.add_task(description, total=steps)
+        task = bar.add_task(description, total=steps, completed=done)
         yield lambda: bar.advance(task)
+
+
+class ProgressLines:
+    """Progress as lines on standard error, for logs.
+
+    Args:
+        description: What is being done.
+        steps: Their total number; None if unknown.
+        counted: Whether steps mean something to the user, and are shown.
+        clock: Seconds from any start.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        steps: int | None,
+        *,
+        counted: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.description, self._steps = description, steps
+        self._counted, self._clock = counted, clock
+        self._done = 0
+        self._start = self._last = clock()
+
+    def advance(self) -> None:
+        """Count one step, and print a line if the last one is old enough."""
+        self._done += 1
+        now = self._clock()
+        if now - self._last < SECONDS_BETWEEN_LINES or self._done == self._steps:
+            return
+        self._last = now
+        count = f": {self._done:,}" if self._counted else ""
+        if self._steps is None:
+            print_line(f"{self.description}{count}")
+            return
+        if self._counted:
+            count += f" of {self._steps:,}"
+        left = (now - self._start) / self._done * (self._steps - self._done)
+        print_line(f"{self.description}{count}, {duration(left)} left")
+
+
+def duration(seconds: float) -> str:
+    """A time in two units at most, such as 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def is_terminal(stream: Any) -> bool:
+    """Whether a stream is open and a terminal."""
+    return bool(stream is not None and not stream.closed and stream.isatty())

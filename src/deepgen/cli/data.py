@@ -11,17 +11,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from deepgen.checkpoint.finding import find_model
 from deepgen.cli.console import aligned, print_line, print_result, progress_bar
 from deepgen.cli.options import DeviceChoice, Folder, Text, Whole
-from deepgen.cli.output import plan_outputs
+from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.config.sizes import check_side
 from deepgen.data.importers.registry import IMPORTERS, open_source
 from deepgen.devices import pick_device
 from deepgen.errors import DataError
-from deepgen.images.io import write_image
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
@@ -185,7 +184,7 @@ class Preview:
     folder: DataFolder
     """A data set."""
     output: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Image file: .png, .jpg or .webp."""
+    """Image file: .png, .jpg or .webp; - is standard output."""
     count: int = 24
     """Samples shown."""
     seed: int = 0
@@ -207,8 +206,9 @@ class Preview:
         (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite)
         sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
         record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
-        write_image(sheet, path, record, overwrite=self.overwrite)
-        print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
+        save_output(sheet, path, record, overwrite=self.overwrite)
+        if path != STANDARD_OUTPUT:
+            print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,32 +300,6 @@ class Stats:
             if len(value) > SHOWN_BUCKETS:
                 lines.append(("  others", sum(islice(value.values(), SHOWN_BUCKETS, None))))
         _print_lines(str(self.folder), lines)
-
-
-Action = (
-    Annotated[Import, subcommand("import")]
-    | Annotated[Check, subcommand("check")]
-    | Annotated[Preview, subcommand("preview")]
-    | Annotated[Cache, subcommand("cache")]
-    | Annotated[Stats, subcommand("stats")]
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Data:
-    """Import images to train on; check, preview, cache and count them."""
-
-    action: OmitSubcommandPrefixes[Action]
-    """What to do."""
-
-    @property
-    def debug(self) -> bool:
-        """Whether to show where an error comes from."""
-        return self.action.debug
-
-    def run(self) -> None:
-        """Do it."""
-        self.action.run()
 
 
 @contextmanager

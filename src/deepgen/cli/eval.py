@@ -8,12 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import OmitSubcommandPrefixes, Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from deepgen.cli.console import aligned, print_line, print_result
-from deepgen.cli.evaluating import Generate, Report
 from deepgen.cli.options import Folder
-from deepgen.cli.scoring import Run, Score
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark
 from deepgen.eval.contamination import Match, PromptIndex, count_items
@@ -137,30 +135,6 @@ class Contamination:
         for each in absent:
             print_line(f"warning: not compared with {each}")
         return {name: len(items) for name, items in loaded.items()}, PromptIndex(loaded)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Eval:
-    """Benchmarks: prompts, images, scores, reports, and their prompts in training lists."""
-
-    command: OmitSubcommandPrefixes[
-        Annotated[List, subcommand("list")]
-        | Annotated[Fetch, subcommand("fetch")]
-        | Annotated[Contamination, subcommand("contamination")]
-        | Annotated[Generate, subcommand("generate")]
-        | Annotated[Score, subcommand("score")]
-        | Annotated[Report, subcommand("report")]
-        | Annotated[Run, subcommand("run")]
-    ]
-
-    @property
-    def debug(self) -> bool:
-        """Whether to show where an error comes from."""
-        return self.command.debug
-
-    def run(self) -> None:
-        """Run what was chosen."""
-        self.command.run()
 
 
 def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:

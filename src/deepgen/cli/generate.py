@@ -23,4 +23,4 @@ class Generate(ImageOptions):
         prompts = read_prompts(self.prompt)
         if not all(prompt.strip() for prompt in prompts):
             raise ValueError("the prompt is empty, expected a text that says what to generate")
-        generate_images(self, prompts, image_paths=(), stem="generated")
+        generate_images(self, prompts, images=(), stem="generated")

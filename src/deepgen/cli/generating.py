@@ -8,31 +8,43 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from PIL import Image
+
 from deepgen.checkpoint.finding import FoundModel, find_model
-from deepgen.cli.console import print_line, print_result, progress_bar
+from deepgen.cli.console import ProgressLines, print_line, print_result, progress_bar
 from deepgen.cli.options import MAX_SEED, ImageOptions
-from deepgen.cli.output import plan_outputs
+from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.devices import pick_device
-from deepgen.images.io import read_image, write_image
+from deepgen.errors import ImageError
+from deepgen.images.io import MAX_FILE_BYTES, decode_image, read_image
 
 if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
 
+STANDARD_INPUT = "-"
+
+UNCHANGED = 2.0
+"""Mean difference, in levels of 255, below which an edit is said to have changed nothing: what the
+autoencoder alone changes."""
+
+
 def generate_images(
-    options: ImageOptions, prompts: Sequence[str], *, image_paths: Sequence[Path], stem: str
+    options: ImageOptions, prompts: Sequence[str], *, images: Sequence[str], stem: str
 ) -> None:
     """Make, write and report every image.
 
     Args:
         options: The user's options.
         prompts: One or more; each gets ``options.num_images`` images.
-        image_paths: Images to edit, the same for every prompt; none for text-to-image.
+        images: Files to edit, the same for every prompt; none for text-to-image.
         stem: Start of the file names where the user gives none.
 
     Raises:
@@ -48,22 +60,25 @@ def generate_images(
     paths = plan_outputs(
         options.output or Path(f"{stem}-{seed}.png"), count, overwrite=options.overwrite
     )
-    images = [read_image(path) for path in image_paths]
+    references = [_read(each) for each in images]
     model = find_model(options.model)
-    model.check_sizes(options.height, options.width, [(each.height, each.width) for each in images])
+    sizes = [(each.height, each.width) for each in references]
+    model.check_sizes(options.height, options.width, sizes)
     model.check_texts([*prompts, options.negative_prompt or ""])
 
     # From here on torch is needed, which takes seconds to import.
     pipe: Any = _load(model, options)
     settings = _settings(options, model)
+    steps = settings["num_inference_steps"]
+    lines = ProgressLines("", count * steps, counted=False)
     for index, path in enumerate(paths):
         start = time.perf_counter()
         record = {"prompt": prompts[index // options.num_images], "seed": seed + index}
-        steps = settings["num_inference_steps"]
-        with progress_bar(f"image {index + 1} of {count}", steps) as advance:
+        title = f"image {index + 1} of {count}"
+        with progress_bar(title, count * steps, done=index * steps, lines=lines) as advance:
             image = pipe(
                 record["prompt"],
-                images or None,
+                references or None,
                 seed=record["seed"],
                 callback_on_step_end=lambda *_: advance(),  # Called inside the block.
                 callback_on_step_end_tensor_inputs=(),
@@ -71,9 +86,35 @@ def generate_images(
             ).images[0]
         record |= {"width": image.width, "height": image.height, "steps": steps}
         record |= {"guidance": settings["guidance_scale"], "model": options.model}
-        write_image(image, path, record, overwrite=options.overwrite)
+        save_output(image, path, record, overwrite=options.overwrite)
         seconds = round(time.perf_counter() - start, 3)
         _report({"path": str(path), **record, "seconds": seconds}, options)
+        if references and _mean_difference(references[0], image) < UNCHANGED:
+            print_line(
+                f"note: {path} hardly differs from {images[0]}; try another wording, another "
+                "--seed or a higher --guidance"
+            )
+
+
+def _read(argument: str) -> Image.Image:
+    """An image from a file or from standard input.
+
+    Raises:
+        ImageError: It cannot be used.
+    """
+    if argument != STANDARD_INPUT:
+        return read_image(argument)
+    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError("the image on standard input is too large", reason="too_large")
+    return decode_image(data, name="standard input")
+
+
+def _mean_difference(before: Image.Image, after: Image.Image) -> float:
+    """Of all values of two images, in levels of 255, at the size of the second."""
+    resized = before.convert("RGB").resize(after.size, Image.Resampling.BICUBIC)
+    pixels = [np.asarray(each.convert("RGB"), dtype=np.int16) for each in (resized, after)]
+    return float(np.abs(pixels[0] - pixels[1]).mean())
 
 
 def _settings(options: ImageOptions, model: FoundModel) -> dict[str, Any]:
@@ -85,27 +126,35 @@ def _settings(options: ImageOptions, model: FoundModel) -> dict[str, Any]:
         "width": options.width,
         "num_inference_steps": model.defaults.num_inference_steps if steps is None else steps,
         "guidance_scale": model.defaults.guidance_scale if guidance is None else guidance,
-        "padding": options.padding,
+        "padding": options.compute.padding,
     }
 
 
 def _report(record: dict[str, Any], options: ImageOptions) -> None:
-    """Print the result; a seed that was drawn goes to standard error."""
-    print_result(json.dumps(record) if options.json else record["path"])
+    """Print the result; a seed that was drawn goes to standard error.
+
+    An image on standard output is followed by nothing; what was asked for goes to standard error.
+    """
+    if record["path"] == str(STANDARD_OUTPUT):
+        if options.json:
+            print_line(json.dumps(record))
+    else:
+        print_result(json.dumps(record) if options.json else record["path"])
     if options.seed is None and not options.json:
         print_line(f"{record['path']}: --seed {record['seed']}")
 
 
 def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
-    device = pick_device(options.device)
+    print_line(f"loading {options.model}")
+    device = pick_device(options.compute.device)
     from deepgen.pipeline.pipeline import DeepGenPipeline
 
     pipe = DeepGenPipeline.from_pretrained(
         model.path,
-        dtype=options.dtype,
+        dtype=options.compute.dtype,
         device=device,
-        rope_precision=options.rope_precision,
+        rope_precision=options.compute.rope_precision,
     )
     for adapter in options.adapters():
         pipe.load_lora_weights(adapter.path, scale=adapter.scale)

@@ -89,7 +89,7 @@ def _table(report: Mapping[str, Any]) -> str:
     defaults = ", ".join(
         f"{name} {value}"
         for name, value in report["defaults"].items()
-        if name != "edit_negative_prompt"
+        if name != "edit_negative_prompt" and value is not None
     )
     shown = [f"{report['model']} ({report['path']})", *aligned(rows), f"defaults: {defaults}"]
     # These texts come from the model's files, so control characters are escaped.

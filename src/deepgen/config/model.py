@@ -117,9 +117,14 @@ class GenerationDefaults:
     guidance_scale: Number = 4.0
     edit_negative_prompt: str = EDIT_NEGATIVE_PROMPT
     padding: Padding = "pair"
+    trained_size_ratio: Number = 2.0
+    """Training had images of up to so many times more, or fewer, pixels than the default size."""
+    trained_references: Count | None = None
+    """References of an edit in training, at most; None where it is not recorded."""
 
     def __post_init__(self) -> None:
         check_at_least("guidance_scale", self.guidance_scale, 0)
+        check_at_least("trained_size_ratio", self.trained_size_ratio, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

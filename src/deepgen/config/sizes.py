@@ -79,6 +79,12 @@ def check_side(name: str, side: object, *, max_side: int | None = None) -> int:
     return side
 
 
+def nearest_side(numerator: int, denominator: int) -> int:
+    """The multiple of 32, at least 32, that is nearest to a fraction; the larger of two as near."""
+    unit = denominator * SIZE_UNIT
+    return SIZE_UNIT * max(1, (2 * numerator + unit) // (2 * unit))
+
+
 def _covering(side: int, length: int, other: int) -> int:
     """Smallest multiple ``m`` of 32 with ``m^2 * other >= side^2 * length``."""
     needed = -(-(side * side * length) // (other * SIZE_UNIT * SIZE_UNIT))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import uuid
 import warnings
@@ -46,6 +47,8 @@ JPEG_QUALITY = 95
 MAX_FILE_BYTES = 1 << 30
 """Size limit of one file. The largest that could be read, 180 million pixels raw, take 720 MB."""
 
+MANGLED_ADDRESS = re.compile(r"(https?|ftp|s3|gs|data|file):/{1,2}", re.IGNORECASE)
+
 START_BYTES = 12
 """Enough of a file for a message to show what it is, if not an image."""
 
@@ -53,7 +56,7 @@ START_BYTES = 12
 DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path | str) -> Image.Image:
     """Read an image file as upright RGB.
 
     Of animations the first frame is used, with a warning. Transparent parts become white, 16-bit
@@ -62,7 +65,7 @@ def read_image(path: Path) -> Image.Image:
     Raises:
         ImageError: The file is missing, damaged, no image, or larger than ``MAX_PIXELS``.
     """
-    return decode_image(read_file(path, name=str(path)), name=str(path))
+    return decode_image(read_file(Path(path), name=str(path)), name=str(path))
 
 
 def read_file(path: Path, *, name: str) -> bytes:
@@ -71,6 +74,15 @@ def read_file(path: Path, *, name: str) -> bytes:
     Raises:
         ImageError: It is missing, no file, too large, or cannot be read.
     """
+    address = MANGLED_ADDRESS.match(name)
+    if address is not None:
+        # A path has lost a slash of it.
+        url = f"{address[1]}://{name[address.end() :]}"
+        raise ImageError(
+            f"{url} is an address, but images are read from files: download it first, for example "
+            f"with curl -L -o image.jpg {url}",
+            reason="missing",
+        )
     try:
         if not path.exists():
             raise ImageError(f"no image at {name}; check the path", reason="missing")
@@ -204,8 +216,18 @@ def write_image(
     Raises:
         ValueError: The file exists, and ``overwrite`` is false.
     """
+    data = encode_image(image, WRITE_FORMATS[path.suffix.lower()], record)
+    with atomic_file(path, overwrite=overwrite) as part:
+        part.write_bytes(data)
+
+
+def encode_image(image: Image.Image, kind: str, record: Mapping[str, Any]) -> bytes:
+    """The content of an image file with a record of how it was made; see :func:`write_image`.
+
+    Args:
+        kind: ``PNG``, ``JPEG`` or ``WEBP``.
+    """
     text = json.dumps(dict(record))
-    kind = WRITE_FORMATS[path.suffix.lower()]
     options: dict[str, Any]
     if kind == "PNG":
         chunk = PngInfo()
@@ -216,8 +238,9 @@ def write_image(
         exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = ASCII_COMMENT + text.encode("ascii")
         quality = {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
         options = {"exif": exif.tobytes(), **quality}
-    with atomic_file(path, overwrite=overwrite) as part:
-        image.save(part, format=kind, **options)
+    content = BytesIO()
+    image.save(content, format=kind, **options)
+    return content.getvalue()
 
 
 @contextmanager

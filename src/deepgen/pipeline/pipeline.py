@@ -33,6 +33,7 @@ from deepgen.pipeline.request import (
     References,
     Request,
     Sampling,
+    beyond_training,
     noise_generators,
     parse_count,
     parse_requests,
@@ -164,11 +165,16 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             device: The device to compute on.
 
         Raises:
-            ValueError: The device is the CPU.
+            ValueError: The device is the CPU, or not there; nothing has changed.
         """
         target = torch.device(device)
         if target.type == "cpu":
             raise ValueError("offloading moves parts between a GPU and the CPU; device is the CPU")
+        if not _is_available(target.type):
+            raise ValueError(
+                f"offloading needs a device {target.type}, but torch finds none here; the pipeline "
+                f"stays on {self.device}"
+            )
         if gpu_id is not None:
             target = torch.device(target.type, gpu_id)
         self.model.to("cpu")
@@ -276,6 +282,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                 f"{sampling.guidance_scale:g}; it has above 1",
                 stacklevel=3,
             )
+        for note in beyond_training(requests, model.defaults):
+            warnings.warn(note, stacklevel=3)
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
             raise ValueError(f"{count} images need as many latents, got {latents.shape[0]}")
@@ -429,6 +437,12 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             return _stack(unit)
         arrays = [each.permute(1, 2, 0).cpu().numpy() for each in unit]
         return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
+
+
+def _is_available(kind: str) -> bool:
+    """Whether torch can compute on a kind of device; cuda, mps, xpu and others have a module."""
+    module = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
+    return bool(module is not None and module.is_available())
 
 
 def _at_output_size(image: Image.Image, request: Request) -> Image.Image:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from deepgen.config.model import PADDINGS, GenerationDefaults, Padding
-from deepgen.config.sizes import LATENT_SCALE, check_side, reference_size
+from deepgen.config.sizes import LATENT_SCALE, Size, check_side, nearest_side, reference_size
 from deepgen.images.io import to_rgb
 
 Prompts = str | Sequence[str]
@@ -79,6 +79,8 @@ def parse_requests(
         ValueError: What was found, what was expected.
     """
     prompts = _texts("prompt", prompt)
+    if not all(text.strip() for text in prompts):
+        raise ValueError("the prompt is empty, expected a text that says what to make")
     images = _per_prompt(image, prompts, single=isinstance(prompt, str))
     negatives = _negatives(negative_prompt, images, defaults)
     if latents is not None:
@@ -87,9 +89,8 @@ def parse_requests(
     requests = []
     for text, negative, row in zip(prompts, negatives, images, strict=True):
         references = tuple(_reference(each, default_side, max_side) for each in row)
-        first = (references[0].height, references[0].width) if references else None
         is_free = height is None and width is None and bool(references)
-        fallback = first or (defaults.height, defaults.width)
+        fallback = _fallback(references, height, width, defaults)
         size = (
             check_side("height", fallback[0] if height is None else height, max_side=max_side),
             check_side("width", fallback[1] if width is None else width, max_side=max_side),
@@ -106,6 +107,39 @@ def parse_requests(
             )
         )
     return requests
+
+
+ENLARGED = 4
+"""Times as many pixels as a reference has, from which on its enlargement is worth a note."""
+
+
+def beyond_training(requests: Sequence[Request], defaults: GenerationDefaults) -> list[str]:
+    """How requests differ from what the model was trained on, one sentence each.
+
+    They are computed all the same; the result is likely to be poor.
+    """
+    notes = []
+    usual = defaults.height * defaults.width
+    for request in requests:
+        ratio = request.height * request.width / usual
+        if not 1 / defaults.trained_size_ratio <= ratio <= defaults.trained_size_ratio:
+            notes.append(
+                f"this model was trained on images of about {defaults.width} x {defaults.height}; "
+                f"at {request.width} x {request.height} expect a poor result"
+            )
+        count, usual_count = len(request.references), defaults.trained_references
+        if usual_count is not None and count > usual_count:
+            notes.append(
+                f"this model was trained on edits of {usual_count} image{'s'[: usual_count - 1]}; "
+                f"with {count} expect a poor result"
+            )
+        for each in request.references:
+            if each.height * each.width >= ENLARGED * each.image.height * each.image.width:
+                notes.append(
+                    f"an image of {each.image.width} x {each.image.height} is enlarged to "
+                    f"{each.width} x {each.height} for this model; expect a poor result"
+                )
+    return list(dict.fromkeys(notes))
 
 
 def parse_sampling(
@@ -237,6 +271,21 @@ def _size_of_latents(
         if given is not None and given != side:
             raise ValueError(f"latents are for {name} {side}, but {name} is {given}")
     return size
+
+
+def _fallback(
+    references: Sequence[Reference], height: object, width: object, defaults: GenerationDefaults
+) -> Size:
+    """(height, width) to use where none is given; of an edit one side alone keeps the shape."""
+    if not references:
+        return defaults.height, defaults.width
+    first = references[0]
+    rows, columns = first.image.height, first.image.width
+    if isinstance(height, int) and width is None:
+        return first.height, nearest_side(height * columns, rows)
+    if isinstance(width, int) and height is None:
+        return nearest_side(width * rows, columns), first.width
+    return first.height, first.width
 
 
 def _reference(image: Image.Image, default_side: int, max_side: int) -> Reference:

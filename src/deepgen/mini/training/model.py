@@ -21,6 +21,8 @@ DEFAULTS = GenerationDefaults(
     guidance_scale=1.0,
     edit_negative_prompt="",
     padding="none",
+    trained_size_ratio=1.0,
+    trained_references=1,
 )
 
 SCHEDULE = ScheduleConfig(shift=2.0)
