@@ -107,11 +107,11 @@ def evaluate_slowly(processes: Processes, folder: str) -> None:
     """A run whose first process evaluates for longer than the others wait for messages."""
     for group in (None, processes.object_group):
         _set_pg_timeout(timedelta(seconds=2), group)
-    trainer(processes, steps=2).run(
+    trainer(processes, steps=1).run(
         Path(folder),
         checkpoint=CheckpointConfig(every=100),
         logging=LoggingConfig(sample_every=1),
-        evaluate=lambda model, step: time.sleep(5),
+        evaluate=lambda model, step: time.sleep(3),
     )
 
 

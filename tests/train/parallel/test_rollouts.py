@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 
@@ -140,8 +139,9 @@ class Rollouts:
         self.latents = [own.tensors[str(place)] for place in range(own.values["count"])]
 
 
-def train_on_rollouts(processes: Processes, folder: str, sharding: Sharding, until: int) -> None:
-    run: Any = killing.trainer(processes, 4, sharding)
+def train_on_rollouts(processes: Processes, folder: str, until: int) -> None:
+    """A run that ends at step 4, or is stopped before."""
+    run: Any = killing.trainer(processes, 4, "full")
     run.stream = Rollouts(processes)
     step = run.step
 
@@ -155,19 +155,23 @@ def train_on_rollouts(processes: Processes, folder: str, sharding: Sharding, unt
     run.run(Path(folder), checkpoint=CheckpointConfig(every=100))
 
 
-@pytest.mark.parametrize("sharding", WAYS)
-def test_a_sharded_model_resumes_training_on_its_rollouts(
-    tmp_path: Path, sharding: Sharding
-) -> None:
-    for name, ends in (("unbroken", [4]), ("cut", [3, 4])):
-        for until in ends:
-            (tmp_path / name).mkdir(exist_ok=True)
-            group = Together(train_on_rollouts, 2, str(tmp_path / name), sharding, until)
-            assert group.exit_codes() == [0 if until == 4 else STOPPED] * 2
+def train_unbroken_and_cut(processes: Processes, folder: str) -> None:
+    """Two runs, of which the second is stopped after step 3, with a rollout half used."""
+    train_on_rollouts(processes, f"{folder}/unbroken", 4)
+    train_on_rollouts(processes, f"{folder}/cut", 3)
+
+
+def test_a_sharded_model_resumes_training_on_its_rollouts(tmp_path: Path) -> None:
+    for name in ("unbroken", "cut"):
+        (tmp_path / name).mkdir()
+    assert Together(train_unbroken_and_cut, 2, str(tmp_path)).exit_codes() == [STOPPED] * 2
+    group = Together(train_on_rollouts, 2, str(tmp_path / "cut"), 4)
+    assert group.exit_codes() == [0, 0]
     unbroken, cut = (
         Checkpoints(tmp_path / name / "checkpoints").newest() for name in ("unbroken", "cut")
     )
     assert unbroken is not None and cut is not None
+    assert (unbroken.step, cut.step) == (4, 4)
     for group_name in ("model", "ema", "optimizer", "stream"):
         mine, expected = cut.tensors(group_name), unbroken.tensors(group_name)
         assert mine.keys() == expected.keys()

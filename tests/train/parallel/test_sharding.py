@@ -73,34 +73,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_a_sharded_model_learns_what_a_whole_one_does(
-    tmp_path: Path, whole: Path, world_size: int
-) -> None:
-    group = Together(train_a_little, world_size, str(tmp_path), False, WAYS)
-    assert group.exit_codes() == [0] * world_size
-    expected_reports, *expected_tensors = outcome(whole, "none")
-    for sharding in WAYS:
-        reports, *tensors = outcome(tmp_path, sharding)
-        for report, expected in zip(reports, expected_reports, strict=True):
-            assert report == pytest.approx(expected, rel=1e-6)
-        for mine, theirs in zip(tensors, expected_tensors, strict=True):
-            assert mine.keys() == theirs.keys()
-            for name, value in mine.items():
-                torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5)
-
-
-def test_a_sharded_model_computes_in_bfloat16_and_keeps_float32(tmp_path: Path) -> None:
-    train_a_little(SINGLE_PROCESS, str(tmp_path), True, ["none"])
-    assert Together(train_a_little, 2, str(tmp_path), True, WAYS).exit_codes() == [0, 0]
-    expected, *_ = outcome(tmp_path, "none")
-    for sharding in WAYS:
-        reports, *groups = outcome(tmp_path, sharding)
-        for report, other in zip(reports, expected, strict=True):
-            assert report["loss"] == pytest.approx(other["loss"], rel=0.02)
-        assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
-
-
 def _sampled_sum(model: DeepGen, batch: FlowBatch) -> float:
     """Sum of the velocities that sampling asks for."""
     conditions, _ = model.conditioner.encode(batch.prompts, [], padding="none", guided=False)
@@ -132,14 +104,52 @@ def look_on_the_way(processes: Processes, folder: str, ways: Sequence[Sharding])
             Path(folder, f"{sharding}.json").write_text(json.dumps(seen))
 
 
-def test_one_process_may_look_at_a_sharded_model(tmp_path: Path) -> None:
+def train_and_look(processes: Processes, folder: str, ways: Sequence[Sharding]) -> None:
+    """All that is compared with one process, in one start."""
+    for name in ("float32", "mixed", "looking"):
+        Path(folder, name).mkdir(exist_ok=True)
+    train_a_little(processes, f"{folder}/float32", False, ways)
+    train_a_little(processes, f"{folder}/mixed", True, ways)
+    look_on_the_way(processes, f"{folder}/looking", ways)
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("by_two")
+    assert Together(train_and_look, 2, str(folder), WAYS).exit_codes() == [0, 0]
+    return folder
+
+
+def test_a_sharded_model_learns_what_a_whole_one_does(whole: Path, by_two: Path) -> None:
+    expected_reports, *expected_tensors = outcome(whole, "none")
+    for sharding in WAYS:
+        reports, *tensors = outcome(by_two / "float32", sharding)
+        for report, expected in zip(reports, expected_reports, strict=True):
+            assert report == pytest.approx(expected, rel=1e-6)
+        for mine, theirs in zip(tensors, expected_tensors, strict=True):
+            assert mine.keys() == theirs.keys()
+            for name, value in mine.items():
+                torch.testing.assert_close(value, theirs[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_sharded_model_computes_in_bfloat16_and_keeps_float32(
+    tmp_path: Path, by_two: Path
+) -> None:
+    train_a_little(SINGLE_PROCESS, str(tmp_path), True, ["none"])
+    expected, *_ = outcome(tmp_path, "none")
+    for sharding in WAYS:
+        reports, *groups = outcome(by_two / "mixed", sharding)
+        for report, other in zip(reports, expected, strict=True):
+            assert report["loss"] == pytest.approx(other["loss"], rel=0.02)
+        assert {value.dtype for each in groups for value in each.values()} == {torch.float32}
+
+
+def test_one_process_may_look_at_a_sharded_model(tmp_path: Path, by_two: Path) -> None:
     look_on_the_way(SINGLE_PROCESS, str(tmp_path), ["none"])
-    assert Together(look_on_the_way, 2, str(tmp_path), WAYS).exit_codes() == [0, 0]
-    expected, *others = (
-        json.loads((tmp_path / f"{each}.json").read_text()) for each in ("none", *WAYS)
-    )
+    expected = json.loads((tmp_path / "none.json").read_text())
     assert len(expected) == STEPS
-    for losses in others:
+    for sharding in WAYS:
+        losses = json.loads((by_two / "looking" / f"{sharding}.json").read_text())
         assert losses == pytest.approx(expected, rel=1e-5)
 
 
