@@ -27,7 +27,7 @@ white = ScorerInput(image=Image.new("RGB", (8, 8), "white"), prompt="")
 assert [each.value for each in score_images(create_scorer("brightness"), [white])] == [1.0]
 assert main(["data", "import", "zip", "images.zip", "data", "--json"]) == 0
 assert main(["train", "overfit", "--data", "data", "--edit-microbatches", "0", "--dry-run"]) == 0
-run = ["eval", "run", "haiku", "--data", "prompts", "--output", "run"]
+run = ["eval", "run", "haiku", "--data", "prompts", "--output", "run", "--limit", "1"]
 assert main([*run, "--judge-url", "scripted:judge.json", "--json"]) == 0
 """
 
