@@ -26,8 +26,10 @@ demo: .venv/installed
 	@$(BIN)/deepgen edit "$$EDIT" demo/generated.png --seed $(SEED) --output demo/edited.png \
 		--overwrite
 
+# Tests compute on one thread each. worksteal leaves the tests of a file together, which share fixtures.
+test: export OMP_NUM_THREADS = 1
 test: .venv/tested
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: .venv/tested
 	$(BIN)/ruff format --check .
