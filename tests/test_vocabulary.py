@@ -13,7 +13,7 @@ REPLACED = re.compile(
     r"train_reader|\bPatience\b|\blessons?\b|\bheadlines?\b|\bun?divided\b|\bcompanions?\b|"
     r"\bsubstitutions?\b|\btapp(ed|ing)\b|tapped_states|\blent\b|[a-z]_share\b|\bcontribute\(|"
     r"\bcopy: int|\b(go|going) on\b|\btaken up again\b|\bheed|\boutline_folder|\binputs_of\b|"
-    r"keep_settings|claim_run|\bis no [a-z]+;|\"\"\"Of ",
+    r"keep_settings|claim_run|\bis no [a-z]+;",
     re.IGNORECASE,
 )
 

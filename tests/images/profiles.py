@@ -11,7 +11,7 @@ ADOBE_PRIMARIES = {
     "gXYZ": (0.20528, 0.62567, 0.06087),
     "bXYZ": (0.14919, 0.06322, 0.74457),
 }
-"""Of Adobe RGB (1998), relative to D50."""
+"""Matrix of Adobe RGB (1998), relative to D50."""
 
 ADOBE_GAMMA = 563 / 256
 

@@ -39,7 +39,7 @@ LONGEST_ROW = 64 * CHUNK
 SEPARATORS = tuple(" \t\r\n,")
 
 DELIMITERS = (",", ";", "\t", "|")
-"""Of tables as text."""
+"""Column delimiters of tables as text."""
 
 PARQUET_ROWS = 256
 """Rows read at a time; they may contain images."""
