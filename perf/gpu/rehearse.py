@@ -78,13 +78,14 @@ def rehearse(
         rows = {name: machine.rehearse(name) for name in plans}
         back = split(place / "out", place / "parts")
         join(place / "parts", place / "joined")
+        back_bytes = sum(path.stat().st_size for path in back)
         record = json.loads((place / "out" / plans[0] / "record.json").read_text())
     return {
         "environment": {**record["starts"][0], "versions": _versions(bare)},
         "bundle_mib": round(size / MIB, 1),
         "made_twice": "equal bytes",
         "network": machine.network,
-        "results_mib": round(sum(path.stat().st_size for path in back) / MIB, 2) if back else 0,
+        "results_mib": round(back_bytes / MIB, 2),
         "plans": rows,
     }
 
@@ -129,6 +130,7 @@ class Machine:
 
     def rehearse(self, plan: str) -> dict[str, Any]:
         """Kill the plan in its middle, start it again, and check its record."""
+        print(f"{plan} ...", file=sys.stderr, flush=True)
         started = time.monotonic()
         killed = self._killed_in_the_middle(plan)
         done = self._start(plan)
@@ -171,8 +173,11 @@ class Machine:
         return [name for name, state in self._states(plan).items() if state == "done"]
 
     def _start(self, plan: str) -> subprocess.Popen[str]:
+        command = [*self.command, "run", plan, "--toy", "--out", str(self.folder / "out")]
+        # More than nine minutes, so that rows do not depend on what else runs here.
+        command += ["--seconds", str(TIMEOUT_SECONDS)]
         return subprocess.Popen(
-            [*self.command, "run", plan, "--toy", "--out", str(self.folder / "out")],
+            command,
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
