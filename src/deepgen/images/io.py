@@ -235,7 +235,8 @@ def encode_image(image: Image.Image, kind: str, record: Mapping[str, Any]) -> by
         options = {"pnginfo": chunk}
     else:
         exif = Image.Exif()
-        exif.get_ifd(EXIF_FOLDER)[USER_COMMENT] = ASCII_COMMENT + text.encode("ascii")
+        # Set as a whole: what is set in an empty `get_ifd` is lost in Pillow 11.0.
+        exif[EXIF_FOLDER] = {USER_COMMENT: ASCII_COMMENT + text.encode("ascii")}
         quality = {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
         options = {"exif": exif.tobytes(), **quality}
     content = BytesIO()
