@@ -1,6 +1,10 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
 
 from deepgen.conditioning.vision import (
     MEAN,
@@ -134,3 +138,24 @@ def test_a_tower_can_be_used_by_itself():
     tower = build_vision_tower(tiny_config())
     (features,) = encode_references(tower, [image(0, 64, 96)])
     assert features.shape == (6, 32)
+
+
+def test_neighbouring_windows_of_one_length_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = take_over(random_vlm()).require_vision()
+    # Windows of 8 x 8 patches: four whole ones, and an image of less than one.
+    references = [image(0, 256, 256), image(1, 32, 64)]
+    batches: list[int] = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def counted(query: Tensor, *others: Tensor, **options: Any) -> Tensor:
+        batches.append(len(query))
+        return attend(query, *others, **options)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", counted)
+    mine = encode_references(tower, references)
+    # One layer of windows, one of whole images.
+    assert batches == [4, 1, 1, 1]
+    for block in tower.blocks:
+        block.attn.__class__ = Qwen2_5_VLVisionAttention
+    stock = encode_references(tower, references)
+    assert all(torch.equal(one, other) for one, other in zip(mine, stock, strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import groupby, pairwise
 from typing import Any
 
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     Qwen2_5_VisionTransformerPretrainedModel as VisionTower,
+)
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
+    Qwen2_5_VLVisionAttention,
+    apply_rotary_pos_emb_vision,
 )
 
 from deepgen.config.model import SIZE_UNIT, RopePrecision
@@ -90,6 +95,61 @@ class VisionRotary(nn.Module):
         return angles.cos(), angles.sin()
 
 
+class WindowAttention(Qwen2_5_VLVisionAttention):  # type: ignore[misc]  # Has no types.
+    """The tower's attention, with equally long neighbouring windows or images as one batch.
+
+    transformers calls the kernel once per window, 16 times per layer for an image of 512 px, and
+    waits for the device in every layer to learn how long the windows are.
+    """
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "patches width"],
+        cu_seqlens: Int[Tensor, " windows_and_end"],
+        position_embeddings: Any = None,
+        **options: Any,
+    ) -> Float[Tensor, "patches width"]:
+        """Attention of each patch to its window.
+
+        Args:
+            hidden_states: Patches, window after window.
+            cu_seqlens: Where windows begin, and the end of the last.
+            position_embeddings: Cosines and sines.
+            options: What transformers passes on to other kernels.
+        """
+        split = self.qkv(hidden_states).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = split.unbind(1)
+        query, key = apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+        outputs, begin = [], 0
+        for length, count in _runs(cu_seqlens):
+            own_query, own_key, own_value = (
+                each[begin : begin + count * length].unflatten(0, (count, length)).transpose(1, 2)
+                for each in (query, key, value)
+            )
+            mixed = F.scaled_dot_product_attention(
+                own_query, own_key, own_value, scale=self.scaling
+            )
+            outputs.append(mixed.transpose(1, 2).flatten(0, 1))
+            begin += count * length
+        out: Tensor = self.proj(torch.cat(outputs).flatten(1))
+        return out
+
+
+def _runs(boundaries: Int[Tensor, " windows_and_end"]) -> list[tuple[int, int]]:
+    """Lengths between boundaries, and how many equal ones follow each other.
+
+    They are kept with the tensor, which is the same in all layers, since reading it waits for the
+    device.
+    """
+    known: list[tuple[int, int]] | None = getattr(boundaries, "runs", None)
+    if known is None:
+        places = boundaries.tolist()
+        lengths = [end - start for start, end in pairwise(places)]
+        known = [(length, len(list(equal))) for length, equal in groupby(lengths)]
+        boundaries.runs = known  # type: ignore[attr-defined]
+    return known
+
+
 def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
     """The vision tower of a Qwen2.5-VL configuration, on torch's current default device."""
     vision: Any = config.vision_config
@@ -99,7 +159,10 @@ def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
         raise ValueError(f"the vision tower must have {expected}, got {found}")
     vision = copy.deepcopy(vision)
     vision._attn_implementation = "sdpa"
-    return VisionTower(vision)
+    tower = VisionTower(vision)
+    for block in tower.blocks:
+        block.attn.__class__ = WindowAttention
+    return tower
 
 
 # The released model learned with image features as constants; nothing trains the tower.
