@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step, euler
 from deepgen.images.tensors import resize, to_image, to_pixels
 from deepgen.model import DeepGen
+from deepgen.nn.offloading import on_device
 from deepgen.pipeline.denoising import guided_velocity, schedules
 from deepgen.pipeline.request import (
     Generators,
@@ -186,13 +187,10 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         if self._offload_device is None:
             yield
             return
-        for part in parts:
-            part.to(self._offload_device)
-        try:
-            yield
-        finally:
+        with ExitStack() as stack:
             for part in parts:
-                part.to("cpu")
+                stack.enter_context(on_device(part, self._offload_device))
+            yield
 
     def interrupt(self) -> None:
         """End the running call after its current step; it returns the images so far."""
