@@ -163,10 +163,11 @@ def test_a_half_filled_folder_is_scored_and_never_done(
     Image.new("RGB", (8, 8)).save("theirs/holiday.png")
     capsys.readouterr()
     start = ("score", "geneval", "--images", "theirs", "--output", "run", "--limit", "6")
-    assert command(*start, "--json", "--device", "cpu") == 0
+    assert command(*start, "--json", "--device", "cpu") == 3
     shown = capsys.readouterr()
     summary = json.loads(shown.out)
     assert (summary["state"], summary["overall"]) == ("not done", None)
+    assert summary["outcome"] == "not_done"
     assert (summary["counts"]["missing"], summary["counts"]["error"]) == (1, 1)
     warnings = [line for line in shown.err.splitlines() if line.startswith("warning: images")]
     # Missing, damaged, none of the benchmark's; and the first that was not scored, with its reason.
@@ -174,6 +175,21 @@ def test_a_half_filled_folder_is_scored_and_never_done(
     assert any("holiday.png" in line for line in warnings)
     # Reasons name no folder of this machine: equal runs have equal reports wherever they lie.
     assert str(Path.cwd()) not in Path("run/scores.jsonl").read_text()
+
+
+def test_a_run_without_a_usable_score_has_an_exit_code_of_its_own(
+    scorer: RednessScorer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*RUN, "--output", "ours") == 0
+    shutil.copytree("ours/images", "theirs")
+    for path in Path("theirs").rglob("*.png"):
+        path.write_bytes(b"no image")
+    start = ("score", "geneval", "--images", "theirs", "--output", "run", "--limit", "6")
+    capsys.readouterr()
+    assert command(*start, "--json", "--device", "cpu") == 3
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["outcome"] == "all_failed"
+    assert "none could be scored" in shown.err
 
 
 def test_runs_of_two_judges_are_compared_with_a_warning(

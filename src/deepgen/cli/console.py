@@ -120,7 +120,9 @@ class ProgressLines:
         description: What is being done.
         steps: Their total number; None if unknown.
         counted: Whether steps mean something to the user, and are shown.
+        seconds: Between two lines.
         clock: Seconds from any start.
+        write: Prints a line.
     """
 
     def __init__(
@@ -129,10 +131,13 @@ class ProgressLines:
         steps: int | None,
         *,
         counted: bool = True,
+        seconds: float = SECONDS_BETWEEN_LINES,
         clock: Callable[[], float] = time.monotonic,
+        write: Callable[[str], None] = print_line,
     ) -> None:
         self.description, self._steps = description, steps
-        self._counted, self._clock = counted, clock
+        self._counted, self._seconds = counted, seconds
+        self._clock, self._write = clock, write
         self._done = 0
         self._start = self._last = clock()
 
@@ -140,17 +145,17 @@ class ProgressLines:
         """Count one step, and print a line if the last one is old enough."""
         self._done += 1
         now = self._clock()
-        if now - self._last < SECONDS_BETWEEN_LINES or self._done == self._steps:
+        if now - self._last < self._seconds or self._done == self._steps:
             return
         self._last = now
         count = f": {self._done:,}" if self._counted else ""
         if self._steps is None:
-            print_line(f"{self.description}{count}")
+            self._write(f"{self.description}{count}")
             return
         if self._counted:
             count += f" of {self._steps:,}"
         left = (now - self._start) / self._done * (self._steps - self._done)
-        print_line(f"{self.description}{count}, {duration(left)} left")
+        self._write(f"{self.description}{count}, {duration(left)} left")
 
 
 def duration(seconds: float) -> str:

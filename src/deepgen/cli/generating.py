@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from deepgen.checkpoint.finding import FoundModel, find_model
+from deepgen.cli.collecting import collector_paused
 from deepgen.cli.console import ProgressLines, print_line, print_result, progress_bar
 from deepgen.cli.options import MAX_SEED, ImageOptions
 from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
@@ -147,8 +148,9 @@ def _report(record: dict[str, Any], options: ImageOptions) -> None:
 def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
     print_line(f"loading {options.model}")
-    device = pick_device(options.compute.device)
-    from deepgen.pipeline.pipeline import DeepGenPipeline
+    with collector_paused():
+        device = pick_device(options.compute.device)
+        from deepgen.pipeline.pipeline import DeepGenPipeline
 
     pipe = DeepGenPipeline.from_pretrained(
         model.path,

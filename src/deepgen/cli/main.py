@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TextIO
 
+from deepgen.cli.collecting import collector_paused
 from deepgen.cli.commands import GROUPS, Command, find, group_overview, overview
 from deepgen.cli.console import OutputClosedError, print_line, print_result
 from deepgen.errors import DeepGenError, StoppedError
@@ -42,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         with _terminable():
-            command = _parse(arguments)
+            with collector_paused():
+                command = _parse(arguments)
             return DONE if command is None else _run(command)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FAILED

@@ -23,9 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from deepgen.eval.run.folder import RunFolder, RunManifest
+    from deepgen.eval.run.scoring import Scoring
     from deepgen.eval.scorer import ImageScorer
 
 UNKNOWN = "unknown"
+
+INCOMPLETE = 3
+"""Exit code of a run that is not scored in full, or of which no image could be scored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,17 +136,28 @@ class Score:
     debug: bool = False
     """Show where an error comes from."""
 
-    def run(self) -> None:
-        """Score what has no record yet; the last line counts the images of the run."""
+    def run(self) -> int:
+        """Score what has no record yet; the last line counts the images of the run.
+
+        Returns:
+            ``INCOMPLETE`` where images are missing or none could be scored, else 0.
+        """
         from deepgen.eval.report.results import describe, summarize
+        from deepgen.eval.run.generation import choose_shard
         from deepgen.eval.run.stored import read_run
 
-        self.score()
-        if not self.json:
+        scoring = self.score()
+        if self.json:
+            report = describe(read_run(self.path, self.data), written="")
+            summary = summarize(report, self.path) | {"outcome": scoring.outcome}
+            print_result(json.dumps(summary))
+        else:
             print_result(str(self.path))
-            return
-        report = describe(read_run(self.path, self.data), written="")
-        print_result(json.dumps(summarize(report, self.path)))
+        # The other processes of a run may still be at work on theirs.
+        is_done = scoring.outcome == "scored" or (
+            scoring.outcome == "not_done" and choose_shard(self.shard).count > 1
+        )
+        return 0 if is_done else INCOMPLETE
 
     @property
     def path(self) -> Path:
@@ -158,7 +173,7 @@ class Score:
         images = self.images.resolve()
         return images.with_name(f"{images.name}-{self.benchmark.replace('/', '-')}")
 
-    def score(self, scorer: ImageScorer | None = None) -> None:
+    def score(self, scorer: ImageScorer | None = None) -> Scoring:
         """Score what has no record yet, and count the images of the run.
 
         Args:
@@ -197,13 +212,15 @@ class Score:
                 run, scorer, shard=shard, retry_failed=self.retry_failed, advance=advance
             )
         counts = ", ".join(f"{number} {name}" for name, number in scoring.counts.items() if number)
-        state = "done" if scoring.done else "not done"
+        states = {"scored": "done", "not_done": "not done", "all_failed": "none could be scored"}
+        state = states[scoring.outcome]
         if scoring.first_failure:
             print_line(
                 f"warning: images failed, the first {scoring.first_failure}; scores.jsonl has "
                 "every reason, and --retry-failed scores them again"
             )
         print_line(f"{scoring.generated} of {scoring.expected} images are there: {counts}; {state}")
+        return scoring
 
     def _manifest(
         self, benchmark: Benchmark, complete: Sequence[Item], folder: RunFolder
@@ -254,8 +271,12 @@ class Run(GenerationFlags):
     debug: bool = False
     """Show where an error comes from."""
 
-    def run(self) -> None:
-        """All three steps, each of which does only what is missing."""
+    def run(self) -> int:
+        """All three steps, each of which does only what is missing.
+
+        Returns:
+            As ``eval score``.
+        """
         from deepgen.eval.report.results import summarize
 
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -285,14 +306,15 @@ class Run(GenerationFlags):
         # Before anything is generated: an unreachable judge would show only hours later.
         scorer.check()
         generation.generate()
-        scoring.score(scorer)
+        outcome = scoring.score(scorer).outcome
         report, paths = Report(runs=(output,), data=self.data).write()
         if self.json:
-            summary = summarize(report, output) | {"reports": [str(path) for path in paths]}
-            print_result(json.dumps(summary))
-            return
-        for path in paths:
-            print_result(str(path))
+            summary = summarize(report, output) | {"outcome": outcome}
+            print_result(json.dumps(summary | {"reports": [str(path) for path in paths]}))
+        else:
+            for path in paths:
+                print_result(str(path))
+        return 0 if outcome == "scored" else INCOMPLETE
 
     def _usual_folder(self) -> Path:
         name = f"{find_benchmark(self.benchmark).name}-{Path(self.model).name}"

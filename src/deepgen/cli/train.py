@@ -87,20 +87,20 @@ class Train:
                 if processes.is_rank_zero:
                     print_result(json.dumps(asdict(found)) if self.json else _table(found))
                 return
-            if processes.is_rank_zero:
-                if found.idle_fraction:
-                    print_line(_idle_notice(found))
-                print_line(f"training to step {found.steps}; checkpoints and metrics in {output}")
+            if processes.is_rank_zero and found.idle_fraction:
+                print_line(_idle_notice(found))
             run = build(settings, device=device, processes=processes)
             if processes.is_rank_zero:
                 print_line(run.latents_source)
             if start is not None:
                 # Before anything is written for a run that would be refused.
-                run.trainer.check(start)
+                run.trainer.check(start, is_branch=True)
                 if processes.is_rank_zero:
-                    changes = run.trainer.identity.changed_settings(start.values("config"))
+                    changes = run.trainer.identity.changed_settings(
+                        start.values("config"), is_branch=True
+                    )
                     print_line("; ".join([f"starting from {start.path}", *changes]))
-            path = run(observers=[ProgressLine()], start=start)
+            path = run(observers=[ProgressLine(output)], start=start)
             if processes.is_rank_zero:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
 

@@ -68,7 +68,7 @@ class TrainMini:
 
         def watch(stage: str) -> Sequence[Observer]:
             print_line(f"stage: {stage}")
-            return [ProgressLine()]
+            return [ProgressLine(self.settings.output)]
 
         print_line(f"all stages of the mini; checkpoints and metrics in {self.settings.output}")
         path = train_mini(self.settings, local_device(pick_device(self.device)), watch)

@@ -26,6 +26,13 @@ NEEDED = (
 LIBRARIES = ("torch", "numpy", "transformers")
 """Those whose versions may round or draw random numbers differently."""
 
+BRANCH_MAY_CHANGE = ("optimizer.", "flow.", "data.caption_drop", "steps", "seed", "ema_decay")
+"""Beginnings of the names of settings that may differ where another run is continued as a new one:
+all that neither the weights' shapes nor the stored state depend on."""
+
+BRANCH_KEEPS = ("optimizer.kind",)
+"""Exceptions: another optimizer has another state."""
+
 PRECISION, FROZEN_PRECISION = "compute.precision", "frozen_precision"
 """Names in ``compared`` of the precision of matrix products and of the frozen weights."""
 
@@ -80,12 +87,13 @@ class RunIdentity:
             "environment": dict(self.environment),
         }
 
-    def check_same(self, other: RunIdentity, path: Path) -> None:
+    def check_same(self, other: RunIdentity, path: Path, *, is_branch: bool = False) -> None:
         """Refuse the checkpoint of another model or another run, and say how it differs.
 
         Args:
             other: Identity in the checkpoint.
             path: Where that is.
+            is_branch: A new run starts from it, which may change what a resumed one may not.
 
         Raises:
             CheckpointError: It is another.
@@ -96,6 +104,7 @@ class RunIdentity:
             if self.shapes.get(name) != other.shapes.get(name)
         ]
         if different:
+            self._check_same_rank(other, path)
             raise CheckpointError(
                 f"{path} is of another model or stage: it differs in {listed(different)}"
             )
@@ -107,11 +116,20 @@ class RunIdentity:
             )
         for name in sorted({*self.compared, *other.compared}):
             found, expected = other.compared.get(name), self.compared.get(name)
-            if found != expected:
+            if found != expected and not (is_branch and _may_change(name, found, expected)):
                 raise CheckpointError(
                     f"{path} is of a run with {name} {found}, this one has {expected}; use the "
                     f"same {name}, or start over in another folder"
                 )
+
+    def _check_same_rank(self, other: RunIdentity, path: Path) -> None:
+        """Where a rank explains other shapes, name it instead of the tensors."""
+        found, expected = other.compared.get("lora.rank"), self.compared.get("lora.rank")
+        if found is not None and expected is not None and found != expected:
+            raise CheckpointError(
+                f"{path} is of a run with --lora.rank {found}, this one has {expected}; use the "
+                "same rank, or start over in another --output without --resume"
+            )
 
     def _check_same_precision(self, other: RunIdentity, path: Path) -> None:
         """Before the weights, whose hash differs with the precision alone."""
@@ -131,17 +149,20 @@ class RunIdentity:
                 f"--precision {found}"
             )
 
-    def changed_settings(self, saved: Mapping[str, Any]) -> list[str]:
+    def changed_settings(self, saved: Mapping[str, Any], *, is_branch: bool = False) -> list[str]:
         """Settings that may change and have, since a checkpoint was written.
 
         Args:
             saved: All settings in the checkpoint.
+            is_branch: As for :meth:`check_same`.
         """
         before = flattened(saved)
         return [
             f"{name} is {value}, was {before[name]}"
             for name, value in flattened(self.settings or {}).items()
-            if name not in self.compared and name in before and before[name] != value
+            if name in before
+            and before[name] != value
+            and (name not in self.compared or (is_branch and _may_change(name, value, value)))
         ]
 
     def changed_environment(self, other: RunIdentity) -> str | None:
@@ -153,6 +174,14 @@ class RunIdentity:
             if saved.get(name) != mine.get(name)
         ]
         return ", ".join(changes) or None
+
+
+def _may_change(name: str, found: object, expected: object) -> bool:
+    """Whether a setting may be another in a new run that starts from a checkpoint."""
+    if name == "ema_decay" and None in (found, expected):
+        # One of the two has no averaged weights.
+        return False
+    return name.startswith(BRANCH_MAY_CHANGE) and not name.startswith(BRANCH_KEEPS)
 
 
 def environment_of(device: torch.device, processes: Processes) -> dict[str, Any]:

@@ -53,14 +53,18 @@ class Snapshots:
             values["config"] = self.identity.settings
         return tensors, values
 
-    def check(self, checkpoint: Checkpoint) -> RunIdentity:
+    def check(self, checkpoint: Checkpoint, *, is_branch: bool = False) -> RunIdentity:
         """See that a checkpoint is of this run, and return the identity in it.
+
+        Args:
+            checkpoint: Of this run, or for a branch of another.
+            is_branch: A new run starts from it.
 
         Raises:
             CheckpointError: It is of another model or another run.
         """
         saved = RunIdentity.read(checkpoint)
-        self.identity.check_same(saved, checkpoint.path)
+        self.identity.check_same(saved, checkpoint.path, is_branch=is_branch)
         return saved
 
     def restore(self, checkpoint: Checkpoint, stream: BatchStream[Any, Any]) -> dict[str, Any]:

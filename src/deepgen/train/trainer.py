@@ -305,21 +305,26 @@ class Trainer(Generic[Model, Batch]):
         self._saving.start(lambda: checkpoints.write_sharded(step, copies, values, background))
         return None
 
-    def check(self, checkpoint: Checkpoint) -> None:
+    def check(self, checkpoint: Checkpoint, *, is_branch: bool = False) -> None:
         """See that :meth:`load` would accept a checkpoint.
 
         Raises:
             CheckpointError: It is of another model or another run.
         """
-        self._snapshots.check(checkpoint)
+        self._snapshots.check(checkpoint, is_branch=is_branch)
 
-    def load(self, checkpoint: Checkpoint) -> dict[str, Any]:
+    def load(self, checkpoint: Checkpoint, *, is_branch: bool = False) -> dict[str, Any]:
         """Resume from a checkpoint of the same run, and return the state of its metrics.
+
+        Args:
+            checkpoint: Of this run, or for a branch of another.
+            is_branch: This is a new run that starts from it, possibly with other settings.
 
         Raises:
             CheckpointError: It is of another model or another run. Nothing has changed then.
         """
-        changes = self.identity.changed_environment(self._snapshots.check(checkpoint))
+        saved = self._snapshots.check(checkpoint, is_branch=is_branch)
+        changes = self.identity.changed_environment(saved)
         loop = self._snapshots.restore(checkpoint, self.stream)
         self.done = loop["step"]
         self._skips.load_state(loop)
@@ -355,7 +360,7 @@ class Trainer(Generic[Model, Batch]):
         """Resume from a checkpoint of the run, or of another one."""
         own = self.processes.on_rank_zero(checkpoints.newest)
         found = own or start
-        log = {} if found is None else self.load(found)
+        log = {} if found is None else self.load(found, is_branch=own is None)
         self._check_equal()
         if own is None:
             # A start that was killed before its first checkpoint may have written something.

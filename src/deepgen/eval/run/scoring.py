@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 from deepgen.errors import ImageError
 from deepgen.eval.benchmark import STATUSES, ImageRecord, Item
@@ -22,6 +23,8 @@ from deepgen.eval.run.records import RECORDS, latest_records, write_record
 from deepgen.eval.run.scorer_identity import set_scorer
 from deepgen.eval.scorer import GeneratedImage, ImageScorer
 from deepgen.threads import bounded_map
+
+Outcome = Literal["scored", "not_done", "all_failed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +44,13 @@ class Scoring:
     def done(self) -> bool:
         """Every image is there and has a record."""
         return self.counts["missing"] == 0
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether there are scores of the whole run, in one word."""
+        if not self.done:
+            return "not_done"
+        return "scored" if self.counts["scored"] else "all_failed"
 
 
 def score(
