@@ -23,7 +23,7 @@ from pathlib import Path
 
 from measure import environment, write
 
-from deepgen.mini.training.samples import KINDS, training_sample
+from deepgen.mini.training.samples import training_sample
 from deepgen.mini.world.drawing import draw
 
 IMAGES = 8
@@ -170,7 +170,7 @@ def make_data(root: Path) -> Path:
     images = root / "images"
     images.mkdir()
     for number in range(IMAGES):
-        sample = training_sample(number, split="soak", kind=KINDS[0])
+        sample = training_sample(number, 0, split="soak")
         draw(sample.target).save(images / f"{number}.png")
         (images / f"{number}.txt").write_text(sample.text, encoding="utf-8")
     command = ["data", "import", "folder", str(images), str(root / "data"), "--min-side", "32"]

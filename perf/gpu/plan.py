@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-PLANS = ("check", "verify", "tables")
+PLANS = ("check", "verify", "tables", "mini")
 """Modules of this package that have a ``PLAN`` of the same name."""
 
 RUN_SECONDS = 540.0

@@ -33,7 +33,7 @@ class TrainMini:
     dry_run: bool = False
     """Only print the plan: steps and samples of every stage."""
     device: DeviceChoice = "auto"
-    """Where to compute pretrain and sft; stage 0 runs on the CPU."""
+    """Where to compute."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from deepgen.config.checks import check_at_least
+from deepgen.config.codec import MAY_CHANGE
 
-AUTOENCODER_BATCH_SIZE = 8
-"""Images per step of the autoencoder."""
+AUTOENCODER_BATCH_SIZE = 16
+"""Crops of images per step of the autoencoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiniConfig:
     """How long each stage of the mini takes."""
 
-    output: Path = Path("runs/mini")
+    output: Annotated[Path, MAY_CHANGE] = Path("runs/mini")
     """Folder of the run; the model is written to OUTPUT/model."""
-    samples: int = 40_000
-    """Size of the training set; each sample is rendered and encoded once."""
-    autoencoder_steps: int = 6_700
-    """Stage 0, autoencoder: optimizer steps, of eight images each."""
-    captioning_steps: int = 3_000
+    samples: int = 200_000
+    """Size of the data set of pretrain and sft; each sample is rendered and encoded once."""
+    autoencoder_steps: int = 8_000
+    """Stage 0, autoencoder: optimizer steps, of sixteen crops of images each."""
+    captioning_steps: int = 8_000
     """Stage 0, captioning pre-training of the language model: optimizer steps."""
-    label_steps: int = 1_700
+    label_steps: int = 24_000
     """Stage 0, label-conditioned pre-training of the DiT: optimizer steps."""
-    pretrain_steps: int = 600
+    pretrain_steps: int = 2_000
     """Alignment pre-training: optimizer steps."""
-    sft_steps: int = 1_000
+    sft_steps: int = 6_000
     """Joint fine-tuning: optimizer steps."""
-    batch_size: int = 64
+    batch_size: int = 128
     """Samples per step of every stage but the autoencoder; even."""
+    workers: Annotated[int, MAY_CHANGE] = 0
+    """Processes that render samples ahead of the training."""
     seed: int = 0
     """Seed of all initial weights and all noise."""
 
@@ -39,6 +43,7 @@ class MiniConfig:
             if name.endswith("steps"):
                 check_at_least(name, getattr(self, name), 1)
         check_at_least("samples", self.samples, 100)
+        check_at_least("workers", self.workers, 0)
         if self.batch_size < 2 or self.batch_size % 2:
             raise ValueError(f"batch_size must be an even number, got {self.batch_size}")
 

@@ -219,3 +219,16 @@ def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.02) ->
     """Warm-up times cosine, down to ``floor``, so that short runs learn until their end."""
     rise = min(1.0, (step + 1) / warmup)
     return rise * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def warmup_stable_decay(
+    step: int, *, steps: int, warmup: int, decay: float = 0.2, floor: float = 0.02
+) -> float:
+    """Linear warm-up, a constant rate, and a linear decay in the last ``decay`` of the steps.
+
+    For long runs that are looked at on their way: until the decay begins, a step does not depend on
+    how long the run will be (Hu et al., MiniCPM, arXiv 2404.06395, section 4).
+    """
+    rise = min(1.0, (step + 1) / warmup)
+    fall = min(1.0, (steps - step) / (decay * steps))
+    return min(rise, max(floor, fall))

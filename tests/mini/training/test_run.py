@@ -15,18 +15,24 @@ from deepgen.mini.training.caption_pretraining import (
     CaptioningObjective,
     captioning_sample,
 )
-from deepgen.mini.training.dataset import SampleSource, sample_of, vocabulary_texts, write_samples
-from deepgen.mini.training.label_pretraining import LabelConditioner
-from deepgen.mini.training.model import BRIDGE, new_language_model
+from deepgen.mini.training.dataset import SampleSource, vocabulary_texts, write_samples
+from deepgen.mini.training.label_pretraining import (
+    LabelBatch,
+    LabelBatches,
+    LabelConditioned,
+    LatentBatches,
+    word_numbers,
+)
+from deepgen.mini.training.model import BRIDGE, new_autoencoder, new_dit, new_language_model
 from deepgen.mini.training.run import train_mini
-from deepgen.mini.training.samples import labels, training_sample
+from deepgen.mini.training.samples import SIDE, any_sample, labels
 from deepgen.mini.training.tokenizer import SPECIAL_TOKENS, train_tokenizer
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.train.loop import LoopConfig
 from deepgen.train.optim import MatrixOptimizer
 from deepgen.train.stream import ByStep
 from deepgen.train.trainer import Trainer
-from deepgen.types import Prompt
+from deepgen.vae import LatentCodec
 
 TOY = MiniConfig(
     samples=100,
@@ -43,10 +49,10 @@ def test_training_samples_become_a_data_set_of_images_and_edits(tmp_path: Path) 
     data = write_samples(tmp_path / "data", 100)
     assert len(data) == 100
     record = data.record(7)
-    own = sample_of(record.sample_id)
+    own = any_sample(7)
     assert record.prompts[0].text == own.text
-    assert len(record.references) == (own.source is not None)
-    assert (record.target.height, record.target.width) == (64, 64)
+    assert len(record.references) == len(own.sources)
+    assert (record.target.height, record.target.width) == (SIDE, SIDE)
 
 
 def test_the_vocabulary_writes_any_text_and_keeps_special_tokens_apart() -> None:
@@ -68,14 +74,12 @@ def test_another_number_of_samples_is_another_source() -> None:
 def test_captioning_samples_answer_with_the_labels_of_their_images() -> None:
     for number in range(60):
         asked = captioning_sample(number)
-        own = training_sample(number)
-        known = {labels(own.target)}
-        if own.source is not None:
-            known.add(labels(own.source))
-        assert any(asked.answer in each for each in known)
+        own = any_sample(number)
         if asked.prompt.text == own.text:
-            assert asked.answer == labels(own.target)
-            assert len(asked.prompt.references) == (own.source is not None)
+            assert asked.answer in (labels(own.target), labels(own.target, places=False))
+            assert len(asked.prompt.references) == len(own.sources)
+        else:
+            assert any(asked.answer in labels(each) for each in (own.target, *own.sources))
 
 
 def test_captioning_pre_training_can_memorise_answers() -> None:
@@ -103,20 +107,40 @@ def test_captioning_pre_training_can_memorise_answers() -> None:
 
 
 def test_labels_differ_by_place_and_by_what_is_there() -> None:
-    conditioner = LabelConditioner(BRIDGE)
-    texts = [
-        "one fox; background pink",
-        "left fox; background pink",
-        "written A C; background pink",
-    ]
-    (fox, left, word), _ = conditioner.encode(
-        [Prompt(text=each) for each in texts], [], "none", False
-    )
-    assert [len(each.prompt_embeds) for each in (fox, left, word)] == [3, 3, 4]
-    assert not torch.equal(fox.prompt_embeds[1], left.prompt_embeds[1])
-    assert torch.equal(fox.prompt_embeds[2], left.prompt_embeds[2])
-    nothing, _ = conditioner.encode([Prompt(text="")], [], "none", False)
-    assert len(nothing[0].prompt_embeds) == 1
+    torch.manual_seed(0)
+    model = LabelConditioned(new_dit(0), BRIDGE)
+    texts = ["background pink; fox", "background pink; fox left", "background pink; word A C", ""]
+    words = torch.tensor([word_numbers(each) for each in texts])
+    fox, left, word, nothing = (each.prompt_embeds for each in model.conditions(words))
+    assert torch.equal(fox[:2], left[:2])
+    assert not torch.equal(fox[2], left[2])
+    assert [int(each.any(dim=1).sum()) for each in (fox[1:], word[1:], nothing[1:])] == [2, 4, 0]
+
+
+def test_latents_are_used_several_times_in_another_order() -> None:
+    codec = LatentCodec(new_autoencoder(0))
+    rendered: list[int] = []
+    render = LabelBatches(sizes=(2, 1, 1), side=64)
+
+    def counted(number: int) -> list[LabelBatch]:
+        rendered.append(number)
+        return render(number)
+
+    def first_latents(batches: LatentBatches, step: int) -> torch.Tensor:
+        return batches(step)[0].latents
+
+    batches = LatentBatches(counted, codec, uses=3, block=2)
+    steps = [first_latents(batches, step) for step in range(6)]
+    assert rendered == [0, 1]
+    for place in range(0, 6, 2):
+        pair = steps[place : place + 2]
+        assert any(torch.equal(pair[0], each) for each in steps[:2])
+        assert not torch.equal(*pair)
+    resumed = LatentBatches(render, codec, uses=3, block=2)
+    assert torch.equal(first_latents(resumed, 5), steps[5])
+    references = [each.references.shape[1] for each in batches(6)]
+    assert references == [0, 1, 2]
+    assert rendered == [0, 1, 2]
 
 
 def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
@@ -131,7 +155,7 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
     assert begun == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
     pipe = DeepGenPipeline.from_pretrained(path)
     image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
-    assert image.size == (64, 64)
+    assert image.size == (SIDE, SIDE)
     provenance = pipe.model.provenance
     assert provenance["vlm"] == provenance["transformer"] == "sft, 1 steps"
     told = json.loads((path / "model_card.json").read_text())
@@ -160,10 +184,10 @@ def test_the_plan_of_the_mini_counts_every_stage(
     assert main([*plan, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert list(found) == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
-    assert found["sft"] == {"steps": 7, "samples": 7 * 64}
+    assert found["sft"] == {"steps": 7, "samples": 7 * 128}
     assert not (tmp_path / "run").exists()
     assert main(plan) == 0
-    assert "448 samples" in capsys.readouterr().out
+    assert "896 samples" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "value"), [("batch_size", 3), ("sft_steps", 0), ("samples", 9)])

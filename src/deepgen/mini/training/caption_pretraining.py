@@ -9,7 +9,7 @@ needs is computed where an answer would begin, which is where the think tokens s
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +20,11 @@ from torch import Tensor
 from deepgen.conditioning.prompts import PromptTokenizer, TokenRow
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.images.tensors import to_pixels
-from deepgen.mini.training.samples import labels, training_sample
+from deepgen.mini.training.samples import any_sample, labels
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import Scene
 from deepgen.train.objective import Loss
-from deepgen.types import Prompt
+from deepgen.types import Pixels, Prompt
 
 END = "<|im_end|>"
 
@@ -34,13 +34,12 @@ SHARES = {"request": 0.6, "describe": 0.25, "question": 0.15}
 DESCRIBE = ("describe the picture", "what does the picture show?", "描述这张图片", "图里有什么？")
 QUESTIONS: dict[str, tuple[str, ...]] = {
     "background": ("what colour is the background?", "背景是什么颜色？"),
-    "left": ("what is on the left?", "左边是什么？"),
-    "right": ("what is on the right?", "右边是什么？"),
-    "one": ("what is it?", "这是什么？"),
-    "above": ("what is it?", "这是什么？"),
-    "below": ("what does it say?", "写着什么？"),
-    "written": ("what does it say?", "写着什么？"),
+    "word": ("what does it say?", "写着什么？"),
+    "things": ("what is in the picture?", "图里有哪些东西？"),
 }
+
+# Their text does not say where the objects are; of all others it does, or there is one only.
+LAYOUT_FREE = ("two", "two tints", "count", "sum", "difference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +53,39 @@ class CaptioningSample:
 def captioning_sample(number: int) -> CaptioningSample:
     """Sample ``number``, about the training sample of that number."""
     # The string is a seed: to change it is to change every sample.
-    rng = random.Random(f"turns, {number}")
-    own = training_sample(number)
+    rng = random.Random(f"captioning, {number}")
+    own = any_sample(number)
     kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
     if kind == "request":
-        references = () if own.source is None else (to_pixels(draw(own.source)),)
-        return CaptioningSample(Prompt(text=own.text, references=references), labels(own.target))
-    scene = own.target if own.source is None or rng.random() < 0.5 else own.source
+        answer = labels(own.target, places=own.kind not in LAYOUT_FREE)
+        return CaptioningSample(Prompt(text=own.text, references=_pixels(*own.sources)), answer)
+    scene = rng.choice((own.target, *own.sources))
     if kind == "describe":
-        return CaptioningSample(_about(scene, rng.choice(DESCRIBE)), labels(scene))
-    place, _, answer = rng.choice(labels(scene).split("; ")).partition(" ")
-    return CaptioningSample(_about(scene, rng.choice(QUESTIONS[place])), answer)
+        prompt = Prompt(text=rng.choice(DESCRIBE), references=_pixels(scene))
+        return CaptioningSample(prompt, labels(scene))
+    background, *items = labels(scene).split("; ")
+    words = [item for item in items if item.startswith("word ")]
+    things = [item for item in items if not item.startswith("word ")]
+    answers = {"background": background, "word": "; ".join(words), "things": "; ".join(things)}
+    about = rng.choice([name for name, answer in answers.items() if answer])
+    prompt = Prompt(text=rng.choice(QUESTIONS[about]), references=_pixels(scene))
+    return CaptioningSample(prompt, answers[about])
 
 
-def captioning_batches(batch_size: int) -> Callable[[int], list[list[CaptioningSample]]]:
-    """The one micro-batch of a step, by the step's number."""
-    return lambda step: [[captioning_sample(step * batch_size + i) for i in range(batch_size)]]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptioningBatches:
+    """The one micro-batch of a step, by the step's number; picklable."""
+
+    batch_size: int
+
+    def __call__(self, step: int) -> list[list[CaptioningSample]]:
+        """Render the samples of a step."""
+        first = step * self.batch_size
+        return [[captioning_sample(first + index) for index in range(self.batch_size)]]
 
 
-def _about(scene: Scene, text: str) -> Prompt:
-    return Prompt(text=text, references=(to_pixels(draw(scene)),))
+def _pixels(*scenes: Scene) -> tuple[Pixels, ...]:
+    return tuple(to_pixels(draw(scene)) for scene in scenes)
 
 
 class CaptioningObjective:
@@ -91,7 +103,7 @@ class CaptioningObjective:
     ) -> Loss:
         """Mean cross-entropy of the answers' tokens."""
         states, answers = self.read(model, batch)
-        wanted = torch.tensor([token for each in answers for token in each])
+        wanted = torch.tensor([token for each in answers for token in each]).to(states[0].device)
         # The embedding is the head, as the configuration's tied embeddings say.
         logits = torch.cat(states) @ model.embedding.T
         total = F.cross_entropy(logits.float(), wanted)
@@ -109,8 +121,9 @@ class CaptioningObjective:
             answers.append([*ids, self._end])
             starts.append(len(row))
             rows.append(TokenRow((*row.token_ids, *answers[-1]), row.images))
-        references = [image for each in batch for image in each.prompt.references]
+        device = model.embedding.device
+        references = [image.to(device) for each in batch for image in each.prompt.references]
         encoded = iter(model.encode_references(references) if references else ())
         images = [[next(encoded) for _ in each.prompt.references] for each in batch]
-        states: list[Tensor] = model(rows, images, torch.zeros(0, model.width))
+        states: list[Tensor] = model(rows, images, torch.zeros(0, model.width, device=device))
         return [own[start - 1 : -1] for own, start in zip(states, starts, strict=True)], answers

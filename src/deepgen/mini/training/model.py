@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.model import BridgeConfig, DiTConfig, GenerationDefaults, ScheduleConfig
 from deepgen.dit.model import DiT
-from deepgen.mini.world.version0 import SIDE
+from deepgen.mini.training.samples import SIDE
 
 DEFAULTS = GenerationDefaults(
     height=SIDE,
@@ -26,7 +26,7 @@ DEFAULTS = GenerationDefaults(
 )
 
 SCHEDULE = ScheduleConfig(shift=2.0)
-"""Less shift than the large model's 3: 64 latent cells have little redundancy to drown in noise."""
+"""Less shift than the large model's 3: few latent cells have little redundancy."""
 
 BRIDGE = BridgeConfig(
     num_queries=8,

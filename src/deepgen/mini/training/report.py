@@ -25,7 +25,7 @@ from deepgen.mini.reader.objects import (
 )
 from deepgen.mini.reader.scenes import SceneReader, load_scene_reader
 from deepgen.mini.reader.training import measure_classifier
-from deepgen.mini.training.samples import KINDS, training_sample
+from deepgen.mini.training.samples import WEIGHTS, TrainingSample, training_sample
 from deepgen.mini.world.drawing import draw
 from deepgen.mini.world.scene import BACKGROUNDS, Background, Scene
 from deepgen.mini.world.sheet import contact_sheet
@@ -37,7 +37,7 @@ from deepgen.mini.world.version0 import (
 )
 from deepgen.pipeline.pipeline import DeepGenPipeline
 
-Shown = tuple[TextSample, Image.Image]
+Shown = tuple[TextSample | TrainingSample, Image.Image]
 """What was asked for, and the generated image."""
 
 SEEDS = 5
@@ -91,17 +91,19 @@ def fresh_samples(
     """
     fractions: dict[str, dict[str, float]] = {}
     shown: list[Shown] = []
-    for kind in KINDS:
-        samples = [training_sample(number, kind=kind, split="report") for number in range(each)]
+    for references, kind in ((count, kind) for count, own in enumerate(WEIGHTS) for kind in own):
+        samples = [
+            training_sample(number, references, kind=kind, split="report") for number in range(each)
+        ]
         images = [
             pipe(
                 wanted.text,
-                image=None if wanted.source is None else draw(wanted.source),
+                image=[draw(source) for source in wanted.sources] or None,
                 seed=number,
             ).images[0]
             for number, wanted in enumerate(samples)
         ]
-        both = list(zip(samples, images, strict=True))
+        both: list[Shown] = list(zip(samples, images, strict=True))
         right = sum(_shows(image, wanted.target, reader) for wanted, image in both)
         fractions[kind] = {"count": each, "right": round(right / each, 3)}
         shown += [found for found in both if found[0].language == "en"][:SHOWN]
@@ -136,11 +138,14 @@ def _labels(image: Image.Image, reader: ObjectClassifier) -> list[str]:
 
 def sheet(shown: Sequence[Shown]) -> Image.Image:
     """All images with their prompts; edits beside their source images."""
-    cells = [
-        ([image] if wanted.source is None else [draw(wanted.source), image], wanted.text)
-        for wanted, image in shown
-    ]
+    cells = [([*map(draw, _sources(wanted)), image], wanted.text) for wanted, image in shown]
     return contact_sheet(cells, columns=SHEET_COLUMNS)
+
+
+def _sources(wanted: TextSample | TrainingSample) -> tuple[Scene, ...]:
+    if isinstance(wanted, TrainingSample):
+        return wanted.sources
+    return () if wanted.source is None else (wanted.source,)
 
 
 def main() -> None:

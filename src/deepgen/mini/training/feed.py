@@ -1,0 +1,89 @@
+"""Samples of the mini's world as tensors, rendered on the fly and ahead of the training step.
+
+A batch is a function of the step, whichever process renders it, so a run can be cut anywhere, and
+continued with another number of workers or on another machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from deepgen.mini.world.drawing import draw
+from deepgen.mini.world.scene import Scene
+
+Batch = TypeVar("Batch")
+
+AHEAD = 2
+"""Batches that every worker keeps ready."""
+
+NO_LIMIT = 2**62
+
+
+class ByStepAhead(Generic[Batch]):
+    """A function of the step, computed ahead by worker processes while steps are consecutive.
+
+    Args:
+        function: From the step to its batch; must be picklable where there are workers.
+        workers: Processes; 0 computes in this one, when asked.
+    """
+
+    def __init__(self, function: Callable[[int], Batch], workers: int) -> None:
+        self.function = function
+        self.workers = workers
+        self._stream: Iterator[Batch] = iter(())
+        self._next: int | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step."""
+        if self.workers == 0:
+            return self.function(step)
+        if step != self._next:
+            self._stream = iter(self._loader(step))
+        self._next = step + 1
+        return next(self._stream)
+
+    def _loader(self, first: int) -> DataLoader[Batch]:
+        """Batches of all steps from the first on, in order."""
+        return DataLoader(
+            _Steps(self.function),
+            batch_size=None,
+            sampler=range(first, NO_LIMIT),
+            num_workers=self.workers,
+            prefetch_factor=AHEAD,
+            # Forking a process that has run torch's threads may deadlock.
+            multiprocessing_context="forkserver",
+            worker_init_fn=_use_one_thread,
+        )
+
+
+class _Steps(Dataset[Batch]):
+    """A function as a data set whose items are its values."""
+
+    def __init__(self, function: Callable[[int], Batch]) -> None:
+        self.function = function
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.function(step)
+
+
+def _use_one_thread(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+def render(scenes: Sequence[Scene]) -> UInt8[Tensor, "scenes height width 3"]:
+    """Scenes of one size as RGB images of 8 bits."""
+    return torch.from_numpy(np.stack([np.asarray(draw(scene)) for scene in scenes]))
+
+
+def to_pixel_batch(
+    images: UInt8[Tensor, "images height width 3"],
+) -> Float[Tensor, "images 3 height width"]:
+    """Images of 8 bits as pixels in [-1, 1], channels first."""
+    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
