@@ -89,15 +89,8 @@ def measure_loop(row: LoopRow, context: Context) -> Row:
     config = sizes_of(context).dit
     dtype = torch.float32 if context.toy else torch.bfloat16
     loops = _loops(row.sides, case, context, dtype)
-    first, peaks = {}, {}
-    for side, loop in loops.items():
-        reset_peak(context)
-        synchronize()
-        started = time.perf_counter()
-        loop()
-        synchronize()
-        first[side] = round(time.perf_counter() - started, 2)
-        peaks[side] = peak_gib(context)
+    first, peaks, failed = _first_calls(loops, context)
+    loops = {side: loop for side, loop in loops.items() if side in first}
     times = compare(alternate(loops, repeats), next(iter(loops)))
     medians: dict[str, float] = times["median_seconds"]
     # After the sides, when the card is as warm as it was for them.
@@ -114,12 +107,43 @@ def measure_loop(row: LoopRow, context: Context) -> Row:
         "median_seconds": medians,
         "seconds": times["seconds"],
         "first_call_seconds": first,
+        "failed_sides": failed,
         "peak_gib": peaks,
         "matrix_flops_per_second": rate,
         "floor_seconds": round(floor, 4),
         **ratios,
         "goals": _goals(row.goals, ratios),
     }
+
+
+def _first_calls(
+    loops: Mapping[str, Callable[[], object]], context: Context
+) -> tuple[dict[str, float], dict[str, float | None], dict[str, str]]:
+    """Seconds and memory of the first call of each side, and the errors of those that have one.
+
+    A machine without a C compiler can compile nothing; the other sides are measured all the same.
+    """
+    first: dict[str, float] = {}
+    peaks: dict[str, float | None] = {}
+    failed: dict[str, str] = {}
+    errors: list[Exception] = []
+    for side, loop in loops.items():
+        reset_peak(context)
+        synchronize()
+        started = time.perf_counter()
+        try:
+            loop()
+            synchronize()
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            failed[side] = f"{type(error).__name__}: {lines[0] if lines else ''}"
+            errors.append(error)
+            continue
+        first[side] = round(time.perf_counter() - started, 2)
+        peaks[side] = peak_gib(context)
+    if not first:
+        raise errors[0]
+    return first, peaks, failed
 
 
 def _ratios(medians: Mapping[str, float], floor: float) -> dict[str, dict[str, float]]:
@@ -137,7 +161,12 @@ def _ratios(medians: Mapping[str, float], floor: float) -> dict[str, dict[str, f
 def _goals(goals: Mapping[str, float], ratios: Mapping[str, Mapping[str, float]]) -> list[Row]:
     found = []
     for name, limit in goals.items():
-        own = {side: each for side, each in ratios[name].items() if side.startswith("deepgen")}
+        # Its baseline may have failed.
+        own = {
+            side: each for side, each in ratios.get(name, {}).items() if side.startswith("deepgen")
+        }
+        if not own:
+            continue
         best = min(own, key=lambda side: own[side])
         found.append(goal(f"{best} {name}", own[best], at_most=limit))
     return found

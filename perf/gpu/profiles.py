@@ -73,8 +73,7 @@ def profiled(run: Callable[[], object], context: Context, name: str) -> Row:
     synchronize()
     unprofiled = time.perf_counter() - started
     on_gpu = context.device.type == "cuda"
-    activities = [ProfilerActivity.CUDA] if on_gpu else []
-    with profile(activities=[ProfilerActivity.CPU, *activities]) as traced:
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as traced:
         run()
         synchronize()
     kernels = _kernels(traced, on_gpu=on_gpu)

@@ -39,8 +39,8 @@ TASKS = (
     Task(
         name="image_offloaded",
         run=ImageRow(offloaded=True, goals={"peak_gib": 9.0}),
-        seconds=90,
-        gib=9,
+        seconds=60,
+        gib=14,
     ),
     Task(name="stage_1", run=TrainingRow(stage="pretrain"), seconds=70, gib=30),
     Task(name="stage_2", run=TrainingRow(stage="sft"), seconds=90, gib=60),
@@ -62,7 +62,7 @@ TASKS = (
     Task(name="image_compiled", run=ImageRow(compiled=True), seconds=90, gib=14),
     Task(name="image_edit", run=ImageRow(references=1), seconds=50, gib=16),
     Task(
-        name="image_edit_offloaded", run=ImageRow(references=1, offloaded=True), seconds=90, gib=10
+        name="image_edit_offloaded", run=ImageRow(references=1, offloaded=True), seconds=60, gib=16
     ),
     Task(name="image_two_references", run=ImageRow(references=2), seconds=60, gib=16),
     Task(name="images_8", run=ImageRow(images=8, repeats=2), seconds=70, gib=20),

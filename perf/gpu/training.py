@@ -18,6 +18,7 @@ from measure import synchronize
 
 from deepgen.config.stage import STAGES, Stage
 from deepgen.config.train import LoraConfig
+from deepgen.errors import TrainingError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.model import DeepGen
 from deepgen.train.loop import LoopConfig, Monitoring
@@ -61,8 +62,12 @@ class TrainingRow:
         """Measure; if memory is short, with activation checkpointing."""
         try:
             return measure_training(self, context, checkpointing=False)
-        except torch.OutOfMemoryError:
-            gc.collect()
+        except (torch.OutOfMemoryError, TrainingError) as error:
+            if "memory" not in str(error):
+                raise
+        # Not before the error is gone, since it holds the model by its traceback.
+        gc.collect()
+        if context.device.type == "cuda":
             torch.cuda.empty_cache()
         return measure_training(self, context, checkpointing=True)
 

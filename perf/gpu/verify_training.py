@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deepgen.config.stage import Stage
 from deepgen.config.train import LoraConfig, Sharding
@@ -263,7 +264,8 @@ def _process_group(context: Context) -> Iterator[None]:
 def _resume(context: Context) -> Row:
     """A run saved after two steps and loaded into a new one has the bits of one that was not.
 
-    Under torch's deterministic algorithms, and in the precision of training here.
+    Under torch's deterministic algorithms, with attention as matrix products, since fused kernels
+    add up gradients in any order; in the precision of training here.
     """
     autocast = torch.bfloat16 if context.device.type == "cuda" else None
     folder = context.folder / "checkpoints"
@@ -317,7 +319,8 @@ def _deterministic() -> Iterator[None]:
     # Only a warning: cuBLAS also wants a variable that must be set before it is loaded.
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         torch.use_deterministic_algorithms(False)
 

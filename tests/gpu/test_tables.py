@@ -13,8 +13,10 @@ from gpu.loop import LoopRow, floor_flops
 from gpu.plan import Context
 from gpu.profiles import kind_of
 from gpu.tables import ONE, TASKS
+from gpu.training import TrainingRow
 
 from deepgen.config.model import DiTConfig
+from deepgen.errors import TrainingError
 from deepgen.train.monitor.flops import dit_flops
 
 
@@ -55,6 +57,35 @@ def test_a_loop_is_compared_with_diffusers_and_the_floor(context: Context) -> No
         assert found["of_floor"][whose] == pytest.approx(ratio, rel=0.2)
     assert found["of_diffusers_eager"].keys() == {"deepgen_eager", "deepgen_compiled"}
     assert [each["met"] for each in found["goals"]] == [True, False]
+
+
+def test_sides_that_cannot_be_compiled_leave_the_others(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(*given: object) -> None:
+        raise RuntimeError("no C compiler\nand more")
+
+    monkeypatch.setattr("gpu.loop.stock_loop", no_compiler)
+    found = LoopRow(case=Case(), goals={"of_diffusers_eager": 0.6, "of_floor": 1e9})(context)
+    assert found["failed_sides"]["diffusers_compiled"] == "RuntimeError: no C compiler"
+    assert found["median_seconds"].keys() == {"deepgen_eager", "deepgen_compiled"}
+    assert [each["met"] for each in found["goals"]] == [True]
+
+
+def test_training_that_needs_too_much_memory_is_measured_with_checkpointing(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def measure(row: object, context: object, *, checkpointing: bool) -> dict[str, bool]:
+        tried.append(checkpointing)
+        if not checkpointing:
+            raise TrainingError("a step needs more memory than there is")
+        return {"checkpointed": True}
+
+    monkeypatch.setattr("gpu.training.measure_training", measure)
+    assert TrainingRow(stage="sft")(context) == {"checkpointed": True}
+    assert tried == [False, True]
 
 
 def test_the_parts_of_a_call_are_its_time(
