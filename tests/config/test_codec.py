@@ -43,7 +43,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("lr: 1.0e-3", "did you mean optimizer.lr (lr in the group optimizer)?"),
         ("data: images", "data is a group of settings (folder, side, "),
         ("side: 64", "did you mean data.side (side in the group data)?"),
-        ("warmup_shares: 0.1", "did you mean optimizer.warmup_ratio ("),
+        ("warmup_ratios: 0.1", "did you mean optimizer.warmup_ratio ("),
         ("lora.rank: 4", "did you mean lora.rank ("),
         ("lerning_rate: 1", "known are checkpoint, "),
         ("optimizer: {lr: .inf}", "lr must be a positive number"),
