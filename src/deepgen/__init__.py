@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deepgen.errors import CheckpointError, DataError, DeepGenError, ImageError
+    from deepgen.images.io import save_image
     from deepgen.pipeline.pipeline import DeepGenPipeline, DeepGenPipelineOutput
 
     __version__: str
@@ -22,6 +23,7 @@ __all__ = [
     "DeepGenPipelineOutput",
     "ImageError",
     "__version__",
+    "save_image",
 ]
 
 _HOMES = {
@@ -31,6 +33,7 @@ _HOMES = {
     "ImageError": "deepgen.errors",
     "DeepGenPipeline": "deepgen.pipeline.pipeline",
     "DeepGenPipelineOutput": "deepgen.pipeline.pipeline",
+    "save_image": "deepgen.images.io",
 }
 
 

@@ -261,6 +261,22 @@ def test_progress_counts_all_images_and_says_the_time_left(capsys: Captured) -> 
     assert duration(7500.0) == "2 h 5 min"
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_something_before_anything_is_imported(
+    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    assert main(["generate", ""]) == 2
+    first, gone, rest = shown.getvalue().split("\r", 2)
+    assert (first, gone.strip()) == ("generate ...", "")
+    assert rest.startswith("error: the prompt is empty")
+
+
 class ClosedPipe(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError

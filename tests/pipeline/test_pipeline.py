@@ -1,6 +1,8 @@
 """What holds for every model, on the tiny recorded one."""
 
+import json
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+import deepgen
 from tests.pipeline.test_golden import image, pipeline
+from tests.shared import golden
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*expect a poor result")
 
@@ -264,3 +268,24 @@ def test_offloading_to_a_device_that_is_not_there_is_refused_and_changes_nothing
 def test_a_call_beyond_what_the_model_was_trained_on_warns() -> None:
     with pytest.warns(UserWarning, match="at 64 x 64 expect a poor result"):
         pipeline()("a cat", seed=1, **FAST)
+
+
+def test_an_image_saved_from_python_carries_what_the_commands_store(tmp_path: Path) -> None:
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "guidance_scale": 2.0}
+    image = pipeline()("a cat", seed=5, **options).images[0]
+    deepgen.save_image(image, tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        record = json.loads(opened.info["deepgen"])
+    assert record.pop("model") == str(golden("model"))
+    assert record == {
+        "prompt": "a cat",
+        "seed": 5,
+        "width": 64,
+        "height": 64,
+        "steps": 2,
+        "guidance": 2.0,
+    }
+    with pytest.raises(ValueError, match="exists"):
+        deepgen.save_image(image, tmp_path / "a.png")
+    with pytest.raises(ValueError, match="must end in"):
+        deepgen.save_image(image, tmp_path / "a.bmp")

@@ -65,6 +65,21 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
+@contextmanager
+def waiting(word: str) -> Iterator[None]:
+    """Show at once, on a terminal, that a command has been understood to be one; then remove it."""
+    shown = bool(word) and not word.startswith("-") and is_terminal(sys.stderr)
+    if shown:
+        sys.stderr.write(f"{word} ...\r")
+        sys.stderr.flush()
+    try:
+        yield
+    finally:
+        if shown:
+            sys.stderr.write(" " * (len(word) + 4) + "\r")
+            sys.stderr.flush()
+
+
 SECONDS_BETWEEN_LINES = 15.0
 """Of progress where there is no terminal."""
 

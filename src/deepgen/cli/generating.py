@@ -24,7 +24,7 @@ from deepgen.cli.options import MAX_SEED, ImageOptions
 from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.devices import pick_device
 from deepgen.errors import ImageError
-from deepgen.images.io import MAX_FILE_BYTES, decode_image, read_image
+from deepgen.images.io import MAX_FILE_BYTES, decode_image, image_record, read_image
 
 if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -74,19 +74,25 @@ def generate_images(
     lines = ProgressLines("", count * steps, counted=False)
     for index, path in enumerate(paths):
         start = time.perf_counter()
-        record = {"prompt": prompts[index // options.num_images], "seed": seed + index}
+        prompt = prompts[index // options.num_images]
         title = f"image {index + 1} of {count}"
         with progress_bar(title, count * steps, done=index * steps, lines=lines) as advance:
             image = pipe(
-                record["prompt"],
+                prompt,
                 references or None,
-                seed=record["seed"],
+                seed=seed + index,
                 callback_on_step_end=lambda *_: advance(),  # Called inside the block.
                 callback_on_step_end_tensor_inputs=(),
                 **settings,
             ).images[0]
-        record |= {"width": image.width, "height": image.height, "steps": steps}
-        record |= {"guidance": settings["guidance_scale"], "model": options.model}
+        record = image_record(
+            image,
+            prompt=prompt,
+            seed=seed + index,
+            steps=steps,
+            guidance=settings["guidance_scale"],
+            model=options.model,
+        )
         save_output(image, path, record, overwrite=options.overwrite)
         seconds = round(time.perf_counter() - start, 3)
         _report({"path": str(path), **record, "seconds": seconds}, options)

@@ -19,7 +19,7 @@ from typing import TextIO
 
 from deepgen.cli.collecting import collector_paused
 from deepgen.cli.commands import GROUPS, Command, find, group_overview, overview
-from deepgen.cli.console import OutputClosedError, print_line, print_result
+from deepgen.cli.console import OutputClosedError, print_line, print_result, waiting
 from deepgen.errors import DeepGenError, StoppedError
 
 DONE = 0
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     try:
         with _terminable():
-            with collector_paused():
+            with collector_paused(), waiting(arguments[0] if arguments else ""):
                 command = _parse(arguments)
             return DONE if command is None else _run(command)
     except SystemExit as end:

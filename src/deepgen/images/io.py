@@ -221,6 +221,46 @@ def write_image(
         part.write_bytes(data)
 
 
+def image_record(
+    image: Image.Image,
+    *,
+    prompt: str,
+    seed: int | None,
+    steps: int,
+    guidance: float,
+    model: str | None,
+) -> dict[str, Any]:
+    """What is stored in an image's file of how it was made."""
+    size = {"width": image.width, "height": image.height}
+    return {"prompt": prompt, "seed": seed, **size} | {
+        "steps": steps,
+        "guidance": guidance,
+        "model": model,
+    }
+
+
+def save_image(
+    image: Image.Image, path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write an image of the pipeline as the commands do: whole or not at all, with its record.
+
+    The record (prompt, seed, size, steps, guidance and model) is what the pipeline left in
+    ``image.info["deepgen"]``; an image that comes from elsewhere, or was edited since, has none.
+
+    Args:
+        path: Ends in one of ``WRITE_FORMATS``.
+        overwrite: Replace an existing file.
+
+    Raises:
+        ValueError: The suffix is another, or the file exists and ``overwrite`` is false.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in WRITE_FORMATS:
+        raise ValueError(f"{path} must end in one of {', '.join(WRITE_FORMATS)}")
+    record = json.loads(image.info.get(PNG_KEY, "{}"))
+    write_image(image, path, record, overwrite=overwrite)
+
+
 def encode_image(image: Image.Image, kind: str, record: Mapping[str, Any]) -> bytes:
     """The content of an image file with a record of how it was made; see :func:`write_image`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step, euler
+from deepgen.images.io import PNG_KEY, image_record
 from deepgen.images.tensors import resize, to_image, to_pixels
 from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
@@ -75,6 +77,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.model: DeepGen
         self._offload_device: torch.device | None = None
         self._interrupt = False
+        self._source: str | None = None
+        """What the model was loaded from; images are recorded with it."""
 
     # -- loading, saving, placing ----------------------------------------------------------------
 
@@ -115,7 +119,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             device=device,
             rope_precision=rope_precision,
         )
-        return cls(model)
+        pipe = cls(model)
+        pipe._source = os.fspath(pretrained_model_name_or_path)
+        return pipe
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
@@ -307,6 +313,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             callback_on_step_end_tensor_inputs,
         )
         images = self._finish(final, repeated, output_type)
+        if output_type == "pil":
+            self._record(images, repeated, seeds, sampling)
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
 
@@ -412,6 +420,25 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             raise ValueError(f"the callback's latents must be of shapes {expected}, got {found}")
         step.latents[:] = latents
         return True
+
+    def _record(
+        self,
+        images: Any,
+        requests: Sequence[Request],
+        seeds: Sequence[int | None],
+        sampling: Sampling,
+    ) -> None:
+        """Leave in each image how it was made, for :func:`deepgen.images.io.save_image`."""
+        for image, request, seed in zip(images, requests, seeds, strict=True):
+            record = image_record(
+                image,
+                prompt=request.prompt,
+                seed=seed,
+                steps=sampling.steps,
+                guidance=sampling.guidance_scale,
+                model=self._source,
+            )
+            image.info[PNG_KEY] = json.dumps(record)
 
     def _finish(
         self, latents: list[Latents], images: Sequence[Request], output_type: str
