@@ -25,6 +25,7 @@ demo: .venv/installed
 	@echo "instruction: $$EDIT" >&2
 	@$(BIN)/deepgen edit "$$EDIT" demo/generated.png --seed $(SEED) --output demo/edited.png \
 		--overwrite
+	@echo "next: source $(BIN)/activate, then deepgen --help" >&2
 
 # Tests compute on one thread each. worksteal leaves the tests of a file together, which share fixtures.
 test: export OMP_NUM_THREADS = 1
