@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
 from denoising import Case
 from measure import synchronize
 from PIL import Image
@@ -22,7 +21,7 @@ from PIL import Image
 from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.pipeline import DeepGenPipeline
-from gpu.loop import floor_flops
+from gpu.loop import DTYPE, floor_flops
 from gpu.models import new_model, prompt_text, random_pixels, sizes_of
 from gpu.plan import Context, Row
 from gpu.rates import matrix_rate, peak_gib, reset_peak
@@ -116,8 +115,7 @@ def measure_images(row: ImageRow, context: Context) -> Row:
 
 def _model(row: ImageRow, context: Context) -> DeepGen:
     """An offloaded model is made on the GPU, too: a CPU draws its weights for minutes."""
-    dtype = torch.float32 if context.toy else torch.bfloat16
-    return new_model(sizes_of(context), context.device, dtype, with_vision=row.references > 0)
+    return new_model(sizes_of(context), context.device, DTYPE, with_vision=row.references > 0)
 
 
 def _call(

@@ -13,6 +13,7 @@ from denoising import Case, our_loop, random_inputs
 from measure import synchronize
 from torch.profiler import ProfilerActivity, profile
 
+from gpu.loop import DTYPE
 from gpu.models import new_dit, sizes_of
 from gpu.plan import Context, Row
 from gpu.training import TrainingRow, new_trainer
@@ -45,10 +46,9 @@ class LoopProfile:
         """Measure."""
         config = sizes_of(context).dit
         case = Case(steps=2, height=8, width=8, context_tokens=9) if context.toy else self.case
-        dtype = torch.float32 if context.toy else torch.bfloat16
         with torch.no_grad():
-            dit = new_dit(config, context.device, dtype)
-            inputs = random_inputs(case, config, dtype, str(context.device))
+            dit = new_dit(config, context.device, DTYPE)
+            inputs = random_inputs(case, config, DTYPE, str(context.device))
             return profiled(partial(our_loop, dit, inputs), context, "loop")
 
 

@@ -32,6 +32,7 @@ from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
 from deepgen.types import Prompt
 from deepgen.vae import Posterior
+from gpu.loop import DTYPE
 from gpu.models import new_model, prompt_text, random_pixels, sizes_of
 from gpu.plan import Context, Row
 from gpu.rates import matrix_rate, peak_gib, reset_peak
@@ -123,12 +124,10 @@ def new_trainer(
     row: TrainingRow, context: Context, *, checkpointing: bool
 ) -> Trainer[DeepGen, FlowBatch]:
     """The stage as ``deepgen train`` assembles it, with batches made here."""
-    on_gpu = context.device.type == "cuda"
-    dtype = torch.bfloat16 if on_gpu else torch.float32
-    model = new_model(sizes_of(context), context.device, dtype)
+    model = new_model(sizes_of(context), context.device, DTYPE)
     make_trainable(model, row.stage, lora=LoraConfig())
     model.checkpoint_activations(checkpointing)
-    model.pack(True, attention_by_row=on_gpu and not row.compiled)
+    model.pack(True, attention_by_row=not row.compiled)
     if row.compiled and not context.toy:
         model.dit.compile_each_block()
     trained = [(name, each) for name, each in model.named_parameters() if each.requires_grad]
@@ -139,7 +138,7 @@ def new_trainer(
             training_sigmas(model.schedule),
             SampleRng(0, row.stage),
             padding=model.defaults.padding,
-            autocast=torch.bfloat16 if on_gpu else None,
+            autocast=DTYPE,
             cost=SampleCost(model, row.stage),
         ),
         ByStep(lambda step: batches),
