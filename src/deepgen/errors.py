@@ -55,3 +55,12 @@ class BenchmarkError(DeepGenError, ValueError):
 
 class MissingPromptsError(BenchmarkError):
     """Prompts of a benchmark that are not on this machine."""
+
+
+def reason_of(cause: Exception) -> str:
+    """Why a file cannot be read, without the numbers and notation of the system."""
+    if isinstance(cause, UnicodeDecodeError):
+        return "it is not UTF-8 text"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return " ".join(str(cause).split()) or type(cause).__name__

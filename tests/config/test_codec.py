@@ -64,7 +64,8 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("steps: 0", "steps must be at least 1"),
         ("lora: {rank: 0}", "rank must be at least 1"),
         ("- steps", "must map names to values"),
-        ("steps: [", "is not valid YAML"),
+        ("steps: [", "config.yaml, line 1, column 9 is not valid YAML: "),
+        ("a: b: c", "line 1, column 5 is not valid YAML: mapping values are not allowed here"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, part: str) -> None:
@@ -79,3 +80,14 @@ def test_mistakes_are_named(tmp_path: Path, text: str, part: str) -> None:
 def test_values_are_plain() -> None:
     values = to_values(sft())
     assert values["output"] == "runs/sft" and values["optimizer"]["lr"] == 5e-5
+
+
+def test_a_file_that_cannot_be_read_is_named_without_numbers_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
+    for path, reason in (
+        (tmp_path / "absent.yaml", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "a.yaml", "it is not UTF-8 text"),
+    ):
+        with pytest.raises(ValueError, match=f"cannot be read: {reason}$"):
+            read_yaml(path, sft())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen.checkpoint.headers import StoredTensor, read_header
-from deepgen.errors import CheckpointError
+from deepgen.errors import CheckpointError, reason_of
 
 WEIGHT_STEMS = {
     "transformer": "diffusion_pytorch_model",
@@ -85,7 +85,7 @@ class ModelFolder:
         try:
             values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         except (OSError, ValueError, RecursionError) as cause:
-            raise CheckpointError(f"{name} cannot be read: {cause}") from cause
+            raise CheckpointError(f"{name} cannot be read: {reason_of(cause)}") from cause
         if not isinstance(values, dict):
             raise CheckpointError(f"{name} must hold a JSON object")
         return values

@@ -137,7 +137,10 @@ def read_config(arguments: Sequence[str], defaults: Config) -> Config:
         name, _, value = each.partition("=")
         if name == "--config":
             following = arguments[place + 1 : place + 2]
-            settings = read_yaml(Path(value or (following[0] if following else "")), settings)
+            file = value or (following[0] if following else "")
+            # Without a value the parser says so.
+            if file:
+                settings = read_yaml(Path(file), settings)
     return settings
 
 

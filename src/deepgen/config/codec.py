@@ -11,6 +11,8 @@ from typing import Any, Final, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
+from deepgen.errors import reason_of
+
 Config = TypeVar("Config")
 
 MAY_CHANGE: Final = "may change within a run"
@@ -42,9 +44,13 @@ def read_values(path: Path) -> Mapping[Any, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as cause:
-        raise ValueError(f"{path} cannot be read: {cause}") from None
+        raise ValueError(f"{path} cannot be read: {reason_of(cause)}") from None
+    except yaml.MarkedYAMLError as cause:
+        mark = cause.problem_mark
+        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise ValueError(f"{path}{place} is not valid YAML: {cause.problem}") from None
     except yaml.YAMLError as cause:
-        raise ValueError(f"{path} is not valid YAML: {' '.join(str(cause).split())}") from None
+        raise ValueError(f"{path} is not valid YAML: {reason_of(cause)}") from None
     if values is None:
         return {}
     if not isinstance(values, Mapping):

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from deepgen.errors import BenchmarkError, MissingPromptsError
+from deepgen.errors import BenchmarkError, MissingPromptsError, reason_of
 from deepgen.eval.benchmark import Item, Json
 
 
@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
     except OSError as cause:
         raise BenchmarkError(f"{path} cannot be read: {cause.strerror}; check the path") from cause
     except UnicodeDecodeError as cause:
-        raise BenchmarkError(f"{path} cannot be read as UTF-8 text ({cause})") from cause
+        raise BenchmarkError(f"{path} cannot be read: {reason_of(cause)}") from cause
 
 
 def read_json(path: Path) -> Json:

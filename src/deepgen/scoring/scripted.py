@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from deepgen.errors import ScorerError
+from deepgen.errors import ScorerError, reason_of
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, parsed_answer
 from deepgen.scoring.questions import Question, sha256_of_json
 
@@ -36,8 +36,8 @@ class ScriptedJudge:
             replies = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ScorerError(
-                f"{path} holds no scripted replies ({error}); expected a JSON object from a part "
-                "of the question to the reply"
+                f"{path} holds no scripted replies ({reason_of(error)}); expected a JSON object "
+                "from a part of the question to the reply"
             ) from None
         if not isinstance(replies, dict) or not all(isinstance(x, str) for x in replies.values()):
             raise ScorerError(f"{path} must hold one JSON object from keys to replies, as strings")
