@@ -236,13 +236,23 @@ def test_arguments_of_an_edit_in_disorder_are_recognised(
     assert line in capsys.readouterr().err
 
 
+def test_a_prompt_about_nothing_that_the_embedded_model_knows_is_noted(
+    pipe: StubPipeline, capsys: Captured
+) -> None:
+    assert main(["generate", "an astronaut", "--seed", "1"]) == 0
+    assert "note: 'an astronaut': the embedded model was taught" in capsys.readouterr().err
+    assert main(["generate", "an astronaut", "--seed", "2", "--model", "other"]) == 0
+    assert main(["generate", "a cat", "--seed", "3"]) == 0
+    assert "note" not in capsys.readouterr().err
+
+
 def test_an_edit_that_changed_nothing_is_said(
     pipe: StubPipeline, capsys: Captured, tmp_path: Path
 ) -> None:
     Image.new("RGB", (64, 64), (1, 100, 200)).save(tmp_path / "same.png")
-    assert main(["edit", "redder", "same.png", "--seed", "1"]) == 0
+    assert main(["edit", "make it red", "same.png", "--seed", "1"]) == 0
     assert "note: edited-1.png hardly differs from same.png" in capsys.readouterr().err
-    assert main(["edit", "redder", "same.png", "--seed", "99"]) == 0
+    assert main(["edit", "make it red", "same.png", "--seed", "99"]) == 0
     assert "note:" not in capsys.readouterr().err
 
 
@@ -323,7 +333,7 @@ def test_a_signal_that_asks_for_the_end_leaves_nothing_half_written(
         return 0
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
-    assert main(["generate", "a", "-o", "a.png", "--seed", "1"]) == 143
+    assert main(["generate", "a cat", "-o", "a.png", "--seed", "1"]) == 143
     assert capsys.readouterr().err == "error: terminated\n"
     assert files(tmp_path) == set()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
