@@ -48,9 +48,9 @@ def test_a_seed_makes_the_same_file_alone_and_among_others(
     common = ["generate", "a cat", "--model", model, *SMALL]
     assert main([*common, "--seed", "7", "--num-images", "2", "--output", "a.png"]) == 0
     assert main([*common, "--seed", "8", "--output", "b.png"]) == 0
-    assert capsys.readouterr().out.split() == ["a-0.png", "a-1.png", "b.png"]
-    assert (tmp_path / "a-1.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "a-0.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    assert capsys.readouterr().out.split() == ["a-1.png", "a-2.png", "b.png"]
+    assert (tmp_path / "a-2.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "a-1.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
 def test_an_edit_has_the_size_of_the_image(model: str, capsys: Captured, tmp_path: Path) -> None:
