@@ -31,6 +31,7 @@ def test_every_help_is_readable(name: str, capsys: Captured) -> None:
     assert text.startswith(f"Usage: deepgen {name}")
     for unwanted in ("{None}", "None|", "(default: )", "(default: None)", "NoneType", " STR", "│"):
         assert unwanted not in text
+    assert "\n  --output" not in text  # Its short name comes first, as everywhere.
     # A heading with nothing under it.
     assert not re.search(r"(?m)^[A-Z][^\n]*:\n\n", text)
     examples = text.partition("Examples:\n")[2].splitlines()

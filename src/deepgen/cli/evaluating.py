@@ -48,7 +48,7 @@ class GenerationFlags:
 class Generate(GenerationFlags):
     """Generate the images of a benchmark; an interrupted run is resumed."""
 
-    output: Annotated[Path, arg(metavar="DIR")]
+    output: Annotated[Path, arg(metavar="DIR", aliases=["-o"])]
     """Folder of the run, new or to be resumed."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
     """Generate the R-th of N shards, from 1/N to N/N (default: by torchrun's ranks, else all)."""

@@ -94,6 +94,7 @@ def read_help(text: str) -> HelpText:
         _group(lines[start:end]) for start, end in zip(starts, [*starts[1:], None], strict=True)
     ]
     usage = re.sub(r"\[(?:[A-Z -]* )?OPTIONS\]", "[OPTIONS]", usage.replace(" [-h]", ""))
+    usage = readable(usage)
     return HelpText(usage=usage.replace("usage:", "Usage:"), text=about, groups=groups)
 
 
@@ -130,6 +131,7 @@ def _group(lines: Sequence[str]) -> Group:
 
 def readable(invocation: str) -> str:
     """An invocation without the parser's notation for sets, lists and types."""
+    invocation = re.sub(r"^(-\w) \S+, --", r"\1, --", invocation)
     invocation = re.sub(r"\[(\S+) \[\1 \.\.\.\]\]", r"\1 ...", invocation)
     invocation = re.sub(r"\[(\S+ \S+) \[\1 \.\.\.\]\]", r"\1 ...", invocation)
     invocation = re.sub(r"\bSTR\b", "TEXT", invocation.replace("{None}|", ""))
@@ -150,7 +152,7 @@ def _cleaned(option: Option) -> str:
 
 def _lines(option: Option, width: int) -> list[str]:
     start = f"  {option.invocation}"
-    lines = textwrap.wrap(option.text, width - COLUMN) or [""]
+    lines = textwrap.wrap(option.text, width - COLUMN, break_on_hyphens=False) or [""]
     if len(start) + 2 > COLUMN:
         return [start, *(" " * COLUMN + line for line in lines)]
     return [start.ljust(COLUMN) + lines[0], *(" " * COLUMN + line for line in lines[1:])]

@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.evaluating import Generate, GenerationFlags, Report, print_prompt_notes
-from deepgen.cli.options import DeviceChoice, File, Folder, Text, Whole
+from deepgen.cli.options import DeviceChoice, File, Folder, OutputFolder, Text, Whole
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item
@@ -113,7 +113,7 @@ class Score:
 
     benchmark: Positional[Annotated[str, arg(metavar="BENCH")]]
     """Its name, as deepgen eval list shows it."""
-    output: Folder = None
+    output: OutputFolder = None
     """Folder of the run (default, with --images: next to them)."""
     images: Folder = None
     """Images of any other model, in the layout of the official scorer; they stay there."""
@@ -260,7 +260,7 @@ class Score:
 class Run(GenerationFlags):
     """Generate, score and report a benchmark; an interrupted run is resumed."""
 
-    output: Folder = None
+    output: OutputFolder = None
     """Folder of the run (default: runs/BENCH-MODEL, or runs/BENCH-MODEL-LIMIT)."""
     scorer: ScorerFlags = field(default_factory=ScorerFlags)
     """Judge, detector, VQA model or OCR engine."""

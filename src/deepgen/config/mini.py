@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from tyro.conf import arg
+
 from deepgen.config.checks import check_at_least
 from deepgen.config.codec import MAY_CHANGE
 
@@ -17,7 +19,7 @@ AUTOENCODER_BATCH_SIZE = 16
 class MiniConfig:
     """How long each stage of the mini takes."""
 
-    output: Annotated[Path, MAY_CHANGE] = Path("runs/mini")
+    output: Annotated[Path, arg(aliases=["-o"]), MAY_CHANGE] = Path("runs/mini")
     """Folder of the run; the model is written to OUTPUT/model."""
     samples: int = 200_000
     """Size of the data set of pretrain and sft; each sample is rendered and encoded once."""

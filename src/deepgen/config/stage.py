@@ -91,7 +91,7 @@ class StageConfig:
     only adapters on the DiT."""
     model: Annotated[str, MAY_CHANGE] = "mini"
     """Model to start from: the embedded one, a folder or a hub id."""
-    output: Annotated[Path, MAY_CHANGE] = Path("runs/stage")
+    output: Annotated[Path, arg(aliases=["-o"]), MAY_CHANGE] = Path("runs/stage")
     """Folder of the run: checkpoints, metrics, sample images, and in the end the model."""
     steps: int = 1000
     """Optimizer steps."""
