@@ -177,7 +177,11 @@ def test_another_run_or_model_is_no_beginning(
     inside = watched / "checkpoints" / "step_00000002"
     refused = [
         (("--resume", str(watched), "--seed", "5"), tmp_path / "new", "seed 0, this one has 5"),
-        (("--resume", str(watched), "--lora.rank", "2"), tmp_path / "new", "another model"),
+        (
+            ("--resume", str(watched), "--lora.rank", "2"),
+            tmp_path / "new",
+            "this one has 2; use the same rank",
+        ),
         (("--resume", "nowhere"), tmp_path / "new", "nowhere: no such folder"),
         (("--resume", str(tmp_path / "empty")), tmp_path / "new", "holds no checkpoint"),
         (("--resume", str(inside)), watched, "use another --output"),

@@ -44,10 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             with collector_paused(), waiting(arguments[0] if arguments else ""):
-                command = _parse(arguments)
+                try:
+                    command = _parse(arguments)
+                except SystemExit as end:
+                    # Help was printed.
+                    return end.code if isinstance(end.code, int) else FAILED
             return DONE if command is None else _run(command)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FAILED
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, debug=debug)
     except TerminatedError:

@@ -26,9 +26,10 @@ NEEDED = (
 LIBRARIES = ("torch", "numpy", "transformers")
 """Those whose versions may round or draw random numbers differently."""
 
-BRANCH_MAY_CHANGE = ("optimizer.", "flow.", "data.caption_drop", "steps", "seed", "ema_decay")
+BRANCH_MAY_CHANGE = ("optimizer.", "flow.", "data.caption_drop", "steps", "ema_decay")
 """Beginnings of the names of settings that may differ where another run is continued as a new one:
-all that neither the weights' shapes nor the stored state depend on."""
+neither the weights' shapes nor the stored state, the order of the samples included, depend on
+them."""
 
 BRANCH_KEEPS = ("optimizer.kind",)
 """Exceptions: another optimizer has another state."""
