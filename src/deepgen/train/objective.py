@@ -242,8 +242,9 @@ class AutoencoderObjective:
 
     def __call__(self, model: Any, batch: Images, generator: torch.Generator) -> Loss:
         """``L1 + MSE + edges * L1 of differences + divergence * KL per latent value``."""
+        batch = send(batch, model.device)
         posterior = model.encode(batch).latent_dist
-        noise = torch.randn(posterior.mean.shape, generator=generator)
+        noise = send(torch.randn(posterior.mean.shape, generator=generator), model.device)
         decoded = model.decode(posterior.mean + posterior.std * noise).sample
         error = decoded - batch
         pixels = error.abs().mean() + error.square().mean()

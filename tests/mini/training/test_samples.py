@@ -76,3 +76,5 @@ def test_batches_are_the_same_whoever_renders_them_and_from_whichever_step() -> 
         (found,), (expected,) = ahead(step), function(step)
         assert found.shape == (2, 3, CROP, CROP)
         assert torch.equal(found, expected)
+        assert found.stride() == expected.stride()
+        assert not found.is_shared()

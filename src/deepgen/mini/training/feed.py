@@ -6,8 +6,10 @@ continued with another number of workers or on another machine.
 
 from __future__ import annotations
 
+import io
+import pickle
 from collections.abc import Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -37,7 +39,7 @@ class ByStepAhead(Generic[Batch]):
     def __init__(self, function: Callable[[int], Batch], workers: int) -> None:
         self.function = function
         self.workers = workers
-        self._stream: Iterator[Batch] = iter(())
+        self._stream: Iterator[bytes] = iter(())
         self._next: int | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -47,9 +49,10 @@ class ByStepAhead(Generic[Batch]):
         if step != self._next:
             self._stream = iter(self._loader(step))
         self._next = step + 1
-        return next(self._stream)
+        batch: Batch = pickle.loads(next(self._stream))
+        return batch
 
-    def _loader(self, first: int) -> DataLoader[Batch]:
+    def _loader(self, first: int) -> DataLoader[bytes]:
         """Batches of all steps from the first on, in order."""
         return DataLoader(
             _Steps(self.function),
@@ -63,14 +66,36 @@ class ByStepAhead(Generic[Batch]):
         )
 
 
-class _Steps(Dataset[Batch]):
-    """A function as a data set whose items are its values."""
+class _Steps(Dataset[bytes]):
+    """A function as a data set whose items are its values, pickled.
 
-    def __init__(self, function: Callable[[int], Batch]) -> None:
+    Torch would send each tensor as shared memory with a file descriptor: a batch of captions has
+    hundreds of them, and containers often have 64 MiB of shared memory and 1024 descriptors.
+    """
+
+    def __init__(self, function: Callable[[int], object]) -> None:
         self.function = function
 
-    def __getitem__(self, step: int) -> Batch:
-        return self.function(step)
+    def __getitem__(self, step: int) -> bytes:
+        out = io.BytesIO()
+        _ByValue(out, protocol=pickle.HIGHEST_PROTOCOL).dump(self.function(step))
+        return out.getvalue()
+
+
+class _ByValue(pickle.Pickler):
+    """Pickles tensors as numpy arrays, which is faster than as torch does."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return NotImplemented
+        # Axes as they lie in memory, since numpy would lose the layout.
+        axes = sorted(range(value.ndim), key=lambda axis: -value.stride(axis))
+        return _laid_out, (value.permute(axes).contiguous().numpy(), axes)
+
+
+def _laid_out(array: Any, axes: Sequence[int]) -> Tensor:
+    """A tensor from an array of its axes in this order."""
+    return torch.from_numpy(array).permute([axes.index(axis) for axis in range(len(axes))])
 
 
 def _use_one_thread(worker: int) -> None:
