@@ -173,19 +173,34 @@ def _train(context: Context) -> Row:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             code = process.wait(timeout=max(1.0, context.left() - STOP_SECONDS))
+            is_stopped = False
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait()
+            is_stopped = True
+            code = _stop(process)
+        finally:
+            # Also when this process is interrupted: two trainings of one run would spoil it.
+            process.kill()
     row: Row = {"seconds_here": round(time.monotonic() - began, 1), **progress(run)}
     packed = context.folder / "run.safetensors"
     row["packed_steps"] = pack(run, packed)
     row["packed_mib"] = round(packed.stat().st_size / 2**20, 1)
     if (run / MODEL / "model_index.json").exists():
         return row | {"model": str(Path("run") / MODEL)}
-    if code not in (0, 75):
+    # Between stages a signal ends it at once; what was finished is kept.
+    if not is_stopped and code != 0:
         last = (context.folder / "train.txt").read_text().strip().splitlines()[-1:]
         raise RuntimeError(f"deepgen train mini ended with {code}: {' '.join(last)}")
     return row | {"state": "part"}
+
+
+def _stop(process: subprocess.Popen[bytes]) -> int:
+    """End the training after the step it is in, or by force; its exit code."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        return process.wait(timeout=STOP_SECONDS / 2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
 
 
 def progress(run: Path) -> dict[str, Any]:

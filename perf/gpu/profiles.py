@@ -78,6 +78,8 @@ def profiled(run: Callable[[], object], context: Context, name: str) -> Row:
         synchronize()
     kernels = _kernels(traced, on_gpu=on_gpu)
     busy = sum(kernels.values())
+    if not busy:
+        raise ValueError("the profiler recorded no kernels; it may not be allowed on this machine")
     kinds: dict[str, float] = {}
     for kernel, seconds in kernels.items():
         kinds[kind_of(kernel)] = kinds.get(kind_of(kernel), 0.0) + seconds
@@ -111,7 +113,8 @@ def _kernels(traced: Any, *, on_gpu: bool) -> dict[str, float]:
     found: dict[str, float] = {}
     for event in traced.key_averages():
         is_kernel = event.device_type.name == "CUDA"
-        if is_kernel != on_gpu:
+        # Annotations (of optimizers, say) cover kernels that are counted by themselves.
+        if is_kernel != on_gpu or (on_gpu and getattr(event, "is_user_annotation", False)):
             continue
         time_us = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         if time_us:

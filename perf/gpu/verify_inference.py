@@ -51,7 +51,8 @@ def _stock_transformer(context: Context) -> Row:
     device = context.device
     dit = new_dit(config, device, torch.float32)
     with torch.device(device):
-        stock = stock_transformer(config)
+        # Tables that come from numpy ignore the default device.
+        stock = stock_transformer(config).to(device)
     stock.load_state_dict(dit.state_dict())
     inputs = _dit_inputs(config, device)
     with exact_float32():

@@ -6,9 +6,14 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+
+import deepgen
+
+PACKAGE = str(Path(deepgen.__file__).parent)
 
 
 @contextmanager
@@ -24,7 +29,8 @@ def counted_waits(device: torch.device, where: dict[str, int]) -> Iterator[None]
         return
 
     def note(message: Any, *others: Any, **options: Any) -> None:
-        if "synchroniz" in str(message):
+        # Not torch's remark on this mode itself, which also speaks of synchronizing.
+        if "called a synchronizing" in str(message):
             line = _own_line()
             where[line] = where.get(line, 0) + 1
 
@@ -41,7 +47,6 @@ def counted_waits(device: torch.device, where: dict[str, int]) -> Iterator[None]
 def _own_line() -> str:
     """The innermost line of the package in the stack, else the innermost of all."""
     frames = [frame for frame in traceback.extract_stack() if frame.filename != __file__]
-    own = [frame for frame in frames if "deepgen" in frame.filename] or frames
+    own = [frame for frame in frames if frame.filename.startswith(PACKAGE)] or frames
     last = own[-1]
-    _, _, name = last.filename.rpartition("deepgen/")
-    return f"{name}:{last.lineno}"
+    return f"{last.filename.removeprefix(PACKAGE).lstrip('/')}:{last.lineno}"
