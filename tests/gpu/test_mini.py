@@ -49,6 +49,9 @@ class SlowTraining:
     def send_signal(self, number: int) -> None:
         self.stopped = True
 
+    def kill(self) -> None:
+        pass  # It has ended.
+
 
 def test_training_is_stopped_before_the_deadline_and_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -89,7 +89,8 @@ class _ByValue(pickle.Pickler):
         if not isinstance(value, Tensor):
             return NotImplemented
         # Axes as they lie in memory, since numpy would lose the layout.
-        axes = sorted(range(value.ndim), key=lambda axis: -value.stride(axis))
+        strides = value.stride()
+        axes = sorted(range(value.ndim), key=lambda axis: -strides[axis])
         return _laid_out, (value.permute(axes).contiguous().numpy(), axes)
 
 
