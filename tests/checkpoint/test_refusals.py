@@ -284,10 +284,10 @@ def shard(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ("change", "message"),
     [
         (lambda index: index.pop("weight_map"), "no weight_map"),
-        (lambda index: index["weight_map"].update(x="../vae/x.safetensors"), "no shards"),
-        (lambda index: index["weight_map"].update(x="/etc/passwd"), "no shards"),
-        (lambda index: index["weight_map"].update(x="model.bin"), "no shards"),
-        (lambda index: index["weight_map"].update(x=["list"]), "no shards"),
+        (lambda index: index["weight_map"].update(x="../vae/x.safetensors"), "that are not shards"),
+        (lambda index: index["weight_map"].update(x="/etc/passwd"), "that are not shards"),
+        (lambda index: index["weight_map"].update(x="model.bin"), "that are not shards"),
+        (lambda index: index["weight_map"].update(x=["list"]), "that are not shards"),
         (lambda index: index["weight_map"].update(x="b.safetensors"), "b.safetensors is missing"),
         (
             lambda index: index["weight_map"].update(x="model-00001-of-00001.safetensors"),

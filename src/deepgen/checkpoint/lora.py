@@ -138,6 +138,9 @@ def save_dit_lora(
         "transformer.r": settings.r,
         "transformer.lora_alpha": settings.lora_alpha,
         "transformer.target_modules": sorted(name for name, _ in lora_layers(dit)),
+        # diffusers 0.38 reads these without asking whether they are there.
+        "transformer.rank_pattern": {},
+        "transformer.alpha_pattern": {},
     }
     # A single entry: safetensors writes several in varying order.
     metadata = {"lora_adapter_metadata": json.dumps(described, sort_keys=True)}

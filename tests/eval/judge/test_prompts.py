@@ -92,7 +92,7 @@ def test_rise_and_uniredit_fill_what_they_format_and_nothing_else(tmp_path: Path
     ]
     texts = [question.parts[0] for question in asked(tmp_path / "uniredit", "uniredit")]
     assert texts[1:] == [
-        "reasoning_w_ref_image: rules\ngo on a red line to the exit, braces {}",
+        "reasoning_w_ref_image: rules\nmore rules a red line to the exit, braces {}",
         "generation, braces {}",
     ]
 
