@@ -26,8 +26,16 @@ LIST = "parts.json"
 """Sizes and checksums, written last: without it a folder has no complete set of parts."""
 
 
-def split(source: Path, folder: Path, part_bytes: int = PART_BYTES) -> list[Path]:
+def split(
+    source: Path, folder: Path, part_bytes: int = PART_BYTES, depth: int | None = None
+) -> list[Path]:
     """Write the parts of a file or folder, and their list; they replace an earlier set.
+
+    Args:
+        source: A file or folder.
+        folder: Of the parts.
+        part_bytes: Of the largest part.
+        depth: Leave out what lies deeper in the source; 1 takes only the files in it.
 
     Raises:
         ValueError: There is no such source, the folder holds something else, or the source is too
@@ -41,7 +49,7 @@ def split(source: Path, folder: Path, part_bytes: int = PART_BYTES) -> list[Path
         whole = source
         if source.is_dir():
             whole = Path(temporary) / "folder.zip"
-            _archive(source, whole)
+            _archive(source, whole, depth)
         size = whole.stat().st_size
         if size > TOTAL_BYTES:
             raise ValueError(
@@ -106,6 +114,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def split_results(out: Path, folder: Path) -> list[Path]:
+    """Write the parts of what plans left, without folders of their own.
+
+    Those hold whole runs of a training, too large to bring back; what is needed to continue one
+    lies beside them.
+
+    Raises:
+        ValueError: As by :func:`split`.
+    """
+    return split(out, folder, depth=2)
+
+
 def main_split(arguments: Sequence[str]) -> int:
     """``split SOURCE FOLDER``."""
     parser = argparse.ArgumentParser(prog="split", description=split.__doc__)
@@ -137,10 +157,12 @@ def _is_own(path: Path) -> bool:
     return path.is_file() and (path.name == LIST or path.name.startswith("part-"))
 
 
-def _archive(folder: Path, target: Path) -> None:
+def _archive(folder: Path, target: Path, depth: int | None) -> None:
     with ZipFile(target, "w", ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
-            archive.write(path, path.relative_to(folder))
+            name = path.relative_to(folder)
+            if depth is None or (len(name.parts) <= depth and path.is_file()):
+                archive.write(path, name)
 
 
 def _chunks(path: Path, size: int) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from gpu.bundle import BASE, MIB, pack_checkout
 from gpu.environment import ROOT, ask
-from gpu.parts import join, split
+from gpu.parts import join, split_results
 from gpu.plan import PLANS
 
 CONSTRAINTS = ROOT / "constraints-oldest.txt"
@@ -76,7 +76,7 @@ def rehearse(
         shutil.copy(bundle, place)
         machine = Machine(bare, place)
         rows = {name: machine.rehearse(name) for name in plans}
-        back = split(place / "out", place / "parts")
+        back = split_results(place / "out", place / "parts")
         join(place / "parts", place / "joined")
         back_bytes = sum(path.stat().st_size for path in back)
         record = json.loads((place / "out" / plans[0] / "record.json").read_text())

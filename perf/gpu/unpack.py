@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
 
-from gpu.parts import main_join, main_split, sha256
+from gpu.parts import main_join, main_split, sha256, split_results
 
 MANIFEST = "manifest.json"
 
@@ -68,7 +68,10 @@ def _run(arguments: Sequence[str], archive: Path) -> int:
     code = subprocess.run(command, env=environment(folder), check=False).returncode
     if options.parts and options.out.is_dir():
         # The code of the plan stays: what it has measured is there, in parts or not.
-        main_split([str(options.out), str(options.parts)])
+        try:
+            split_results(options.out, options.parts)
+        except (ValueError, OSError) as error:
+            _refuse(str(error))
     return code
 
 

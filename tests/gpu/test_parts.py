@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from gpu import parts
-from gpu.parts import join, main_join, main_split, split
+from gpu.parts import join, main_join, main_split, split, split_results
 
 
 @pytest.fixture
@@ -72,3 +72,13 @@ def test_parts_replace_earlier_parts_and_nothing_else(tmp_path: Path, weights: P
     assert sorted((tmp_path / "parts").iterdir()) == sorted(written)
     with pytest.raises(ValueError, match="exists"):
         join(tmp_path / "parts", weights)
+
+
+def test_of_results_the_folders_of_trainings_stay(tmp_path: Path, weights: Path) -> None:
+    run = tmp_path / "out" / "mini" / "run"
+    run.mkdir(parents=True)
+    (run.parent / "record.json").write_text("{}")
+    weights.rename(run / "w")
+    split_results(tmp_path / "out", tmp_path / "parts")
+    join(tmp_path / "parts", tmp_path / "back")
+    assert [path.name for path in (tmp_path / "back" / "mini").iterdir()] == ["record.json"]

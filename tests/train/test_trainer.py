@@ -331,7 +331,7 @@ def test_a_run_that_resumes_with_other_libraries_or_devices_says_so_in_one_line(
 ) -> None:
     def elsewhere(values: dict[str, Any]) -> None:
         if "identity" in values:
-            values["identity"]["environment"] |= {"torch": "2.11.0", "device": "NVIDIA H200"}
+            values["identity"]["environment"] |= {"torch": "2.9.1", "device": "NVIDIA H200"}
 
     trainer().run(tmp_path, checkpoint=CheckpointConfig(every=STEPS))
     with warnings.catch_warnings():
@@ -343,7 +343,7 @@ def test_a_run_that_resumes_with_other_libraries_or_devices_says_so_in_one_line(
     [line] = [str(each.message) for each in seen]
     now = trainer().identity.environment
     assert line.endswith(
-        f"is resumed with torch {now['torch']} (was 2.11.0), device {now['device']} (was NVIDIA "
+        f"is resumed with torch {now['torch']} (was 2.9.1), device {now['device']} (was NVIDIA "
         "H200): equal in distribution, not bit for bit"
     )
     assert {"numpy", "transformers", "world size"} < now.keys()
