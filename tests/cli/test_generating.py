@@ -333,7 +333,13 @@ def test_a_signal_that_asks_for_the_end_leaves_nothing_half_written(
         return 0
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
-    assert main(["generate", "a cat", "-o", "a.png", "--seed", "1"]) == 143
+    number = getattr(signal, name)
+    # As in a terminal: a command that nohup started ignores SIGHUP.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(["generate", "a cat", "-o", "a.png", "--seed", "1"]) == 143
+    finally:
+        signal.signal(number, before)
     assert capsys.readouterr().err == "error: terminated\n"
     assert files(tmp_path) == set()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
