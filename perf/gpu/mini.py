@@ -46,8 +46,8 @@ GOAL_SIDE = 128
 GOAL_RATE = 3000.0
 """Samples per second at ``GOAL_SIDE`` pixels, rendering included."""
 
-# Larger steps than the recipe's, since 128 samples hardly keep a GPU busy, and so few that they should
-# take half an hour: 2 million samples from labels, half a million in the joint stages.
+# Larger steps than the recipe's, since 128 samples hardly keep a GPU busy, and as many as should
+# fit half an hour: 2 million samples from labels, half a million in the joint stages.
 SETTINGS_ON_GPU = MiniConfig(
     samples=40_000,
     autoencoder_steps=4_000,
