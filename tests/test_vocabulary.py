@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 REPLACED = re.compile(
-    r"pictures?\b|\b(goes|went) on\b|\bown words\b|own_words|drawing_microbatches|fill_up|"
+    r"pictures?\b|\b(goes|went) on\b|\bown words\b|\bown_words|drawing_microbatches|fill_up|"
     r"entire_state|telling_what_needs_less|\bknobs?\b|quicken|VisitDraws|\bopening\.py|"
     r"train_reader|\bPatience\b|\blessons?\b|\bheadlines?\b|\bun?divided\b|\bcompanions?\b|"
     r"\bsubstitutions?\b|\btapp(ed|ing)\b|tapped_states|\blent\b|[a-z]_share\b|\bcontribute\(|"
