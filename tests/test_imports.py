@@ -55,7 +55,7 @@ def test_one_image_imports_what_it_needs_and_the_slow_part_after_the_first_line(
         "from deepgen.cli import generating, main\n"
         "def shown(line): print(len(sys.modules), 'torch' in sys.modules)\n"
         "generating.print_line = shown\n"
-        "arguments = ['generate', 'a', '--steps', '1', '--seed', '0', '-o', sys.argv[1]]\n"
+        "arguments = ['generate', 'a cat', '--steps', '1', '--seed', '0', '-o', sys.argv[1]]\n"
         "assert main.main([*arguments, '--overwrite']) == 0\n"
         "unneeded = {'deepgen.train', 'deepgen.eval.registry', 'deepgen.stages', 'deepgen.data', "
         "'pyarrow', 'rich', 'pandas', 'matplotlib', 'tensorboard', 'torchvision', 'rapidfuzz'}\n"
