@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,14 @@ from measure import synchronize
 
 from deepgen.config.codec import read_yaml, write_yaml
 from deepgen.config.mini import MiniConfig, plan_mini
-from deepgen.flow.schedule import training_sigmas
 from deepgen.mini.training.feed import ByStepAhead
 from deepgen.mini.training.label_pretraining import (
     LabelBatches,
-    LabelConditioned,
-    LabelObjective,
     LatentBatch,
     LatentBatches,
 )
-from deepgen.mini.training.model import BRIDGE, SCHEDULE, new_autoencoder, new_dit
-from deepgen.mini.training.parts import Part, batch_sizes
+from deepgen.mini.training.model import new_autoencoder
+from deepgen.mini.training.parts import Part, batch_sizes, label_part
 from deepgen.mini.training.samples import SIDE
 from deepgen.mini.training.transfer import pack, unpack
 from deepgen.stages.run_folder import MODEL, SETTINGS
@@ -89,7 +87,7 @@ def _rendering(context: Context) -> Row:
 def _step(context: Context, size: int, side: int) -> Row:
     """Label-conditioned training steps on samples that are rendered and encoded beforehand."""
     size = 4 if context.toy else size
-    part = _label_part(context, size, side)
+    part = _label_part(context, size)
     rendered = _rendered(context, size, side)
     part_batches = [rendered(number) for number in range(1 if context.toy else 4)]
     return _training_rate(context, part, lambda step: part_batches[step % len(part_batches)], size)
@@ -98,7 +96,7 @@ def _step(context: Context, size: int, side: int) -> Row:
 def _whole(context: Context, size: int) -> Row:
     """The same with rendering and encoding: as ``deepgen train mini`` runs it."""
     size = 4 if context.toy else size
-    part = _label_part(context, size, GOAL_SIDE)
+    part = _label_part(context, size)
     ahead = ByStepAhead(
         LabelBatches(sizes=batch_sizes(size), side=GOAL_SIDE), workers=workers(context)
     )
@@ -115,24 +113,14 @@ def _codec(context: Context) -> LatentCodec:
     return LatentCodec(new_autoencoder(0).to(context.device).requires_grad_(False))
 
 
-def _label_part(context: Context, size: int, side: int) -> Part:
-    torch.manual_seed(0)
-    autocast = torch.bfloat16 if context.device.type == "cuda" else None
-    return Part(
-        name="label-conditioned",
-        model=LabelConditioned(new_dit(0), BRIDGE).to(context.device),
-        objective=LabelObjective(training_sigmas(SCHEDULE), autocast=autocast),
-        batches=lambda step: [],
-        steps=10**6,
-        seed=0,
-    )
+def _label_part(context: Context, size: int) -> Part:
+    return label_part(_codec(context), MiniConfig(batch_size=size), context.device)
 
 
 def _training_rate(
     context: Context, part: Part, batches: Callable[[int], list[LatentBatch]], size: int
 ) -> Row:
-    trainer = part.trainer()
-    trainer.stream.function = batches  # type: ignore[attr-defined]
+    trainer = replace(part, batches=batches).trainer()
     rate = _rate(context, trainer.step, size, warmup=1 if context.toy else 10)
     peak = torch.cuda.max_memory_allocated() / 2**30 if context.device.type == "cuda" else None
     return {

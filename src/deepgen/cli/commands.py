@@ -24,7 +24,7 @@ class Command(Protocol):
 class Entry:
     """One command of the list."""
 
-    home: str
+    target: str
     """Module and name of its class, or of a function that parses its arguments."""
     text: str
     """What it does, in one line."""
@@ -37,7 +37,7 @@ class Entry:
             UsageError: They cannot be used.
             SystemExit: Help was asked for, and printed.
         """
-        module, _, attribute = self.home.partition(":")
+        module, _, attribute = self.target.partition(":")
         found: Any = getattr(import_module(module), attribute)
         if isinstance(found, type):
             from deepgen.cli.parsing import parse
@@ -50,7 +50,7 @@ class Entry:
 
 COMMANDS: Mapping[str, Entry] = {
     "generate": Entry(
-        home="deepgen.cli.generate:Generate",
+        target="deepgen.cli.generate:Generate",
         text="Generate images from a prompt",
         examples=(
             'deepgen generate "two red apples on a blue table"',
@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "edit": Entry(
-        home="deepgen.cli.edit:Edit",
+        target="deepgen.cli.edit:Edit",
         text="Edit an image by an instruction",
         examples=(
             'deepgen edit "make the apples green" apples.png',
@@ -68,12 +68,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "info": Entry(
-        home="deepgen.cli.info:Info",
+        target="deepgen.cli.info:Info",
         text="Show the components of a model",
         examples=("deepgen info", "deepgen info ./my-model --json"),
     ),
     "train": Entry(
-        home="deepgen.cli.train:parse_train",
+        target="deepgen.cli.train:parse_train",
         text="Train a model on a data set: pretrain, sft, lora, smoke, mini",
         examples=(
             "deepgen train lora --data ./data --steps 500 --output runs/lora",
@@ -82,12 +82,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "train mini": Entry(
-        home="deepgen.cli.train_mini:parse_train_mini",
+        target="deepgen.cli.train_mini:parse_train_mini",
         text="Train the embedded model from nothing, by all stages",
         examples=("deepgen train mini --dry-run", "deepgen train mini --output runs/mini"),
     ),
     "data import": Entry(
-        home="deepgen.cli.data:Import",
+        target="deepgen.cli.data:Import",
         text="Import images with captions, or edits",
         examples=(
             "deepgen data import folder ./photos ./data",
@@ -95,42 +95,42 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data check": Entry(
-        home="deepgen.cli.data:Check",
+        target="deepgen.cli.data:Check",
         text="Read and decode every image of a data set",
         examples=("deepgen data check ./data",),
     ),
     "data preview": Entry(
-        home="deepgen.cli.data:Preview",
+        target="deepgen.cli.data:Preview",
         text="Write a contact sheet of some samples",
         examples=("deepgen data preview ./data sheet.png --count 40",),
     ),
     "data cache": Entry(
-        home="deepgen.cli.data:Cache",
+        target="deepgen.cli.data:Cache",
         text="Encode all images once instead of in training",
         examples=("deepgen data cache ./data --model ./my-model",),
     ),
     "data stats": Entry(
-        home="deepgen.cli.data:Stats",
+        target="deepgen.cli.data:Stats",
         text="Count samples by task, size and length of prompts",
         examples=("deepgen data stats ./data --side 512",),
     ),
     "eval list": Entry(
-        home="deepgen.cli.eval:List",
+        target="deepgen.cli.eval:List",
         text="Show the benchmarks and what each needs",
         examples=("deepgen eval list",),
     ),
     "eval fetch": Entry(
-        home="deepgen.cli.eval:Fetch",
+        target="deepgen.cli.eval:Fetch",
         text="Download the prompts of benchmarks",
         examples=("deepgen eval fetch geneval wise",),
     ),
     "eval generate": Entry(
-        home="deepgen.cli.evaluating:Generate",
+        target="deepgen.cli.evaluating:Generate",
         text="Generate the images of a benchmark",
         examples=("deepgen eval generate minibench --output runs/minibench",),
     ),
     "eval score": Entry(
-        home="deepgen.cli.scoring:Score",
+        target="deepgen.cli.scoring:Score",
         text="Score the images of a run, or of any folder",
         examples=(
             "deepgen eval score minibench --output runs/minibench",
@@ -138,22 +138,22 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "eval report": Entry(
-        home="deepgen.cli.evaluating:Report",
+        target="deepgen.cli.evaluating:Report",
         text="Report the scores of runs as tables and a page",
         examples=("deepgen eval report runs/minibench",),
     ),
     "eval run": Entry(
-        home="deepgen.cli.scoring:Run",
+        target="deepgen.cli.scoring:Run",
         text="Generate, score and report a benchmark",
         examples=("deepgen eval run minibench --limit 50",),
     ),
     "eval contamination": Entry(
-        home="deepgen.cli.eval:Contamination",
+        target="deepgen.cli.eval:Contamination",
         text="Find prompts of the benchmarks in training lists",
         examples=("deepgen eval contamination prompts.txt",),
     ),
     "completion": Entry(
-        home="deepgen.cli.completion:Completion",
+        target="deepgen.cli.completion:Completion",
         text="Print a script that completes commands and options",
         examples=(
             'eval "$(deepgen completion bash)"',
