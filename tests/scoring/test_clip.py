@@ -10,7 +10,8 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.clip import Clip, Preprocessing, clip_scores, load_clip
+from deepgen.scoring.clip import Clip, ClipSimilarity, Preprocessing, clip_scores, load_clip
+from deepgen.scoring.scorer import ScorerInput
 from tests.scoring.tiny_models import SIDE, STATED, save_clip
 
 
@@ -96,3 +97,42 @@ def test_each_image_needs_its_text(clip: Clip) -> None:
 def test_a_folder_without_a_clip_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScorerError, match="no CLIP could be loaded from"):
         load_clip(tmp_path)
+
+
+def test_a_similarity_is_the_cosine_with_the_prompt_alone(clip: Clip) -> None:
+    scorer = ClipSimilarity(clip, {})
+    inputs = [ScorerInput(image=image(seed), prompt="a red cat") for seed in (1, 2)]
+    with torch.no_grad():
+        tokens = clip.tokenizer(["a red cat"], return_tensors="pt")
+        pixels = torch.stack([clip.preprocessing(each.image) for each in inputs])
+        said = clip.model(pixel_values=pixels, **tokens)
+    expected = cosine_similarity(said.image_embeds, said.text_embeds)
+    answers = scorer.score(inputs)
+    assert [each.value for each in answers] == pytest.approx(expected.tolist(), abs=1e-6)
+    pair = cosine_similarity(said.image_embeds[:1], said.image_embeds[1:])
+    assert scorer.take_metrics()["diversity"] == pytest.approx(1 - pair.item(), abs=1e-5)
+    assert scorer.take_metrics() == {}
+
+
+def test_equal_images_have_no_diversity_and_images_of_other_prompts_are_no_group(
+    clip: Clip,
+) -> None:
+    scorer = ClipSimilarity(clip, {})
+    scorer.score([ScorerInput(image=image(1), prompt="cat") for _ in range(3)])
+    scorer.score([ScorerInput(image=image(seed), prompt=f"{seed}") for seed in (1, 2)])
+    assert scorer.take_metrics()["diversity"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_clip_that_sees_no_difference_is_found(clip: Clip) -> None:
+    ClipSimilarity(clip, {}).check()
+
+    class Blind(Clip):
+        def embed_images(self, images: object) -> torch.Tensor:
+            return torch.ones(len(images), 1)  # type: ignore[arg-type]
+
+        def embed_texts(self, texts: object) -> torch.Tensor:
+            return torch.ones(len(texts), 1)  # type: ignore[arg-type]
+
+    blind = Blind(clip.model, clip.tokenizer, clip.preprocessing)
+    with pytest.raises(ScorerError, match="expected two different ones"):
+        ClipSimilarity(blind, {}).check()

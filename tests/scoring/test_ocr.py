@@ -8,13 +8,16 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from deepgen.errors import ScorerError
-from deepgen.scoring.answers import AnswerStatus
+from deepgen.scoring.answers import Answer, AnswerStatus
 from deepgen.scoring.ocr import (
     RapidOcrReader,
     TextReader,
+    TextSimilarity,
     score_words,
     target_words,
+    text_similarity,
 )
+from deepgen.scoring.scorer import ScorerInput
 from tests.shared import shared_dir
 
 COUNTS = {
@@ -104,3 +107,66 @@ def test_an_image_on_which_rapidocr_fails_is_failed(monkeypatch: pytest.MonkeyPa
     answer = RapidOcrReader().read(Image.new("RGB", (8, 8)))
     assert (answer.status, answer.value) == (AnswerStatus.ERROR, None)
     assert answer.reason == "RuntimeError: out of memory"
+
+
+@pytest.mark.parametrize(
+    ("targets", "lines", "expected"),
+    [
+        (["OPEN"], ["open"], 1.0),
+        (["OPEN"], [], 0.0),
+        (["OPEN"], ["xyz 777"], 0.0),
+        (["OPEN"], ["OPEM"], 3 / 4),
+        (["OPEN"], ["a sign", "that says OPEN today"], 1.0),
+        (["OPEN LATE"], ["OPEN", "LATE"], 1.0),  # Split into lines.
+        (["grandmother"], ["grand mot", "her"], 1.0),  # Split into pieces.
+        (["one two three four five six"], ["one two three", "four five six"], 1.0),
+        (["OPEN", "WAITUS"], ["OPEN"], 4 / 10),  # Weighted by their letters.
+        (["Café 24h!"], ["cafe\u0301 24H"], 1.0),  # NFKC, and no punctuation.
+        (["今日特价"], ["今日 特价"], 1.0),
+        (["今日特价", "打折"], ["今日待价"], 3 / 6),
+        (["“欢迎光临”"], ["欢迎光临！"], 1.0),
+        (["AB"], ["b"], 1 / 2),
+    ],
+)
+def test_text_similarity_by_edit_distances(
+    targets: list[str], lines: list[str], expected: float
+) -> None:
+    assert text_similarity(targets, lines) == pytest.approx(expected)
+
+
+def test_case_counts_only_on_request() -> None:
+    assert text_similarity(["Open"], ["OPEN"], ignore_case=False) == pytest.approx(1 / 4)
+
+
+def test_text_beyond_the_targets_costs_what_the_penalty_says() -> None:
+    assert text_similarity(["OPEN"], ["OPEN", "spam"]) == 1.0
+    assert text_similarity(["OPEN"], ["OPEN", "spam"], spam_penalty=1.0) == pytest.approx(1 / 2)
+    assert text_similarity(["OPEN"], ["OPEN"], spam_penalty=1.0) == 1.0
+
+
+class FixedReader:
+    name = "fixed"
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = list(lines)
+
+    def read(self, image: Image.Image) -> Answer[list[str]]:
+        return Answer(status=AnswerStatus.SCORED, value=self.lines)
+
+
+def test_without_target_texts_there_is_a_reason_and_no_number() -> None:
+    image = Image.new("RGB", (8, 8))
+    inputs = [
+        ScorerInput(image=image, prompt='a sign that says "TEA"'),  # Quotes are never parsed.
+        ScorerInput(image=image, prompt="", target_texts=("!?",)),
+        ScorerInput(image=image, prompt="", target_texts=("TEA",)),
+    ]
+    answers = TextSimilarity(FixedReader("TEA")).score(inputs)
+    assert [each.value for each in answers] == [None, None, 1.0]
+    assert "no target texts" in answers[0].reason
+
+
+def test_an_engine_that_misreads_plain_text_is_found() -> None:
+    TextSimilarity(FixedReader("OPEN 24")).check()
+    with pytest.raises(ScorerError, match="fixed cannot read a plain 'OPEN 24'"):
+        TextSimilarity(FixedReader("0PFN")).check()

@@ -1,4 +1,4 @@
-"""CLIPScore: how well an image fits a text."""
+"""How well an image fits a text: CLIPScore, and the cosine itself, which suits a reward."""
 
 from __future__ import annotations
 
@@ -150,6 +150,84 @@ class ClipScorer:
         return [
             Answer(status=AnswerStatus.SCORED, value=value, model=self.name) for value in values
         ]
+
+
+class ClipSimilarity:
+    """Cosine of the embeddings of images and their prompts, nothing put before the prompts.
+
+    Prompts are truncated to the model's context. The images of a group have embeddings anyway, so
+    it also measures how different they are.
+
+    Args:
+        is_general: Whether the model knows photos and texts of all kinds, as OpenAI's does;
+            decides what :meth:`check` asks it.
+    """
+
+    name = "clip_similarity"
+    bounds = (-1.0, 1.0)
+
+    def __init__(
+        self, clip: Clip, identity: Mapping[str, str], *, is_general: bool = False
+    ) -> None:
+        self.clip = clip
+        self.identity = identity
+        self._is_general = is_general
+        self._lock = threading.Lock()
+        self._diversity: list[float] = []
+
+    def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
+        """All inputs in one batch; where that fails, such as for memory, none of it is scored."""
+        prompts = list(dict.fromkeys(each.prompt for each in inputs))
+        rows = [prompts.index(each.prompt) for each in inputs]
+        try:
+            with self._lock:
+                images = self.clip.embed_images([each.image for each in inputs])
+                texts = self.clip.embed_texts(prompts)[rows]
+        except RuntimeError as error:  # Out of memory is one.
+            return [error_answer(error, self.name) for _ in inputs]
+        if len(prompts) == 1 and len(inputs) > 1:
+            self._diversity.append(diversity(images))
+        values = (images * texts).sum(dim=-1).tolist()
+        return [
+            Answer(status=AnswerStatus.SCORED, value=value, model=self.name) for value in values
+        ]
+
+    def check(self) -> None:
+        """Compare plain images: different ones differ, and a general model knows their colours.
+
+        Raises:
+            ScorerError: They do not, or it does not.
+        """
+        blue, yellow = (Image.new("RGB", (64, 64), color) for color in ("blue", "yellow"))
+        asked = [
+            ScorerInput(image=image, prompt=f"a plain {color} image")
+            for color in ("blue", "yellow")
+            for image in (blue, yellow)
+        ]
+        values = [answer.value for answer in self.score(asked)]
+        same, swapped = (values[0], values[3]), (values[1], values[2])
+        if None in values or values[0] == values[1]:
+            raise ScorerError(
+                f"the CLIP gives plain blue and plain yellow the values {values[:2]} for one text, "
+                "expected two different ones; use other weights"
+            )
+        if self._is_general and not sum(same) > sum(swapped):  # type: ignore[arg-type]
+            raise ScorerError(
+                "the CLIP takes plain blue for yellow or the other way round; use other weights"
+            )
+
+    def take_metrics(self) -> dict[str, float]:
+        """The mean diversity of the groups since the last call."""
+        with self._lock:
+            found, self._diversity = self._diversity, []
+        return {"diversity": sum(found) / len(found)} if found else {}
+
+
+def diversity(images: Embeddings) -> float:
+    """How different images are: 1 minus the mean cosine of two of them."""
+    count = len(images)
+    total = (images @ images.T).sum().item() - images.square().sum().item()
+    return 1 - total / (count * (count - 1))
 
 
 def create_scorer(*, weights: str = CHECKPOINT, device: str = "cpu") -> ClipScorer:

@@ -77,13 +77,16 @@ class JudgeConfig(ServerConfig):
     request_attempts: int = 4
     reply_attempts: int = 4
     """Replies requested while they cannot be parsed."""
+    retry_parameters: Mapping[str, Any] = field(default_factory=dict)
+    """In addition to or instead of ``parameters`` after a reply that could not be parsed: at
+    temperature 0 some servers give the same reply again."""
     api_key_variable: str = "DEEPGEN_JUDGE_KEY"
     """Environment variable with the API key, if the judge needs one."""
 
     def __post_init__(self) -> None:
         ServerConfig.__post_init__(self)
         check_at_least("reply_attempts", self.reply_attempts, 1)
-        clashing = {"model", "messages", "max_tokens"} & set(self.parameters)
+        clashing = {"model", "messages", "max_tokens"} & {*self.parameters, *self.retry_parameters}
         if clashing:
             raise ValueError(f"{', '.join(sorted(clashing))} cannot be among the parameters")
 
@@ -103,13 +106,13 @@ class Judge(Protocol):
 
 
 class HttpJudge:
-    """A judge behind a chat-completions endpoint; every reply is cached.
+    """A judge behind a chat-completions endpoint; every reply is cached, if there is a cache.
 
     A reply that cannot be parsed is requested again, under another key, a bounded number of times.
     Failures are refused, unreadable or error.
     """
 
-    def __init__(self, config: JudgeConfig, cache: ReplyCache) -> None:
+    def __init__(self, config: JudgeConfig, cache: ReplyCache | None) -> None:
         self.config = config
         self.cache = cache
         self._slots = threading.BoundedSemaphore(config.concurrency)
@@ -188,7 +191,7 @@ class HttpJudge:
 
     def _reply(self, question: Question, attempt: int) -> Reply:
         key = self._key(question, attempt)
-        found = self.cache.find(key)
+        found = self._cached(key)
         if found is not None and self._is_final(found, question, attempt):
             self._pin(found)
             return found
@@ -212,16 +215,20 @@ class HttpJudge:
             body=body,
             seconds=time.monotonic() - start,
         )
-        self.cache.add(reply)
+        if self.cache is not None:
+            self.cache.add(reply)
         self._pin(reply)
         return reply
+
+    def _cached(self, key: str) -> Reply | None:
+        return None if self.cache is None else self.cache.find(key)
 
     def _is_final(self, found: Reply, question: Question, attempt: int) -> bool:
         """Whether a cached reply need not be requested again."""
         if found.finish_reason is FinishReason.COMPLETE:
             return True
         # A truncated reply was followed by another attempt if that is cached too.
-        followed = self.cache.find(self._key(question, attempt + 1)) is not None
+        followed = self._cached(self._key(question, attempt + 1)) is not None
         return found.finish_reason is FinishReason.TRUNCATED and followed
 
     def _key(self, question: Question, attempt: int) -> str:
@@ -236,12 +243,13 @@ class HttpJudge:
     def _parameters(self, attempt: int) -> dict[str, Any]:
         limits = self.config.max_tokens
         limit = {"max_tokens": limits[min(attempt, len(limits) - 1)]} if limits else {}
-        return {**self.config.parameters, **limit}
+        changes = self.config.retry_parameters if attempt else {}
+        return {**self.config.parameters, **changes, **limit}
 
     @property
     def _longest(self) -> int:
         """The attempt with the largest limit of tokens, as thinking needs it."""
-        return len(self.config.max_tokens)
+        return max(len(self.config.max_tokens) - 1, 0)
 
     def _post(self, question: Question, attempt: int) -> dict[str, Any]:
         body = {

@@ -1,4 +1,5 @@
-"""Whether an image shows the words of its prompt, by the rules of CVTG-2K (arXiv 2503.23461).
+"""Whether an image shows the words of its prompt, by the rules of CVTG-2K (arXiv 2503.23461), and
+how closely it does, by edit distances.
 
 The rules are pure functions of recognised text. The OCR engine is optional and part of the identity
 of a score: engines differ by several points.
@@ -8,15 +9,17 @@ from __future__ import annotations
 
 import re
 import threading
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
+from deepgen.config.checks import check_fraction
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
@@ -24,6 +27,9 @@ from deepgen.scoring.scorer import ScorerInput
 
 # Of the official formula: avoids a division by zero.
 _EPSILON = 1e-5
+
+# Words of a target may be recognised as up to so many separate pieces.
+_ADJACENT = 4
 
 _QUOTED = re.compile(r"'(.*?)'", re.DOTALL)
 
@@ -69,6 +75,59 @@ def score_words(targets: Sequence[str], lines: Sequence[str]) -> WordScore:
         ned_closest=closest,
         extra=sum(word not in targets for word in words if word),
     )
+
+
+def text_similarity(
+    targets: Sequence[str],
+    lines: Sequence[str],
+    *,
+    ignore_case: bool = True,
+    spam_penalty: float = 0.0,
+) -> float:
+    """How closely recognised text has all targets, from 0 to 1, by edit distances.
+
+    Compared are letters and digits of any script, after NFKC, without white space::
+
+        1 - sum_j d_j / sum_j |t_j|,  d_j = min over c of Levenshtein(c, t_j), at most |t_j|
+
+    where c runs over all sequences of adjacent words in reading order, up to four or as many as the
+    longest target has, and all words together.
+
+    Args:
+        spam_penalty: How much text beyond the targets costs: the result is multiplied by ``1 -
+            spam_penalty * extra / (extra + matched)``, in letters.
+
+    Raises:
+        ValueError: No target has a letter or digit.
+    """
+    wanted = [letters_of(each, ignore_case=ignore_case) for each in targets]
+    wanted = [each for each in wanted if each]
+    if not wanted:
+        raise ValueError(f"the target texts {list(targets)} have no letter or digit")
+    words = [letters_of(word, ignore_case=ignore_case) for line in lines for word in line.split()]
+    words = [word for word in words if word]
+    longest = max(_ADJACENT, *(len(each.split()) for each in targets))
+    candidates = {
+        "".join(words[start : start + length])
+        for length in (*range(1, longest + 1), len(words))
+        for start in range(len(words) - length + 1)
+    }
+    total, matched = sum(map(len, wanted)), 0
+    for target in wanted:
+        distances = [
+            Levenshtein.distance(each, target, score_cutoff=len(target)) for each in candidates
+        ]
+        matched += len(target) - min([*distances, len(target)])
+    extra = max(0, sum(map(len, words)) - matched)
+    spam = spam_penalty * extra / (extra + matched) if extra else 0.0
+    return matched / total * (1 - spam)
+
+
+def letters_of(text: str, *, ignore_case: bool = True) -> str:
+    """Letters and digits of a text, after NFKC."""
+    folded = unicodedata.normalize("NFKC", text)
+    folded = folded.casefold() if ignore_case else folded
+    return "".join(letter for letter in folded if letter.isalnum())
 
 
 def _words(texts: Sequence[str]) -> list[str]:
@@ -167,12 +226,72 @@ class WordAccuracy:
         return Answer(status=AnswerStatus.SCORED, value=score, model=self.reader.name)
 
 
+class TextSimilarity:
+    """How closely the recognised text has the target texts; see :func:`text_similarity`.
+
+    Args:
+        spam_penalty: See there.
+    """
+
+    name = "text_similarity"
+    bounds = (0.0, 1.0)
+
+    def __init__(self, reader: TextReader, *, spam_penalty: float = 0.0) -> None:
+        check_fraction("spam_penalty", spam_penalty)
+        self.reader = reader
+        self.spam_penalty = spam_penalty
+
+    @property
+    def identity(self) -> Mapping[str, str]:
+        """Engine and version, and the penalty."""
+        return {"ocr": self.reader.name, "spam_penalty": f"{self.spam_penalty:g}"}
+
+    def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
+        """One similarity per image; without target texts there is nothing to score."""
+        return [self._similarity(each) for each in inputs]
+
+    def check(self) -> None:
+        """Read a text that was written for it.
+
+        Raises:
+            ScorerError: It is not what was read.
+        """
+        image = Image.new("RGB", (320, 96), "white")
+        ImageDraw.Draw(image).text((24, 20), "OPEN 24", "black", ImageFont.load_default(48))
+        (answer,) = self.score([ScorerInput(image=image, prompt="", target_texts=("OPEN 24",))])
+        if answer.value != 1:
+            found = answer.reason or f"a similarity of {answer.value}"
+            raise ScorerError(
+                f"{self.reader.name} cannot read a plain 'OPEN 24' ({found}); repair its "
+                "installation, or use another engine"
+            )
+
+    def _similarity(self, each: ScorerInput) -> Answer[float]:
+        if not any(letters_of(text) for text in each.target_texts):
+            reason = "there are no target texts with a letter or digit"
+            return Answer(status=AnswerStatus.ERROR, reason=reason)
+        read = self.reader.read(each.image)
+        if read.status is not AnswerStatus.SCORED:
+            return Answer(status=read.status, reason=read.reason, model=self.reader.name)
+        value = text_similarity(each.target_texts, read.value or [], spam_penalty=self.spam_penalty)
+        return Answer(status=AnswerStatus.SCORED, value=value, model=self.reader.name)
+
+
+def create_reader(worker_url: str = "") -> TextReader:
+    """rapidocr, or the engine of a worker.
+
+    Raises:
+        ScorerError: rapidocr is not installed, or the worker does not answer.
+    """
+    if worker_url:
+        return RemoteTextReader(Worker(WorkerConfig(base_url=worker_url)))
+    return RapidOcrReader()
+
+
 def create_scorer(*, worker_url: str = "") -> WordAccuracy:
     """Word accuracy by rapidocr, or by the engine of a worker.
 
     Raises:
         ScorerError: rapidocr is not installed, or the worker does not answer.
     """
-    if worker_url:
-        return WordAccuracy(RemoteTextReader(Worker(WorkerConfig(base_url=worker_url))))
-    return WordAccuracy(RapidOcrReader())
+    return WordAccuracy(create_reader(worker_url))

@@ -13,6 +13,7 @@ from deepgen.scoring.scorer import Scorer
 SCORERS: Mapping[str, str] = {
     "clip": "CLIPScore: how well an image fits its prompt",
     "ocr": "fraction of the target words that an OCR engine reads in an image",
+    "preference": "win rate against the other images of the same prompt, by a judge",
     "remote": "the number that a worker behind HTTP gives an image",
     "yes_no": "whether a judge says that an image shows what its prompt asks for",
 }

@@ -6,9 +6,10 @@ A worker is any server with two endpoints::
     POST /score    {"items": [{"id", "prompt", "target_texts", "image"}, ...]}
                    ->  {"scores": [{"id", "value", "error"}, ...]}
 
-Images are base64 of PNG or JPEG files. A value is any JSON: a number for a reward, boxes for a
-detector, a word for a question, lines for recognised text; null is a failure, with its reason in
-``error``. JSON only: a pickle would let either side run code on the other.
+Images are base64 of PNG or JPEG files. An item also has ``details``, an object, where its scorer
+needs more. A value is any JSON: a number for a reward, boxes for a detector, a word for a question,
+lines for recognised text; null is a failure, with its reason in ``error``. JSON only: a pickle
+would let either side run code on the other.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Worker:
                 "prompt": each.prompt,
                 "target_texts": list(each.target_texts),
                 "image": encoded[id(each.image)],
+                **({"details": dict(each.details)} if each.details else {}),
             }
             for number, each in enumerate(inputs)
         ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -29,6 +29,8 @@ class ScorerInput:
     """Texts that must be legible in the image."""
     references: tuple[Image.Image, ...] = ()
     """Source images of an edit, in order; empty for text-to-image."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """JSON values that a particular scorer needs besides, such as the mini's scene."""
 
 
 @runtime_checkable
