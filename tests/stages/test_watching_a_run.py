@@ -101,8 +101,8 @@ def test_the_share_of_time_of_saving_and_drawing_is_told(watched: Path) -> None:
 def test_images_and_edits_come_every_so_often_and_at_the_end(watched: Path) -> None:
     names = {each.name for each in (watched / "samples").iterdir()}
     steps = ("step_00000003", "step_00000004")
-    assert names == {f"{step}_{place}.png" for step in steps for place in (0, 1)}
-    assert Image.open(watched / "samples" / "step_00000004_1.png").size == (64, 64)
+    assert names == {f"{step}_{place}.png" for step in steps for place in (1, 2)}
+    assert Image.open(watched / "samples" / "step_00000004_2.png").size == (64, 64)
 
 
 def test_held_out_samples_are_watched_and_never_trained_on(data: Path, tmp_path: Path) -> None:

@@ -99,11 +99,17 @@ def generate_images(
         save_output(image, path, record, overwrite=options.overwrite)
         seconds = round(time.perf_counter() - start, 3)
         _report({"path": str(path), **record, "seconds": seconds}, options)
-        if references and _mean_difference(references[0], image) < UNCHANGED:
-            print_line(
-                f"note: {path} hardly differs from {images[0]}; try another wording, another "
-                "--seed or a higher --guidance"
-            )
+        if references:
+            _note_unchanged(references[0], image, path=path, source=images[0])
+
+
+def _note_unchanged(before: Image.Image, after: Image.Image, *, path: Path, source: str) -> None:
+    """Say so where an edit changed nothing that can be seen."""
+    if _mean_difference(before, after) < UNCHANGED:
+        print_line(
+            f"note: {path} hardly differs from {source}; try another wording, another --seed or a "
+            "higher --guidance"
+        )
 
 
 def _note_unknown_words(

@@ -119,7 +119,7 @@ class CheckpointConfig:
 
     every: Annotated[int, arg(name="save-every")] = 250
     """Steps between checkpoints."""
-    minutes: Annotated[float | None, arg(name="save-minutes", metavar="FLOAT|None")] = 30.0
+    minutes: Annotated[float | None, arg(name="save-minutes", metavar="FLOAT")] = 30.0
     """A checkpoint is also written when the last one is this many minutes old."""
     keep: int = 3
     """How many of the newest checkpoints are kept."""

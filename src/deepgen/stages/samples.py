@@ -29,12 +29,13 @@ class Samples:
         ]
 
     def __call__(self, model: DeepGen, step: int) -> None:
-        """Generate all of them as ``step_STEP_INDEX.png``; a full disk only costs the images."""
+        """Generate all of them as ``step_STEP_NUMBER.png``, from 1; a full disk only costs the
+        images."""
         pipe = DeepGenPipeline(model)
         pipe.set_progress_bar_config(disable=True)
         for seed, (prompt, image) in enumerate(self.prompts):
             result: Any = pipe(prompt, image, seed=seed)
-            path = self.folder / f"step_{step:08}_{seed}.png"
+            path = self.folder / f"step_{step:08}_{seed + 1}.png"
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with atomic_file(path, overwrite=True) as part:
