@@ -67,6 +67,11 @@ COMMANDS: Mapping[str, Entry] = {
             'curl -sL https://example.org/a.jpg | deepgen edit "make it red" - -o - > red.png',
         ),
     ),
+    "demo": Entry(
+        target="deepgen.cli.demo:Demo",
+        text="Draw a small gallery with the embedded model",
+        examples=("deepgen demo", "deepgen demo -o gallery --overwrite"),
+    ),
     "info": Entry(
         target="deepgen.cli.info:Info",
         text="Show the components of a model",
@@ -169,7 +174,7 @@ GROUPS: Mapping[str, str] = {
 }
 """Commands that only lead to others."""
 
-OVERVIEW = ("generate", "edit", "info", "train", "data", "eval", "completion")
+OVERVIEW = ("generate", "edit", "demo", "info", "train", "data", "eval", "completion")
 
 
 def find(arguments: Sequence[str]) -> tuple[str, Entry, Sequence[str]]:

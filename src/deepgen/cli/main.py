@@ -93,7 +93,11 @@ def _parse(arguments: Sequence[str]) -> Command | None:
     arguments = list(arguments)
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:], "--help"]
-    first = arguments[0] if arguments else "--help"
+    if not arguments:
+        from deepgen.cli.demo import Alone
+
+        return Alone()
+    first = arguments[0]
     if first in ("-h", "--help"):
         print_result(overview())
         return None
