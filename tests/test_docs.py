@@ -48,7 +48,7 @@ def test_the_commands_of_the_readme_are_understood(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("deepgen.cli.main._run", lambda command: 0)
-    assert main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    assert main(shlex.split(command, comments=True)[1:]) == 0, capsys.readouterr().err
 
 
 def test_the_readme_shows_commands() -> None:
