@@ -77,18 +77,7 @@ class ModelFolder:
         Raises:
             CheckpointError: It is missing or damaged.
         """
-        path = self.path / name
-        if not path.is_file():
-            raise CheckpointError(f"{name} is missing")
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise CheckpointError(f"{name} has more than {MAX_JSON_BYTES:,} bytes, the limit")
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-        except (OSError, ValueError, RecursionError) as cause:
-            raise CheckpointError(f"{name} cannot be read: {reason_of(cause)}") from cause
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{name} must hold a JSON object")
-        return values
+        return read_json(self.path / name, name)
 
     def config(self, component: str) -> dict[str, Any]:
         """A component's configuration."""
@@ -100,45 +89,82 @@ class ModelFolder:
         Raises:
             CheckpointError: Files are missing, damaged, pickles, or differ from their index.
         """
-        folder, stem = self.path / component, WEIGHT_STEMS[component]
-        single = folder / f"{stem}.safetensors"
-        if single.is_file():
-            return read_header(single)
-        index = f"{stem}.safetensors.index.json"
-        if (folder / index).is_file():
-            return self._sharded(component, index)
-        if folder.is_dir():
-            pickles = [each.name for each in folder.iterdir() if each.suffix in PICKLE_SUFFIXES]
-            if pickles:
-                raise CheckpointError(
-                    f"{component}/ has {listed(sorted(pickles))} in place of {single.name}; "
-                    "pickles can run code and are never read, so save the model as safetensors"
-                )
-        raise CheckpointError(f"{component}/{single.name} is missing")
+        return stored_weights(self.path / component, WEIGHT_STEMS[component])
 
-    def _sharded(self, component: str, index: str) -> dict[str, StoredTensor]:
-        where = f"{component}/{index}"
-        weight_map = self.json(where).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{where} has no weight_map")
-        odd = [name for name in weight_map.values() if not _is_shard_name(name)]
-        if odd:
-            raise CheckpointError(f"{where} names files that are not shards: {listed(odd)}")
-        found: dict[str, StoredTensor] = {}
-        for name in sorted(set(weight_map.values())):
-            path = self.path / component / name
-            if not path.is_file():
-                raise CheckpointError(f"{component}/{name} is missing")
-            for tensor in read_header(path).values():
-                if weight_map.get(tensor.name) != name:
-                    raise CheckpointError(
-                        f"{component}/{name} holds {tensor.name!r}, which {index} does not list"
-                    )
-                found[tensor.name] = tensor
-        absent = weight_map.keys() - found.keys()
-        if absent:
-            raise CheckpointError(f"{where} names tensors that no file has: {listed(absent)}")
-        return found
+
+def read_json(path: Path, name: str) -> dict[str, Any]:
+    """A JSON object, as plain values.
+
+    Args:
+        path: The file.
+        name: What messages call it.
+
+    Raises:
+        CheckpointError: It is missing or damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{name} is missing")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise CheckpointError(f"{name} has more than {MAX_JSON_BYTES:,} bytes, the limit")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError, RecursionError) as cause:
+        raise CheckpointError(f"{name} cannot be read: {reason_of(cause)}") from cause
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{name} must hold a JSON object")
+    return values
+
+
+def stored_weights(folder: Path, stem: str) -> dict[str, StoredTensor]:
+    """All tensors of a folder by name, from one file or several.
+
+    Args:
+        folder: Named in messages by its last part.
+        stem: Of the files' names, see ``WEIGHT_STEMS``.
+
+    Raises:
+        CheckpointError: Files are missing, damaged, pickles, or differ from their index.
+    """
+    single = folder / f"{stem}.safetensors"
+    if single.is_file():
+        return read_header(single)
+    index = folder / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        return _sharded(index)
+    if folder.is_dir():
+        pickles = [each.name for each in folder.iterdir() if each.suffix in PICKLE_SUFFIXES]
+        if pickles:
+            raise CheckpointError(
+                f"{folder.name}/ has {listed(sorted(pickles))} in place of {single.name}; "
+                "pickles can run code and are never read, so save the model as safetensors"
+            )
+    raise CheckpointError(f"{folder.name}/{single.name} is missing")
+
+
+def _sharded(index: Path) -> dict[str, StoredTensor]:
+    folder = index.parent
+    where = f"{folder.name}/{index.name}"
+    weight_map = read_json(index, where).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{where} has no weight_map")
+    odd = [name for name in weight_map.values() if not _is_shard_name(name)]
+    if odd:
+        raise CheckpointError(f"{where} names files that are not shards: {listed(odd)}")
+    found: dict[str, StoredTensor] = {}
+    for name in sorted(set(weight_map.values())):
+        path = folder / name
+        if not path.is_file():
+            raise CheckpointError(f"{folder.name}/{name} is missing")
+        for tensor in read_header(path).values():
+            if weight_map.get(tensor.name) != name:
+                raise CheckpointError(
+                    f"{folder.name}/{name} holds {tensor.name!r}, which {index.name} does not list"
+                )
+            found[tensor.name] = tensor
+    absent = weight_map.keys() - found.keys()
+    if absent:
+        raise CheckpointError(f"{where} names tensors that no file has: {listed(absent)}")
+    return found
 
 
 def listed(names: Any) -> str:
