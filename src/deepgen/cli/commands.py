@@ -119,6 +119,28 @@ COMMANDS: Mapping[str, Entry] = {
         text="Count samples by task, size and length of prompts",
         examples=("deepgen data stats ./data --side 512",),
     ),
+    "data prompts": Entry(
+        target="deepgen.cli.prompts:Prompts",
+        text="Build prompts for reinforcement learning, without any benchmark's",
+        examples=(
+            "deepgen data prompts prompts/text.jsonl --text 2000",
+            "deepgen data prompts prompts/mini.jsonl --mini 5000",
+            "deepgen data prompts prompts/own.jsonl --lists captions.txt --license CC0",
+        ),
+    ),
+    "rewards check": Entry(
+        target="deepgen.cli.rewards:Check",
+        text="Score a folder of images with all rewards",
+        examples=(
+            "deepgen rewards check ./images",
+            'deepgen rewards check ./images --prompt "a sign" --target-texts TEA --rewards ocr',
+        ),
+    ),
+    "rewards serve": Entry(
+        target="deepgen.cli.rewards:Serve",
+        text="Compute a reward for others, over HTTP",
+        examples=("deepgen rewards serve ocr --host 0.0.0.0 --port 8100",),
+    ),
     "eval list": Entry(
         target="deepgen.cli.eval:List",
         text="Show the benchmarks and what each needs",
@@ -169,12 +191,13 @@ COMMANDS: Mapping[str, Entry] = {
 """In the order of their list."""
 
 GROUPS: Mapping[str, str] = {
-    "data": "Import images to train on; check, preview, cache and count them",
+    "data": "Import images to train on; check, preview, cache and count them; build prompts",
+    "rewards": "Rewards of reinforcement learning: score images, serve them to others",
     "eval": "Benchmarks: prompts, images, scores, reports",
 }
 """Commands that only lead to others."""
 
-OVERVIEW = ("generate", "edit", "demo", "info", "train", "data", "eval", "completion")
+OVERVIEW = ("generate", "edit", "demo", "info", "train", "data", "rewards", "eval", "completion")
 
 
 def find(arguments: Sequence[str]) -> tuple[str, Entry, Sequence[str]]:

@@ -18,6 +18,9 @@ from deepgen.rl.prompts import Prompt
 
 MiniWorld = Literal["mini", "mini-version0"]
 
+TEXT = "text"
+"""Category of the prompts that ask for text, and so have target texts."""
+
 SIDE = 128
 """Canvas of the mini's scenes, in pixels; its reward does not depend on it."""
 
@@ -84,6 +87,21 @@ def check_overlap(prompts: Sequence[Prompt], benchmarks: BenchmarkPrompts) -> No
         )
 
 
+def check_targets(prompts: Sequence[Prompt]) -> None:
+    """Refuse prompts of the category ``text`` that do not say what is to be written.
+
+    Raises:
+        DataError: One does not.
+    """
+    bare = [each for each in prompts if each.category == TEXT and not each.target_texts]
+    if bare:
+        raise DataError(
+            f"{len(bare)} prompts of the category {TEXT} have no target_texts, the first "
+            f"{bare[0].id} ({bare[0].prompt[:120]!r}); add them, or take them from quotes with "
+            "--quoted-targets"
+        )
+
+
 def generate(
     make: Callable[[int], Prompt], count: int, benchmarks: BenchmarkPrompts, *, start: int = 0
 ) -> list[Prompt]:
@@ -124,7 +142,7 @@ def mini_prompt(index: int, world: MiniWorld = "mini") -> Prompt:
         wanted = sample(index, kind=rng.choice(_MINI_KINDS), canvas=(SIDE, SIDE))
         text = rng.choice((wanted.prompt.en, wanted.prompt.zh))
         request = SceneRequest(kind=wanted.kind, target=wanted.target)
-        category = "text" if wanted.target.words else "general"
+        category = TEXT if wanted.target.words else "general"
     else:
         drawn = _first_world_drawing(index)
         text, category = drawn.text, "general"

@@ -86,7 +86,7 @@ def read_prompts(path: Path, *, category: str = "") -> tuple[Prompt, ...]:
                 raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
         if isinstance(record, dict):
             record = {"id": f"{path.stem}/{number}", "category": category, **record}
-        prompt = _prompt(record, place)
+        prompt = prompt_from_record(record, place)
         if prompt.id in prompts:
             raise DataError(f"{place}: the id {prompt.id!r} occurs twice; ids must differ")
         prompts[prompt.id] = prompt
@@ -183,8 +183,15 @@ class PromptStream:
         return (self[position] for position in range(start, start + count))
 
 
-def _prompt(record: Any, place: str) -> Prompt:
-    """A checked record."""
+def prompt_from_record(record: Any, place: str) -> Prompt:
+    """A checked record.
+
+    Args:
+        place: Names it in messages.
+
+    Raises:
+        DataError: It is no record.
+    """
     if not isinstance(record, dict):
         raise DataError(f"{place}: expected an object, found {type(record).__name__}")
     unknown = sorted(set(record) - set(FIELDS))

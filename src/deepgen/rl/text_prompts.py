@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from deepgen.data.randomness import key_of
 from deepgen.rl.prompts import Prompt
 
-CHINESE_SHARE = 0.4
+CHINESE_FRACTION = 0.4
 """Of the prompts."""
 
 # How many texts a prompt has, and how often.
@@ -34,9 +34,9 @@ class _Language:
 def text_prompt(index: int) -> Prompt:
     """Prompt ``index``."""
     rng = random.Random(key_of("text prompt", index))
-    is_chinese = rng.random() < CHINESE_SHARE
+    is_chinese = rng.random() < CHINESE_FRACTION
     language = _CHINESE if is_chinese else _ENGLISH
-    (number,) = rng.choices([each for each, _ in _TEXTS], [share for _, share in _TEXTS])
+    (number,) = rng.choices([each for each, _ in _TEXTS], [often for _, often in _TEXTS])
     texts: list[str] = []
     while len(texts) < number:
         text = language.text(rng)

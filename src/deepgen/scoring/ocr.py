@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -275,6 +276,11 @@ class TextSimilarity:
             return Answer(status=read.status, reason=read.reason, model=self.reader.name)
         value = text_similarity(each.target_texts, read.value or [], spam_penalty=self.spam_penalty)
         return Answer(status=AnswerStatus.SCORED, value=value, model=self.reader.name)
+
+
+def has_rapidocr() -> bool:
+    """Whether rapidocr is installed."""
+    return find_spec("rapidocr") is not None
 
 
 def create_reader(worker_url: str = "") -> TextReader:
