@@ -64,8 +64,8 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("steps: 0", "steps must be at least 1"),
         ("lora: {rank: 0}", "rank must be at least 1"),
         ("- steps", "must map names to values"),
-        ("steps: [", "config.yaml, line 1, column 9 is not valid YAML: "),
-        ("a: b: c", "line 1, column 5 is not valid YAML: mapping values are not allowed here"),
+        ("steps: [", "config.yaml is not valid YAML: line 1, column 9: "),
+        ("a: b: c", "is not valid YAML: line 1, column 5: mapping values are not allowed here"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, part: str) -> None:

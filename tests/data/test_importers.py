@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from deepgen.data.importers.source import BadRow, RawSample, SourceOptions, read
 from deepgen.data.importers.table import TableSource
 from deepgen.errors import DataError
 from tests.data.sets import image, imported
+from tests.test_reading import nested_folders
 
 ROWS = [
     {"image_path": "a.png", "txt": "one,\ntwo"},
@@ -336,3 +338,83 @@ def test_a_table_may_name_images_that_lie_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "rows.xml").touch()
     with pytest.raises(DataError, match="must end in"):
         TableSource(tmp_path / "rows.xml")
+
+
+def deep(value: str) -> str:
+    return '{"image": "a.png", "txt": ' + "[" * 200_000 + value + "]" * 200_000 + "}"
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json"])
+def test_rows_nested_without_end_are_for_the_quarantine(tmp_path: Path, name: str) -> None:
+    rows = ['{"image": "a.png", "txt": "one"}', deep('"]"'), '{"image": "b.png", "txt": "two"}']
+    text = "\n".join(rows) if name == "t.jsonl" else f"[{', '.join(rows)}]"
+    (tmp_path / name).write_text(text)
+    first, bad, last = TableSource(tmp_path / name).rows()
+    assert isinstance(first, RawSample)
+    assert isinstance(last, RawSample)
+    assert isinstance(bad, BadRow)
+    assert bad.reason == "row"
+    assert "nested more than 100 deep" in bad.message
+
+
+def test_a_line_without_end_is_for_the_quarantine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "LONGEST_ROW", 100)
+    good = '{"image": "a.png", "txt": "one"}\n'
+    (tmp_path / "t.jsonl").write_text(good + "x" * 250 + "\n" + good)
+    first, bad, last = TableSource(tmp_path / "t.jsonl").rows()
+    assert [type(first), type(last)] == [RawSample, RawSample]
+    assert isinstance(bad, BadRow)
+    assert "more than 100 characters" in bad.message
+    (tmp_path / "t.csv").write_text("image,txt\na.png," + "x" * 250 + "\n")
+    with pytest.raises(DataError, match=r"t\.csv is damaged"):
+        list(TableSource(tmp_path / "t.csv").rows())
+
+
+def test_a_value_that_python_cannot_express_costs_its_row_only(tmp_path: Path) -> None:
+    when = pa.array([0, 2**61, 0], pa.timestamp("ms"))
+    table = pa.table({"image": ["a.png"] * 3, "txt": ["one", "two", "three"], "when": when})
+    pq.write_table(table, tmp_path / "t.parquet")
+    kinds = [type(each) for each in TableSource(tmp_path / "t.parquet").rows()]
+    assert kinds == [RawSample, BadRow, RawSample]
+
+
+def test_long_captions_of_a_parquet_table_are_refused_before_they_are_decoded(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.parquet"
+    long = "x" * (2 << 20)
+    pq.write_table(pa.table({"image": ["a.png"] * 5, "txt": [long] * 5}), path)
+    rows = list(TableSource(path).rows())
+    assert [each.reason for each in rows if isinstance(each, BadRow)] == ["row"] * 5
+
+
+def test_a_parquet_column_that_stands_for_far_more_bytes_than_it_has_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "MAX_CHUNK_BYTES", 1 << 20)
+    table = pa.table({"image": ["a.png"], "txt": ["x" * (8 << 20)]})
+    pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
+    with pytest.raises(DataError, match="of txt stand for"):
+        list(TableSource(tmp_path / "t.parquet").rows())
+
+
+def test_captions_are_regular_files_of_bounded_size(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        image(tmp_path / f"{name}.png", 0)
+    os.mkfifo(tmp_path / "a.txt")
+    (tmp_path / "b.txt").symlink_to("/dev/zero")
+    (tmp_path / "c.json").write_text("[" * 200_000)
+    rows = list(FolderSource(tmp_path).rows())
+    reasons = [each.reason for each in rows if isinstance(each, BadRow)]
+    assert reasons == ["io", "io", "row"]
+
+
+def test_folders_are_walked_at_any_depth_and_odd_files_are_named(tmp_path: Path) -> None:
+    nested_folders(tmp_path, 1200)
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "pipe.png")
+    found = [each.native_id for each in FolderSource(tmp_path).rows()]
+    assert found == ["d/" * 1200 + "x.png", "gone.png", "loop.png", "pipe.png"]

@@ -92,6 +92,16 @@ def test_one_flipped_bit_makes_the_one_before_be_used(tmp_path: Path, place: flo
     assert kept == ["step_00000010", "step_00000015", "step_00000030"]
 
 
+@pytest.mark.parametrize("content", ["[" * 200_000, '{"step": 1e999}', "{", "\0" * 100])
+def test_a_manifest_that_cannot_be_read_makes_the_one_before_be_used(
+    tmp_path: Path, content: str
+) -> None:
+    write(tmp_path, 10)
+    (write(tmp_path, 20) / "manifest.json").write_text(content)
+    with pytest.warns(UserWarning, match="manifest.json cannot be read"):
+        assert newest(tmp_path).step == 10
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
 def test_a_missing_file_makes_the_one_before_be_used(tmp_path: Path, name: str) -> None:
     write(tmp_path, 10)

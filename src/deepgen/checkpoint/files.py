@@ -5,13 +5,15 @@ Only JSON, the tokenizer's texts and safetensors are ever read.
 
 from __future__ import annotations
 
-import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
+from deepgen import reading
 from deepgen.checkpoint.headers import StoredTensor, read_header
 from deepgen.errors import CheckpointError, reason_of
+from deepgen.reading import walk
 
 WEIGHT_STEMS = {
     "transformer": "diffusion_pytorch_model",
@@ -37,11 +39,11 @@ CARD_NAME = "model_card.json"
 
 PICKLE_SUFFIXES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"}
 
-# An index of the released VLM's tensors has 70 kB.
-MAX_JSON_BYTES = 16 << 20
-
 VOCABULARY_NAMES = ("vocab.json", "merges.txt")
 """The files of a tokenizer without ``tokenizer.json``."""
+
+LARGEST_NUMBER = 10**38
+"""transformers writes 10^30 for a tokenizer without a maximum length."""
 
 LISTED_NAMES = 4
 """How many names a message lists; the rest is counted."""
@@ -104,11 +106,10 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"{name} is missing")
-    if path.stat().st_size > MAX_JSON_BYTES:
-        raise CheckpointError(f"{name} has more than {MAX_JSON_BYTES:,} bytes, the limit")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError, RecursionError) as cause:
+        values = reading.read_json(path)
+        _refuse_odd_numbers(values)
+    except (OSError, ValueError) as cause:
         raise CheckpointError(f"{name} cannot be read: {reason_of(cause)}") from cause
     if not isinstance(values, dict):
         raise CheckpointError(f"{name} must hold a JSON object")
@@ -182,8 +183,19 @@ def _is_shard_name(name: object) -> bool:
     )
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
+def _refuse_odd_numbers(values: Any) -> None:
+    """Refuse NaN, infinity, and numbers that no floating-point type of a model can hold."""
+    remaining = [values]
+    while remaining:
+        each = remaining.pop()
+        if isinstance(each, dict):
+            remaining.extend(each.values())
+        elif isinstance(each, list):
+            remaining.extend(each)
+        elif isinstance(each, float) and not math.isfinite(each):
+            raise ValueError(f"{each} is not a JSON number")
+        elif isinstance(each, int) and abs(each) > LARGEST_NUMBER:
+            raise ValueError("a whole number has more than 38 digits")
 
 
 def _refuse_links_outside(folder: Path) -> None:
@@ -193,11 +205,11 @@ def _refuse_links_outside(folder: Path) -> None:
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):
         allowed.append(root.parent.parent / "blobs")
     # Not followed: the targets of links within the folder are visited anyway.
-    for current, folders, files in os.walk(root, followlinks=False):
-        for name in (*folders, *files):
-            path = Path(current, name)
-            if not path.is_symlink():
+    for _, entries in walk(root):
+        for entry in entries:
+            if not entry.is_symlink():
                 continue
+            path = Path(entry.path)
             target = Path(os.path.realpath(path))
             if not any(target.is_relative_to(each) for each in allowed):
                 raise CheckpointError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from deepgen.errors import CheckpointError
+from deepgen.reading import open_regular
 
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 """The stored types that weights may have."""
@@ -53,7 +54,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     where = f"{path.parent.name}/{path.name}"
     found = {}
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.read(8).startswith(PICKLE_STARTS):
                 raise CheckpointError(f"{where} is a pickle; only safetensors files are read")
         with safe_open(path, "numpy") as opened:

@@ -31,6 +31,7 @@ from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
 from deepgen.nn.lora import ADAPTER, lora_layers, lora_weights
+from deepgen.reading import parse_json, read_json
 
 DIFFUSERS_FILE, PEFT_FILE = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"
 FILE_NAMES = (DIFFUSERS_FILE, PEFT_FILE)
@@ -247,11 +248,11 @@ def _alphas(file: Path) -> _Alphas:
     config = file.parent / "adapter_config.json"
     try:
         if file.name == PEFT_FILE and config.is_file():
-            return _Alphas(json.loads(config.read_text(encoding="utf-8")), file)
+            return _Alphas(read_json(config), file)
         with safe_open(file, "pt") as opened:
             metadata = opened.metadata() or {}
-        values = json.loads(metadata.get("lora_adapter_metadata", "{}"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as cause:
+        values = parse_json(metadata.get("lora_adapter_metadata", "{}"))
+    except (ValueError, OSError) as cause:
         raise CheckpointError(f"the configuration of {file.name} cannot be read: {cause}") from None
     if isinstance(values, dict):
         # diffusers writes the configuration of each component under its prefix.

@@ -15,6 +15,7 @@ from tyro.conf import UseAppendAction, arg
 from deepgen.config.codec import Config, read_yaml
 from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecision
 from deepgen.config.sizes import check_side
+from deepgen.reading import MAX_PROMPTS_BYTES, read_text
 
 MAX_STEPS = 1000
 """The number of noise levels in training; more steps cannot be finer."""
@@ -159,7 +160,7 @@ def read_prompts(argument: str) -> list[str]:
     elif argument.startswith("@") and len(argument) > 1:
         source = argument[1:]
         try:
-            text = Path(source).read_text(encoding="utf-8-sig")
+            text = read_text(source, limit=MAX_PROMPTS_BYTES)
         except UnicodeDecodeError:
             raise ValueError(f"{source} is not UTF-8 text, expected one prompt per line") from None
         except OSError as error:

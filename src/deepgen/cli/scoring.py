@@ -18,6 +18,7 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, Item
 from deepgen.eval.fetch import locate
 from deepgen.eval.registry import create_scorer, find_benchmark
+from deepgen.reading import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class ScorerFlags:
 def _object(text: str | None) -> dict[str, Any]:
     """A JSON object from the command line."""
     try:
-        found = json.loads(text or "{}")
+        found = parse_json(text or "{}")
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from deepgen.errors import reason_of
+from deepgen.reading import read_yaml as read_yaml_values
 
 Config = TypeVar("Config")
 
@@ -39,18 +40,12 @@ def read_values(path: Path) -> Mapping[Any, Any]:
     Raises:
         ValueError: The file cannot be read, or is not a mapping.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml_values(path)
     except (OSError, UnicodeDecodeError) as cause:
         raise ValueError(f"{path} cannot be read: {reason_of(cause)}") from None
-    except yaml.MarkedYAMLError as cause:
-        mark = cause.problem_mark
-        place = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
-        raise ValueError(f"{path}{place} is not valid YAML: {cause.problem}") from None
-    except yaml.YAMLError as cause:
-        raise ValueError(f"{path} is not valid YAML: {reason_of(cause)}") from None
+    except ValueError as cause:
+        raise ValueError(f"{path} is not valid YAML: {cause}") from None
     if values is None:
         return {}
     if not isinstance(values, Mapping):

@@ -28,6 +28,7 @@ from deepgen.config.sizes import Size, fix_pixels
 from deepgen.data.records import SCHEMA, TASKS, ImageRef, Record, Split, Task, content_hash
 from deepgen.data.shards import committed_indexes, read_bytes, write_atomically
 from deepgen.errors import DataError
+from deepgen.reading import parse_json, read_json
 
 MANIFEST = "dataset.json"
 
@@ -80,7 +81,7 @@ def read_manifest(folder: Path) -> DataSetManifest | None:
     """
     path = folder / MANIFEST
     try:
-        found = DataSetManifest(**json.loads(path.read_text(encoding="utf-8")))
+        found = DataSetManifest(**read_json(path))
     except FileNotFoundError:
         return None
     except (OSError, TypeError, ValueError) as error:
@@ -94,7 +95,7 @@ def read_quarantine(folder: Path) -> Iterator[dict[str, str]]:
     """The rows that could not be used, in the order of the source."""
     with (folder / QUARANTINE).open(encoding="utf-8") as file:
         for line in file:
-            yield json.loads(line)
+            yield parse_json(line)
 
 
 def nothing_usable(folder: Path) -> str:

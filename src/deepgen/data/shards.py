@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from deepgen.data.records import ImageRef, Record, to_table
 from deepgen.errors import DataError, ImageError
+from deepgen.reading import parse_json
 
 PROGRESS_KEY = b"deepgen.progress"
 """Parquet metadata key of the import's progress."""
@@ -146,7 +147,7 @@ def read_progress(index: Path) -> Progress:
     """
     try:
         metadata = pq.read_schema(index).metadata or {}
-        return Progress(**json.loads(metadata[PROGRESS_KEY]))
+        return Progress(**parse_json(metadata[PROGRESS_KEY]))
     except (pa.ArrowInvalid, OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{index} is not an index of a shard ({error}); delete it with its tar and import again"

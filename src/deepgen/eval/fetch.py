@@ -21,8 +21,9 @@ from urllib.request import urlopen
 
 from deepgen.errors import BenchmarkError, MissingPromptsError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
-from deepgen.eval.prompt_files import find_file, read_json
+from deepgen.eval.prompt_files import MAX_FILE_BYTES, find_file, read_json
 from deepgen.images.io import atomic_file
+from deepgen.reading import read_bytes
 
 TIMEOUT_SECONDS = 30.0
 
@@ -124,7 +125,7 @@ def _fetch_one(url: str, file: PromptFile, folder: Path) -> Fetched:
     path = folder / file.path
     try:
         known = expected_hash(file, folder)
-        if path.is_file() and known and _hash(path.read_bytes()) == known:
+        if path.is_file() and known and _hash(_content(path)) == known:
             return Fetched(path=path, outcome="present")
         if file.repo_path is None:
             if path.is_file():
@@ -187,10 +188,10 @@ def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
         return
     path = find_file(folder, file.path, str(file.repo_path), PurePosixPath(file.path).name)
     if path is not None:
-        found = _hash(path.read_bytes())
+        found = _hash(_content(path))
     elif texts := _texts(file, folder):
         path = texts[0].parent
-        found = _hash(_as_lines((text.stem, text.read_bytes()) for text in texts))
+        found = _hash(_as_lines((text.stem, _content(text)) for text in texts))
     else:
         return
     if found != known:
@@ -248,6 +249,10 @@ def _as_lines(texts: Iterable[tuple[str, bytes]]) -> bytes:
         for name, text in sorted(texts)
     ]
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _content(path: Path) -> bytes:
+    return read_bytes(path, limit=MAX_FILE_BYTES)
 
 
 def _hash(content: bytes) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from deepgen import reading
 from deepgen.errors import BenchmarkError, MissingPromptsError, reason_of
 from deepgen.eval.benchmark import Item, Json
+
+MAX_FILE_BYTES = 256 << 20
+"""The lists of training prompts that contamination is searched in are the largest."""
 
 
 def find_file(folder: Path, *candidates: str) -> Path | None:
@@ -36,7 +39,7 @@ def require_file(folder: Path, *candidates: str) -> Path:
 def read_text(path: Path) -> str:
     """A whole file as text, without a byte order mark."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return reading.read_text(path, limit=MAX_FILE_BYTES)
     except OSError as cause:
         raise BenchmarkError(f"{path} cannot be read: {cause.strerror}; check the path") from cause
     except UnicodeDecodeError as cause:
@@ -91,8 +94,8 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
 def parse_json(text: str, place: str) -> Json:
     """JSON text that stands at a place."""
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as cause:
+        return reading.parse_json(text)
+    except ValueError as cause:
         raise BenchmarkError(
             f"{place}: not valid JSON ({cause}); correct the file, or fetch it again"
         ) from cause

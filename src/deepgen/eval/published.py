@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from deepgen.reading import parse_yaml
+
 DEEPGEN_PAPER = "DeepGen paper, arXiv 2602.12205"
 ABSENT = "-"
 
@@ -65,13 +67,11 @@ class PublishedTable:
 @cache
 def published_tables(benchmark: str) -> tuple[PublishedTable, ...]:
     """The tables of a benchmark's protocol, in the order of its folder's ``published.yaml``."""
-    import yaml
-
     family = benchmark.partition("/")[0]
     file = files("deepgen.eval") / "benchmarks" / family / "published.yaml"
     if not file.is_file():
         return ()
-    entries = yaml.safe_load(file.read_text(encoding="utf-8"))
+    entries = parse_yaml(file.read_text(encoding="utf-8"))
     chosen = [each for each in entries if benchmark in each.pop("variants", [benchmark])]
     return tuple(_table(**each) for each in chosen)
 

@@ -6,6 +6,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from deepgen.reading import open_regular
+
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """What an ISO media file may call itself after its ``ftyp``; iPhones write the first."""
 
@@ -45,7 +47,7 @@ def looks_like_image(path: Path) -> bool:
     if path.suffix:
         return path.suffix.lower() in IMAGE_SUFFIXES
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(16).startswith(IMAGE_STARTS)
     except OSError:
         return False

@@ -5,6 +5,7 @@ No torch in here, so that a bad image is refused before anything slow is importe
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from deepgen.errors import ImageError
 from deepgen.images.colors import PROFILE, TRANSPARENCY, to_srgb
 from deepgen.images.formats import foreign_format, register_heif
+from deepgen.reading import read_bytes
 
 MAX_PIXELS = 180_000_000
 """About twice the size of the largest cameras' images; more is refused from the header alone."""
@@ -89,13 +91,14 @@ def read_file(path: Path, *, name: str) -> bytes:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise ImageError(f"{name} is {kind}, expected an image file", reason="not_an_image")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            limit = f"{MAX_FILE_BYTES >> 20} MiB"
-            raise ImageError(f"{name} is larger than {limit}, the limit", reason="too_large")
-        return path.read_bytes()
+        return read_bytes(path, limit=MAX_FILE_BYTES)
     except PermissionError:
         raise ImageError(f"{name} may not be read; check its permissions", reason="io") from None
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            limit = f"{MAX_FILE_BYTES >> 20} MiB"
+            message = f"{name} is larger than {limit}, the limit"
+            raise ImageError(message, reason="too_large") from None
         raise ImageError(f"{name} cannot be read ({error.strerror})", reason="io") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from deepgen.errors import ScorerError
+from deepgen.reading import read_json
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.scorer import ScorerInput
 from deepgen.scoring.weights import find_weights, loading
@@ -50,7 +50,7 @@ class Preprocessing:
     @classmethod
     def from_folder(cls, folder: Path) -> Preprocessing:
         """Read ``preprocessor_config.json``, where sizes are numbers or mappings."""
-        stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        stated = read_json(folder / "preprocessor_config.json")
         size, crop = stated["size"], stated["crop_size"]
         side = size["shortest_edge"] if isinstance(size, dict) else size
         crops = {crop["height"], crop["width"]} if isinstance(crop, dict) else {crop}

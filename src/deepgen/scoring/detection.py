@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deepgen.errors import ScorerError
+from deepgen.reading import read_json
 from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, error_answer
 from deepgen.scoring.remote import RemoteModel
 from deepgen.scoring.weights import find_weights, loading
@@ -144,7 +144,7 @@ def _load_processor(folder: Path) -> Any:
     """
     import transformers
 
-    stated = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    stated = read_json(folder / "preprocessor_config.json")
     # Older folders have its former name.
     named = stated.get("image_processor_type") or stated.get("feature_extractor_type", "nobody")
     name = named.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepgen.config.checks import check_at_least, check_positive
+from deepgen.reading import parse_json
 
 T = TypeVar("T")
 
@@ -166,8 +167,8 @@ def request_json(
         raise _connection_error(error) from None
     text = _without(bearer, text)
     try:
-        answer = json.loads(text)
-    except (ValueError, RecursionError):
+        answer = parse_json(text)
+    except ValueError:
         raise HttpError("the answer is not JSON", body=_shown(text)) from None
     if not isinstance(answer, dict):
         raise HttpError("the answer is not a JSON object", body=_shown(text))

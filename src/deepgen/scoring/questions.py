@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from deepgen.errors import ImageError
-from deepgen.images.io import DECODER_ERRORS
+from deepgen.images.io import open_image, read_file, to_rgb
 
 MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 """Formats that judges accept without conversion."""
@@ -48,20 +48,19 @@ def stored_image(path: Path, *, detail: Detail = "") -> EncodedImage:
         ImageError: There is no such file, it is damaged, or judges do not accept its format.
     """
     try:
-        data = path.read_bytes()
-        with Image.open(io.BytesIO(data), formats=list(MEDIA_TYPES)) as image:
-            image.load()
+        data = read_file(path, name=str(path))
+        with open_image(data, name=str(path)) as image:
             # Pillow calls a JPEG with a second image, as phones write, MPO.
-            media_type = MEDIA_TYPES.get(str(image.format), MEDIA_TYPES["JPEG"])
-    except FileNotFoundError:
-        raise ImageError(f"no image at {path}; check the path") from None
-    except UnidentifiedImageError:
+            media_type = MEDIA_TYPES.get("JPEG" if image.format == "MPO" else str(image.format))
+            to_rgb(image, name=str(path))
+    except ImageError as error:
+        if error.reason != "not_an_image":
+            raise
+        media_type = None
+    if media_type is None:
         raise ImageError(
             f"{path} cannot be sent to a judge; expected one of {', '.join(MEDIA_TYPES)}"
-        ) from None
-    except DECODER_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path} is damaged ({reason}); generate it again") from None
+        )
     return EncodedImage(data=data, media_type=media_type, detail=detail)
 
 

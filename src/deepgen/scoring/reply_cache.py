@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen.errors import ScorerError
+from deepgen.reading import parse_json
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -109,7 +110,7 @@ class ReplyCache:
         found = dict(zip(COLUMNS, row, strict=True))
         found |= {
             "finish_reason": FinishReason(found["finish_reason"]),
-            "body": json.loads(found["body"]),
+            "body": parse_json(found["body"]),
         }
         return Reply(**found)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deepgen.errors import ScorerError, reason_of
+from deepgen.reading import read_json
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, parsed_answer
 from deepgen.scoring.questions import Question, sha256_of_json
 
@@ -33,7 +33,7 @@ class ScriptedJudge:
             ScorerError: There is no such file, or it holds something else.
         """
         try:
-            replies = json.loads(path.read_text(encoding="utf-8"))
+            replies = read_json(path)
         except (OSError, ValueError) as error:
             raise ScorerError(
                 f"{path} holds no scripted replies ({reason_of(error)}); expected a JSON object "

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepgen.errors import ScorerError
+from deepgen.reading import parse_json, read_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,7 @@ class PinnedFile:
         """
         path = folder / self.path
         try:
-            data = path.read_bytes()
+            data = read_bytes(path)
         except OSError as error:
             raise ScorerError(
                 f"{path} cannot be read ({error.strerror}); get it with: git clone "
@@ -142,7 +143,7 @@ def load_template(folder: Path, source: TemplateSource) -> Template:
         if not source.symbol:
             parts: list[str | Slot] = [text]
         elif suffix == ".json":
-            parts = [_json_string(json.loads(text), source.symbol)]
+            parts = [_json_string(parse_json(text), source.symbol)]
         elif suffix == ".py":
             parts = _string_parts(_find(ast.parse(text), source.symbol.split("/")))
         else:

@@ -9,6 +9,7 @@ from typing import Any
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.images.io import atomic_file
+from deepgen.reading import read_yaml
 from deepgen.train.monitor.logs import METRICS, REPLACEMENTS
 
 SETTINGS = "config.yaml"
@@ -77,10 +78,8 @@ def _folder(model: str) -> Path:
 
 def _is_of_a_run(settings: Path) -> bool:
     """Whether a file has the settings of a stage, of any version of the package."""
-    import yaml
-
     try:
-        values = yaml.safe_load(settings.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        values = read_yaml(settings)
+    except (OSError, ValueError):
         return False
     return isinstance(values, dict) and {"stage", "output", "seed"} <= values.keys()

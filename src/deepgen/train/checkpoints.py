@@ -34,6 +34,7 @@ from torch import Tensor
 from deepgen.checkpoint.writing import share_like_folder, write_json
 from deepgen.data.shards import sync_folder
 from deepgen.errors import CheckpointError
+from deepgen.reading import read_json
 from deepgen.train.parallel.distributed import Processes
 from deepgen.train.parallel.shard_files import (
     Groups,
@@ -48,6 +49,9 @@ MANIFEST = "manifest.json"
 NAME = re.compile(r"step_(\d{8})")
 DAMAGED = "damaged_"
 """Prefix of the name of a checkpoint whose hashes were found to be wrong."""
+MAX_VALUES_BYTES = 1 << 30
+"""Of plain values, whose hash has been compared: states of generators and sums of metrics."""
+
 PARTIAL = re.compile(r"\.step_\d{8}\.[0-9a-f]{8}\.partial")
 
 Description = dict[str, int | str]
@@ -101,7 +105,7 @@ class Checkpoint:
 
     def values(self, name: str) -> dict[str, Any]:
         """A group of plain values."""
-        values: dict[str, Any] = json.loads((self.path / f"{name}.json").read_text("utf-8"))
+        values: dict[str, Any] = read_json(self.path / f"{name}.json", limit=MAX_VALUES_BYTES)
         return values
 
 
@@ -333,7 +337,7 @@ def _seal(folder: Path, step: int, known: Mapping[str, Description]) -> None:
 def _problem(path: Path, step: int) -> str | None:
     """What is wrong with a checkpoint, if anything."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        manifest = read_json(path / MANIFEST)
         if manifest.pop("sha256") != _hash_values(manifest) or manifest["step"] != step:
             return f"{MANIFEST} is not what was written"
         for name, written in manifest["files"].items():

@@ -20,6 +20,7 @@ from deepgen.data.importers.source import (
 from deepgen.data.importers.table import TableSource, read_annotation
 from deepgen.errors import DataError
 from deepgen.images.formats import IMAGE_SUFFIXES, looks_like_image
+from deepgen.reading import read_text
 
 METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 """A table in the folder that lists its images; if there is one, caption files are not read."""
@@ -29,6 +30,9 @@ TEXT_KEYS = frozenset((*PROMPT_KEYS, "prompts", "lang", "reasoning", "skills", "
 
 
 TEXT_SUFFIXES = (".txt", ".json")
+
+SHOWN_PATH = 100
+"""Characters of a path in a message."""
 
 
 def open_source(path: Path, options: SourceOptions) -> ListedFolder | FolderSource:
@@ -139,7 +143,7 @@ def _texts(path: Path, caption_key: str | None) -> dict[str, Any]:
     if path.suffix.lower() == ".json":
         return dict(read_annotation(path))
     try:
-        return {caption_key or "txt": path.read_text(encoding="utf-8-sig").strip()}
+        return {caption_key or "txt": read_text(path).strip()}
     except OSError as error:
         raise BadSampleError("io", f"{path.name} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -151,13 +155,44 @@ def _files(folder: Path) -> Iterator[tuple[Path, Mapping[str, Sequence[str]]]]:
 
     With each come the names of the files beside it, by their part before the first dot.
     """
-    with os.scandir(folder) as entries:
-        found = sorted((each for each in entries if each.name[0] != "."), key=lambda e: e.name)
+    # A stack instead of recursion: folders may be nested deeper than Python calls functions.
+    remaining = [_entries(folder)]
+    while remaining:
+        for entry, beside in remaining[-1]:
+            if entry.is_dir(follow_symlinks=False):
+                remaining.append(_entries(entry.path))
+                break
+            if _is_file(entry):
+                yield Path(entry.path), beside
+        else:
+            remaining.pop()
+
+
+def _entries(folder: Path | str) -> Iterator[tuple[os.DirEntry[str], Mapping[str, Sequence[str]]]]:
+    """Entries of one folder, each with the names of all by their part before the first dot."""
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((each for each in entries if each.name[0] != "."), key=lambda e: e.name)
+    except OSError as error:
+        # The beginning of a path that is too long for the system fills a screen.
+        shown = str(folder) if len(str(folder)) <= SHOWN_PATH else f"{str(folder)[:SHOWN_PATH]}..."
+        raise DataError(f"{shown} cannot be listed ({error.strerror}); import without it") from None
     beside: dict[str, list[str]] = {}
     for entry in found:
         beside.setdefault(entry.name.split(".")[0], []).append(entry.name)
     for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(Path(entry.path))
-        elif entry.is_file():
-            yield Path(entry.path), beside
+        yield entry, beside
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a file, or is named like an image, so that it must be reported.
+
+    Links to themselves or to nothing, pipes and devices cannot be read, which the quarantine says.
+    """
+    try:
+        if entry.is_file():
+            return True
+        is_folder = entry.is_dir()
+    except OSError:
+        is_folder = False
+    return not is_folder and Path(entry.name).suffix.lower() in IMAGE_SUFFIXES

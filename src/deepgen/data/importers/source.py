@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from deepgen.data.records import (
     content_hash,
 )
 from deepgen.errors import DataError
+from deepgen.reading import MAX_TEXT_BYTES, parse_json
 
 ImageSource = str | bytes
 """A path relative to the source's root, or the bytes themselves."""
@@ -242,7 +242,7 @@ def image_of(value: object) -> ImageSource:
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str) or not value.strip():
-        raise BadSampleError("missing", f"expected the path of an image, found {value!r}")
+        raise BadSampleError("missing", f"expected the path of an image, found {str(value)[:60]!r}")
     check_relative(value)
     return value
 
@@ -292,6 +292,8 @@ def _variant(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
         raise BadSampleError("empty_prompt", f"expected a text as prompt, found {text!r}")
     if not text.strip():
         raise BadSampleError("empty_prompt", "the prompt is empty")
+    if len(text) > MAX_TEXT_BYTES:
+        raise BadSampleError("row", f"the prompt has more than {MAX_TEXT_BYTES:,} characters")
     weight = own.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9:
         raise BadSampleError(
@@ -324,7 +326,7 @@ def _list(value: object) -> list[Any]:
         return []
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            values = json.loads(value)
+            values = parse_json(value)
         except ValueError:
             return [value]
         # A caption may be "[1]"; real lists hold texts or objects.

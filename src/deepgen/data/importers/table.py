@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
+import re
 from collections.abc import Iterator, Mapping
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deepgen.data.importers.source import (
@@ -26,20 +28,40 @@ from deepgen.data.importers.source import (
     check_relative,
     read_row,
 )
-from deepgen.errors import DataError
+from deepgen.errors import DataError, reason_of
+from deepgen.reading import (
+    MAX_DEPTH,
+    MAX_TEXT_BYTES,
+    check_depth,
+    open_regular,
+    parse_json,
+    read_json,
+)
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 
 CHUNK = 1 << 20
 """Characters of a JSON array that are read at a time; more than any plausible row has."""
 
-LONGEST_ROW = 64 * CHUNK
-"""Characters after which a value of a JSON array that does not end is an error."""
+LONGEST_ROW = 16 * CHUNK
+"""Characters that a row may have; a longer line is for the quarantine, and ends other tables."""
+
+TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?P<end>")?|[\[\]{}]', re.DOTALL)
+"""Strings and brackets of JSON; a string that is not whole has no ``end``."""
 
 SEPARATORS = tuple(" \t\r\n,")
 
 DELIMITERS = (",", ";", "\t", "|")
 """Column delimiters of tables as text."""
+
+MAX_CHUNK_BYTES = 64 << 20
+MAX_RATIO = 1000
+"""A column of a Parquet file that takes more bytes in memory than both, the second times those on
+disk, is refused before it is read. Captions take up to some ten times as much; two kB can stand
+for 500 MB."""
+
+SHOWN_REASON = 200
+"""Characters of an error of a library that are shown."""
 
 PARQUET_ROWS = 256
 """Rows read at a time; they may contain images."""
@@ -103,7 +125,7 @@ class TableSource(Source):
             if suffix == ".parquet":
                 yield from _parquet_rows(self.path)
                 return
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
+            with TextIOWrapper(open_regular(self.path), encoding="utf-8-sig", newline="") as file:
                 if suffix in (".csv", ".tsv"):
                     yield from _csv_rows(file, _delimiter(file, suffix))
                 elif _is_array(file):
@@ -112,11 +134,13 @@ class TableSource(Source):
                     yield from _line_values(file)
         except UnicodeDecodeError:
             raise DataError(f"{self.path} is not UTF-8; save it as that") from None
-        except (pa.ArrowInvalid, csv.Error, ValueError) as error:
-            reason = " ".join(str(error).split())
+        except (pa.ArrowException, csv.Error, ValueError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:SHOWN_REASON]
             raise DataError(
                 f"{self.path} is damaged ({reason}); repair it and import again"
             ) from None
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read ({reason_of(error)})") from None
 
 
 def open_source(path: Path, options: SourceOptions) -> TableSource:
@@ -139,7 +163,7 @@ def read_annotation(path: Path) -> Mapping[str, Any]:
         BadSampleError: It is missing or not an object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
+        found = read_json(path, limit=MAX_TEXT_BYTES, encoding="utf-8-sig")
     except FileNotFoundError:
         raise BadSampleError("missing", f"no annotation at {path.name}") from None
     except OSError as error:
@@ -151,13 +175,62 @@ def read_annotation(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    with pq.ParquetFile(path) as file:
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    with open_regular(path) as opened, pq.ParquetFile(opened) as stored:
+        texts = _check_sizes(stored)
+    # As a dictionary a text that many rows share is in memory once.
+    with open_regular(path) as opened, pq.ParquetFile(opened, read_dictionary=texts) as file:
         for batch in file.iter_batches(batch_size=PARQUET_ROWS):
-            yield from batch.to_pylist()
+            long = {row for name in texts for row in _long_texts(batch.column(name))}
+            try:
+                if not long:
+                    yield from batch.to_pylist()
+                    continue
+            except (pa.ArrowException, ValueError, OverflowError):
+                # A row has a value that Python cannot express, such as the year 70,000.
+                pass
+            for number in range(batch.num_rows):
+                if number in long:
+                    yield BadSampleError("row", f"a text has more than {MAX_TEXT_BYTES:,} bytes")
+                else:
+                    yield _parquet_row(batch.slice(number, 1))
 
 
-def _delimiter(file: TextIO, suffix: str) -> str:
+def _parquet_row(batch: pa.RecordBatch) -> Any:
+    try:
+        return batch.to_pylist()[0]
+    except (pa.ArrowException, ValueError, OverflowError) as error:
+        return BadSampleError("row", f"a value cannot be read ({str(error)[:SHOWN_REASON]})")
+
+
+def _check_sizes(file: pq.ParquetFile) -> list[str]:
+    """Names of the columns of texts, none of which takes far more memory than bytes on disk.
+
+    Raises:
+        ValueError: One does.
+    """
+    schema = file.schema_arrow
+    names = {each.name for each in schema if each.type in (pa.string(), pa.large_string())}
+    for group in range(file.metadata.num_row_groups):
+        for column in range(file.metadata.num_columns):
+            chunk = file.metadata.row_group(group).column(column)
+            size, stored = chunk.total_uncompressed_size, max(chunk.total_compressed_size, 1)
+            if size > MAX_CHUNK_BYTES and size > MAX_RATIO * stored:
+                raise ValueError(f"{stored:,} bytes of {chunk.path_in_schema} stand for {size:,}")
+    return sorted(names)
+
+
+def _long_texts(column: pa.Array) -> list[int]:
+    """Numbers of the rows whose text has more than ``MAX_TEXT_BYTES``."""
+    lengths = pc.binary_length(column.dictionary if hasattr(column, "dictionary") else column)
+    if (pc.max(lengths).as_py() or 0) <= MAX_TEXT_BYTES:
+        return []
+    indices = column.indices if hasattr(column, "dictionary") else pa.array(range(len(column)))
+    long = pc.greater(lengths.take(indices), MAX_TEXT_BYTES)
+    return [number for number, is_long in enumerate(long.to_pylist()) if is_long]
+
+
+def _delimiter(file: TextIOWrapper, suffix: str) -> str:
     """What separates the names in a table's header; rewinds.
 
     That of the suffix where it separates anything, else the one that gives the most names:
@@ -170,35 +243,51 @@ def _delimiter(file: TextIO, suffix: str) -> str:
     return usual if counts[usual] else max(counts, key=lambda each: counts[each])
 
 
-def _csv_rows(file: TextIO, delimiter: str) -> Iterator[Any]:
-    # Some captions are longer than the module's default limit of 128 kB; the limit must fit a C
-    # long, which has 32 bits on Windows.
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    for row in csv.DictReader(file, delimiter=delimiter):
+def _csv_rows(file: TextIOWrapper, delimiter: str) -> Iterator[Any]:
+    # Some captions are longer than the module's default limit of 128 kB.
+    csv.field_size_limit(LONGEST_ROW)
+    lines = (line for line, _ in _lines(file, whole=True))
+    for row in csv.DictReader(lines, delimiter=delimiter):
         if None in row or None in row.values():
             yield BadSampleError("row", "the number of fields differs from the header")
         else:
             yield row
 
 
-def _line_values(file: TextIO) -> Iterator[Any]:
-    for line in file:
-        if line.strip():
+def _line_values(file: TextIOWrapper) -> Iterator[Any]:
+    for line, is_whole in _lines(file):
+        if not is_whole:
+            yield BadSampleError("row", f"the line has more than {LONGEST_ROW:,} characters")
+        elif line.strip():
             try:
-                yield json.loads(line)
+                yield parse_json(line)
             except ValueError as error:
                 yield BadSampleError("row", f"the line is not JSON ({error})")
 
 
-def _is_array(file: TextIO) -> bool:
+def _lines(file: TextIOWrapper, *, whole: bool = False) -> Iterator[tuple[str, bool]]:
+    """Lines, and whether each is whole: of those over ``LONGEST_ROW`` only the beginning is kept.
+
+    Raises:
+        ValueError: One is not, and all have to be.
+    """
+    while line := file.readline(LONGEST_ROW):
+        is_whole = len(line) < LONGEST_ROW or line.endswith("\n")
+        if whole and not is_whole:
+            raise ValueError(f"a line has more than {LONGEST_ROW:,} characters")
+        yield line, is_whole
+        while len(line) == LONGEST_ROW and not line.endswith("\n"):
+            line = file.readline(LONGEST_ROW)
+
+
+def _is_array(file: TextIOWrapper) -> bool:
     """Whether the first non-blank character opens a JSON array; rewinds."""
-    while (character := file.read(1)).isspace():
-        pass
+    start = file.read(CHUNK).lstrip()
     file.seek(0)
-    return character == "["
+    return start.startswith("[")
 
 
-def _array_values(file: TextIO) -> Iterator[Any]:
+def _array_values(file: TextIOWrapper) -> Iterator[Any]:
     """The values of a JSON array, with only a few of them in memory."""
     decoder = json.JSONDecoder()
     text = file.read(CHUNK)
@@ -209,11 +298,53 @@ def _array_values(file: TextIO) -> Iterator[Any]:
         if text[position : position + 1] == "]":
             return
         try:
-            value, position = decoder.raw_decode(text, position)
+            value, position = _decoded(decoder, text, position)
         except ValueError:
-            more = file.read(CHUNK)
-            if not more or len(text) - position > LONGEST_ROW:
+            rest = text[position:]
+            # As much again as there is already: a long row is not parsed again for every chunk.
+            more = file.read(max(CHUNK, len(rest)))
+            if not more or len(rest) > LONGEST_ROW:
                 raise
-            text, position = text[position:] + more, 0
+            text, position = rest + more, 0
         else:
             yield value
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, position: int) -> tuple[Any, int]:
+    """A value of an array and where it ends; a ``BadSampleError`` for one that is nested too deep.
+
+    Raises:
+        ValueError: It is not whole, or not JSON.
+    """
+    try:
+        value, end = decoder.raw_decode(text, position)
+    except RecursionError:
+        return _too_deep(), _end(text, position)
+    try:
+        check_depth(value)
+    except ValueError:
+        return _too_deep(), end
+    return value, end
+
+
+def _too_deep() -> BadSampleError:
+    return BadSampleError("row", f"the row is nested more than {MAX_DEPTH} deep")
+
+
+def _end(text: str, position: int) -> int:
+    """Where a value ends whose brackets are balanced.
+
+    Raises:
+        ValueError: It is not whole.
+    """
+    depth = 0
+    for token in TOKEN.finditer(text, position):
+        if token[0] in ("[", "{"):
+            depth += 1
+        elif token[0] in ("]", "}"):
+            depth -= 1
+            if depth == 0:
+                return token.end()
+        elif token["end"] is None:
+            break
+    raise ValueError("a row does not end")

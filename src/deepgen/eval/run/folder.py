@@ -21,6 +21,7 @@ from typing import Any
 from deepgen.checkpoint.files import CARD_NAME
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
+from deepgen.reading import MAX_LINES_BYTES, open_regular, parse_json, read_bytes, read_json, walk
 
 MANIFEST = "run.json"
 IMAGES = "images"
@@ -84,7 +85,8 @@ def hash_items(items: Iterable[Item]) -> str:
 def hash_folder(folder: Path) -> str:
     """One hash of a model's files, by name and content, without its model card."""
     digest = hashlib.sha256()
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+    files = (Path(each.path) for _, found in walk(folder) for each in found if each.is_file())
+    for path in sorted(files):
         name = path.relative_to(folder)
         # Python's own traces of having imported something there are no part of a model.
         if path.suffix not in (".py", ".pyc") and path.name != CARD_NAME:
@@ -94,7 +96,7 @@ def hash_folder(folder: Path) -> str:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -154,7 +156,7 @@ class RunFolder:
         """
         path = self.path / MANIFEST
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json(path)
             found = values["format"]
             if found == FORMAT:
                 return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
@@ -305,10 +307,10 @@ def _is_for(line: ImageEntry, benchmark: Benchmark, manifest: RunManifest, item:
 
 
 def _read_lines(path: Path) -> Iterator[ImageEntry]:
-    for text in path.read_bytes().split(b"\n"):
+    for text in read_bytes(path, limit=MAX_LINES_BYTES).split(b"\n"):
         # An incomplete or damaged line means that its image is generated again.
         with suppress(ValueError, TypeError):
-            yield ImageEntry(**json.loads(text))
+            yield ImageEntry(**parse_json(text))
 
 
 def _text(values: Mapping[str, Any]) -> str:

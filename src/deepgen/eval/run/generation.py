@@ -22,7 +22,7 @@ from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 from deepgen.eval.fetch import source_folder
 from deepgen.eval.run.folder import ImageEntry, LineWriter
 from deepgen.eval.run.planned import PlannedRun
-from deepgen.images.io import read_image
+from deepgen.images.io import read_file, read_image
 
 GRID_COLUMNS = 2
 
@@ -223,7 +223,8 @@ def _complete(run: PlannedRun, item: Item) -> None:
         if isinstance(content, str):
             folder.write(path, content.encode())
         elif path.suffix == content.suffix:
-            folder.write(path, (run.sources / content).read_bytes())
+            source = run.sources / content
+            folder.write(path, read_file(source, name=str(source)))
         else:
             folder.write(path, _png(read_image(run.sources / content)))
     if benchmark.grid_path:

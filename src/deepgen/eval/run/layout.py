@@ -19,7 +19,8 @@ from deepgen.eval.benchmark import Benchmark, Item
 from deepgen.eval.run.folder import ImageEntry, LineWriter, RunFolder, RunManifest, hash_file
 from deepgen.eval.run.generation import GRID_COLUMNS
 from deepgen.eval.run.planned import PlannedRun
-from deepgen.images.io import read_image
+from deepgen.images.io import open_image, read_file, read_image
+from deepgen.reading import walk
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
@@ -162,7 +163,8 @@ def read_stored_image(run: PlannedRun, item: Item, line: ImageEntry) -> Image.Im
 
 def _images_below(folder: Path) -> dict[_Key, PurePosixPath]:
     """Every image in a folder, by the part of its name that counts."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = (Path(entry.path) for _, entries in walk(folder) for entry in entries)
+    found = (path for path in paths if path.suffix.lower() in SUFFIXES)
     relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in found)
     # Of several with one key, the first by name.
     return {_key(path): path for path in sorted(relative, reverse=True)}
@@ -211,7 +213,7 @@ def _extra(
 def _size(path: Path) -> tuple[int, int]:
     """(width, height) from the header; zeros where it is not an image."""
     try:
-        with Image.open(path) as image:
+        with open_image(read_file(path, name=str(path))) as image:
             return image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except ImageError:
         return 0, 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import STATUSES, ImageRecord
 from deepgen.eval.run.folder import ImageEntry, ImageKey
+from deepgen.reading import MAX_LINES_BYTES, parse_json, read_bytes
 
 RECORDS = "scores.jsonl"
 
@@ -29,10 +30,10 @@ def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
         BenchmarkError: A line is something else.
     """
     records = []
-    lines = path.read_bytes().split(b"\n") if path.is_file() else []
+    lines = read_bytes(path, limit=MAX_LINES_BYTES).split(b"\n") if path.is_file() else []
     for number, line in enumerate(lines, start=1):
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError:
             continue
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.run.folder import RunFolder
+from deepgen.reading import read_json
 
 SCORER = "scorer.json"
 
@@ -31,7 +32,7 @@ def read_scorer(path: Path) -> RunScorer:
     """
     file = path / SCORER
     try:
-        return RunScorer(**json.loads(file.read_text(encoding="utf-8")))
+        return RunScorer(**read_json(file))
     except FileNotFoundError:
         return RunScorer()
     except (OSError, ValueError, TypeError) as cause:

@@ -31,6 +31,7 @@ from deepgen.mini.training.parts import (
     label_part,
 )
 from deepgen.mini.training.run import mini_tokenizer
+from deepgen.reading import parse_json
 from deepgen.stages.run_folder import SETTINGS, save_settings
 from deepgen.vae import LatentCodec
 
@@ -72,7 +73,7 @@ def unpack(file: Path, run: Path) -> dict[str, int]:
         raise CheckpointError(f"{run} is not empty; name a new folder")
     try:
         with safe_open(file, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {}).get("run", "{}"))
+            about = parse_json((opened.metadata() or {}).get("run", "{}"))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise CheckpointError(f"{file} is not a packed run of the mini: {error}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen.config.train import Logger
+from deepgen.reading import read_text
 from deepgen.train.monitor.metrics import Observer
 
 
@@ -83,7 +84,7 @@ class Wandb:
         self._run = wandb.init(
             project="deepgen",
             name=self.folder.name,
-            id=known.read_text(),
+            id=read_text(known),
             resume="allow",
             dir=str(self.folder),
             config=dict(self.settings),

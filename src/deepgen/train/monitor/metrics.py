@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from deepgen.reading import MAX_LINES_BYTES, parse_json, read_text
 from deepgen.train.monitor.report import SumAndCount
 
 
@@ -127,9 +128,9 @@ class MetricsLog:
         if self.path is None or not self.path.exists():
             return
         kept = []
-        for line in self.path.read_text("utf-8").splitlines():
+        for line in read_text(self.path, limit=MAX_LINES_BYTES).splitlines():
             try:
-                known = json.loads(line)["step"] <= step
+                known = parse_json(line)["step"] <= step
             except ValueError:
                 # Cut off by a kill.
                 continue

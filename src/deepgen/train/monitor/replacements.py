@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from deepgen.reading import MAX_LINES_BYTES, parse_json, read_text
+
 Entry = dict[str, Any]
 """One replacement: its step, the sample, the other sample, the reason."""
 
@@ -45,8 +47,8 @@ class ReplacementLog:
         """Entries of earlier starts of the run; a line that a kill has cut off is removed."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text("utf-8").splitlines(keepends=True)
-        self.entries = [json.loads(line) for line in lines if line.endswith("\n")]
+        lines = read_text(self.path, limit=MAX_LINES_BYTES).splitlines(keepends=True)
+        self.entries = [parse_json(line) for line in lines if line.endswith("\n")]
         if lines and not lines[-1].endswith("\n"):
             temporary = self.path.with_suffix(".tmp")
             temporary.write_text("".join(lines[:-1]), encoding="utf-8")

@@ -7,7 +7,6 @@ rows can be checked against a decision made here.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Json, Number
+from deepgen.reading import parse_json
 from deepgen.scoring.detection import Mask
 
 COLORS = (
@@ -182,7 +182,7 @@ def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReade
         detections = _stored_detections(row)
         if "metadata" not in row or "reason" not in row:
             return detections, None
-        return detections, _stored_colors(json.loads(row["metadata"]), row["reason"])
+        return detections, _stored_colors(parse_json(row["metadata"]), row["reason"])
     except (KeyError, TypeError, ValueError, AttributeError) as cause:
         raise BenchmarkError(
             f"{place}: no row with the detections of an image ({type(cause).__name__}: {cause})"
@@ -192,7 +192,7 @@ def parse_stored_row(row: Json, place: str) -> tuple[list[Detection], ColorReade
 def _stored_detections(row: Mapping[str, Json]) -> list[Detection]:
     details = row["details"]
     # The official scorer stores JSON inside JSON.
-    boxes_of = json.loads(details) if isinstance(details, str) else details
+    boxes_of = parse_json(details) if isinstance(details, str) else details
     return [
         Detection(label=label, box=(left, top, right, bottom), confidence=confidence)
         for label, boxes in boxes_of.items()
