@@ -20,6 +20,7 @@ from deepgen.config.checks import check_positive
 from deepgen.data.randomness import sample_generator
 from deepgen.errors import DataError, reason_of
 from deepgen.images.io import atomic_file
+from deepgen.reading import MAX_PROMPTS_BYTES, parse_json, read_text
 from deepgen.rl.rewards.base import Reward, RewardItem, Weights, active_rewards
 from deepgen.scoring.ocr import letters_of
 
@@ -70,7 +71,7 @@ def read_prompts(path: Path, *, category: str = "") -> tuple[Prompt, ...]:
             prompts.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path, limit=MAX_PROMPTS_BYTES).split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"the prompts {path} cannot be read: {reason_of(error)}") from None
     prompts: dict[str, Prompt] = {}
@@ -81,7 +82,7 @@ def read_prompts(path: Path, *, category: str = "") -> tuple[Prompt, ...]:
         record: Any = {"prompt": line.strip()}
         if path.suffix == ".jsonl":
             try:
-                record = json.loads(line)
+                record = parse_json(line)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
         if isinstance(record, dict):

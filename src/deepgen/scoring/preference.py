@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
-from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
 from deepgen.errors import ScorerError, reason_of
+from deepgen.reading import read_text
 from deepgen.scoring.answers import Answer, AnswerStatus, Parse, Unreadable
 from deepgen.scoring.judge import HttpJudge, Judge, JudgeConfig
 from deepgen.scoring.parsing import after_thinking
@@ -336,7 +336,7 @@ def create_scorer(
     text = QUESTION
     if question:
         try:
-            text = Path(question).read_text(encoding="utf-8")
+            text = read_text(question)
         except (OSError, ValueError) as error:
             raise ScorerError(
                 f"the question {question} cannot be read: {reason_of(error)}"

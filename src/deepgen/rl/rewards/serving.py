@@ -13,6 +13,7 @@ from typing import Any
 from deepgen import __version__
 from deepgen.errors import ImageError, ScorerError
 from deepgen.images.io import decode_image
+from deepgen.reading import parse_json
 from deepgen.rl.rewards.base import Reward, RewardItem
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.scorer import score_images
@@ -142,11 +143,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(413, {"error": reason})
         else:
             try:
-                body = json.loads(self.rfile.read(int(length)))
+                body = parse_json(self.rfile.read(int(length)))
                 if not isinstance(body, dict):
                     raise ValueError("expected a JSON object")
                 answer = self.server.score(body)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 self._send(400, {"error": str(error)})
             else:
                 self._send(200, answer)
