@@ -17,7 +17,8 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTemplate, PromptTokenizer
-from deepgen.conditioning.vlm import VisionLanguageModel, module_key, unused_keys
+from deepgen.conditioning.vlm import VisionLanguageModel
+from deepgen.conditioning.vlm_layers import module_key, unused_keys
 from deepgen.config.model import BridgeConfig
 from deepgen.types import Prompt
 from tests.shared import golden

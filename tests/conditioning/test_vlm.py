@@ -4,12 +4,8 @@ from torch import Tensor
 
 from deepgen.conditioning.prompts import PromptTokenizer, TokenRow
 from deepgen.conditioning.vision import VisionTower, build_vision_tower
-from deepgen.conditioning.vlm import (
-    VisionLanguageModel,
-    module_key,
-    selected_layers,
-    unused_keys,
-)
+from deepgen.conditioning.vlm import VisionLanguageModel
+from deepgen.conditioning.vlm_layers import module_key, selected_layers, unused_keys
 from deepgen.config.model import BridgeConfig
 from deepgen.types import Prompt
 from tests.conditioning.models import (

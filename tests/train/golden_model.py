@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from deepgen.checkpoint.folder import load_folder
-from deepgen.conditioning.vlm import module_key, unused_keys
+from deepgen.conditioning.vlm_layers import module_key, unused_keys
 from deepgen.config.train import LoraConfig
 from deepgen.flow.schedule import training_sigmas
 from deepgen.images.tensors import to_pixels

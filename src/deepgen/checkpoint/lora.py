@@ -26,7 +26,8 @@ from deepgen.checkpoint.files import CARD_NAME, listed
 from deepgen.checkpoint.headers import read_header
 from deepgen.checkpoint.weights import read_tensors
 from deepgen.checkpoint.writing import atomic_folder, write_json
-from deepgen.conditioning.vlm import VisionLanguageModel, module_key
+from deepgen.conditioning.vlm import VisionLanguageModel
+from deepgen.conditioning.vlm_layers import module_key
 from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen

@@ -34,7 +34,8 @@ from deepgen.checkpoint.weights import Stored, check_tensors, fill, read_tensors
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.prompts import PromptTemplate
 from deepgen.conditioning.vision import build_vision_tower
-from deepgen.conditioning.vlm import VisionLanguageModel, module_key, unused_keys
+from deepgen.conditioning.vlm import VisionLanguageModel
+from deepgen.conditioning.vlm_layers import module_key, unused_keys
 from deepgen.config.model import BridgeConfig, RopePrecision
 from deepgen.dit.model import DiT
 from deepgen.dit.patchify import sinusoidal_table
