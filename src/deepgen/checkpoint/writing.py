@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -121,14 +121,31 @@ def write_weights(
     folder: Path, component: str, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
 ) -> None:
     """Write a component's tensors: one file, or shards with an index above ``SHARD_BYTES``."""
+    sizes = {
+        key: tensor.numel() * (dtype or tensor.dtype).itemsize for key, tensor in tensors.items()
+    }
+    write_shards(folder, component, sizes, lambda key: tensors[key].detach().to("cpu", dtype))
+
+
+def write_shards(
+    folder: Path, component: str, sizes: Mapping[str, int], read: Callable[[str], Tensor]
+) -> None:
+    """Write a component's tensors while no more than one file of them is in memory.
+
+    Args:
+        folder: Where the files go; it exists.
+        component: Decides their names.
+        sizes: Bytes of each tensor.
+        read: Gives a tensor by its name.
+    """
     split = split_state_dict_into_shards_factory(
-        dict(tensors),
-        get_storage_size=lambda tensor: tensor.numel() * (dtype or tensor.dtype).itemsize,
+        dict(sizes),
+        get_storage_size=lambda size: size,
         filename_pattern=f"{WEIGHT_STEMS[component]}{{suffix}}.safetensors",
         max_shard_size=SHARD_BYTES,
     )
     for name, keys in split.filename_to_tensors.items():
-        stored = {key: tensors[key].detach().to("cpu", dtype).contiguous() for key in keys}
+        stored = {key: read(key).contiguous() for key in keys}
         # Required by transformers and diffusers.
         save_file(stored, folder / name, metadata={"format": "pt"})
     if split.is_sharded:

@@ -77,6 +77,16 @@ COMMANDS: Mapping[str, Entry] = {
         text="Show the components of a model",
         examples=("deepgen info", "deepgen info ./my-model --json"),
     ),
+    "convert": Entry(
+        target="deepgen.cli.convert:Convert",
+        text="Convert a training checkpoint to a model folder, or back",
+        examples=(
+            "deepgen convert model.pt ./model --base ./Qwen2.5-VL-3B --base ./DeepGen-1.0 "
+            "--lora-alpha 128",
+            "deepgen convert ./model model.pt",
+            "deepgen convert ./Qwen2.5-VL-3B ./untrained --base ./stable-diffusion-3.5-medium",
+        ),
+    ),
     "train": Entry(
         target="deepgen.cli.train:parse_train",
         text="Train a model on a data set: pretrain, sft, lora, smoke, mini",
@@ -197,7 +207,10 @@ GROUPS: Mapping[str, str] = {
 }
 """Commands that only lead to others."""
 
-OVERVIEW = ("generate", "edit", "demo", "info", "train", "data", "rewards", "eval", "completion")
+OVERVIEW = (
+    *("generate", "edit", "demo", "info", "convert", "train", "data", "rewards", "eval"),
+    "completion",
+)
 
 
 def find(arguments: Sequence[str]) -> tuple[str, Entry, Sequence[str]]:

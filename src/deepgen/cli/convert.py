@@ -1,0 +1,128 @@
+"""``deepgen convert``: native training checkpoints to model folders, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, UseAppendAction, arg
+
+from deepgen.checkpoint.bases import Bases, is_vlm
+from deepgen.checkpoint.files import INDEX_NAME
+from deepgen.checkpoint.pickles import check_archive, check_no_shards
+from deepgen.cli.console import print_line, print_result
+from deepgen.cli.options import Number
+from deepgen.errors import CheckpointError
+
+Form = Annotated[
+    Literal["diffusers", "native"] | None,
+    arg(metavar="{diffusers,native}", help_behavior_hint=""),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Convert:
+    """Convert a training checkpoint to a model folder, or back.
+
+    A native checkpoint (.pt, .pth) has no VLM, VAE, scheduler and tokenizer; --base names folders
+    that do. A Qwen2.5-VL folder and an SD3.5 folder as --base give an untrained model.
+    """
+
+    source: Positional[Annotated[Path, arg(metavar="SRC")]]
+    """A native checkpoint, a model folder, or a Qwen2.5-VL folder."""
+    target: Positional[Annotated[Path, arg(metavar="DST")]]
+    """What is written: a folder, or a .pt file for --to native."""
+    to: Form = None
+    """Form of DST (default: the one that SRC does not have)."""
+    base: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="DIR")] = ()
+    """Where parts are that SRC lacks: a model folder or a Qwen2.5-VL folder. With --to native, the
+    VLM that adapters are for; without it the VLM is written in full."""
+    lora_alpha: Number = None
+    """Alpha of the checkpoint's adapters, which it does not hold; 128 for the released model."""
+    overwrite: bool = False
+    """Replace an existing DST."""
+    json: bool = False
+    """Print a JSON object instead of the path."""
+    debug: bool = False
+    """Print the traceback of an error."""
+
+    def run(self) -> None:
+        """Check what can be checked without weights, convert, and print the path."""
+        if self.lora_alpha is not None and not 0 < self.lora_alpha < math.inf:
+            raise ValueError(f"--lora-alpha must be a positive number, got {self.lora_alpha}")
+        if not self.source.exists():
+            raise CheckpointError(f"there is no {self.source}")
+        if self.target.exists() and not self.overwrite:
+            raise CheckpointError(f"{self.target} exists; choose another DST or add --overwrite")
+        Bases(self.base)
+        if self.source.is_dir():
+            check_no_shards(self.source)
+        if (self.source / INDEX_NAME).is_file():
+            self._expect("native")
+            said = self._to_native()
+        elif self.source.is_dir():
+            self._expect("diffusers")
+            said = self._to_untrained()
+        else:
+            self._expect("diffusers")
+            check_archive(self.source)
+            said = self._to_folder()
+        if self.json:
+            print_result(json.dumps({"path": str(self.target), **said}))
+        else:
+            print_result(str(self.target))
+
+    def _expect(self, form: Literal["diffusers", "native"]) -> None:
+        if self.to not in (None, form):
+            raise ValueError(f"{self.source} is of that form already; --to {form} is possible")
+
+    def _to_folder(self) -> dict[str, object]:
+        from deepgen.checkpoint.conversion import native_to_folder
+
+        done = native_to_folder(
+            self.source,
+            self.target,
+            bases=self.base,
+            lora_alpha=self.lora_alpha,
+            overwrite=self.overwrite,
+        )
+        print_line(f"tensors of {self.source}: {_counts(done.tensors)}")
+        print_line(f"merged adapters: {done.adapters}")
+        for component, folder in done.taken.items():
+            print_line(f"{component}: from {folder}")
+        taken = {component: str(folder) for component, folder in done.taken.items()}
+        return {"tensors": dict(done.tensors), "adapters": done.adapters, "bases": taken}
+
+    def _to_native(self) -> dict[str, object]:
+        from deepgen.checkpoint.native_export import folder_to_native
+
+        done = folder_to_native(self.source, self.target, bases=self.base, overwrite=self.overwrite)
+        print_line(f"tensors: {_counts(done.tensors)}")
+        if done.rank is not None:
+            print_line(f"adapters of rank {done.rank}: --lora-alpha {done.lora_alpha:g} reads them")
+        return {"tensors": dict(done.tensors), "rank": done.rank, "lora_alpha": done.lora_alpha}
+
+    def _to_untrained(self) -> dict[str, object]:
+        if not is_vlm(self.source):
+            raise CheckpointError(
+                f"{self.source} is neither a model folder ({INDEX_NAME}) nor a Qwen2.5-VL "
+                "(config.json of that model type)"
+            )
+        from deepgen.checkpoint.starting import untrained_folder
+
+        config = untrained_folder(
+            self.source, self.target, bases=self.base, overwrite=self.overwrite
+        )
+        print_line(
+            f"untrained: the bridge is new ({config.num_queries} think tokens, "
+            f"{config.num_hidden_layers} layers); deepgen train pretrain --model {self.target}"
+        )
+        return {"untrained": True}
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items() if count)
