@@ -41,11 +41,15 @@ STAGES = ("pretrain", "sft", "lora")
 SCRIPT = {"": '{"Consistency": 2, "Realism": 1, "Aesthetic Quality": 2}\nConsistency: 2'}
 
 
+NOT_ALL_SCORED = 3
+"""Exit code of an evaluation; here of one whose scripted replies are unreadable."""
+
+
 def deepgen(*arguments: str | Path) -> str:
     """Run the command line and return its standard output."""
     command = [sys.executable, "-m", "deepgen", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
+    if done.returncode not in (0, NOT_ALL_SCORED):
         raise SystemExit(
             f"{' '.join(command)} exited with {done.returncode}: {done.stderr[-2000:]}"
         )
