@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -98,20 +99,28 @@ def test_yaml_that_its_library_fails_on_is_a_value_error(text: str) -> None:
 
 
 def test_folders_nested_deeper_than_python_calls_functions_are_walked(tmp_path: Path) -> None:
-    nested_folders(tmp_path, 1200)
-    found = list(reading.walk(tmp_path))
+    with nested_folders(tmp_path, 1200):
+        found = list(reading.walk(tmp_path))
     assert len(found) == 1201
     assert [each.name for each in found[-1][1]] == ["x.png"]
 
 
-def nested_folders(folder: Path, depth: int) -> None:
-    """Nested folders with a file named ``x.png`` in the innermost."""
+@contextmanager
+def nested_folders(folder: Path, depth: int) -> Iterator[None]:
+    """Nested folders with a file named ``x.png`` in the innermost; pytest cannot delete them."""
     home = Path.cwd()
+    os.chdir(folder)
     try:
-        os.chdir(folder)
         for _ in range(depth):
             Path("d").mkdir()
             os.chdir("d")
         Path("x.png").write_bytes(b"no image")
+        os.chdir(home)
+        yield
     finally:
+        os.chdir(folder.joinpath(*["d"] * depth))
+        Path("x.png").unlink()
+        for _ in range(depth):
+            os.chdir("..")
+            Path("d").rmdir()
         os.chdir(home)
