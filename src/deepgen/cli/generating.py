@@ -25,7 +25,7 @@ from deepgen.cli.options import MAX_SEED, ImageOptions
 from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.devices import pick_device
 from deepgen.errors import ImageError
-from deepgen.images.io import MAX_FILE_BYTES, decode_image, image_record, read_image
+from deepgen.images.io import decode_image, image_record, max_file_bytes, read_image
 
 if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -134,8 +134,8 @@ def _read(argument: str) -> Image.Image:
     """
     if argument != STANDARD_INPUT:
         return read_image(argument)
-    data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
+    data = sys.stdin.buffer.read(max_file_bytes() + 1)
+    if len(data) > max_file_bytes():
         raise ImageError("the image on standard input is too large", reason="too_large")
     return decode_image(data, name="standard input")
 

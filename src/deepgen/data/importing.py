@@ -241,12 +241,16 @@ class _Import:
                 data, name = read_file(self.source.root / source, name=source), source
             with open_image(data, name=name) as image:
                 mode, kind = image.mode, image.format or "unknown"
-                upright = to_rgb(image, name=name)
+                stated = image.size
+                width, height = to_rgb(image, name=name).size
                 orientation = image.getexif().get(ORIENTATION_TAG, 1)
+                if image.size != stated and kind in ("JPEG", "MPO"):
+                    # Decoded at a reduced scale: it is the file's own size that counts.
+                    width, height = stated if orientation <= 4 else stated[::-1]
         except ImageError as error:
             raise BadSampleError(error.reason, str(error)) from None
-        short, long = sorted(upright.size)
-        size = f"{upright.width} x {upright.height}"
+        short, long = sorted((width, height))
+        size = f"{width} x {height}"
         if short < self.options.min_side:
             least = self.options.min_side
             raise BadSampleError(
@@ -258,8 +262,8 @@ class _Import:
         return StoredImage(
             data=data,
             format=kind,
-            width=upright.width,
-            height=upright.height,
+            width=width,
+            height=height,
             exif_orientation=orientation if orientation in range(1, 9) else 1,
             mode=mode,
             hash=content_hash(data),

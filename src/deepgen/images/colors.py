@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
+from deepgen.images.memory import STRIP_PIXELS
+
 PROFILE = "icc_profile"
 TRANSPARENCY = "transparency"
 ALPHA_MODES = ("RGBA", "LA", "PA", "La", "RGBa")
@@ -24,8 +26,23 @@ SAME_LEVELS = 2
 def to_srgb(image: Image.Image, *, name: str) -> Image.Image:
     """An upright image as RGB: colours by its embedded profile, transparent parts white.
 
-    A profile that cannot be used is ignored, with a warning. 16-bit grey is scaled to 8 bits.
+    A profile that cannot be used is ignored, with a warning. 16-bit grey is scaled to 8 bits. Large
+    images are converted in strips, which gives the same and takes less memory; except mode ``I``,
+    whose depth shows in the whole image only.
     """
+    rows = STRIP_PIXELS // image.width
+    if rows >= image.height or image.mode == "I":
+        return _converted(image, name=name)
+    whole = Image.new("RGB", image.size)
+    for top in range(0, image.height, max(rows, 1)):
+        strip = image.crop((0, top, image.width, min(top + max(rows, 1), image.height)))
+        converted = _converted(strip, name=name)
+        whole.paste(converted, (0, top))
+        whole.info = converted.info
+    return whole
+
+
+def _converted(image: Image.Image, *, name: str) -> Image.Image:
     profile = image.info.get(PROFILE)
     image, alpha = _split(image)
     converted = _by_profile(image, profile, name) if profile else None

@@ -9,7 +9,6 @@ import errno
 import json
 import os
 import re
-import struct
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 from deepgen.errors import ImageError
 from deepgen.images.colors import PROFILE, TRANSPARENCY, to_srgb
 from deepgen.images.formats import foreign_format, register_heif
+from deepgen.images.memory import SCALES, VARIABLE, decode_budget, needed_bytes
 from deepgen.reading import read_bytes
 
 MAX_PIXELS = 180_000_000
@@ -51,11 +51,16 @@ MAX_FILE_BYTES = 1 << 30
 
 MANGLED_ADDRESS = re.compile(r"(https?|ftp|s3|gs|data|file):/{1,2}", re.IGNORECASE)
 
+NETPBM_START = re.compile(rb"P[1-6f]")
+NETPBM_HEADER = re.compile(rb"P[1-6f](?:(?:\s|#[^\r\n]*[\r\n])+[^\s#]+){2}", re.DOTALL)
+
 START_BYTES = 12
 """Enough of a file for a message to show what it is, if not an image."""
 
-# What Pillow's decoders raise on damaged data.
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error)
+NETPBM_HEADER_BYTES = 1 << 16
+MAX_PLAIN_BYTES = 16 << 20
+"""Pillow reads these headers byte by byte, and pixels written as text with Python: a minute for
+100 MB."""
 
 
 def read_image(path: Path | str) -> Image.Image:
@@ -91,13 +96,12 @@ def read_file(path: Path, *, name: str) -> bytes:
         if not path.is_file():
             kind = "a folder" if path.is_dir() else "no ordinary file"
             raise ImageError(f"{name} is {kind}, expected an image file", reason="not_an_image")
-        return read_bytes(path, limit=MAX_FILE_BYTES)
+        return read_bytes(path, limit=max_file_bytes())
     except PermissionError:
         raise ImageError(f"{name} may not be read; check its permissions", reason="io") from None
     except OSError as error:
         if error.errno == errno.EFBIG:
-            limit = f"{MAX_FILE_BYTES >> 20} MiB"
-            message = f"{name} is larger than {limit}, the limit"
+            message = f"{name} is larger than {max_file_bytes() >> 20} MiB, the limit"
             raise ImageError(message, reason="too_large") from None
         raise ImageError(f"{name} cannot be read ({error.strerror})", reason="io") from None
 
@@ -123,6 +127,7 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
     """
     if not data:
         raise ImageError(f"{name} is empty, expected an image", reason="empty")
+    _check_netpbm(data, name)
     try:
         with warnings.catch_warnings():
             # Pillow warns of large images below our limit, and of damage, which raises here.
@@ -143,7 +148,8 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(name) from None
-    except DECODER_ERRORS as error:
+    except Exception as error:
+        # Decoders of ten formats raise whatever they happen to meet: AVIF raises RuntimeError.
         raise _damaged(name, error) from None
 
 
@@ -170,10 +176,68 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
         if getattr(image, "is_animated", False) and image.format != "MPO":
             warnings.warn(f"{name} is animated; its first frame is used", stacklevel=3)
             image.seek(0)
-        image.load()
-        return to_srgb(ImageOps.exif_transpose(image), name=name)
-    except DECODER_ERRORS as error:
+        is_rotated = image.getexif().get(ORIENTATION, 1) != 1
+        needed = _fit_in_memory(image, is_rotated=is_rotated, name=name)
+        with decode_budget().reserve(needed):
+            image.load()
+            upright = ImageOps.exif_transpose(image) if is_rotated else image
+            return to_srgb(upright, name=name)
+    except ImageError:
+        raise
+    except Exception as error:
+        # See open_image.
         raise _damaged(name, error) from None
+
+
+def max_file_bytes() -> int:
+    """Size limit of an image file: half of the memory that decoding may take."""
+    return min(MAX_FILE_BYTES, decode_budget().total // 2)
+
+
+def _fit_in_memory(image: Image.Image, *, is_rotated: bool, name: str) -> int:
+    """Have a large JPEG decoded at a scale that fits in memory; the bytes that decoding takes.
+
+    Raises:
+        ImageError: It does not fit.
+    """
+    total = decode_budget().total
+    can_scale = image.format in ("JPEG", "MPO")
+    for scale in SCALES if can_scale else SCALES[:1]:
+        needed = needed_bytes(image, is_rotated=is_rotated, scale=scale)
+        if needed <= total:
+            if scale > 1:
+                full = f"{image.width} x {image.height}"
+                image.draft(None, (image.width // scale, image.height // scale))
+                warnings.warn(
+                    f"{name} is decoded at {image.width} x {image.height} instead of {full}, which "
+                    f"takes more than {total >> 20} MiB; {VARIABLE} sets this limit",
+                    stacklevel=4,
+                )
+            return needed
+    whole = needed_bytes(image, is_rotated=is_rotated)
+    raise ImageError(
+        f"{name} ({image.width} x {image.height}) is too large: decoding takes "
+        f"{(whole >> 20) + 1} MiB, {total >> 20} is the limit; scale it down, or set {VARIABLE}",
+        reason="too_large",
+    )
+
+
+def _check_netpbm(data: bytes, name: str) -> None:
+    """Refuse PPM and its relatives whose header or text is too long to be read in time.
+
+    Raises:
+        ImageError: It is.
+    """
+    if not NETPBM_START.match(data):
+        return
+    is_plain = data[1:2] in b"123"
+    if is_plain and len(data) > MAX_PLAIN_BYTES:
+        raise ImageError(
+            f"{name} has over {MAX_PLAIN_BYTES >> 20} MiB of pixels as text; save it as PNG",
+            reason="too_large",
+        )
+    if not NETPBM_HEADER.match(data[:NETPBM_HEADER_BYTES]):
+        raise ImageError(f"{name} is damaged (its header does not end); save it again")
 
 
 def _is_converted(image: Image.Image) -> bool:
