@@ -101,6 +101,11 @@ COMMANDS: Mapping[str, Entry] = {
         text="Train the embedded model from nothing, by all stages",
         examples=("deepgen train mini --dry-run", "deepgen train mini --output runs/mini"),
     ),
+    "train report": Entry(
+        target="deepgen.cli.train_report:TrainReport",
+        text="Write the page of a run: curves, sample images, groups",
+        examples=("deepgen train report runs/rl", "deepgen train report runs/sft -o sft.html"),
+    ),
     "data import": Entry(
         target="deepgen.cli.data:Import",
         text="Import images with captions, or edits",

@@ -17,7 +17,9 @@ RECIPE_OF_TRAIN = "lora"
 BASH = """_deepgen() {{
   local words="" key="${{COMP_WORDS[1]}}"
   case "$key" in {groups}) [ "$COMP_CWORD" -gt 2 ] && key="$key ${{COMP_WORDS[2]}}" ;; esac
-  [ "$key ${{COMP_WORDS[2]}}" = "train mini" ] && key="train mini"
+  case "$key ${{COMP_WORDS[2]}}" in
+    "train mini"|"train report") key="$key ${{COMP_WORDS[2]}}" ;;
+  esac
   if [ "$COMP_CWORD" -eq 1 ]; then words="{first}"
   else case "$key" in
 {cases}

@@ -32,6 +32,7 @@ Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OutputFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", aliases=["-o"])]
+OutputFile = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", aliases=["-o"])]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PaddingChoice = Annotated[
