@@ -20,11 +20,10 @@ import sys
 from pathlib import Path
 from PIL import Image
 from deepgen.cli.main import main
-from deepgen.scoring.registry import create_scorer
-from deepgen.scoring.scorer import ScorerInput, score_images
 
-white = ScorerInput(image=Image.new("RGB", (8, 8), "white"), prompt="")
-assert [each.value for each in score_images(create_scorer("brightness"), [white])] == [1.0]
+Path("lamps").mkdir()
+Image.new("RGB", (8, 8), "white").save("lamps/white.png")
+assert main(["rewards", "check", "lamps", "--prompt", "a", "--rewards", "brightness"]) == 0
 assert main(["data", "import", "zip", "images.zip", "data", "--json"]) == 0
 assert main(["train", "overfit", "--data", "data", "--edit-microbatches", "0", "--dry-run"]) == 0
 run = ["eval", "run", "haiku", "--data", "prompts", "--output", "run", "--limit", "1"]
@@ -79,3 +78,4 @@ def use(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"accuracy"' in done.stdout
+    assert "white.png  1.000" in done.stdout

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ Name = TypeVar("Name", bound=str)
 
 SHIPPED = Path(__file__).resolve().parent / "assets"
 """Folder of the trained classifier and templates that the package carries."""
+
+SHIPPED_FOR_REWARDS = SHIPPED.with_name("reward_assets")
+"""Folder of the classifier that rewards use, so that they and the benchmark share none."""
 
 NONE = "none"
 """The label of everything that is not a known object, and the tint of what has no nameable one."""
@@ -81,6 +84,18 @@ class Logits(NamedTuple):
     styles: Float[Tensor, "batch styles"]
 
 
+@runtime_checkable
+class CropClassifier(Protocol):
+    """Predicts what a crop shows."""
+
+    labels: tuple[str, ...]
+    tints: tuple[str, ...]
+
+    def __call__(self, crops: Float[Tensor, "batch 3 40 40"]) -> Logits:
+        """Logits of crops in [-1, 1]."""
+        ...
+
+
 class ObjectClassifier(nn.Module):
     """A small convolutional network from crops to object names, tints and styles."""
 
@@ -107,7 +122,49 @@ class ObjectClassifier(nn.Module):
         return Logits(*self.head(self.blocks(crops).flatten(1)).split(self.sizes, dim=-1))
 
 
-def save_classifier(classifier: ObjectClassifier, folder: Path) -> None:
+class ResidualClassifier(nn.Module):
+    """Another network for the same task, which reads for rewards.
+
+    A reward and a benchmark with the same network would share its mistakes, and a policy that
+    learned to exploit them would seem to have improved. So it has another architecture (residual
+    blocks of depthwise convolutions, global pooling) and another seed.
+    """
+
+    def __init__(self, labels: Sequence[str], tints: Sequence[str]) -> None:
+        super().__init__()
+        self.labels, self.tints = tuple(labels), tuple(tints)
+        width, depth = 112, 4
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 56, 5, stride=2, padding=2),
+            nn.GELU(),
+            nn.Conv2d(56, width, 3, stride=2, padding=1),
+            nn.BatchNorm2d(width),
+        )
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(width, width, 5, padding=2, groups=width),
+                nn.BatchNorm2d(width),
+                nn.Conv2d(width, 2 * width, 1),
+                nn.GELU(),
+                nn.Conv2d(2 * width, width, 1),
+            )
+            for _ in range(depth)
+        )
+        self.norm = nn.BatchNorm2d(width)
+        self.sizes = (len(self.labels), len(self.tints), len(STYLES))
+        self.head = nn.Linear(2 * width, sum(self.sizes))
+
+    def forward(self, crops: Float[Tensor, "batch 3 40 40"]) -> Logits:
+        """Logits of crops in [-1, 1]."""
+        features = self.stem(crops)
+        for block in self.blocks:
+            features = features + block(features)
+        features = self.norm(features).flatten(2)
+        pooled = torch.cat([features.mean(dim=-1), features.amax(dim=-1)], dim=-1)
+        return Logits(*self.head(pooled).split(self.sizes, dim=-1))
+
+
+def save_classifier(classifier: ObjectClassifier | ResidualClassifier, folder: Path) -> None:
     """Write weights, labels and tints."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file(classifier.state_dict(), folder / "reader.safetensors")
@@ -118,6 +175,13 @@ def save_classifier(classifier: ObjectClassifier, folder: Path) -> None:
 def load_classifier(folder: Path = SHIPPED) -> ObjectClassifier:
     """Read what :func:`save_classifier` wrote."""
     classifier = ObjectClassifier(**json.loads((folder / "reader.json").read_text()))
+    classifier.load_state_dict(load_file(folder / "reader.safetensors"))
+    return classifier.eval()
+
+
+def load_reward_classifier(folder: Path = SHIPPED_FOR_REWARDS) -> ResidualClassifier:
+    """Read the one for rewards."""
+    classifier = ResidualClassifier(**json.loads((folder / "reader.json").read_text()))
     classifier.load_state_dict(load_file(folder / "reader.safetensors"))
     return classifier.eval()
 
@@ -152,7 +216,7 @@ def foreground(image: Image.Image) -> Mask:
     return covered
 
 
-def find_objects(image: Image.Image, classifier: ObjectClassifier) -> list[Detection]:
+def find_objects(image: Image.Image, classifier: CropClassifier) -> list[Detection]:
     """All objects and words of an image, from left to right.
 
     Drawings have loose strokes, and neighbours may almost touch. So every division of the

@@ -19,9 +19,9 @@ from deepgen.mini.reader.objects import (
     NONE,
     SHIPPED,
     WORD,
+    CropClassifier,
     Detection,
     Name,
-    ObjectClassifier,
     border_color,
     find_objects,
     load_classifier,
@@ -75,7 +75,7 @@ class DetectedScene:
 class SceneReader:
     """A classifier, templates of letters, lengths of drawings, and a palette."""
 
-    classifier: ObjectClassifier
+    classifier: CropClassifier
     letters: Letters
     lengths: Mapping[str, float]
     """Longer side of each object's drawing, as a fraction of the square that it is drawn in."""

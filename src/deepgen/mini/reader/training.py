@@ -1,7 +1,8 @@
 """Trains the object classifier, and measures it on true renderings and on junk.
 
 ``python -m deepgen.mini.reader.training OUT`` takes about a quarter of an hour on one CPU core and
-writes what ``mini/reader/assets`` holds. Needs the extra ``[mini]``.
+writes what ``mini/reader/assets`` holds, with ``--reward`` what ``mini/reader/reward_assets`` does.
+Needs the extra ``[mini]``.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from deepgen.mini.reader.objects import (
     NONE,
     STYLES,
     WORD,
+    CropClassifier,
     ObjectClassifier,
+    ResidualClassifier,
     border_color,
     find_objects,
     save_classifier,
@@ -64,11 +67,18 @@ STYLE_WEIGHT = 0.3
 
 _IGNORED = -100
 
+REWARD_SEED = 1
+"""Of the classifier for rewards, which must make other mistakes."""
 
-def train_classifier(seed: int = 0, steps: int = TRAIN_STEPS) -> ObjectClassifier:
+
+def train_classifier(
+    seed: int = 0,
+    steps: int = TRAIN_STEPS,
+    architecture: type[ObjectClassifier] | type[ResidualClassifier] = ObjectClassifier,
+) -> ObjectClassifier | ResidualClassifier:
     """Train on rendered crops, augmented by blur, noise, and jitter of box and colours."""
     torch.manual_seed(seed)
-    classifier = ObjectClassifier((*OBJECTS, WORD, NONE), (*TINTS, NONE)).train()
+    classifier = architecture((*OBJECTS, WORD, NONE), (*TINTS, NONE)).train()
     foreign = foreign_drawings("train")
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
@@ -115,7 +125,7 @@ def jitter(
     return (pixels + spread * torch.randn(pixels.shape, generator=generator)).clamp(-1, 1)
 
 
-def measure_classifier(classifier: ObjectClassifier, count: int = 500) -> dict[str, float]:
+def measure_classifier(classifier: CropClassifier, count: int = 500) -> dict[str, float]:
     """Accuracy on renderings of version 0's world, and the fraction of junk classified as
     *none*."""
     right = 0
@@ -127,7 +137,7 @@ def measure_classifier(classifier: ObjectClassifier, count: int = 500) -> dict[s
 
 
 def measure_junk(
-    classifier: ObjectClassifier, names: tuple[str, ...] = tuple(OBJECTS), count: int = 500
+    classifier: CropClassifier, names: tuple[str, ...] = tuple(OBJECTS), count: int = 500
 ) -> dict[str, float]:
     """The fraction of junk images of each kind, and of all, in which only *none* is found.
 
@@ -194,10 +204,14 @@ def main() -> None:
     """Train, save and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--reward", action="store_true", help="train the one for rewards")
     arguments = parser.parse_args()
-    classifier = train_classifier()
+    if arguments.reward:
+        classifier = train_classifier(REWARD_SEED, architecture=ResidualClassifier)
+    else:
+        classifier = train_classifier()
+        save_templates(letters(), lengths(), arguments.out)
     save_classifier(classifier, arguments.out)
-    save_templates(letters(), lengths(), arguments.out)
     sys.stdout.write(json.dumps(measure_classifier(classifier), indent=1) + "\n")
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from deepgen.mini.reader.objects import (
     SHIPPED,
-    ObjectClassifier,
+    CropClassifier,
     find_objects,
     foreground,
     mask_iou,
@@ -51,7 +51,7 @@ SHEET_COLUMNS = 10
 
 
 def report(
-    pipe: DeepGenPipeline, reader: ObjectClassifier, *, seeds: int = SEEDS
+    pipe: DeepGenPipeline, reader: CropClassifier, *, seeds: int = SEEDS
 ) -> tuple[dict[str, Any], list[Shown]]:
     """Generate and edit every held-out pair with every seed, and classify the results.
 
@@ -124,7 +124,7 @@ def _read_edit(
     source: Image.Image,
     edited: Image.Image,
     pair: tuple[str, Background],
-    reader: ObjectClassifier,
+    reader: CropClassifier,
 ) -> tuple[bool, bool]:
     """Whether an edit kept the object (class, mask IoU >= 0.8), and has the new background."""
     overlap = mask_iou(foreground(source), foreground(edited))
@@ -132,7 +132,7 @@ def _read_edit(
     return kept, read_background(edited, BACKGROUNDS)[0] == pair[1]
 
 
-def _labels(image: Image.Image, reader: ObjectClassifier) -> list[str]:
+def _labels(image: Image.Image, reader: CropClassifier) -> list[str]:
     return [found.label for found in find_objects(image, reader)]
 
 

@@ -15,6 +15,7 @@ REWARDS: Mapping[str, str] = {
     "clip": "cosine of the CLIP embeddings of image and prompt",
     "ocr": "how closely the text in an image has the target texts, by OCR",
     "preference": "win rate against the other images of the prompt, by a judge",
+    "scene": "fraction of a scene of the mini's world that an image shows",
     "remote": "the number that a server behind HTTP gives an image",
 }
 """Name of a reward, which is that of its module, and what it measures."""
