@@ -1,4 +1,7 @@
 import json
+import resource
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+from deepgen.checkpoint import lora
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.lora import merge_lora, save_dit_lora, save_vlm_lora
 from deepgen.config import train
@@ -243,9 +247,9 @@ def test_a_model_without_adapters_has_none_to_save(model: DeepGen, tmp_path: Pat
     ("config", "message"),
     [
         ([], "JSON object"),
-        ({"lora_alpha": None}, "finite number"),
-        ({"lora_alpha": "x"}, "finite number"),
-        ({"lora_alpha": float("nan")}, "finite number"),
+        ({"lora_alpha": None}, "must be a number from"),
+        ({"lora_alpha": "x"}, "must be a number from"),
+        ({"lora_alpha": float("nan")}, "must be a number from"),
         ({"alpha_pattern": [1]}, "alpha_pattern"),
         ({"use_dora": True}, "use_dora"),
         ({"fan_in_fan_out": True}, "fan_in_fan_out"),
@@ -282,3 +286,99 @@ def test_rank_stabilised_adapters_are_scaled_by_the_root_of_the_rank(
     merge_lora(model, tmp_path)
     down, up = weights.values()
     torch.testing.assert_close(weight.detach(), before + 3 * up @ down)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), 1e39, -1e4])
+def test_a_scale_out_of_range_touches_no_weight(
+    model: DeepGen, tmp_path: Path, scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(adapter(), tmp_path / "a.safetensors")
+    monkeypatch.setattr(lora, "read_tensors", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match="scale must be a number from -1000 to 1000"):
+        merge_lora(model, tmp_path / "a.safetensors", scale)
+
+
+@pytest.mark.parametrize("alpha", [1e300, 1e7, -1e300])
+def test_an_alpha_out_of_range_is_refused(model: DeepGen, tmp_path: Path, alpha: float) -> None:
+    save_file(adapter(), tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+    with pytest.raises(CheckpointError, match=r"an alpha of .* must be a number from -1e.06 to"):
+        merge_lora(model, tmp_path)
+
+
+def test_a_merge_that_overflows_changes_no_weight(model: DeepGen, tmp_path: Path) -> None:
+    model.dit.half()
+    large = {key: value.abs() * 300 for key, value in adapter().items()}
+    other = {key.replace("to_q", "to_k"): value for key, value in adapter().items()}
+    save_file({**other, **large}, tmp_path / "a.safetensors")
+    before = {key: value.clone() for key, value in model.dit.state_dict().items()}
+    with pytest.raises(CheckpointError, match=f"{LAYER} would have values .* finite in float16"):
+        merge_lora(model, tmp_path / "a.safetensors")
+    assert all(torch.equal(value, before[key]) for key, value in model.dit.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("shape", "problem"), [((1 << 24, 32), "has rank"), ((3, 1 << 26), "adap")]
+)
+def test_shapes_are_compared_before_gigabytes_are_read(
+    model: DeepGen, tmp_path: Path, shape: tuple[int, int], problem: str
+) -> None:
+    names = list(adapter())
+    shapes = [shape, (32, shape[0])]
+    first, second = (4 * rows * columns for rows, columns in shapes)
+    places = [[0, first], [first, first + second]]
+    entries = {
+        name: {"dtype": "F32", "shape": each, "data_offsets": place}
+        for name, each, place in zip(names, shapes, places, strict=True)
+    }
+    header = json.dumps(entries).encode()
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        # Sparse: it takes no space.
+        file.truncate(8 + len(header) + first + second)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=problem):
+        merge_lora(model, path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10
+
+
+@pytest.mark.parametrize("pattern", ["(a|a|b?)*c", "(.*)*x", "(([a-z_.]+)+)+[0-9]!"])
+def test_patterns_that_take_for_ever_are_given_up(
+    model: DeepGen, tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lora, "PATTERN_SECONDS", 0.05)
+    save_file(adapter(), tmp_path / "adapter_model.safetensors")
+    config = {"lora_alpha": 4, "alpha_pattern": {pattern: 2}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    began = time.monotonic()
+    # A library that is clever enough may also answer in time.
+    with suppress(CheckpointError):
+        merge_lora(model, tmp_path)
+    assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("pattern", ["x" * 501, "(" * 400, "a{99999999999999}"])
+def test_patterns_are_short_and_simple(model: DeepGen, tmp_path: Path, pattern: str) -> None:
+    save_file(adapter(), tmp_path / "adapter_model.safetensors")
+    config = {"lora_alpha": 4, "alpha_pattern": {pattern: 2}}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="in alpha_pattern is no regular expression"):
+        merge_lora(model, tmp_path)
+
+
+def test_a_configuration_nested_without_end_is_refused(model: DeepGen, tmp_path: Path) -> None:
+    save_file(adapter(), tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text("[" * 200_000)
+    with pytest.raises(CheckpointError, match=r"configuration of .* cannot be read"):
+        merge_lora(model, tmp_path)
+    nested = {"lora_adapter_metadata": "[" * 200_000}
+    save_file(adapter(), tmp_path / "a.safetensors", metadata=nested)
+    with pytest.raises(CheckpointError, match=r"configuration of .* cannot be read"):
+        merge_lora(model, tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(10**9, 1.0), (0, 1.0), (4, 1e300), (4, float("inf"))])
+def test_an_adapter_to_train_has_a_rank_and_an_alpha_in_range(rank: int, alpha: float) -> None:
+    with pytest.raises(ValueError, match="must be a"):
+        train.LoraConfig(rank=rank, alpha=alpha)

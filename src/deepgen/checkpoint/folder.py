@@ -42,7 +42,7 @@ from deepgen.checkpoint.parts import (
 from deepgen.checkpoint.writing import atomic_folder, config_values, write_json, write_weights
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
-from deepgen.config.model import RopePrecision
+from deepgen.config.model import ROPE_PRECISIONS, RopePrecision
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
 from deepgen.vae import LatentCodec
@@ -75,6 +75,9 @@ def load_folder(
     """
     device = torch.device(device)
     dtype = compute_dtype(dtype, device)
+    if rope_precision is not None and rope_precision not in ROPE_PRECISIONS:
+        expected = ", ".join(ROPE_PRECISIONS)
+        raise ValueError(f"rope_precision must be one of {expected}, got {rope_precision!r}")
     plan = _Plan(path, rope_precision)
     problems = Problems(path)
     for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):

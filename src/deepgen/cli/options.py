@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,13 +11,19 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
+from deepgen.config.checks import check_within
 from deepgen.config.codec import Config, read_yaml
-from deepgen.config.model import PADDINGS, ROPE_PRECISIONS, Padding, RopePrecision
+from deepgen.config.model import (
+    MAX_GUIDANCE,
+    MAX_LORA_SCALE,
+    MAX_STEPS,
+    PADDINGS,
+    ROPE_PRECISIONS,
+    Padding,
+    RopePrecision,
+)
 from deepgen.config.sizes import check_side
 from deepgen.reading import MAX_PROMPTS_BYTES, read_text
-
-MAX_STEPS = 1000
-"""The number of noise levels in training; more steps cannot be finer."""
 
 MAX_IMAGES = 100_000
 
@@ -112,8 +117,8 @@ class ImageOptions:
                 check_side(name, side)
         if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
             raise ValueError(f"--steps must be from 1 to {MAX_STEPS}, got {self.steps}")
-        if self.guidance is not None and not 0 <= self.guidance < math.inf:
-            raise ValueError(f"--guidance must be a number of at least 0, got {self.guidance}")
+        if self.guidance is not None:
+            check_within("--guidance", self.guidance, 0, MAX_GUIDANCE)
         if not 1 <= self.num_images <= MAX_IMAGES:
             raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:
@@ -192,8 +197,7 @@ def _adapter(value: str) -> Adapter:
             raise ValueError(
                 f"--lora {value}: found neither such a file nor a number after the colon"
             ) from None
-        if not math.isfinite(scale):
-            raise ValueError(f"--lora {value}: the scale must be a finite number")
+        check_within(f"--lora {value}: the scale", scale, -MAX_LORA_SCALE, MAX_LORA_SCALE)
     if not path.exists():
         raise ValueError(f"--lora {value}: no adapter at {path}; check the path")
     return Adapter(path=path, scale=scale)

@@ -25,6 +25,19 @@ def check_positive(name: str, value: int | float | None) -> None:
         raise ValueError(f"{name} must be a positive number, got {value}")
 
 
+def check_within(name: str, value: object, least: int | float, most: int | float) -> None:
+    """Refuse what is not a number from ``least`` to ``most``.
+
+    Raises:
+        ValueError: It is not.
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not least <= value <= most:  # type: ignore[operator]
+        # A whole number may have any number of digits.
+        shown = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "more digits"
+        raise ValueError(f"{name} must be a number from {least:g} to {most:g}, got {shown}")
+
+
 def check_below_one(name: str, value: float) -> None:
     """Refuse what is not in [0, 1).
 

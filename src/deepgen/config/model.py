@@ -28,6 +28,17 @@ SIZE_UNIT = 32
 
 MAX_PROMPT_TOKENS = 4096
 
+MAX_STEPS = 1000
+"""The number of noise levels in training; more steps cannot be finer."""
+
+MAX_GUIDANCE = 1000.0
+"""Images are noise long before."""
+
+MAX_LORA_SCALE = 1000.0
+MAX_LORA_ALPHA = 1e6
+MAX_LORA_RANK = 4096
+"""Twice the width of the released DiT. Usual are 4 to 256, with an alpha of about as much."""
+
 EDIT_NEGATIVE_PROMPT = (
     "blurry, low quality, low resolution, distorted, deformed, broken content, missing parts, "
     "damaged details, artifacts, glitch, noise, pixelated, grainy, compression artifacts, "

@@ -8,8 +8,15 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from deepgen.config.checks import check_at_least, check_below_one, check_fraction, check_positive
+from deepgen.config.checks import (
+    check_at_least,
+    check_below_one,
+    check_fraction,
+    check_positive,
+    check_within,
+)
 from deepgen.config.codec import MAY_CHANGE
+from deepgen.config.model import MAX_LORA_ALPHA, MAX_LORA_RANK
 
 Levels = Literal["uniform", "logit_normal"]
 """How noise levels are drawn: all alike, or the middle ones more often (SD3, section 3.1)."""
@@ -36,8 +43,9 @@ class LoraConfig:
     """Dropout of the inputs of adapters, in training."""
 
     def __post_init__(self) -> None:
-        check_at_least("rank", self.rank, 1)
+        check_within("rank", self.rank, 1, MAX_LORA_RANK)
         check_positive("alpha", self.alpha)
+        check_within("alpha", self.alpha, 0, MAX_LORA_ALPHA)
         check_below_one("dropout", self.dropout)
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 
-from deepgen.config.model import PADDINGS, GenerationDefaults, Padding
+from deepgen.config.checks import check_within
+from deepgen.config.model import MAX_GUIDANCE, MAX_STEPS, PADDINGS, GenerationDefaults, Padding
 from deepgen.config.sizes import LATENT_SCALE, Size, check_side, nearest_side, reference_size
 from deepgen.images.io import to_rgb
 
@@ -155,10 +156,11 @@ def parse_sampling(
     """
     steps = defaults.num_inference_steps if steps is None else steps
     steps = parse_count("num_inference_steps", steps)
+    check_within("num_inference_steps", steps, 1, MAX_STEPS)
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
-    guidance = float(scale) if isinstance(scale, int | float | np.number) else math.nan
-    if not math.isfinite(guidance) or guidance < 0:
-        raise ValueError(f"guidance_scale must be a finite number of at least 0, got {scale!r}")
+    scale = scale.item() if isinstance(scale, np.number) else scale
+    check_within("guidance_scale", scale, 0, MAX_GUIDANCE)
+    guidance = float(scale)  # type: ignore[arg-type]
     for known in PADDINGS:
         if known == (padding or defaults.padding):
             return Sampling(steps=steps, guidance_scale=guidance, padding=known)
