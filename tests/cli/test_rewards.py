@@ -30,7 +30,7 @@ class SizeReader:
 
 @pytest.fixture(autouse=True)
 def readers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ocr, "create_reader", lambda worker_url="": SizeReader())
+    monkeypatch.setattr(ocr, "create_reader", lambda worker_url="", concurrency=1: SizeReader())
     monkeypatch.setattr(registry, "REWARDS", {"ocr": "", "preference": "", "remote": ""})
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")

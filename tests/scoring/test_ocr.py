@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -170,3 +171,22 @@ def test_an_engine_that_misreads_plain_text_is_found() -> None:
     TextSimilarity(FixedReader("OPEN 24")).check()
     with pytest.raises(ScorerError, match="fixed cannot read a plain 'OPEN 24'"):
         TextSimilarity(FixedReader("0PFN")).check()
+
+
+def test_as_many_images_are_read_at_a_time_as_there_are_engines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = threading.Barrier(2, timeout=5)
+
+    class Engine:
+        def __init__(self, **_: object) -> None: ...
+
+        def __call__(self, pixels: object) -> object:
+            both.wait()
+            return SimpleNamespace(txts=("TEA",))
+
+    monkeypatch.setitem(sys.modules, "rapidocr", SimpleNamespace(RapidOCR=Engine))
+    monkeypatch.setattr("importlib.metadata.version", lambda package: "0")
+    scorer = TextSimilarity(RapidOcrReader(2), concurrency=2)
+    inputs = [ScorerInput(image=Image.new("RGB", (8, 8)), prompt="", target_texts=("TEA",))] * 4
+    assert [each.value for each in scorer.score(inputs)] == [1.0] * 4

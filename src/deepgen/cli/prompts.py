@@ -116,10 +116,15 @@ class Prompts:
         from deepgen.eval.fetch import locate
         from deepgen.eval.registry import distinct_prompts
 
-        loaded = {}
+        loaded, absent = {}, []
         for benchmark in distinct_prompts():
             try:
                 loaded[benchmark.name] = benchmark.load(locate(benchmark, self.data)).items
-            except MissingPromptsError as error:
-                print_line(f"warning: not compared with {benchmark.name} ({error})")
+            except MissingPromptsError:
+                absent.append(benchmark.name)
+        if absent:
+            print_line(
+                f"warning: not compared with {', '.join(absent)}, whose prompts are not on this "
+                "machine; deepgen eval fetch gets them"
+            )
         return list(loaded), PromptIndex(loaded)

@@ -7,8 +7,8 @@ of a score: engines differ by several points.
 
 from __future__ import annotations
 
+import queue
 import re
-import threading
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from rapidfuzz.distance import Levenshtein
 
-from deepgen.config.checks import check_fraction
+from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.errors import ScorerError
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
 from deepgen.scoring.scorer import ScorerInput
+from deepgen.threads import bounded_map
 
 # Of the official formula: avoids a division by zero.
 _EPSILON = 1e-5
@@ -160,11 +161,14 @@ class TextReader(Protocol):
 class RapidOcrReader:
     """rapidocr with the models of its package: works offline, on a CPU.
 
+    Args:
+        engines: Images that may be read at a time.
+
     Raises:
         ScorerError: It is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, engines: int = 1) -> None:
         try:
             import rapidocr
         except ImportError as error:
@@ -174,19 +178,22 @@ class RapidOcrReader:
             ) from None
         from importlib.metadata import version
 
-        # By default it warns of every image without text.
-        self._engine: Any = rapidocr.RapidOCR(params={"Global.log_level": "error"})
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(engines):
+            # By default it warns of every image without text.
+            self._free.put(rapidocr.RapidOCR(params={"Global.log_level": "error"}))
         self.name = f"rapidocr-{version('rapidocr')}"
-        self._lock = threading.Lock()
 
     def read(self, image: Image.Image) -> Answer[list[str]]:
         """The recognised lines."""
         blue_first = np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
+        engine = self._free.get()
         try:
-            with self._lock:
-                lines = list(self._engine(blue_first).txts or ())
+            lines = list(engine(blue_first).txts or ())
         except Exception as error:  # It defines none of its own.
             return error_answer(error, self.name)
+        finally:
+            self._free.put(engine)
         return Answer(status=AnswerStatus.SCORED, value=lines, model=self.name)
 
 
@@ -232,14 +239,19 @@ class TextSimilarity:
 
     Args:
         spam_penalty: See there.
+        concurrency: Images that are read at a time.
     """
 
     name = "text_similarity"
     bounds = (0.0, 1.0)
 
-    def __init__(self, reader: TextReader, *, spam_penalty: float = 0.0) -> None:
+    def __init__(
+        self, reader: TextReader, *, spam_penalty: float = 0.0, concurrency: int = 1
+    ) -> None:
         check_fraction("spam_penalty", spam_penalty)
+        check_at_least("concurrency", concurrency, 1)
         self.reader = reader
+        self.concurrency = concurrency
         self.spam_penalty = spam_penalty
 
     @property
@@ -249,7 +261,7 @@ class TextSimilarity:
 
     def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
         """One similarity per image; without target texts there is nothing to score."""
-        return [self._similarity(each) for each in inputs]
+        return list(bounded_map(self._similarity, inputs, workers=self.concurrency))
 
     def check(self) -> None:
         """Read a text that was written for it.
@@ -283,15 +295,19 @@ def has_rapidocr() -> bool:
     return find_spec("rapidocr") is not None
 
 
-def create_reader(worker_url: str = "") -> TextReader:
+def create_reader(worker_url: str = "", *, concurrency: int = 1) -> TextReader:
     """rapidocr, or the engine of a worker.
+
+    Args:
+        concurrency: Images that may be read at a time.
 
     Raises:
         ScorerError: rapidocr is not installed, or the worker does not answer.
     """
     if worker_url:
-        return RemoteTextReader(Worker(WorkerConfig(base_url=worker_url)))
-    return RapidOcrReader()
+        config = WorkerConfig(base_url=worker_url, concurrency=concurrency)
+        return RemoteTextReader(Worker(config))
+    return RapidOcrReader(concurrency)
 
 
 def create_scorer(*, worker_url: str = "") -> WordAccuracy:

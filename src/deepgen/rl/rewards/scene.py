@@ -14,6 +14,7 @@ from math import hypot
 
 from PIL import Image
 
+from deepgen import __version__
 from deepgen.mini.reader.objects import WORD, load_reward_classifier
 from deepgen.mini.reader.scenes import DetectedItem, DetectedScene, SceneReader, load_scene_reader
 from deepgen.mini.world.layout import relation
@@ -59,7 +60,7 @@ class SceneScorer:
     @property
     def identity(self) -> Mapping[str, str]:
         """The readers."""
-        found = {"reader": "the package's reader for rewards"}
+        found = {"reader": f"the package's reader for rewards, deepgen {__version__}"}
         return found | ({"ocr": self.words.name} if self.words else {})
 
     def score(self, inputs: Sequence[ScorerInput]) -> list[Answer[float]]:
