@@ -2,10 +2,142 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from deepgen.config.checks import check_at_least, check_below_one, check_fraction, check_positive
 
 Sampler = Literal["cps", "flow_sde", "dance_sde"]
 """How noise is added in a rollout, see ``flow/sde.py``."""
 
 Scaling = Literal["cps", "gauss", "equal"]
 """How much each step counts in the log-probability."""
+
+Estimator = Literal["gdpo", "grpo", "grpo_global_std", "reinforcepp"]
+
+Divergence = Literal["v", "v_over_var", "x"]
+"""Squared distance of velocities; the same over twice the step's variance; the KL divergence of the
+two transitions, per value of the latents."""
+
+Objective = Literal["grpo", "nft"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutConfig:
+    """How images are sampled to learn from."""
+
+    prompts: int = 32
+    """Prompts per iteration, of all processes together."""
+    group_size: int = 8
+    """Images per prompt; advantages compare images inside this group."""
+    steps: int = 20
+    """Denoising steps of a rollout."""
+    sampler: Sampler = "cps"
+    """cps keeps the noise level of every step; flow_sde and dance_sde add more noise."""
+    eta: float = 0.7
+    """How much noise a stochastic step adds, from 0 to 1."""
+    window: Annotated[int | None, arg(metavar="INT|None")] = 6
+    """Consecutive steps that are stochastic and learned from, beginning anywhere in the first half;
+    None makes all steps stochastic and learns from ``trained_fraction`` of them."""
+    trained_fraction: float = 0.6
+    """Without a window: fraction of the steps that are learned from, drawn anew in each
+    iteration."""
+    shared_noise: bool = True
+    """All images of a group start from the same noise."""
+    scaling: Scaling = "cps"
+    """How much each step counts: cps as published, gauss as in Flow-GRPO, equal all alike."""
+    side: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
+    """Height and width of the images (default: the model's)."""
+    images_at_once: int = 32
+    """Images sampled together on one process."""
+
+    def __post_init__(self) -> None:
+        check_at_least("prompts", self.prompts, 1)
+        check_at_least("group_size", self.group_size, 2)
+        check_at_least("rollout steps", self.steps, 3)
+        check_at_least("window", self.window, 1)
+        check_at_least("images_at_once", self.images_at_once, 1)
+        check_fraction("trained_fraction", self.trained_fraction)
+        check_positive("eta", self.eta)
+        if self.sampler == "cps" and self.eta > 1:
+            raise ValueError(f"eta of cps must be at most 1, got {self.eta}")
+        if self.window is not None and self.window > self.last - self.steps // 2:
+            raise ValueError(
+                f"a window of {self.window} steps does not fit into {self.steps} rollout steps "
+                f"from anywhere in their first half; use at most {self.last - self.steps // 2}"
+            )
+        check_at_least("trained_fraction * (steps - 1)", self.trained, 1)
+
+    @property
+    def last(self) -> int:
+        """Number of steps that can be stochastic: all but the last."""
+        return self.steps - 1
+
+    @property
+    def trained(self) -> int:
+        """Steps per image that are learned from."""
+        if self.window is not None:
+            return self.window
+        return min(self.last, int(self.trained_fraction * self.steps))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdvantageConfig:
+    """How rewards become advantages."""
+
+    estimator: Estimator = "gdpo"
+    """gdpo normalises every reward by itself, as published; grpo, grpo_global_std and reinforcepp
+    their weighted sum."""
+    floor: float = 0.1
+    """Smallest standard deviation over the batch that gdpo divides by."""
+    clip: float = 5.0
+    """Largest advantage."""
+
+    def __post_init__(self) -> None:
+        check_at_least("floor", self.floor, 0)
+        check_positive("clip", self.clip)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyConfig:
+    """What an update minimises: ``(1 - sft_weight) (policy + beta KL) + sft_weight SFT``."""
+
+    objective: Objective = "grpo"
+    """grpo as published; nft is DiffusionNFT: forward process, no likelihood."""
+    updates: int = 1
+    """Optimizer steps per iteration, each on its part of every group's images."""
+    clip_low: float = 1e-4
+    """Ratios of probabilities are clipped to 1 - clip_low from below."""
+    clip_high: float = 1e-4
+    """And to 1 + clip_high from above."""
+    old_log_probs: Literal["auto", "stored", "current"] = "auto"
+    """Where the ratio's denominator is from: the rollout, or this update itself, where the ratio is
+    exactly 1; auto is current with one update per iteration, else stored."""
+    beta: float = 1e-4
+    """Weight of the divergence from the reference policy; with 0 there is none."""
+    divergence: Divergence = "v"
+    """Its form."""
+    sft_weight: float = 1e-4
+    """Weight of the supervised loss on --data; with 0 no data are needed."""
+    nft_beta: float = 1.0
+    """DiffusionNFT: how far the positive and negative policies are from the old one."""
+
+    def __post_init__(self) -> None:
+        check_at_least("updates", self.updates, 1)
+        check_positive("clip_low", self.clip_low)
+        check_positive("clip_high", self.clip_high)
+        check_at_least("beta", self.beta, 0)
+        check_below_one("sft_weight", self.sft_weight)
+        check_positive("nft_beta", self.nft_beta)
+        if self.updates > 1 and self.old_log_probs == "current":
+            raise ValueError(
+                f"old_log_probs current needs one update per iteration, got {self.updates}; use "
+                "stored"
+            )
+
+    @property
+    def stores_log_probs(self) -> bool:
+        """Whether ratios are to the probabilities of the rollout."""
+        return self.old_log_probs == "stored" or (self.old_log_probs == "auto" and self.updates > 1)

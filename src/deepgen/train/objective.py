@@ -50,6 +50,10 @@ class Loss:
     """Per sample, the names that its loss is logged under as ``loss/NAME``."""
     work: Mapping[str, float] = field(default_factory=dict)
     """Amounts that speed is measured in: images, tokens, floating-point operations."""
+    skip: str = ""
+    """What the step lacks, where it must not be made: nothing to learn from, for example."""
+    stop: str = ""
+    """Why the run has to end after this step, which is saved, where it has to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from deepgen.config.train import CheckpointConfig, LoggingConfig
-from deepgen.errors import StoppedError
+from deepgen.errors import StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoint, Checkpoints
 from deepgen.train.ema import Ema
 from deepgen.train.gradients import clip_gradients
@@ -175,7 +175,7 @@ class Trainer(Generic[Model, Batch]):
         with phase("communication"):
             self._gather_reports(losses)
         lr = self.optimizer.lr * self.loop.schedule(self.done)
-        reason = self._skips.reason(self.report.total, norm.item())
+        reason = self.report.skip or self._skips.reason(self.report.total, norm.item())
         with phase("optimizer"):
             if reason is None:
                 self.optimizer.step(lr)
@@ -247,7 +247,8 @@ class Trainer(Generic[Model, Batch]):
                     values = self.step()
                     record.add(self.done, values, self.report, self._work, self._notes)
                     last = self.done == self.loop.steps
-                    stops = self.report.was_signalled and not last
+                    failure = self.report.stop
+                    stops = (self.report.was_signalled and not last) or bool(failure)
                     timely = self._save_times.include(self.done) or self.report.is_save_due
                     saves = timely or last or stops
                     if self.report.has_saved or saves:
@@ -262,6 +263,8 @@ class Trainer(Generic[Model, Batch]):
                         self._save_times.restart()
                     if last or stops:
                         self._attempt(self._saving.finish, must=True)
+                    if failure:
+                        raise TrainingError(f"{failure}; saved at step {self.done}")
                     if stops:
                         raise StoppedError(
                             f"stopped and saved at step {self.done} of {self.loop.steps}; run the "
@@ -390,6 +393,10 @@ class Trainer(Generic[Model, Batch]):
 
     def _skip(self, losses: Sequence[Loss], reason: str) -> None:
         """Count a skipped step, and end the run if there are too many."""
+        if self.report.skip:
+            # Nobody's fault here; whoever says so also says when there are too many.
+            self._warn(f"step {self.done} was skipped, as it had {reason}")
+            return
         own = list(not_finite(losses)), [name for loss in losses for name in loss.sample_ids]
         gathered = self.processes.gather(own)
         # With every loss finite it was the gradient, which does not say whose it is.

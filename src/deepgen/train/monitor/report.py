@@ -32,6 +32,10 @@ class StepReport:
     """Whether all have written what they had to of a checkpoint, or failed to."""
     is_save_due: bool = False
     """Whether a process has gone without a checkpoint for too long."""
+    skip: str = ""
+    """What the step lacks, where it must not be made."""
+    stop: str = ""
+    """Why the run has to end after this step, where it has to."""
 
     @classmethod
     def of(
@@ -54,6 +58,8 @@ class StepReport:
             was_signalled=was_signalled,
             has_saved=has_saved,
             is_save_due=is_save_due,
+            skip=_first(loss.skip for loss in losses),
+            stop=_first(loss.stop for loss in losses),
         )
 
     @classmethod
@@ -67,7 +73,13 @@ class StepReport:
             was_signalled=any(each.was_signalled for each in reports),
             has_saved=all(each.has_saved for each in reports),
             is_save_due=any(each.is_save_due for each in reports),
+            skip=_first(each.skip for each in reports),
+            stop=_first(each.stop for each in reports),
         )
+
+
+def _first(reasons: Iterable[str]) -> str:
+    return next((each for each in reasons if each), "")
 
 
 def _means(loss: Loss) -> Iterator[tuple[str, SumAndCount]]:
