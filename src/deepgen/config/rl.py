@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from deepgen.config.checks import check_at_least, check_below_one, check_fraction, check_positive
+from deepgen.config.codec import MAY_CHANGE
+from deepgen.config.stage import Stage, StageConfig
 
 Sampler = Literal["cps", "flow_sde", "dance_sde"]
 """How noise is added in a rollout, see ``flow/sde.py``."""
@@ -141,3 +145,60 @@ class PolicyConfig:
     def stores_log_probs(self) -> bool:
         """Whether ratios are to the probabilities of the rollout."""
         return self.old_log_probs == "stored" or (self.old_log_probs == "auto" and self.updates > 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RlConfig:
+    """Prompts, rollouts, rewards, advantages and the loss."""
+
+    prompts: Annotated[tuple[Path, ...], MAY_CHANGE] = ()
+    """Files of prompts: JSON lines with id, prompt, category and target_texts, or one a line."""
+    prompt_weights: tuple[float, ...] = ()
+    """How often prompts of each file are drawn (default: all alike)."""
+    prompt_mode: Literal["sample_proportional", "weight_only"] = "sample_proportional"
+    """Whether a weight is that of each prompt of a file, or of the whole file."""
+    category: str = "general"
+    """Category of prompts that state none."""
+    rewards: Annotated[Mapping[str, Mapping[str, Any]], Suppress] = field(default_factory=dict)
+    """Rewards by name, each with its options (in the file of --config)."""
+    weights: Annotated[Mapping[str, Mapping[str, float]], Suppress] = field(default_factory=dict)
+    """By category, the weight of each reward (in the file of --config)."""
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    """How images are sampled."""
+    advantages: AdvantageConfig = field(default_factory=AdvantageConfig)
+    """How rewards become advantages."""
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    """What an update minimises."""
+    watch_groups: Annotated[int, MAY_CHANGE] = 10
+    """Iterations between groups that are kept with their images, rewards and advantages."""
+
+    def __post_init__(self) -> None:
+        check_at_least("watch_groups", self.watch_groups, 1)
+        if self.prompt_weights and len(self.prompt_weights) != len(self.prompts):
+            raise ValueError(
+                f"there are {len(self.prompt_weights)} prompt_weights for {len(self.prompts)} "
+                "files of prompts; give one for each"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RlStageConfig(StageConfig):
+    """The stage of reinforcement learning: what all stages have, and its own settings."""
+
+    stage: Annotated[Stage, Suppress] = "rl"
+    """rl trains the whole DiT; rl_lora only adapters on it, and needs no copy as reference."""
+    rl: RlConfig = field(default_factory=RlConfig)
+    """Reinforcement learning."""
+
+    def __post_init__(self) -> None:
+        StageConfig.__post_init__(self)
+        if self.adapters is not None and self.lora.dropout:
+            raise ValueError(
+                f"lora.dropout must be 0 in reinforcement learning, got {self.lora.dropout}: with "
+                "dropout a rollout and its update would be of different policies"
+            )
+
+
+def blank_config(stage: object) -> StageConfig:
+    """The settings of a stage, to be filled in: those of ``rl`` and ``rl_lora`` have more."""
+    return RlStageConfig() if stage in ("rl", "rl_lora") else StageConfig()

@@ -22,7 +22,7 @@ from deepgen.config.train import (
     ParallelConfig,
 )
 
-Stage = Literal["pretrain", "sft", "lora"]
+Stage = Literal["pretrain", "sft", "lora", "rl", "rl_lora"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +78,23 @@ STAGES: dict[Stage, StageDescription] = {
         t2i_microbatches=4,
         edit_microbatches=4,
         per_process=False,
+    ),
+    # From rewards; micro-batches are those of the supervised loss, a quarter of them edits.
+    "rl": StageDescription(
+        trains_bridge=False,
+        trains_dit=True,
+        adapters=None,
+        t2i_microbatches=3,
+        edit_microbatches=1,
+        per_process=True,
+    ),
+    "rl_lora": StageDescription(
+        trains_bridge=False,
+        trains_dit=False,
+        adapters="dit",
+        t2i_microbatches=3,
+        edit_microbatches=1,
+        per_process=True,
     ),
 }
 

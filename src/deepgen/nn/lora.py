@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import peft
 import torch
@@ -49,6 +50,20 @@ def lora_layers(module: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
     for name, child in module.named_modules():
         if isinstance(child, LoraLayer):
             yield name, child
+
+
+@contextmanager
+def without_adapters(module: nn.Module) -> Iterator[None]:
+    """In the body, a module computes as if it had no adapters."""
+    layers = [layer for _, layer in lora_layers(module)]
+    for layer in layers:
+        # Not peft's enable_adapters, which also changes what requires a gradient.
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
 def lora_weights(module: nn.Module) -> dict[str, Tensor]:

@@ -54,8 +54,10 @@ class PolicyBatch:
     reference_velocities: Sequence[Latents] | None
     """Of the reference policy; None without a divergence."""
     row_ids: Sequence[str] = ()
-    metrics: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     """Sum and count of what is reported of the rollout, on the first of its micro-batches."""
+    is_first: bool = False
+    """Whether it is this process's first one of an update."""
     skip: str = ""
     """Why no step must be made, if none must."""
     stop: str = ""
@@ -147,12 +149,17 @@ class GrpoObjective:
         return policy_loss(batch, surrogate, velocities, factors, config.beta, means)
 
 
-def predicted(model: Policy, batch: PolicyBatch, autocast: torch.dtype | None) -> Sequence[Latents]:
+def predicted(
+    policy: Policy, batch: PolicyBatch, autocast: torch.dtype | None
+) -> Sequence[Latents]:
     """The policy's velocities, without guidance, as in the rollout."""
-    device = model.device
+    device = policy.device
     latents = [send(each, device) for each in batch.latents]
     with torch.autocast(device.type, autocast, enabled=autocast is not None):
-        return model.dit(latents, 1000 * batch.sigmas, batch.conditions, [[] for _ in latents])
+        velocities: Sequence[Latents] = policy.dit(
+            latents, 1000 * batch.sigmas, batch.conditions, [[] for _ in latents]
+        )
+    return velocities
 
 
 def policy_loss(

@@ -73,15 +73,17 @@ class Run:
 
     config: StageConfig
     model: DeepGen
-    trainer: Trainer[DeepGen, FlowBatch]
+    trainer: Trainer[DeepGen, Any]
     samples: Samples
-    validation: Validation
+    validation: Validation | Evaluation
     base: Path
     """Folder of the model that training starts from."""
     card: Mapping[str, Any]
     """Card of the trained model, see :func:`make_card`."""
     latents_source: str
     """Where latents come from, in a line for the user."""
+    close: Callable[[], None] = lambda: None
+    """Called at the end, for whatever reason."""
 
     def __call__(
         self, *, observers: Sequence[Observer] = (), start: Checkpoint | None = None
@@ -162,9 +164,9 @@ def build(
     tasks = task_plans(config, data, processes.world_size)
     samples = Samples(config)
     folder = resolve(config.model)
-    model = _prepared_model(config, folder, device)
+    model = prepared_model(config, folder, device)
     padding = config.padding or model.defaults.padding
-    shards = _shard(config, model, padding, processes)
+    shards = shard_model(config, model, padding, processes)
     if config.compute.compile:
         check_compiler(device)
         model.dit.compile_each_block()
@@ -179,7 +181,7 @@ def build(
     loader = Loader(data, options, latent_cache=latent_cache)
     shortened = model.conditioner.tokenize.shortened
     batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
-    objective = _objective(config, model, padding)
+    objective = flow_objective(config, model, padding)
     trainer = _trainer(
         config,
         model,
@@ -200,7 +202,7 @@ def build(
     )
 
 
-def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
+def prepared_model(config: StageConfig, folder: Path, device: torch.device) -> DeepGen:
     """The model, ready for training."""
     dtype = torch.float32 if config.compute.precision == "float32" else None
     model = load_folder(folder, dtype=dtype, device=device)
@@ -214,7 +216,7 @@ def _prepared_model(config: StageConfig, folder: Path, device: torch.device) -> 
     return model
 
 
-def _objective(
+def flow_objective(
     config: StageConfig, model: DeepGen, padding: Padding
 ) -> Callable[..., FlowObjective]:
     """The loss, up to who draws the noise and how often captions are dropped."""
@@ -251,7 +253,7 @@ def _trainer(
         model,
         objective,
         ByStep(batches),
-        _optimizer(optimizer, trained),
+        make_optimizer(optimizer, trained),
         LoopConfig(
             steps=config.steps,
             schedule=partial(
@@ -267,7 +269,7 @@ def _trainer(
         parallel=Parallelism(processes=batches.processes, shards=shards),
         monitoring=Monitoring(
             clock=batches.clock,
-            parts={name: _part(name) for name in trained},
+            parts={name: part_of(name) for name in trained},
             replacement_source=batches,
         ),
     )
@@ -292,7 +294,7 @@ def _validation(config: StageConfig, loader: Loader, objective: FlowObjective) -
     )
 
 
-def _optimizer(config: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
+def make_optimizer(config: OptimizerConfig, trained: Mapping[str, nn.Parameter]) -> Optimizer:
     """The configured optimizer."""
     if config.kind == "muon":
         return MatrixOptimizer(
@@ -317,7 +319,7 @@ def open_data(config: StageConfig) -> DataSet:
     return DataSet.open(config.data.folder)
 
 
-def _shard(
+def shard_model(
     config: StageConfig, model: DeepGen, padding: Padding, processes: Processes
 ) -> Shards | None:
     """Shard a model as configured.
@@ -358,7 +360,7 @@ def _describe_latents(
     )
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
     """The part of the model that a trained parameter is reported under."""
     if name.startswith("dit."):
         return "dit"

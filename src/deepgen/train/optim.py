@@ -215,6 +215,11 @@ def warmup_then_cosine(step: int, *, steps: int, warmup: int, start: float = 1e-
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
+def warmup_then_constant(step: int, *, warmup: int) -> float:
+    """Fraction of the learning rate at a step: linear warm-up, then all of it."""
+    return min(1.0, (step + 1) / (warmup + 1))
+
+
 def warmup_cosine(step: int, *, steps: int, warmup: int, floor: float = 0.02) -> float:
     """Warm-up times cosine, down to ``floor``, so that short runs learn until their end."""
     rise = min(1.0, (step + 1) / warmup)
