@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,8 @@ def trainer(
     lora: bool = False,
     lr: float = 1e-3,
     **options: Any,
-) -> Trainer[DeepGen, Any]:
-    """A run of the tiny model."""
+) -> Any:
+    """A run of the tiny model: a :class:`Trainer`."""
     config = config or RlConfig(rollout=ROLLOUT, policy=PolicyConfig(sft_weight=0.1, beta=0.01))
     model = tiny_model()
     adapters = LoraConfig(rank=2, alpha=4.0, dropout=0.0) if lora else None
@@ -133,10 +132,7 @@ def trainer(
 
         def supervised(step: int) -> Sequence[Any]:
             # The first two steps' drawings and edits over and over, shared among processes.
-            return [
-                replace(each, prompts=each.prompts)
-                for each in killing.batches(step)[processes.rank :: processes.world_size]
-            ]
+            return killing.batches(step)[processes.rank :: processes.world_size]
 
         options = {"supervised": supervised, **options}
     objective: Any = (
@@ -167,5 +163,5 @@ def run(
     )
 
 
-def weights(made: Trainer[DeepGen, Any]) -> dict[str, torch.Tensor]:
+def weights(made: Any) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in made.trained.items()}

@@ -38,10 +38,15 @@ def steps_of(made: Any) -> set[float]:
 
 def test_every_update_is_one_step_of_the_optimizer_and_metrics_say_what_happened() -> None:
     made = trainer()
-    calls = []
-    conditioner = made.model.conditioner
-    read = conditioner.vlm.forward
-    conditioner.vlm.forward = lambda *a, **k: calls.append(len(a[0])) or read(*a, **k)
+    calls: list[int] = []
+    vlm = made.model.conditioner.vlm
+    read = vlm.forward
+
+    def counted(rows: Any, *others: Any) -> Any:
+        calls.append(len(rows))
+        return read(rows, *others)
+
+    vlm.forward = counted
     before = weights(made)
     values = made.step()
     drawn = {each.id for each in made.stream.setting.prompts.take(0, 4)}
@@ -101,19 +106,26 @@ def test_several_updates_learn_from_one_rollout_each_from_its_images() -> None:
         assert total == pytest.approx(1)
 
 
-@pytest.mark.parametrize("objective", ["grpo", "nft"])
-@pytest.mark.parametrize("lora", [False, True])
-def test_rewards_rise(objective: Any, lora: bool) -> None:
+@pytest.mark.parametrize(
+    ("objective", "lora", "lr"), [("grpo", False, 1e-2), ("nft", False, 3e-2), ("grpo", True, 3e-2)]
+)
+def test_rewards_rise(objective: Any, lora: bool, lr: float) -> None:
     config = replace(
-        with_policy(objective=objective, beta=1e-3), rollout=replace(ROLLOUT, group_size=8)
+        with_policy(objective=objective), rollout=replace(ROLLOUT, group_size=8, prompts=2)
     )
-    made = trainer(config, lora=lora, lr=3e-2 if lora else 3e-3, steps=12)
-    seen = []
-    for _ in range(12):
+    made = trainer(config, lora=lora, lr=lr)
+    before = brightness(made)
+    for _ in range(9):
         made.step()
-        total, count = made.report.means["reward/bright/general"]
-        seen.append(total / count)
-    assert sum(seen[-4:]) / 4 > sum(seen[:4]) / 4 + 0.01, seen
+    assert brightness(made) > before + 0.01
+
+
+def brightness(made: Any) -> float:
+    """Of the images of a later iteration's prompts, always with the same noise."""
+    rollout = made.stream._rolled_out(made.model, 1000)
+    rewards = made.stream.setting.pool.collect(rollout.pending)
+    values = [value for each in rewards for value in each["bright"].values]
+    return float(sum(values) / len(values))
 
 
 def test_with_adapters_off_the_policy_is_its_reference() -> None:
@@ -267,7 +279,7 @@ def test_another_reference_policy_is_refused_before_any_step() -> None:
     made = trainer(config)
     with torch.no_grad():
         for value in made.trained.values():
-            value += 0.3 * torch.randn_like(value)
+            value.add_(0.3 * torch.randn_like(value))
     with pytest.raises(TrainingError, match="at the start the velocities of policy and reference"):
         made.step()
 

@@ -229,7 +229,7 @@ def test_the_gradient_of_nft_is_that_of_the_written_objective(is_stored: bool) -
     model, old, reference = toy(), toy(2), toy(1)
     batch = noised(model)
     with torch.no_grad():
-        arguments = (batch.latents, 1000 * batch.sigmas, batch.conditions, [])
+        arguments: Any = (batch.latents, 1000 * batch.sigmas, batch.conditions, [])
         before = (old if is_stored else model).dit(*arguments)
         batch = replace(batch, reference_velocities=reference.dit(*arguments))
     if is_stored:
@@ -264,7 +264,7 @@ def test_nft_moves_velocities_towards_good_images_and_away_from_bad_ones() -> No
         model.zero_grad()
         NftObjective(PolicyConfig(beta=0.0), largest=5.0)(model, batch, RNG).total.backward()
         with torch.no_grad():
-            arguments = (batch.latents, 1000 * batch.sigmas, batch.conditions, [])
+            arguments: Any = (batch.latents, 1000 * batch.sigmas, batch.conditions, [])
             before = distance(model.dit(*arguments), batch)
             for value in model.parameters():
                 value -= 1e-3 * value.grad / value.grad.norm()

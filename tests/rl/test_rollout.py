@@ -161,4 +161,4 @@ def test_settings_that_cannot_be_sampled_are_refused_in_one_line() -> None:
         ({"eta": 1.5}, "eta of cps must be at most 1, got 1.5"),
     ):
         with pytest.raises(ValueError, match=expected):
-            RolloutConfig(**options)  # type: ignore[arg-type]
+            RolloutConfig(**options)

@@ -73,7 +73,7 @@ class Train:
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
         from deepgen.cli.progress_line import ProgressLine
-        from deepgen.stages.build import build
+        from deepgen.stages.assembling import assemble
         from deepgen.stages.plan import plan
         from deepgen.stages.resume import resolve_settings
         from deepgen.train.parallel.distributed import joined
@@ -89,7 +89,7 @@ class Train:
                 return
             if processes.is_rank_zero and found.idle_fraction:
                 print_line(_idle_notice(found))
-            run = build(settings, device=device, processes=processes)
+            run = assemble(settings, device=device, processes=processes)
             if processes.is_rank_zero:
                 print_line(run.latents_source)
             if start is not None:

@@ -49,7 +49,7 @@ class RolloutConfig:
     """Without a window: fraction of the steps that are learned from, drawn anew in each
     iteration."""
     shared_noise: bool = True
-    """All images of a group start from the same noise."""
+    """All images of a group start from the same noise; not with nft, which adds none later."""
     scaling: Scaling = "cps"
     """How much each step counts: cps as published, gauss as in Flow-GRPO, equal all alike."""
     side: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
@@ -169,11 +169,17 @@ class RlConfig:
     """How rewards become advantages."""
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     """What an update minimises."""
+    held_out: Annotated[Path | None, MAY_CHANGE, arg(metavar="FILE", help_behavior_hint="")] = None
+    """Prompts whose rewards are measured every --sample-every steps, as users sample them (default:
+    none)."""
+    held_out_prompts: Annotated[int, MAY_CHANGE] = 64
+    """The first of them that are measured."""
     watch_groups: Annotated[int, MAY_CHANGE] = 10
     """Iterations between groups that are kept with their images, rewards and advantages."""
 
     def __post_init__(self) -> None:
         check_at_least("watch_groups", self.watch_groups, 1)
+        check_at_least("held_out_prompts", self.held_out_prompts, 1)
         if self.prompt_weights and len(self.prompt_weights) != len(self.prompts):
             raise ValueError(
                 f"there are {len(self.prompt_weights)} prompt_weights for {len(self.prompts)} "

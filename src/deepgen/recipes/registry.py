@@ -15,6 +15,9 @@ NAMES = (
     "pretrain",
     "sft",
     "lora",
+    "rl",
+    "rl_reference",
+    "rl_lora",
     "smoke",
 )
 """Names of the modules here, each with a function of the same name."""

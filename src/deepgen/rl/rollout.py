@@ -212,10 +212,13 @@ class GroupSampler:
     def _groups(
         self, keys: Sequence[GroupKey], conditions: Sequence[Condition], plan: Schedule
     ) -> list[Group]:
-        size, device, shared = self.config.group_size, self.model.device, self.config.shared_noise
-        noisy = next((each.index for each in plan.transitions if each.std), len(plan.transitions))
+        size, device = self.config.group_size, self.model.device
+        count = len(plan.transitions)
+        noisy = next((each.index for each in plan.transitions if each.std), count)
+        # Without any noise later, images of a group would be one.
+        shared = self.config.shared_noise and noisy < count
         # One row per group while all its images are the same.
-        prefix = noisy if shared and noisy < len(plan.transitions) else 0
+        prefix = noisy if shared else 0
         rows = [(key, member) for key in keys for member in range(1 if prefix else size)]
         latents = [
             send(self.rng.start(key, member, self.shape, shared=shared), device)

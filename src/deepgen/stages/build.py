@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -67,6 +67,22 @@ from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
 
+def do_nothing() -> None:
+    """There is nothing to close."""
+
+
+@runtime_checkable
+class Evaluation(Protocol):
+    """What a run measures every so often, on the first process."""
+
+    @property
+    def counts(self) -> Mapping[Any, int]:
+        """How many samples there are, by kind; empty if there is nothing to do."""
+
+    def __call__(self, model: DeepGen, step: int) -> None:
+        """Measure, and append a line to the metrics."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
     """A stage that is ready to run."""
@@ -75,14 +91,14 @@ class Run:
     model: DeepGen
     trainer: Trainer[DeepGen, Any]
     samples: Samples
-    validation: Validation | Evaluation
+    validation: Evaluation
     base: Path
     """Folder of the model that training starts from."""
     card: Mapping[str, Any]
     """Card of the trained model, see :func:`make_card`."""
     latents_source: str
     """Where latents come from, in a line for the user."""
-    close: Callable[[], None] = lambda: None
+    close: Callable[[], None] = do_nothing
     """Called at the end, for whatever reason."""
 
     def __call__(
@@ -109,15 +125,18 @@ class Run:
         if processes.is_rank_zero and not has_checkpoints(config.output):
             save_settings(config.output / SETTINGS, config)
         loggers = open_loggers(config.logging.to, config.output, to_values(config))
-        self.trainer.run(
-            config.output,
-            checkpoint=config.checkpoint,
-            logging=config.logging,
-            evaluate=self._evaluate if self.samples.prompts or self.validation.counts else None,
-            observers=[*observers, *loggers],
-            rates=self._rates(),
-            start=start,
-        )
+        try:
+            self.trainer.run(
+                config.output,
+                checkpoint=config.checkpoint,
+                logging=config.logging,
+                evaluate=self._evaluate if self.samples.prompts or self.validation.counts else None,
+                observers=[*observers, *loggers],
+                rates=self._rates(),
+                start=start,
+            )
+        finally:
+            self.close()
         # Again, since settings may have changed; a refused run never gets here.
         processes.on_rank_zero(lambda: save_settings(config.output / SETTINGS, config))
         if self.trainer.ema is not None:

@@ -24,7 +24,7 @@ from deepgen.model import DeepGen
 
 def make_card(
     config: StageConfig,
-    loader: Loader,
+    loader: Loader | None,
     model: DeepGen,
     base: Path,
     *,
@@ -33,25 +33,19 @@ def make_card(
     """The card of a stage's model, before training.
 
     Args:
+        loader: None where there are no data.
         base: Folder of the model that training starts from, whose card is included.
 
     Returns:
         Plain values. ``samples_seen`` counts the samples of all steps, by task; ``samples`` the
         rows of the data, by source.
     """
-    table = loader.data.table
-    columns = ["source", "source_rev", "licence", "redistributable", "task"]
-    sources = (
-        table.filter(pc.equal(table["split"], "train"))
-        .group_by(columns, use_threads=False)
-        .aggregate([([], "count_all")])
-        .to_pylist()
-    )
-    per_step = {task: each.samples for task, each in loader.options.tasks.items()}
+    per_step = {} if loader is None else loader.options.tasks
+    sources = [] if loader is None else _sources(loader)
     return {
         "stage": config.stage,
         "steps": config.steps,
-        "samples_seen": {task: config.steps * count for task, count in per_step.items()},
+        "samples_seen": {task: config.steps * each.samples for task, each in per_step.items()},
         "data": [
             {
                 "source": each["source"],
@@ -69,6 +63,19 @@ def make_card(
         "deepgen": version("deepgen-image"),
         "base_model": {**describe_base(config.model, base), "card": read_card(base)},
     }
+
+
+def _sources(loader: Loader) -> list[dict[str, Any]]:
+    """The rows of the data by source, licence and task."""
+    table = loader.data.table
+    columns = ["source", "source_rev", "licence", "redistributable", "task"]
+    found: list[dict[str, Any]] = (
+        table.filter(pc.equal(table["split"], "train"))
+        .group_by(columns, use_threads=False)
+        .aggregate([([], "count_all")])
+        .to_pylist()
+    )
+    return found
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

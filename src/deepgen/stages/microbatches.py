@@ -31,6 +31,9 @@ def split_microbatches(tasks: Mapping[Task, TaskPlan], world_size: int) -> Micro
     MicrobatchSplit(fewest=1, most=2, idle_fraction=0.25)
     """
     count = sum(each.microbatches for each in tasks.values())
+    if not count:
+        # Reinforcement learning without data.
+        return MicrobatchSplit(fewest=0, most=0, idle_fraction=0.0)
     most = -(-count // world_size)
     return MicrobatchSplit(
         fewest=count // world_size, most=most, idle_fraction=1 - count / (most * world_size)

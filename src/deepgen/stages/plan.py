@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepgen.checkpoint.folder import compute_dtype, load_on_meta
 from deepgen.checkpoint.hub import resolve
+from deepgen.config.rl import RlStageConfig
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Sharding
 from deepgen.data.records import Task
@@ -88,7 +89,8 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         DataError: The data cannot be used.
         ValueError: A step cannot be divided among so many processes.
     """
-    data = open_data(config)
+    rl = config if isinstance(config, RlStageConfig) else None
+    data = open_data(config) if rl is None or rl.rl.policy.sft_weight else None
     model = load_on_meta(resolve(config.model))
     make_trainable(model, config.stage, lora=config.adapters, seed=config.seed)
     trained, frozen = _parameters(model)
@@ -103,13 +105,17 @@ def plan(config: StageConfig, *, device: torch.device, world_size: int = 1) -> P
         frozen_bytes=dtype.itemsize,
         gathered_bytes=computed_bytes,
     )
-    tasks = task_plans(config, data, world_size)
+    tasks = {} if data is None else task_plans(config, data, world_size)
     side = config.data.side or round((model.defaults.height * model.defaults.width) ** 0.5)
-    longest = largest_sample(model, data.bucket_keys(side)[0], tasks)
+    sizes = list(data.bucket_keys(side)[0]) if data is not None else []
+    if rl is not None:
+        own = rl.rl.rollout.side or model.defaults.height
+        sizes.append(((own, own), ()))
+    longest = largest_sample(model, sizes, {"t2i", *tasks} if rl is not None else tasks)
     activations = activation_bytes(model, config, longest, bytes_each=computed_bytes)
     shared = split_microbatches(tasks, world_size)
     per_step = {task: each.samples for task, each in tasks.items()}
-    samples = {task: len(data.rows(task=task, split="train")) for task in tasks}
+    samples = {task: len(data.rows(task=task, split="train")) for task in tasks if data is not None}
     return Plan(
         trained=trained,
         frozen=frozen,

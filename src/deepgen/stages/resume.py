@@ -8,6 +8,7 @@ from pathlib import Path
 
 from deepgen.config.codec import read_values, updated
 from deepgen.config.data import CachedLatents
+from deepgen.config.rl import blank_config
 from deepgen.config.stage import STAGES, StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import LatentCache, weights_hash
@@ -100,7 +101,7 @@ def stored_settings(output: Path, start: Checkpoint | None) -> StageConfig | Non
     else:
         path, values = output, open_checkpoint(output).values("config")
     try:
-        return updated(StageConfig(), values, name=str(path))
+        return updated(blank_config(values.get("stage")), values, name=str(path))
     except ValueError as cause:
         raise ValueError(
             f"{cause}; another version of deepgen began this run: finish it with that version, or "
