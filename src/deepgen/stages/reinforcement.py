@@ -69,7 +69,7 @@ def read_sets(config: RlStageConfig) -> list[PromptSet]:
     settings = config.rl
     if not settings.prompts:
         raise DataError(
-            "no prompts to learn from; make them with deepgen data prompts, and name the files with "
+            "no prompts to learn from; make files of them with deepgen data prompts, then add "
             "--rl.prompts"
         )
     weights = settings.prompt_weights or (1.0,) * len(settings.prompts)
@@ -79,26 +79,34 @@ def read_sets(config: RlStageConfig) -> list[PromptSet]:
     ]
 
 
-def check_rewards(
-    config: RlStageConfig, rewards: Mapping[str, Reward], prompts: Sequence[Prompt]
-) -> None:
-    """Check everything that can be checked of prompts, rewards and weights before a step is made.
+def open_rewards(
+    config: RlStageConfig, prompts: Sequence[Prompt], given: Mapping[str, Reward] | None
+) -> Mapping[str, Reward]:
+    """The rewards of a stage; checks all that can be checked before a step is made.
+
+    Args:
+        config: Names them, and has their weights.
+        prompts: All.
+        given: Instead of those that the configuration names.
 
     Raises:
         DataError: A prompt lacks what a reward needs.
-        ScorerError: A reward gives a wrong result for images whose result is known.
+        ScorerError: A reward cannot be used, or is wrong about images whose result is known.
         ValueError: Weights without rewards, categories without weights, no rewards.
     """
-    if not rewards:
+    names = config.rl.rewards if given is None else given
+    if not names:
         raise ValueError(
             "no rewards to learn from; name them in the file of --config, as rl.rewards, with "
             "their weights by category, as rl.weights"
         )
-    categories = sorted({each.category for each in prompts})
-    check_weights(config.rl.weights, rewards, categories)
+    # Before anything is loaded for them.
+    check_weights(config.rl.weights, names, sorted({each.category for each in prompts}))
+    rewards = create_rewards(config.rl.rewards) if given is None else given
     check_prompts(prompts, rewards, config.rl.weights)
     for each in rewards.values():
         each.check()
+    return rewards
 
 
 def build_rl(
@@ -124,8 +132,7 @@ def build_rl(
     """
     sets = read_sets(config)
     prompts = [prompt for each in sets for prompt in each.prompts]
-    found = create_rewards(config.rl.rewards) if rewards is None else rewards
-    check_rewards(config, found, prompts)
+    found = open_rewards(config, prompts, rewards)
     samples = Samples(config)
     folder = resolve(config.model)
     model = prepared_model(config, folder, device)
