@@ -13,8 +13,17 @@ ImageFault = Literal["missing", "io", "empty", "not_an_image", "too_large", "dam
 """Why an image cannot be read, in one word, for counting."""
 
 
+LONGEST_MESSAGE = 4000
+"""Characters; the rest is cut out of the middle. Some messages quote what they found."""
+
+LONGEST_VALUE = 80
+
+
 class DeepGenError(Exception):
     """Base of all errors that the user can fix; the message says how."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class UsageError(DeepGenError, ValueError):
@@ -55,6 +64,23 @@ class BenchmarkError(DeepGenError, ValueError):
 
 class MissingPromptsError(BenchmarkError):
     """Prompts of a benchmark that are not on this machine."""
+
+
+def shortened(message: str, limit: int = LONGEST_MESSAGE) -> str:
+    """A message of at most ``limit`` characters, without its middle where it has more."""
+    half = (limit - 5) // 2
+    return message if len(message) <= limit else f"{message[:half]} ... {message[-half:]}"
+
+
+def shown(value: object) -> str:
+    """A value from elsewhere, as a message quotes it: its notation, shortened."""
+    try:
+        # Of a long text or list only the beginning is formatted.
+        part = value[:1000] if isinstance(value, str | bytes | list | tuple) else value
+        return shortened(repr(part), LONGEST_VALUE)
+    except ValueError:
+        # A whole number of thousands of digits.
+        return type(value).__name__
 
 
 def reason_of(cause: Exception) -> str:

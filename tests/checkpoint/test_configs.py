@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from deepgen.checkpoint.configs import read_bridge, read_dit, read_schedule, write_bridge
 from deepgen.checkpoint.folder import load_folder
@@ -114,9 +115,32 @@ def test_the_schedule_is_read_with_diffusers_default_shift() -> None:
             lambda c: c["text_config"].update(hidden_size=4 * 10**8),
             "hidden_size",
         ),
-        ("model_index.json", lambda c: c["defaults"].update(guidance_scale=-3.0), "at least 0"),
+        ("model_index.json", lambda c: c["defaults"].update(guidance_scale=-3.0), "from 0 to 1000"),
         ("vae/config.json", lambda c: c.update(down_block_types=["Evil"] * 4), "cannot be used"),
         ("vlm/config.json", lambda c: c.update(model_type="llama"), "describes 'llama'"),
+        ("vlm/config.json", lambda c: c["vision_config"].update(window_size=0), "window_size must"),
+        ("vlm/config.json", lambda c: c["vision_config"].update(depth=[1] * 300), "depth"),
+        (
+            "vlm/config.json",
+            lambda c: c["text_config"]["rope_parameters"].update(mrope_section=[1 << 24] * 3),
+            "mrope_section must share",
+        ),
+        ("vlm/config.json", lambda c: c["text_config"].update(intermediate_size=1e300), "at most"),
+        ("vae/config.json", lambda c: c.update(block_out_channels=[8] * 100_000), "entries"),
+        ("vae/config.json", lambda c: c.update(layers_per_block=60), "residual blocks"),
+        ("transformer/config.json", lambda c: c.update(pos_embed_max_size=9000), "4096"),
+        ("transformer/config.json", lambda c: c.update(dual_attention_layers=[0] * 999), "entries"),
+        (CONNECTOR, lambda c: c["connector"].update(layer_norm_eps=1e30), "layer_norm_eps"),
+        (
+            "scheduler/scheduler_config.json",
+            lambda c: c.update(num_train_timesteps=10**9),
+            "num_train_timesteps",
+        ),
+        ("scheduler/scheduler_config.json", lambda c: c.update(shift=1e300), "shift"),
+        ("scheduler/scheduler_config.json", lambda c: c.update(max_shift=1e5), "max_shift"),
+        ("model_index.json", lambda c: c["defaults"].update(num_inference_steps=10**9), "1000"),
+        ("model_index.json", lambda c: c["defaults"].update(height=32 << 20), "65536"),
+        ("prompt_template.json", lambda c: c.update(GENERATION="{input}" + "x" * 10**6), "limit"),
         ("vlm/config.json", lambda c: c["text_config"].update(num_hidden_layers=10**9), "tensors"),
         ("vlm/config.json", lambda c: c["text_config"].update(num_hidden_layers=7), "cannot be"),
         ("vlm/config.json", lambda c: c["text_config"].update(vocab_size=100), "misshapen"),
@@ -193,3 +217,45 @@ def test_a_damaged_tokenizer_is_refused(folder: Path) -> None:
     (folder / "tokenizer/tokenizer.json").write_text('{"version": "1.0"}', encoding="utf-8")
     with pytest.raises(CheckpointError, match="tokenizer"):
         load_folder(folder)
+
+
+def test_a_table_of_positions_is_not_larger_than_the_weights(folder: Path) -> None:
+    path = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    del tensors["pos_embed.pos_embed"]
+    save_file(tensors, path)
+    load_folder(folder)
+    edit_json(folder / "transformer/config.json", lambda c: c.update(pos_embed_max_size=4000))
+    with pytest.raises(CheckpointError, match="takes a table of"):
+        load_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["model"]["vocab"].update(evil=100_000), "a token of number 100000"),
+        (lambda c: c.update(normalizer=doubling(32)), "rules that can make a text"),
+        (lambda c: c.update(pre_tokenizer={"type": "Sequence", "x": [doubling(40)]}), "rules"),
+        (lambda c: c.update(normalizer=nested_rules(200)), "nested more than 100 deep"),
+    ],
+)
+def test_a_tokenizer_that_makes_too_much_of_a_text_is_refused(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_json(folder / "tokenizer/tokenizer.json", change)
+    with pytest.raises(CheckpointError, match=message):
+        load_folder(folder)
+
+
+def doubling(count: int) -> dict[str, Any]:
+    """Rules that make ``2^count`` letters of one."""
+    rule = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    return {"type": "Sequence", "normalizers": [rule] * count}
+
+
+def nested_rules(depth: int) -> dict[str, Any]:
+    """A sequence of one sequence, and so on."""
+    found: dict[str, Any] = {"type": "NFC"}
+    for _ in range(depth):
+        found = {"type": "Sequence", "normalizers": [found]}
+    return found

@@ -62,7 +62,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("logging: {peak_tflops: .nan}", "peak_tflops must be a positive number"),
         ("steps: many", "steps cannot be 'many'"),
         ("steps: 0", "steps must be at least 1"),
-        ("lora: {rank: 0}", "rank must be at least 1"),
+        ("lora: {rank: 0}", "rank must be a number from 1 to 4096"),
         ("- steps", "must map names to values"),
         ("steps: [", "config.yaml is not valid YAML: line 1, column 9: "),
         ("a: b: c", "is not valid YAML: line 1, column 5: mapping values are not allowed here"),

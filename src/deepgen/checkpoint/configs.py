@@ -25,7 +25,7 @@ from deepgen.config.model import (
     ScheduleConfig,
 )
 from deepgen.config.sizes import check_side
-from deepgen.errors import CheckpointError
+from deepgen.errors import CheckpointError, shown
 
 T = TypeVar("T")
 
@@ -50,6 +50,15 @@ RELEASED_SETTINGS = {
 """Settings of a connector that are optional in the file if it has the released width."""
 
 LAYER_COUNTS = ("num_hidden_layers", "num_layers", "depth", "layers_per_block")
+
+MAX_LAYERS = 256
+"""Layers of a stack, and entries of a list; the largest in use is 36."""
+
+MAX_NUMBER = 1 << 24
+"""Any number of a configuration; the largest in use is the base of rotary positions, a million."""
+
+VAE_BLOCK_TENSORS = 4
+"""Of a residual block: weights and biases of two convolutions."""
 
 CONNECTOR_LAYER = re.compile(r"connector\.layers\.(\d+)\.")
 
@@ -208,11 +217,11 @@ def check_class(values: Mapping[str, Any], expected: str, where: str) -> None:
     """Refuse the configuration of another class; a file without a class is accepted."""
     found = values.get("_class_name", expected)
     if found != expected:
-        raise CheckpointError(f"{where} describes {found!r}, but {expected} is expected")
+        raise CheckpointError(f"{where} describes {shown(found)}, but {expected} is expected")
 
 
 def check_depths(values: Mapping[str, Any], tensors: int, where: str) -> None:
-    """Refuse numbers of layers that exceed the number of stored tensors.
+    """Refuse more layers than there are stored tensors, and numbers and lists out of any range.
 
     A model is built before its tensors are compared with the file's; one of a billion layers
     would take forever.
@@ -224,8 +233,32 @@ def check_depths(values: Mapping[str, Any], tensors: int, where: str) -> None:
                 remaining.append(value)
             elif name in LAYER_COUNTS and (type(value) is not int or not 0 < value <= tensors):
                 raise CheckpointError(
-                    f"{where}: {name} is {value!r}, but there are only {tensors} tensors"
+                    f"{where}: {name} is {shown(value)}, but there are only {tensors} tensors"
                 )
+            elif name in LAYER_COUNTS and value > MAX_LAYERS:
+                raise CheckpointError(f"{where}: {name} is {value}, at most {MAX_LAYERS} is read")
+            for each in value if isinstance(value, list) else [value]:
+                if type(each) in (int, float) and not abs(each) <= MAX_NUMBER:
+                    raise CheckpointError(
+                        f"{where}: {name} is {each:.3g}, expected at most {MAX_NUMBER:,}"
+                    )
+            if isinstance(value, list) and len(value) > MAX_LAYERS:
+                raise CheckpointError(
+                    f"{where}: {name} has {len(value):,} entries, at most {MAX_LAYERS} are read"
+                )
+
+
+def check_vae_size(values: Mapping[str, Any], tensors: int, where: str) -> None:
+    """Refuse an autoencoder with more blocks than its stored tensors can be the weights of."""
+    widths, layers = values.get("block_out_channels", [64]), values.get("layers_per_block", 1)
+    if not isinstance(widths, list) or type(layers) is not int:
+        raise CheckpointError(f"{where}: block_out_channels must be a list of widths")
+    # As many residual blocks down as up, and one more up; each has at least four tensors.
+    blocks = len(widths) * (2 * layers + 1)
+    if VAE_BLOCK_TENSORS * blocks > tensors:
+        raise CheckpointError(
+            f"{where} describes {blocks:,} residual blocks, but there are only {tensors} tensors"
+        )
 
 
 def _read(config: type[T], values: Mapping[str, Any], where: str) -> T:
@@ -237,7 +270,7 @@ def _read(config: type[T], values: Mapping[str, Any], where: str) -> T:
     except ValidationError as cause:
         first = cause.errors()[0]
         place = "".join(f": {each}" for each in first["loc"])
-        found = f", got {first['input']!r}" if place else ""
+        found = f", got {shown(first['input'])}" if place else ""
         problem = first["msg"].removeprefix("Value error, ")
         raise CheckpointError(f"{where}{place}: {problem}{found}") from cause
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepgen.checkpoint.configs import read_defaults, read_dit
 from deepgen.checkpoint.files import INDEX_NAME, WEIGHT_STEMS, ModelFolder
+from deepgen.checkpoint.tokenizer_files import check_tokenizer
 from deepgen.conditioning.texts import check_text
 from deepgen.config.model import MAX_PROMPT_TOKENS, GenerationDefaults
 from deepgen.config.sizes import LATENT_SCALE, Size, check_side, reference_size
@@ -58,10 +59,15 @@ class FoundModel:
         from tokenizers import Tokenizer
 
         try:
+            check_tokenizer(self.folder)
             tokenizer = Tokenizer.from_file(str(vocabulary))
+        except CheckpointError:
+            raise
         except Exception as cause:
             # The library raises plain Exceptions for damaged files.
             raise CheckpointError(f"{vocabulary} cannot be read: {cause}") from None
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
         for text in long:
             count = len(tokenizer.encode(text, add_special_tokens=False))
             if count > MAX_PROMPT_TOKENS:

@@ -289,6 +289,10 @@ class _Plan:
             found.append(
                 f"the tokenizer has {len(self.tokenizer)} tokens, but the VLM has {rows} embeddings"
             )
+        elif (largest := max(self.tokenizer.get_vocab().values(), default=0)) >= rows:
+            found.append(
+                f"the tokenizer has a token of number {largest}, but the VLM has {rows} embeddings"
+            )
         try:
             PromptTokenizer(self.tokenizer, self.template)
         except ValueError as cause:

@@ -25,18 +25,20 @@ from deepgen.checkpoint.configs import (
     VLM_MODEL_TYPE,
     check_class,
     check_depths,
+    check_vae_size,
     read_bridge,
     read_dit,
 )
 from deepgen.checkpoint.files import TEMPLATE_NAME, ModelFolder, listed
 from deepgen.checkpoint.headers import StoredTensor
+from deepgen.checkpoint.tokenizer_files import check_tokenizer
 from deepgen.checkpoint.weights import Stored, check_tensors, fill, read_tensors, shapes
 from deepgen.conditioning.bridge import Bridge
 from deepgen.conditioning.prompts import PromptTemplate
 from deepgen.conditioning.vision import build_vision_tower
 from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.conditioning.vlm_layers import module_key, unused_keys
-from deepgen.config.model import BridgeConfig, RopePrecision
+from deepgen.config.model import BridgeConfig, DiTConfig, RopePrecision
 from deepgen.dit.model import DiT
 from deepgen.dit.patchify import sinusoidal_table
 from deepgen.errors import CheckpointError
@@ -46,6 +48,9 @@ T = TypeVar("T")
 
 POSITIONS = "pos_embed.pos_embed"
 """The DiT's table of positions, which is optional in a file."""
+
+SMALL_TABLE = 1 << 24
+"""Values of a table of positions that any model may have."""
 
 VISION_PREFIX = "visual."
 
@@ -108,9 +113,22 @@ def dit_part(folder: ModelFolder) -> DiTPart:
     values = folder.config("transformer")
     check_depths(values, len(stored), "transformer/config.json")
     config = read_dit(values)
+    if POSITIONS not in stored:
+        _check_positions(config, stored)
     module = _build("transformer/config.json", lambda: DiT(config))
     check_tensors("transformer", shapes(module), stored, optional=frozenset({POSITIONS}))
     return DiTPart("transformer", module, stored)
+
+
+def _check_positions(config: DiTConfig, stored: Stored) -> None:
+    """Refuse a table of positions, to be computed, that is larger than all weights together."""
+    table = config.pos_embed_max_size**2 * config.width
+    weights = sum(each.size for each in stored.values())
+    if table > max(weights, SMALL_TABLE):
+        raise CheckpointError(
+            f"transformer/config.json: pos_embed_max_size {config.pos_embed_max_size} takes a "
+            f"table of {table:,} values, but all weights together have {weights:,}"
+        )
 
 
 def vae_part(folder: ModelFolder) -> Part[AutoencoderKL]:
@@ -119,6 +137,7 @@ def vae_part(folder: ModelFolder) -> Part[AutoencoderKL]:
     values = folder.config("vae")
     check_class(values, VAE_CLASS, "vae/config.json")
     check_depths(values, len(stored), "vae/config.json")
+    check_vae_size(values, len(stored), "vae/config.json")
     for name, unset in (("scaling_factor", 1.0), ("shift_factor", 0.0)):
         number = values.get(name, unset)
         if number is None and name == "shift_factor":
@@ -185,6 +204,7 @@ def read_tokenizer(folder: ModelFolder) -> Any:
     ``auto_map`` and other class names are ignored.
     """
     name = folder.config("tokenizer").get("tokenizer_class")
+    check_tokenizer(folder)
     qwen = name in ("Qwen2Tokenizer", "Qwen2TokenizerFast")
     tokenizer_class = Qwen2Tokenizer if qwen else PreTrainedTokenizerFast
     try:

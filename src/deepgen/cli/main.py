@@ -20,7 +20,7 @@ from typing import TextIO
 from deepgen.cli.collecting import collector_paused
 from deepgen.cli.commands import GROUPS, Command, find, group_overview, overview
 from deepgen.cli.console import OutputClosedError, print_line, print_result, waiting
-from deepgen.errors import DeepGenError, StoppedError
+from deepgen.errors import DeepGenError, StoppedError, shortened
 
 DONE = 0
 FAILED = 1
@@ -148,7 +148,7 @@ def _report(message: str, code: int, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    print_line(f"error: {message}")
+    print_line(f"error: {shortened(message)}")
     return code
 
 

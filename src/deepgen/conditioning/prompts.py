@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepgen.conditioning.texts import MAX_CHARACTERS, check_text
 from deepgen.config.model import MAX_PROMPT_TOKENS, SIZE_UNIT
+from deepgen.errors import shown
 from deepgen.types import Pixels, Prompt
 
 INPUT = "{input}"
@@ -35,7 +36,9 @@ class PromptTemplate:
     def __post_init__(self) -> None:
         for name in ("instruction", "generation"):
             if getattr(self, name).count(INPUT) != 1:
-                raise ValueError(f"{name} must contain {INPUT} once, got {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must contain {INPUT} once, got {shown(getattr(self, name))}"
+                )
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PromptTemplate:
@@ -48,9 +51,15 @@ class PromptTemplate:
             "image_end": "IMG_END_TOKEN",
         }
         given = {field: values[name] for field, name in names.items() if name in values}
-        wrong = {name: value for name, value in given.items() if not isinstance(value, str)}
-        if wrong:
-            raise ValueError(f"the entries of a prompt template must be strings, got {wrong}")
+        for name, value in given.items():
+            if not isinstance(value, str):
+                raise ValueError(
+                    "the entries of a prompt template must be strings, got "
+                    f"{shown(value)} as {name}"
+                )
+        long = [name for name, value in given.items() if len(value) > MAX_CHARACTERS]
+        if long:
+            raise ValueError(f"{long[0]} has more than {MAX_CHARACTERS:,} characters, the limit")
         return cls(**given)
 
     def to_json(self) -> dict[str, str]:

@@ -27,6 +27,8 @@ from deepgen.types import Pixels
 PATCH = 14
 MERGE = 2
 """Patches per side that the tower merges into one token."""
+MAX_WINDOW = 1 << 16
+"""Pixels; the released tower attends within 112."""
 FRAMES = 2
 """Frames per patch: the tower reads video, and an image is one frame repeated."""
 # A token of 2 x 2 patches of 14 pixels covers 32 pixels of the image, so that the VLM and the DiT
@@ -157,6 +159,10 @@ def build_vision_tower(config: Qwen2_5_VLConfig) -> VisionTower:
     found = {name: getattr(vision, name) for name in expected}
     if found != expected:
         raise ValueError(f"the vision tower must have {expected}, got {found}")
+    if not PATCH * MERGE <= vision.window_size <= MAX_WINDOW:
+        raise ValueError(
+            f"window_size must be from {PATCH * MERGE} to {MAX_WINDOW}, got {vision.window_size}"
+        )
     vision = copy.deepcopy(vision)
     vision._attn_implementation = "sdpa"
     tower = VisionTower(vision)

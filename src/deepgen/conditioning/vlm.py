@@ -49,6 +49,11 @@ class TextRotary(nn.Module):
         frequencies = 1 / rope["rope_theta"] ** exponents
         self.frequencies = frequencies.bfloat16().float() if precision == "bf16" else frequencies
         # Each frequency turns with one axis: the first section with time, and so on.
+        if sum(rope["mrope_section"]) != len(frequencies) or min(rope["mrope_section"]) < 0:
+            raise ValueError(
+                f"mrope_section must share {len(frequencies)} frequencies, got "
+                f"{rope['mrope_section']}"
+            )
         sections = torch.tensor(rope["mrope_section"], device="cpu")
         self.axes = torch.arange(3, device="cpu").repeat_interleave(sections)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from deepgen.errors import shown
+
 
 def check_at_least(name: str, value: int | float | None, least: int) -> None:
     """Refuse what is smaller than ``least``, or no finite number; None means not set.
@@ -33,9 +35,7 @@ def check_within(name: str, value: object, least: int | float, most: int | float
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:  # type: ignore[operator]
-        # A whole number may have any number of digits.
-        shown = repr(value) if not isinstance(value, int) or abs(value) < 10**20 else "more digits"
-        raise ValueError(f"{name} must be a number from {least:g} to {most:g}, got {shown}")
+        raise ValueError(f"{name} must be a number from {least:g} to {most:g}, got {shown(value)}")
 
 
 def check_below_one(name: str, value: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
-from deepgen.errors import reason_of
+from deepgen.errors import reason_of, shown
 from deepgen.reading import read_yaml as read_yaml_values
 
 Config = TypeVar("Config")
@@ -91,14 +91,16 @@ def updated(base: Config, values: Mapping[Any, Any], *, name: str) -> Config:
         if is_dataclass(own):
             if not isinstance(value, Mapping):
                 group = ", ".join(each.name for each in fields(own))
-                raise ValueError(f"{name}: {key} is a group of settings ({group}), found {value!r}")
+                raise ValueError(
+                    f"{name}: {key} is a group of settings ({group}), found {shown(value)}"
+                )
             changes[key] = updated(own, value, name=f"{name}, {key}")
             continue
         try:
             changes[key] = TypeAdapter(types[key]).validate_python(value)
         except ValidationError as cause:
             problem = cause.errors()[0]["msg"]
-            raise ValueError(f"{name}: {key} cannot be {value!r} ({problem})") from None
+            raise ValueError(f"{name}: {key} cannot be {shown(value)} ({problem})") from None
     try:
         return replace(base, **changes)  # type: ignore[type-var]
     except ValueError as cause:

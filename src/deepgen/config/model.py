@@ -10,15 +10,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from deepgen.config.checks import check_at_least, check_positive
+from deepgen.config.checks import check_at_least, check_positive, check_within
 
 Padding = Literal["pair", "none", "batch"]
 RopePrecision = Literal["bf16", "fp32"]
 BridgeKind = Literal["stacked", "last"]
-
-# What a file may say; pydantic checks it where files are read, see checkpoint.configs.
-Count = Annotated[int, Field(ge=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
 ROPE_PRECISIONS: tuple[RopePrecision, ...] = get_args(RopePrecision)
@@ -39,6 +35,21 @@ MAX_LORA_ALPHA = 1e6
 MAX_LORA_RANK = 4096
 """Twice the width of the released DiT. Usual are 4 to 256, with an alpha of about as much."""
 
+# What a file may say; pydantic checks it where files are read, see checkpoint.configs.
+Count = Annotated[int, Field(ge=1, le=1 << 24)]
+"""A width or another size; the largest in use is a vocabulary of 150,000."""
+Layers = Annotated[int, Field(ge=1, le=256)]
+"""The largest in use is 36."""
+Positions = Annotated[int, Field(ge=1, le=4096)]
+"""Patches along a side; 4,096 are images of 65,536 pixels."""
+Side = Annotated[int, Field(ge=1, le=1 << 16)]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+Timesteps = Annotated[int, Field(ge=1, le=100_000)]
+Number = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Epsilon = Annotated[float, Field(gt=0, le=1)]
+Shift = Annotated[float, Field(ge=-20, le=20)]
+"""An exponent of e."""
+
 EDIT_NEGATIVE_PROMPT = (
     "blurry, low quality, low resolution, distorted, deformed, broken content, missing parts, "
     "damaged details, artifacts, glitch, noise, pixelated, grainy, compression artifacts, "
@@ -55,7 +66,7 @@ class DiTConfig:
     patch_size: Count = 2
     in_channels: Count = 16
     out_channels: Count = 16
-    num_layers: Count = 24
+    num_layers: Layers = 24
     attention_head_dim: Count = 64
     num_attention_heads: Count = 24
     joint_attention_dim: Count = 4096
@@ -63,7 +74,7 @@ class DiTConfig:
     caption_projection_dim: Count = 1536
     """Width of the context tokens inside; always heads x head_dim."""
     pooled_projection_dim: Count = 2048
-    pos_embed_max_size: Count = 384
+    pos_embed_max_size: Positions = 384
     """Side of the stored table of positions, in patches."""
     dual_attention_layers: tuple[int, ...] = tuple(range(13))
     """Blocks that have a second self-attention among image tokens."""
@@ -98,9 +109,9 @@ class BridgeConfig:
     num_selected_layers: Count = 6
     hidden_size: Count = 2048
     intermediate_size: Count = 11946
-    num_hidden_layers: Count = 6
+    num_hidden_layers: Layers = 6
     num_attention_heads: Count = 32
-    layer_norm_eps: Number = 1e-6
+    layer_norm_eps: Epsilon = 1e-6
     pooled_projection_dim: Count = 2048
     joint_attention_dim: Count = 4096
 
@@ -122,9 +133,9 @@ class BridgeConfig:
 class GenerationDefaults:
     """What a call uses where the user says nothing; ``defaults`` in ``model_index.json``."""
 
-    height: Count = 512
-    width: Count = 512
-    num_inference_steps: Count = 50
+    height: Side = 512
+    width: Side = 512
+    num_inference_steps: Steps = 50
     guidance_scale: Number = 4.0
     edit_negative_prompt: str = EDIT_NEGATIVE_PROMPT
     padding: Padding = "pair"
@@ -134,7 +145,7 @@ class GenerationDefaults:
     """References of an edit in training, at most; None where it is not recorded."""
 
     def __post_init__(self) -> None:
-        check_at_least("guidance_scale", self.guidance_scale, 0)
+        check_within("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE)
         check_at_least("trained_size_ratio", self.trained_size_ratio, 1)
 
 
@@ -142,15 +153,15 @@ class GenerationDefaults:
 class ScheduleConfig:
     """Fields of ``scheduler_config.json`` that decide the sigmas, under the same names."""
 
-    num_train_timesteps: Count = 1000
+    num_train_timesteps: Timesteps = 1000
     shift: Number = 3.0
     """Static shift; unused where ``use_dynamic_shifting`` is set."""
     use_dynamic_shifting: bool = False
-    base_shift: Number = 0.5
-    max_shift: Number = 1.15
+    base_shift: Shift = 0.5
+    max_shift: Shift = 1.15
     base_image_seq_len: Count = 256
     max_image_seq_len: Count = 4096
 
     def __post_init__(self) -> None:
-        check_at_least("num_train_timesteps", self.num_train_timesteps, 1)
+        check_within("num_train_timesteps", self.num_train_timesteps, 1, 100_000)
         check_positive("shift", self.shift)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from deepgen.data.records import ImageRef, Record, to_table
 from deepgen.errors import DataError, ImageError
-from deepgen.reading import parse_json
+from deepgen.reading import open_regular, parse_json
 
 PROGRESS_KEY = b"deepgen.progress"
 """Parquet metadata key of the import's progress."""
@@ -161,15 +161,13 @@ def read_bytes(folder: Path, image: ImageRef) -> bytes:
         ImageError: The shard ends before the image does.
         OSError: The shard cannot be read.
     """
-    with (folder / image.shard).open("rb", buffering=0) as file:
-        file.seek(image.offset)
-        data = file.read(image.length)
-        # A raw read may give less than asked for, for no reason but the kernel's.
-        while 0 < len(data) < image.length:
-            more = file.read(image.length - len(data))
-            if not more:
-                break
-            data += more
+    with open_regular(folder / image.shard) as file:
+        # Compared before it is read: memory is taken for as many bytes as the index states.
+        is_inside = image.offset + image.length <= os.fstat(file.fileno()).st_size
+        data = b""
+        if is_inside:
+            file.seek(image.offset)
+            data = file.read(image.length)
     if len(data) != image.length:
         raise ImageError(
             f"{folder / image.shard} ends before the image at byte {image.offset} does; "

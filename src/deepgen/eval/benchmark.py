@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeAlias
 
+from deepgen.config.checks import check_within
+from deepgen.config.model import MAX_GUIDANCE, MAX_STEPS
 from deepgen.eval.judge.official_prompts import PromptSources
 from deepgen.eval.published import PublishedTable, published_tables
 
@@ -104,6 +106,10 @@ class Source:
     """Repository and commit of the files, where they are not the benchmark's own."""
 
 
+MAX_IMAGES_PER_ITEM = 10_000
+"""Benchmarks have 1 to 10."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRule:
     """How the images of a benchmark are generated; None means the model's own default."""
@@ -115,6 +121,15 @@ class GenerationRule:
     guidance_scale: float | None = None
     resize_sources: bool = False
     """Whether sources are resized to the output's size whatever their shape."""
+
+    def __post_init__(self) -> None:
+        check_within("images_per_item", self.images_per_item, 1, MAX_IMAGES_PER_ITEM)
+        ranges = {"height": 1 << 16, "width": 1 << 16, "steps": MAX_STEPS}
+        for name, most in ranges.items():
+            if getattr(self, name) is not None:
+                check_within(name, getattr(self, name), 1, most)
+        if self.guidance_scale is not None:
+            check_within("guidance_scale", self.guidance_scale, 0, MAX_GUIDANCE)
 
 
 def generation_presets(

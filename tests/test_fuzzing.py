@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fuzzing import TARGETS, run_case
+
+CASES = {"images": 300, "yaml": 100, "configurations": 150, "tables": 200}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_input_is_read_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
+    found = [(seed, run_case(name, seed, tmp_path)) for seed in range(CASES.get(name, 300))]
+    assert [each for each in found if each[1] is not None] == []
