@@ -9,6 +9,7 @@ target; what was run until then is recorded in ``perf/results/fuzz.json``.
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import environment, write
+from measure import RESULTS, environment, write
 
 from tests.fuzzing import TARGETS, run_case
 
@@ -31,13 +32,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=100_000, help="of each target")
     parser.add_argument("--minutes", type=float, default=60, help="at most, for each target")
-    parser.add_argument("--first", type=int, default=0, help="seed of the first case")
+    parser.add_argument(
+        "--first",
+        type=int,
+        default=0,
+        help="seed of the first case; with any but 0 the record is added to",
+    )
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
     arguments = parser.parse_args()
     found = {
         name: run(name, arguments.first, arguments.cases, 60 * arguments.minutes)
         for name in arguments.targets
     }
+    if arguments.first:
+        found = added(json.loads((RESULTS / "fuzz.json").read_text())["targets"], found)
     bounds = {"seconds": MOST_SECONDS, "megabytes": MOST_MEGABYTES}
     write("fuzz", {"environment": environment(), "bounds": bounds, "targets": found})
     return 1 if any(each["failures"] for each in found.values()) else 0
@@ -78,6 +86,30 @@ def run(name: str, first: int, cases: int, seconds: float) -> dict[str, Any]:
         "failures": failures[:20],
         "failure_count": len(failures),
     }
+
+
+def added(earlier: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The record of earlier cases with those of later seeds."""
+    both = dict(earlier)
+    for name, each in new.items():
+        old = earlier.get(name)
+        both[name] = (
+            each
+            if old is None
+            else {
+                "cases": old["cases"] + each["cases"],
+                "slowest_seconds": max(old["slowest_seconds"], each["slowest_seconds"]),
+                "slowest_seed": max(old, each, key=lambda one: one["slowest_seconds"])[
+                    "slowest_seed"
+                ],
+                "megabytes_above_start": max(
+                    old["megabytes_above_start"], each["megabytes_above_start"]
+                ),
+                "failures": [*old["failures"], *each["failures"]][:20],
+                "failure_count": old["failure_count"] + each["failure_count"],
+            }
+        )
+    return both
 
 
 def peak() -> int:

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transfo
 from safetensors.torch import load_file, save_file
 from transformers import Qwen2_5_VLForConditionalGeneration
 
+import deepgen.checkpoint.folder
 from deepgen.checkpoint import parts, writing
 from deepgen.checkpoint.folder import compute_dtype, load_folder, save_folder
 from deepgen.checkpoint.writing import remove_unfinished
@@ -297,3 +298,12 @@ def test_what_a_killed_process_left_is_removed_and_the_old_folder_comes_back(
     remove_unfinished(path)
     left = sorted(each.name for each in tmp_path.iterdir())
     assert left == [".model.mine", ".models.old", "model"]
+
+
+def test_an_unknown_precision_of_the_rotary_frequencies_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The tests' own check of types would refuse a word that is none of the known ones.
+    monkeypatch.setattr(deepgen.checkpoint.folder, "ROPE_PRECISIONS", ("fp64",))
+    with pytest.raises(ValueError, match="rope_precision must be one of fp64, got 'bf16'"):
+        load_folder(golden("model"), rope_precision="bf16")

@@ -1,8 +1,10 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deepgen.config.codec import read_yaml, to_values, updated, write_yaml
+from deepgen.config.codec import read_values, read_yaml, to_values, updated, write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.recipes.sft import sft
 
@@ -91,3 +93,28 @@ def test_a_file_that_cannot_be_read_is_named_without_numbers_of_the_system(tmp_p
     ):
         with pytest.raises(ValueError, match=f"cannot be read: {reason}$"):
             read_yaml(path, sft())
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (lambda path: path.write_text("a: &a [1]\nb: *a"), "the alias .a is not read"),
+        (lambda path: path.write_text("- " * 500 + "a"), "nested more than 100 deep"),
+        (lambda path: path.write_text("x" * (65 << 10)), "more than 65,536 bytes"),
+    ],
+)
+def test_settings_are_a_file_of_bounded_size_and_depth(
+    make: Callable[[Path], object], reason: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "config.yaml")
+    with pytest.raises(ValueError, match=rf"config\.yaml .*{reason}"):
+        read_values(tmp_path / "config.yaml")
+
+
+def test_a_value_of_any_length_is_quoted_in_short(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"steps: {'x' * 60_000}")
+    with pytest.raises(ValueError, match="steps cannot be") as caught:
+        read_yaml(tmp_path / "config.yaml", sft())
+    assert len(str(caught.value)) < 500

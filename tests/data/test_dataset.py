@@ -75,9 +75,10 @@ def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="is not a data set; create one"):
             DataSet.open(folder)
-    (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(DataError, match="cannot be read"):
-        DataSet.open(tmp_path)
+    for text in ("{", "[" * 200_000, '{"name": ' + "[" * 200 + "]" * 200 + "}"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match="cannot be read"):
+            DataSet.open(tmp_path)
     (tmp_path / "dataset.json").write_text('{"name": "a", "revision": "b", "format": 99}')
     with pytest.raises(DataError, match="has format 99, expected 1"):
         DataSet.open(tmp_path)

@@ -42,6 +42,7 @@ from deepgen.checkpoint.parts import (
 from deepgen.checkpoint.writing import atomic_folder, config_values, write_json, write_weights
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.conditioning.prompts import PromptTokenizer
+from deepgen.config.checks import check_choice
 from deepgen.config.model import ROPE_PRECISIONS, RopePrecision
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
@@ -75,9 +76,8 @@ def load_folder(
     """
     device = torch.device(device)
     dtype = compute_dtype(dtype, device)
-    if rope_precision is not None and rope_precision not in ROPE_PRECISIONS:
-        expected = ", ".join(ROPE_PRECISIONS)
-        raise ValueError(f"rope_precision must be one of {expected}, got {rope_precision!r}")
+    if rope_precision is not None:
+        check_choice("rope_precision", rope_precision, ROPE_PRECISIONS)
     plan = _Plan(path, rope_precision)
     problems = Problems(path)
     for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from deepgen.errors import shown
 
@@ -36,6 +37,16 @@ def check_within(name: str, value: object, least: int | float, most: int | float
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not least <= value <= most:  # type: ignore[operator]
         raise ValueError(f"{name} must be a number from {least:g} to {most:g}, got {shown(value)}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse what is none of ``choices``.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
 
 
 def check_below_one(name: str, value: float) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import random
 import signal
 import subprocess
@@ -179,6 +180,25 @@ def test_a_folder_of_something_else_or_a_damaged_manifest_is_refused(tmp_path: P
         RunFolder(tmp_path / "absent").manifest()
     (tmp_path / "run.json").write_text('{"format": 1, "how": {}}')
     with pytest.raises(BenchmarkError, match=r"another version .* \(format 1, expected 3\)"):
+        RunFolder(tmp_path).manifest()
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"format": ' + "[" * 500 + "]" * 500 + "}"])
+def test_a_manifest_nested_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(BenchmarkError, match="nested more than 100 deep"):
+        RunFolder(tmp_path).manifest()
+
+
+@pytest.mark.parametrize("change", [{"images_per_item": 10**9}, {"steps": 10**9}, {"height": -1}])
+def test_a_manifest_with_numbers_out_of_range_is_refused(
+    tmp_path: Path, change: dict[str, int]
+) -> None:
+    RunFolder(tmp_path).begin(make_manifest(ITEMS))
+    values = json.loads((tmp_path / "run.json").read_text())
+    values["rule"].update(change)
+    (tmp_path / "run.json").write_text(json.dumps(values))
+    with pytest.raises(BenchmarkError, match="must be a number from"):
         RunFolder(tmp_path).manifest()
 
 
