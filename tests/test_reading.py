@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -124,3 +125,35 @@ def nested_folders(folder: Path, depth: int) -> Iterator[None]:
             os.chdir("..")
             Path("d").rmdir()
         os.chdir(home)
+
+
+OWN_FILES = {
+    # What the package itself contains, or has written into a string a moment before.
+    "cli/demo.py",
+    "eval/benchmarks/minibench/benchmark.py",
+    "eval/benchmarks/minibench/scorer.py",
+    "eval/published.py",
+    "eval/report/published.py",
+    "images/io.py",
+    "checkpoint/writing.py",
+    "checkpoint/unpickling.py",
+    "mini/reader/objects.py",
+    "mini/reader/scenes.py",
+    "mini/world/drawing.py",
+    # Files of the data set or run that was opened, compared with hashes of their content.
+    "data/dataset.py",
+    "eval/run/folder.py",
+}
+DIRECT = re.compile(
+    r"json\.loads?\(|yaml\.(?:safe_|full_|unsafe_)?load|(?<!reading)\.read_(?:text|bytes)\(|Image\.open\("
+)
+
+
+def test_files_from_elsewhere_are_opened_in_one_place() -> None:
+    package = Path(reading.__file__).parent
+    direct = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if path.name != "reading.py" and DIRECT.search(path.read_text(encoding="utf-8"))
+    }
+    assert direct - OWN_FILES == set(), "read them by deepgen.reading, or say why not"

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 MAX_TEXT_BYTES = 1 << 20
 """Of a caption or another text of one image; a thousand times the longest that are in use."""
@@ -81,14 +81,19 @@ def read_bytes(path: Path | str, *, limit: int = MAX_JSON_BYTES) -> bytes:
     return data
 
 
-def read_text(path: Path | str, *, limit: int = MAX_TEXT_BYTES) -> str:
+def read_text(
+    path: Path | str,
+    *,
+    limit: int = MAX_TEXT_BYTES,
+    errors: Literal["strict", "replace"] = "strict",
+) -> str:
     r"""The text of a file in UTF-8, without a byte order mark, with ``\n`` at the ends of lines.
 
     Raises:
         OSError: It cannot be opened, or is larger than ``limit`` bytes.
-        UnicodeDecodeError: It is not UTF-8.
+        UnicodeDecodeError: It is not UTF-8, and such bytes are not to be replaced.
     """
-    text = read_bytes(path, limit=limit).decode("utf-8-sig")
+    text = read_bytes(path, limit=limit).decode("utf-8-sig", errors)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

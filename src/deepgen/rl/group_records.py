@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from deepgen.images.io import atomic_file
+from deepgen.reading import MAX_LINES_BYTES, parse_json, read_text
 from deepgen.rl.prompts import Prompt
 from deepgen.rl.rewards.base import Rewards
 
@@ -76,13 +77,13 @@ def save_group(
 def read_groups(run: Path) -> list[GroupRecord]:
     """The recorded groups by step and number; lines cut off by a kill are left out."""
     try:
-        lines = (run / GROUPS).read_text(encoding="utf-8").splitlines()
-    except OSError:
+        lines = read_text(run / GROUPS, limit=MAX_LINES_BYTES).splitlines()
+    except (OSError, UnicodeDecodeError):
         return []
     found: dict[tuple[int, int], GroupRecord] = {}
     for line in lines:
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             record = GroupRecord(
                 **{**values, "images": tuple(values["images"])}
                 | {"advantages": tuple(values["advantages"])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from deepgen.errors import DataError, reason_of
 from deepgen.images.io import read_image
+from deepgen.reading import MAX_PROMPTS_BYTES, parse_json, read_text
 from deepgen.rl.prompts import Prompt, prompt_from_record
 from deepgen.rl.rewards.base import Reward, RewardItem
 from deepgen.rl.rewards.pool import PendingGroup, RetryPolicy, RewardPool
@@ -112,7 +112,7 @@ def _meets(reward: Reward, item: RewardItem) -> bool:
 def _listed(folder: Path) -> list[ListedImage]:
     path = folder / LIST
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(path, limit=MAX_PROMPTS_BYTES).split("\n")
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read ({reason_of(error)}); expected one record a line, with image "
@@ -124,8 +124,8 @@ def _listed(folder: Path) -> list[ListedImage]:
             continue
         place = f"{path}, line {number}"
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            record = parse_json(line)
+        except ValueError as error:
             raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
         if not isinstance(record, dict) or not isinstance(record.get("image"), str):
             raise DataError(f"{place}: expected an object with the file name as image")

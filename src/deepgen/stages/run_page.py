@@ -6,7 +6,6 @@ Made from the files of the run alone, for any stage and also while it trains. Li
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 from deepgen.errors import TrainingError
 from deepgen.eval.report.gallery import Embedded, Embedder
 from deepgen.images.io import atomic_file
+from deepgen.reading import MAX_LINES_BYTES, MAX_YAML_BYTES, parse_json, parse_yaml, read_text
 from deepgen.rl.group_records import GroupRecord, read_groups
 from deepgen.stages.curves import Curve, shown
 from deepgen.stages.run_folder import SETTINGS
@@ -152,9 +152,9 @@ def read_stage(folder: Path, name: str, embed: Embedder) -> Stage:
 def read_curves(log: Path) -> list[Curve]:
     """Every metric of a log, in the order of their first line; damaged lines are left out."""
     points: dict[str, dict[int, float]] = defaultdict(dict)
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in read_text(log, limit=MAX_LINES_BYTES, errors="replace").splitlines():
         try:
-            values = json.loads(line)
+            values = parse_json(line)
             step = int(values.pop("step"))
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
@@ -267,18 +267,16 @@ def _group_images(record: GroupRecord, folder: Path, embed: Embedder) -> Iterato
 
 def _settings(path: Path) -> tuple[str, Mapping[str, Any]]:
     """The settings of a run as text and as values; empty where they cannot be read."""
-    import yaml
-
     try:
-        text = path.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
+        text = read_text(path, limit=MAX_YAML_BYTES)
+        values = parse_yaml(text)
+    except (OSError, ValueError):
         return "", {}
     return text, values if isinstance(values, dict) else {}
 
 
 def _count_lines(path: Path) -> int:
     try:
-        return len(path.read_text(encoding="utf-8", errors="replace").splitlines())
+        return len(read_text(path, limit=MAX_LINES_BYTES, errors="replace").splitlines())
     except OSError:
         return 0
