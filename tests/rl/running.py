@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from deepgen.config.rl import PolicyConfig, RlConfig, RolloutConfig
-from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig
+from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, Sharding
 from deepgen.flow.schedule import sampling_sigmas, training_sigmas
 from deepgen.model import DeepGen
 from deepgen.rl.grpo import GrpoObjective
@@ -30,7 +30,7 @@ from deepgen.train.loop import LoopConfig
 from deepgen.train.objective import FlowObjective
 from deepgen.train.optim import AdamW, warmup_then_constant
 from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
-from deepgen.train.parallel.sharding import Parallelism
+from deepgen.train.parallel.sharding import Parallelism, shard
 from deepgen.train.sample_rng import SampleRng
 from deepgen.train.trainable import make_trainable
 from deepgen.train.trainer import Trainer
@@ -92,10 +92,9 @@ def setting(
     rewards: Mapping[str, Reward] = REWARDS,
     **options: Any,
 ) -> Setting:
-    """The stream's; the reference policy is the model as it is now."""
+    """The stream's."""
     rng = RolloutRng(0)
     sigmas = sampling_sigmas(config.rollout.steps, model.schedule, tokens=4).tolist()
-    reference = ReferencePolicy(model) if config.policy.beta else None
     assert config.rollout.side is not None
     values: dict[str, Any] = {
         "config": config,
@@ -106,7 +105,6 @@ def setting(
         "sigmas": sigmas,
         "seed": 0,
         "microbatch_size": 5,
-        "reference": reference,
         "processes": processes,
     }
     return Setting(**{**values, **options})
@@ -119,6 +117,7 @@ def trainer(
     steps: int = 3,
     lora: bool = False,
     lr: float = 1e-3,
+    sharding: Sharding = "none",
     **options: Any,
 ) -> Any:
     """A run of the tiny model: a :class:`Trainer`."""
@@ -126,6 +125,13 @@ def trainer(
     model = tiny_model()
     adapters = LoraConfig(rank=2, alpha=4.0, dropout=0.0) if lora else None
     make_trainable(model, "rl_lora" if lora else "rl", lora=adapters, seed=1)
+    reference = ReferencePolicy(model) if config.policy.beta else None
+    shards = shard(model, sharding, processes, mixed=False)
+    options = {
+        "reference": reference,
+        "encodes_together": shards is not None and shards.regathers,
+        **options,
+    }
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     policy = config.policy
     if policy.sft_weight:
@@ -148,7 +154,7 @@ def trainer(
         AdamW(trained.items(), lr=lr, weight_decay=0.0),
         LoopConfig(steps=steps, schedule=partial(warmup_then_constant, warmup=0)),
         identity=RunIdentity(settings={"steps": steps}),
-        parallel=Parallelism(processes=processes),
+        parallel=Parallelism(processes=processes, shards=shards),
     )
 
 

@@ -112,6 +112,7 @@ class Rollouts:
         """The micro-batches of an update: supervised ones first, while rewards are measured."""
         number, update = divmod(step, self.config.policy.updates)
         if update == 0:
+            self._stored = None
             self._iteration = self._rolled_out(model, number)
         elif self._iteration is None:
             self._iteration = self._resumed(model, number)
