@@ -61,8 +61,8 @@ class FoundModel:
         try:
             check_tokenizer(self.folder)
             tokenizer = Tokenizer.from_file(str(vocabulary))
-        except CheckpointError:
-            raise
+        except CheckpointError as cause:
+            raise CheckpointError(f"{self.path}: {cause}") from None
         except Exception as cause:
             # The library raises plain Exceptions for damaged files.
             raise CheckpointError(f"{vocabulary} cannot be read: {cause}") from None
