@@ -115,6 +115,7 @@ def compared(seconds: dict[str, list[float]]) -> dict[str, Any]:
     return {
         "cpu_seconds": seconds,
         "median": median,
+        "fastest": fastest,
         "change_of_median": round(median["after"] / median["before"] - 1, 4),
         "change_of_fastest": round(fastest["after"] / fastest["before"] - 1, 4),
     }
