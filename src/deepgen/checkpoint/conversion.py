@@ -36,7 +36,7 @@ from deepgen.checkpoint.files import (
 from deepgen.checkpoint.folder import load_on_meta
 from deepgen.checkpoint.headers import StoredTensor
 from deepgen.checkpoint.native import AdapterNames, adapter_names, base_names
-from deepgen.checkpoint.pickles import unpack
+from deepgen.checkpoint.pickles import CONVERTED_SHARD_BYTES, unpack
 from deepgen.checkpoint.weights import is_finite
 from deepgen.checkpoint.writing import atomic_folder, write_json, write_shards
 from deepgen.conditioning.prompts import PromptTemplate
@@ -173,6 +173,7 @@ def _write_vlm(
         "vlm",
         {name: weights[key].bytes for name, key in keys.items()},
         lambda name: merge(keys[name]),
+        shard_bytes=CONVERTED_SHARD_BYTES,
     )
     return merge.changed
 
@@ -254,8 +255,8 @@ class _Merge:
         if (down.ndim, up.ndim) != (2, 2) or down.shape[0] != up.shape[1] or 0 in down.shape:
             raise CheckpointError(f"the adapter of {key!r} is no pair of matrices of one rank")
         rank = down.shape[0]
-        # The rows of an embedding are its outputs.
-        delta = (up @ down).T if names.is_embedding else up @ down
+        # The rows of an embedding are its outputs: (B A)^T.
+        delta = down.T @ up.T if names.is_embedding else up @ down
         if delta.shape != weight.shape:
             raise CheckpointError(
                 f"the adapter of {key!r} is for {list(delta.shape)}, the base has "
@@ -264,7 +265,8 @@ class _Merge:
         if not delta.any():
             return weight
         self.changed += 1
-        merged = (weight.float() + self.alpha / rank * delta).to(weight.dtype)
+        # In place, since a table of embeddings takes a gigabyte.
+        merged = delta.mul_(self.alpha / rank).add_(weight).to(weight.dtype)
         if not is_finite(merged):
             raise CheckpointError(f"{key!r} is not finite once its adapter is merged")
         return merged

@@ -31,6 +31,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 SPARE_BYTES = 256 << 20
 
+CONVERTED_SHARD_BYTES = 2 << 30
+"""Half of what is usual: while a file is written, the checkpoint is mapped too."""
+
 ALLOWED = frozenset(
     {
         "collections OrderedDict",

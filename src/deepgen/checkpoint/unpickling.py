@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.native import split_key
-from deepgen.checkpoint.pickles import DTYPES, SPARE_BYTES, state_dict
+from deepgen.checkpoint.pickles import CONVERTED_SHARD_BYTES, DTYPES, SPARE_BYTES, state_dict
 from deepgen.checkpoint.weights import is_finite
 from deepgen.checkpoint.writing import write_weights
 from deepgen.errors import CheckpointError
@@ -28,7 +28,9 @@ def main(arguments: list[str]) -> int:
         components = _components(_load(source))
         for component, tensors in components.items():
             (folder / component).mkdir(parents=True)
-            write_weights(folder / component, component, tensors, None)
+            write_weights(
+                folder / component, component, tensors, None, shard_bytes=CONVERTED_SHARD_BYTES
+            )
     except (CheckpointError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

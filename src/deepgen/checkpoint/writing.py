@@ -118,17 +118,33 @@ def config_values(config: Any) -> dict[str, Any]:
 
 
 def write_weights(
-    folder: Path, component: str, tensors: Mapping[str, Tensor], dtype: torch.dtype | None
+    folder: Path,
+    component: str,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype | None,
+    *,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write a component's tensors: one file, or shards with an index above ``SHARD_BYTES``."""
+    """Write a component's tensors: one file, or shards with an index above ``shard_bytes``."""
     sizes = {
         key: tensor.numel() * (dtype or tensor.dtype).itemsize for key, tensor in tensors.items()
     }
-    write_shards(folder, component, sizes, lambda key: tensors[key].detach().to("cpu", dtype))
+    write_shards(
+        folder,
+        component,
+        sizes,
+        lambda key: tensors[key].detach().to("cpu", dtype),
+        shard_bytes=shard_bytes,
+    )
 
 
 def write_shards(
-    folder: Path, component: str, sizes: Mapping[str, int], read: Callable[[str], Tensor]
+    folder: Path,
+    component: str,
+    sizes: Mapping[str, int],
+    read: Callable[[str], Tensor],
+    *,
+    shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Write a component's tensors while no more than one file of them is in memory.
 
@@ -137,12 +153,14 @@ def write_shards(
         component: Decides their names.
         sizes: Bytes of each tensor.
         read: Gives a tensor by its name.
+        shard_bytes: Of a file at most, unless one tensor is larger. Twice as much is in memory,
+            since safetensors copies what it writes.
     """
     split = split_state_dict_into_shards_factory(
         dict(sizes),
         get_storage_size=lambda size: size,
         filename_pattern=f"{WEIGHT_STEMS[component]}{{suffix}}.safetensors",
-        max_shard_size=SHARD_BYTES,
+        max_shard_size=shard_bytes,
     )
     for name, keys in split.filename_to_tensors.items():
         stored = {key: read(key).contiguous() for key in keys}
