@@ -200,7 +200,7 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
     assert main(["data", "import", "folder", "images", "data"]) == 2
     error = capsys.readouterr().err
     assert one_line(error)
-    assert f"{Path('images', 'private')}: Permission denied; " in error
+    assert f"{Path('images', 'private')} cannot be listed (Permission denied); " in error
     assert not (folder / "data").exists()
 
 

@@ -244,14 +244,17 @@ def _delimiter(file: TextIOWrapper, suffix: str) -> str:
 
 
 def _csv_rows(file: TextIOWrapper, delimiter: str) -> Iterator[Any]:
-    # Some captions are longer than the module's default limit of 128 kB.
-    csv.field_size_limit(LONGEST_ROW)
-    lines = (line for line, _ in _lines(file, whole=True))
-    for row in csv.DictReader(lines, delimiter=delimiter):
-        if None in row or None in row.values():
-            yield BadSampleError("row", "the number of fields differs from the header")
-        else:
-            yield row
+    # Some captions are longer than the default limit of 128 kB, which is one for all readers.
+    usual = csv.field_size_limit(LONGEST_ROW)
+    try:
+        lines = (line for line, _ in _lines(file, whole=True))
+        for row in csv.DictReader(lines, delimiter=delimiter):
+            if None in row or None in row.values():
+                yield BadSampleError("row", "the number of fields differs from the header")
+            else:
+                yield row
+    finally:
+        csv.field_size_limit(usual)
 
 
 def _line_values(file: TextIOWrapper) -> Iterator[Any]:
