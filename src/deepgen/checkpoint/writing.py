@@ -123,9 +123,9 @@ def write_weights(
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype | None,
     *,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
 ) -> None:
-    """Write a component's tensors: one file, or shards with an index above ``shard_bytes``."""
+    """Write a component's tensors: one file, or shards with an index above a size."""
     sizes = {
         key: tensor.numel() * (dtype or tensor.dtype).itemsize for key, tensor in tensors.items()
     }
@@ -144,7 +144,7 @@ def write_shards(
     sizes: Mapping[str, int],
     read: Callable[[str], Tensor],
     *,
-    shard_bytes: int = SHARD_BYTES,
+    shard_bytes: int | None = None,
 ) -> None:
     """Write a component's tensors while no more than one file of them is in memory.
 
@@ -153,14 +153,14 @@ def write_shards(
         component: Decides their names.
         sizes: Bytes of each tensor.
         read: Gives a tensor by its name.
-        shard_bytes: Of a file at most, unless one tensor is larger. Twice as much is in memory,
-            since safetensors copies what it writes.
+        shard_bytes: Of a file at most, unless one tensor is larger; None is ``SHARD_BYTES``. Twice
+            as much is in memory, since safetensors copies what it writes.
     """
     split = split_state_dict_into_shards_factory(
         dict(sizes),
         get_storage_size=lambda size: size,
         filename_pattern=f"{WEIGHT_STEMS[component]}{{suffix}}.safetensors",
-        max_shard_size=shard_bytes,
+        max_shard_size=shard_bytes or SHARD_BYTES,
     )
     for name, keys in split.filename_to_tensors.items():
         stored = {key: read(key).contiguous() for key in keys}
