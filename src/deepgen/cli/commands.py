@@ -53,7 +53,7 @@ COMMANDS: Mapping[str, Entry] = {
         target="deepgen.cli.generate:Generate",
         text="Generate images from a prompt",
         examples=(
-            'deepgen generate "two red apples on a blue table"',
+            'deepgen generate "an apple on a blue background"',
             'deepgen generate "a cat" -o cats/{i}.png --num-images 4 --seed 7',
             "deepgen generate @prompts.txt --model ./my-model",
         ),
@@ -62,7 +62,7 @@ COMMANDS: Mapping[str, Entry] = {
         target="deepgen.cli.edit:Edit",
         text="Edit an image by an instruction",
         examples=(
-            'deepgen edit "make the apples green" apples.png',
+            'deepgen edit "make the background yellow" apple.png',
             'deepgen edit "make it night" photo.jpg -o night.jpg',
             'curl -sL https://example.org/a.jpg | deepgen edit "make it red" - -o - > red.png',
         ),
