@@ -124,6 +124,17 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path) -> None:
     assert canary.exists(), "the canary would not have sung"
 
 
+def test_python_files_beside_a_checkpoint_do_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.pt").write_bytes(saved(GOOD))
+    (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    unpack(Path("model.pt"), Path("out"))
+    assert Path("out/connector/model.safetensors").is_file()
+    assert not Path("ran").exists()
+
+
 WRONG_TENSORS = {
     "not finite": ({**GOOD, "meta_queries": torch.full((2,), torch.nan)}, "not finite"),
     "whole numbers": ({**GOOD, "meta_queries": torch.ones(2, dtype=torch.long)}, "whole tensors"),

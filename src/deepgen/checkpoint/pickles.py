@@ -57,7 +57,9 @@ def unpack(source: Path, folder: Path) -> None:
         CheckpointError: It is no state dict of a DeepGen model, is damaged, or names code.
     """
     check_archive(source)
-    command = [sys.executable, "-m", "deepgen.checkpoint.unpickling", str(source), str(folder)]
+    # -P: a folder of downloads may hold a torch.py, which -m alone would import.
+    reader = ("-P", "-m", "deepgen.checkpoint.unpickling")
+    command = [sys.executable, *reader, str(source), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"its reader ended with {done.returncode}"]
