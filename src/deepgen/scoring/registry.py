@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from deepgen.errors import ScorerError
 from deepgen.scoring.scorer import Scorer
+
+T = TypeVar("T")
 
 SCORERS: Mapping[str, str] = {
     "clip": "CLIPScore: how well an image fits its prompt",
@@ -32,14 +34,26 @@ def create_scorer(name: str, **options: Any) -> Scorer:
     if name not in SCORERS:
         raise ScorerError(f"there is no scorer {name!r}; choose one of {', '.join(SCORERS)}")
     # Only the module of the chosen scorer: some import torch.
-    opener = import_module(f"deepgen.scoring.{name}").create_scorer
-    signature = inspect.signature(opener)
+    factory = import_module(f"deepgen.scoring.{name}").create_scorer
+    scorer: Scorer = created(f"scorer {name}", factory, options)
+    return scorer
+
+
+def created(what: str, factory: Callable[..., T], options: Mapping[str, Any]) -> T:
+    """Call a factory with options that come from a user.
+
+    Args:
+        what: Named in the error.
+        factory: Makes the object.
+        options: Its arguments.
+
+    Raises:
+        ScorerError: It takes other options, or cannot be created.
+    """
+    signature = inspect.signature(factory)
     try:
         signature.bind(**options)
     except TypeError as error:
         taken = ", ".join(signature.parameters) or "no options"
-        raise ScorerError(
-            f"the scorer {name} cannot be created: {error}; it takes {taken}"
-        ) from None
-    scorer: Scorer = opener(**options)
-    return scorer
+        raise ScorerError(f"the {what} cannot be created: {error}; it takes {taken}") from None
+    return factory(**options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -10,6 +9,7 @@ from typing import Any
 
 from deepgen.errors import ScorerError
 from deepgen.rl.rewards.base import Reward
+from deepgen.scoring.registry import created
 
 REWARDS: Mapping[str, str] = {
     "clip": "cosine of the CLIP embeddings of image and prompt",
@@ -36,16 +36,8 @@ def create_reward(name: str, *, kind: str = "", **options: Any) -> Reward:
     if kind not in REWARDS:
         raise ScorerError(f"there is no reward {kind!r}; choose one of {', '.join(REWARDS)}")
     # Only the module of the chosen reward: some take seconds to import.
-    create = import_module(f"deepgen.rl.rewards.{kind}").create_reward
-    signature = inspect.signature(create)
-    try:
-        signature.bind(**options)
-    except TypeError as error:
-        taken = ", ".join(signature.parameters) or "no options"
-        raise ScorerError(
-            f"the reward {name} cannot be created: {error}; it takes {taken}"
-        ) from None
-    reward: Reward = create(**options)
+    factory = import_module(f"deepgen.rl.rewards.{kind}").create_reward
+    reward: Reward = created(f"reward {name}", factory, options)
     return replace(reward, name=name)
 
 
