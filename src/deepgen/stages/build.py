@@ -50,7 +50,7 @@ from deepgen.train.monitor.logs import METRICS
 from deepgen.train.monitor.metrics import Observer
 from deepgen.train.monitor.peaks import peak_rate
 from deepgen.train.monitor.speed import Clock, DeviceRates, measure_matrix_rate
-from deepgen.train.objective import FlowBatch, FlowObjective
+from deepgen.train.objective import FlowObjective
 from deepgen.train.optim import (
     TABLES,
     AdamW,
@@ -61,9 +61,9 @@ from deepgen.train.optim import (
 from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.parallel.sharding import Parallelism, Shards, chosen_sharding, full_state, shard
 from deepgen.train.sample_rng import SampleRng
-from deepgen.train.stream import ByStep
+from deepgen.train.stream import BatchStream, ByStep
 from deepgen.train.trainable import make_trainable
-from deepgen.train.trainer import Trainer
+from deepgen.train.trainer import Objective, Trainer
 from deepgen.vae import LatentCodec
 
 
@@ -201,12 +201,23 @@ def build(
     shortened = model.conditioner.tokenize.shortened
     batches = FlowBatches(loader, model.vae, processes, Clock(device), shortened)
     objective = flow_objective(config, model, padding)
-    trainer = _trainer(
+    inputs = describe_inputs(
+        model,
+        side=side,
+        padding=padding,
+        mixed=is_mixed(config.compute.precision, device),
+        edits="edit" in tasks,
+    )
+    trainer = make_trainer(
         config,
         model,
         objective(SampleRng(config.seed, config.stage), caption_drop=config.data.caption_drop),
-        batches,
-        shards,
+        ByStep(batches),
+        partial(warmup_then_cosine, steps=config.steps),
+        _identity(config, data, inputs),
+        Parallelism(processes=processes, shards=shards),
+        clock=batches.clock,
+        supervised=batches,
     )
     return Run(
         config=config,
@@ -251,45 +262,44 @@ def flow_objective(
     )
 
 
-def _trainer(
+def make_trainer(
     config: StageConfig,
     model: DeepGen,
-    objective: FlowObjective,
-    batches: FlowBatches,
-    shards: Shards | None,
-) -> Trainer[DeepGen, FlowBatch]:
-    """The loop of a stage."""
+    objective: Objective[DeepGen, Any],
+    stream: BatchStream[DeepGen, Any],
+    schedule: Callable[..., float],
+    identity: RunIdentity,
+    parallel: Parallelism,
+    *,
+    clock: Clock,
+    supervised: FlowBatches | None,
+) -> Trainer[DeepGen, Any]:
+    """The loop of a stage.
+
+    Args:
+        schedule: Of the learning rate; takes ``warmup``, in steps.
+        supervised: Where samples of a data set come from, if any are used.
+    """
     trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     optimizer = config.optimizer
-    inputs = describe_inputs(
-        model,
-        side=batches.loader.options.side,
-        padding=objective.padding,
-        mixed=is_mixed(config.compute.precision, model.device),
-        edits="edit" in batches.loader.options.tasks,
-    )
     return Trainer(
         model,
         objective,
-        ByStep(batches),
+        stream,
         make_optimizer(optimizer, trained),
         LoopConfig(
             steps=config.steps,
-            schedule=partial(
-                warmup_then_cosine,
-                steps=config.steps,
-                warmup=round(optimizer.warmup_ratio * config.steps),
-            ),
+            schedule=partial(schedule, warmup=round(optimizer.warmup_ratio * config.steps)),
             seed=config.seed,
             max_grad_norm=optimizer.max_grad_norm,
         ),
         ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
-        identity=_identity(config, batches.loader.data, inputs),
-        parallel=Parallelism(processes=batches.processes, shards=shards),
+        identity=identity,
+        parallel=parallel,
         monitoring=Monitoring(
-            clock=batches.clock,
+            clock=clock,
             parts={name: part_of(name) for name in trained},
-            replacement_source=batches,
+            replacement_source=supervised,
         ),
     )
 

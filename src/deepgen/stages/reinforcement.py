@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,8 @@ from deepgen.stages.build import (
     Run,
     flow_objective,
     is_mixed,
-    make_optimizer,
+    make_trainer,
     open_data,
-    part_of,
     prepared_model,
     shard_model,
 )
@@ -47,16 +45,13 @@ from deepgen.stages.inputs import describe_inputs
 from deepgen.stages.microbatches import task_plans
 from deepgen.stages.reward_evaluation import RewardEvaluation
 from deepgen.stages.samples import Samples
-from deepgen.train.ema import Ema
 from deepgen.train.identity import RunIdentity
-from deepgen.train.loop import LoopConfig, Monitoring
 from deepgen.train.monitor.speed import Clock
 from deepgen.train.objective import FlowObjective
 from deepgen.train.optim import warmup_then_constant
 from deepgen.train.parallel.distributed import SINGLE_PROCESS, Processes
 from deepgen.train.parallel.sharding import Parallelism, Shards
 from deepgen.train.sample_rng import SampleRng
-from deepgen.train.trainer import Trainer
 from deepgen.vae import LatentCodec
 
 
@@ -175,13 +170,16 @@ def build_rl(
         make = flow_objective(config, model, "none")
         flow = make(SampleRng(config.seed, config.stage), caption_drop=config.data.caption_drop)
     reports = processes.world_size == 1
-    trainer = _trainer(
+    trainer = make_trainer(
         config,
         model,
         RlObjective(objective, flow, policy.sft_weight, reports_gradients=reports),
         Rollouts(setting),
+        warmup_then_constant,
+        _identity(config, model, prompts, found, data),
         Parallelism(processes=processes, shards=shards),
-        identity=_identity(config, model, prompts, found, data),
+        clock=clock,
+        supervised=data,
     )
     loader = None if data is None else data.loader
     card = make_card(config, loader, model, folder, settings=compared_values(config))
@@ -234,43 +232,6 @@ def _supervised(
     return FlowBatches(Loader(data, options), model.vae, processes, clock, shortened)
 
 
-def _trainer(
-    config: RlStageConfig,
-    model: DeepGen,
-    objective: RlObjective,
-    stream: Rollouts,
-    parallel: Parallelism,
-    *,
-    identity: RunIdentity,
-) -> Trainer[DeepGen, Any]:
-    """The loop of all stages, with rollouts as its batches."""
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    optimizer = config.optimizer
-    source = stream.setting.supervised
-    return Trainer(
-        model,
-        objective,
-        stream,
-        make_optimizer(optimizer, trained),
-        LoopConfig(
-            steps=config.steps,
-            schedule=partial(
-                warmup_then_constant, warmup=round(optimizer.warmup_ratio * config.steps)
-            ),
-            seed=config.seed,
-            max_grad_norm=optimizer.max_grad_norm,
-        ),
-        ema=None if config.ema_decay is None else Ema(trained, config.ema_decay),
-        identity=identity,
-        parallel=parallel,
-        monitoring=Monitoring(
-            clock=stream.setting.clock,
-            parts={name: part_of(name) for name in trained},
-            replacement_source=source if isinstance(source, FlowBatches) else None,
-        ),
-    )
-
-
 def _identity(
     config: RlStageConfig,
     model: DeepGen,
@@ -304,7 +265,7 @@ def _recorder(config: RlStageConfig, processes: Processes) -> Any:
     ) -> None:
         if iteration % config.rl.watch_groups:
             return
-        for number, (group, own) in enumerate(zip(groups[:2], rewards, strict=False)):
+        for number, (group, own) in enumerate(zip(groups[:2], rewards, strict=False), start=1):
             save_group(
                 folder,
                 step=iteration * config.rl.policy.updates + 1,
@@ -312,7 +273,7 @@ def _recorder(config: RlStageConfig, processes: Processes) -> Any:
                 prompt=group.key.prompt,
                 images=group.images,
                 rewards=own,
-                advantages=advantages[number].tolist(),
+                advantages=advantages[number - 1].tolist(),
             )
 
     return record
