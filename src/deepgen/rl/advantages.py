@@ -108,10 +108,3 @@ def estimate(
         spread=spread_of_batch,
         is_floored=spread_of_batch < floor,
     )
-
-
-def flat_groups(
-    rewards: Rewards, present: Bool[Tensor, "groups rewards"]
-) -> Bool[Tensor, "groups rewards"]:
-    """Where all images of a group tie in a reward, which then teaches nothing."""
-    return present & (rewards.std(dim=1, correction=0) < FLAT)

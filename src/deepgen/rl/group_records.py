@@ -29,7 +29,7 @@ class GroupRecord:
 
     step: int
     group: int
-    """Number of the group in its step, from 0."""
+    """Number of the group in its step, from 1."""
     prompt: str
     category: str
     images: tuple[str, ...]
@@ -52,7 +52,8 @@ def save_group(
     advantages: Sequence[float],
 ) -> None:
     """Write the images of a group, then its line; a full disk only costs the record."""
-    names = [f"{IMAGES}/step_{step:08}_{group}_{number}.png" for number in range(len(images))]
+    stem = f"{IMAGES}/step_{step:08}_{group}"
+    names = [f"{stem}_{number}.png" for number, _ in enumerate(images, start=1)]
     record = GroupRecord(
         step=step,
         group=group,

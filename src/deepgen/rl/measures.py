@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,5 @@ def measures(
 
 def _pixel_spread(group: Group) -> float:
     """Mean over pixels of the standard deviation over a group's images."""
-    pixels = torch.stack(
-        [torch.tensor(list(image.convert("L").tobytes())) for image in group.images]
-    )
-    return float((pixels.float() / 255).std(dim=0, correction=0).mean())
+    pixels = np.stack([np.asarray(image.convert("L"), np.float32) for image in group.images]) / 255
+    return float(pixels.std(axis=0).mean())

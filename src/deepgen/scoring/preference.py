@@ -34,6 +34,9 @@ Pairs = Literal["all", "sparse"]
 Pair = tuple[int, int]
 """Images by their place in the group, in the order in which the judge sees them."""
 
+_POINTS: Mapping[Verdict, float] = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""Of a comparison, to the first image; the second one gets the rest."""
+
 MOST_MISSING = 0.1
 """Fraction of the pairs that may be missing."""
 
@@ -130,9 +133,9 @@ def win_rates(count: int, verdicts: Mapping[Pair, Verdict | None]) -> list[float
     for (first, second), verdict in verdicts.items():
         if verdict is None:
             continue
-        share = {"first": 1.0, "second": 0.0, "tie": 0.5}[verdict]
-        wins[first] += share
-        wins[second] += 1 - share
+        points = _POINTS[verdict]
+        wins[first] += points
+        wins[second] += 1 - points
         games[first] += 1
         games[second] += 1
     return [won / played for won, played in zip(wins, games, strict=True)]
@@ -160,9 +163,9 @@ def bradley_terry_strengths(count: int, verdicts: Mapping[Pair, Verdict | None])
     for (first, second), verdict in verdicts.items():
         if verdict is None:
             continue
-        share = {"first": 1.0, "second": 0.0, "tie": 0.5}[verdict]
-        wins[first] += share
-        wins[second] += 1 - share
+        points = _POINTS[verdict]
+        wins[first] += points
+        wins[second] += 1 - points
         games[first, second] += 1
         games[second, first] += 1
     strengths = [1.0] * count
