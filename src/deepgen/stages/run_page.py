@@ -186,7 +186,7 @@ def render(name: str, stages: Sequence[Stage]) -> str:
     )
     written = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     template = environment.get_template("run_page.html")
-    return template.render(name=name, stages=stages, written=written)
+    return template.render(title=f"{name}: training run", name=name, stages=stages, written=written)
 
 
 def _numbers(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
