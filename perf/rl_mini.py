@@ -26,14 +26,13 @@ from PIL import Image
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.rl import Estimator, Objective, RolloutConfig
-from deepgen.flow.ode import euler
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.images.tensors import to_image
 from deepgen.mini.reader.scenes import load_scene_reader
 from deepgen.mini.world.request import SceneRequest
 from deepgen.mini.world.scene import BACKGROUNDS
 from deepgen.model import DeepGen
-from deepgen.pipeline.denoising import guided_velocity
+from deepgen.pipeline.denoising import advance, begin
 from deepgen.recipes.rl import rl
 from deepgen.rl.prompt_building import mini_prompt
 from deepgen.rl.prompts import Prompt, write_prompts
@@ -71,11 +70,10 @@ def drawn(model: DeepGen, prompts: Sequence[Prompt], steps: int) -> list[Image.I
         rngs = [torch.Generator().manual_seed(first + place) for place in range(len(some))]
         noise = [torch.randn(16, 8, 8, generator=rng) for rng in rngs]
         empty: list[list[Any]] = [[] for _ in some]
-        velocity = guided_velocity(
-            model.dit, [(8, 8)] * len(some), conditions, [], empty, sigmas, 1.0
-        )
-        *_, last = euler(velocity, noise, sigmas)
-        images += [to_image(each) for each in model.vae.decode(last.latents)]
+        denoising = begin(model.dit, noise, conditions, [], empty, sigmas, 1.0)
+        while not denoising.is_done:
+            advance(model.dit, [denoising])
+        images += [to_image(each) for each in model.vae.decode(denoising.latents)]
     return images
 
 

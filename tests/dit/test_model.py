@@ -86,6 +86,32 @@ def test_what_is_prepared_once_is_what_every_step_would_compute() -> None:
             assert error(each, expected) <= PARITY
 
 
+@pytest.mark.parametrize("by_row", [False, True])
+def test_sets_prepared_one_by_one_are_joined_at_steps_of_their_own(by_row: bool) -> None:
+    dit, _ = twins()
+    dit.attention_by_row = by_row
+    sizes = [(8, 12), (8, 12), (6, 6), (8, 12)]
+    noisy = latents(*sizes)
+    references: list[list[Tensor]] = [latents((8, 8)), [], [], []]
+    told = [random_condition(tokens, seed=tokens) for tokens in (9, 7, 5, 4)]
+    # The second one has a padding token that counts for three.
+    told[1] = replace(told[1], padding=0 if by_row else 3)
+    timesteps = [torch.linspace(1000, 5, steps) for steps in (4, 7, 3, 7)]
+    sets = [
+        dit.prepare([each, each], [size] * 2, time, [own] * 2)
+        for each, size, time, own in zip(told, sizes, timesteps, references, strict=True)
+    ]
+    joined = dit.join(sets)
+    assert len(joined) == 3
+    rows = [each for each in noisy for _ in range(2)]
+    for steps in ([0, 3, 2, 6], [1, 0, 0, 5]):
+        mine = dit.velocity(rows, [step for step in steps for _ in range(2)], joined)
+        for index, (step, own) in enumerate(zip(steps, sets, strict=True)):
+            true = dit.velocity([noisy[index]] * 2, step, own)
+            for each, expected in zip(mine[2 * index : 2 * index + 2], true, strict=True):
+                assert error(each, expected) <= BATCHED
+
+
 def test_sampling_on_an_accelerator_needs_no_mask() -> None:
     dit = DiT(TINY).to("meta")
     told = [

@@ -1,10 +1,11 @@
-from collections.abc import Sequence
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 
 from deepgen.config.model import ScheduleConfig
 from deepgen.flow.guidance import guide, is_guided
-from deepgen.flow.ode import Velocity, euler
+from deepgen.flow.ode import euler_step
 from deepgen.flow.path import clean_estimate, interpolate
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.types import Latents
@@ -12,14 +13,17 @@ from deepgen.types import Latents
 SIGMAS = sampling_sigmas(50, ScheduleConfig(), tokens=16)
 
 
-def last(velocity: Velocity, noise: list[Latents]) -> list[Latents]:
-    *_, step = euler(velocity, noise, SIGMAS)
-    return step.latents
+def integrate(velocity: Callable[[Latents], Latents], noise: Latents) -> tuple[Latents, Latents]:
+    """The latents after all steps, and the clean ones that the last velocity predicts."""
+    latents = clean = noise
+    for sigma, following in pairwise(SIGMAS.tolist()):
+        latents, clean = euler_step(latents, velocity(latents), sigma, following)
+    return latents, clean
 
 
 def test_a_constant_velocity_telescopes_to_noise_minus_velocity() -> None:
     noise, velocity = torch.randn(16, 4, 6), torch.randn(16, 4, 6)
-    (latents,) = last(lambda latents, step: [velocity], [noise])
+    latents, _ = integrate(lambda _: velocity, noise)
     torch.testing.assert_close(latents, noise - velocity, rtol=0, atol=2e-6)
 
 
@@ -32,40 +36,17 @@ def test_one_euler_step_along_the_true_velocity_recovers_the_latents() -> None:
         torch.testing.assert_close(estimate, latents[index], rtol=0, atol=1e-5)
 
 
-def test_images_of_different_sizes_go_together_and_the_noise_is_left_alone() -> None:
-    noise = [torch.randn(16, 4, 4), torch.randn(16, 8, 2)]
-    before = [image.clone() for image in noise]
-
-    def velocity(latents: Sequence[Latents], step: int) -> list[Latents]:
-        return [0.5 * image for image in latents]
-
-    together = last(velocity, noise)
-    alone = [last(velocity, [image])[0] for image in noise]
-    for image, same in zip(together, alone, strict=True):
-        assert torch.equal(image, same)
-    assert all(torch.equal(a, b) for a, b in zip(noise, before, strict=True))
-
-
-def test_whoever_watches_may_replace_the_latents_or_leave() -> None:
-    seen = []
-    for step in euler(lambda latents, step: latents, [torch.ones(1, 2, 2)], SIGMAS):
-        seen.append(step.index)
-        step.latents[0] = torch.zeros(1, 2, 2)
-        if step.index == 3:
-            break
-    assert seen == [0, 1, 2, 3]
-
-    def record(latents: Sequence[Latents], step: int) -> list[Latents]:
-        assert step == 0 or not latents[0].any()
-        return list(latents)
-
-    for step in euler(record, [torch.ones(1, 2, 2)], SIGMAS):
-        step.latents[0] = torch.zeros(1, 2, 2)
+def test_a_step_is_in_float32_and_leaves_its_start_alone() -> None:
+    start = torch.randn(16, 4, 4)
+    before = start.clone()
+    latents, clean = euler_step(start, torch.randn(16, 4, 4).bfloat16(), 0.5, 0.25)
+    assert latents.dtype == clean.dtype == torch.float32
+    assert torch.equal(start, before)
 
 
 def test_the_last_steps_clean_estimate_is_the_result() -> None:
-    steps = list(euler(lambda latents, step: [latents[0].tanh()], [torch.randn(1, 4, 4)], SIGMAS))
-    torch.testing.assert_close(steps[-1].clean_latents[0], steps[-1].latents[0])
+    latents, clean = integrate(torch.tanh, torch.randn(1, 4, 4))
+    torch.testing.assert_close(clean, latents)
 
 
 def test_guidance_moves_away_from_the_negative_prompt() -> None:

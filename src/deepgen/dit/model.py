@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -28,13 +28,13 @@ from deepgen.devices import send
 from deepgen.dit.blocks import (
     JointBlock,
     KeyBias,
-    Modulation,
     ModulationLinear,
     PadCounts,
     Tokens,
     layer_norm,
     modulate,
 )
+from deepgen.dit.groups import Group, Modulations, image_tokens_of, joined_group, key_bias
 from deepgen.dit.patchify import PatchEmbed, unpatchify
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
@@ -57,37 +57,6 @@ CPU_ACTIVATION_BYTES = 2**25
 # Graphs that torch may compile of the blocks' code, which is the same for first, middle and last
 # blocks, with and without a bias, with gradients and without; torch's default limit is 8.
 COMPILED_KINDS = 64
-
-Modulations = list[Modulation]
-"""Two per block (image, context), then that of the output."""
-
-
-@dataclass(kw_only=True, slots=True)
-class Group:
-    """Rows of one shape, and what is the same in all steps."""
-
-    members: list[int]
-    """Their indices among all rows."""
-    rows: int
-    """Patches of the target along its height."""
-    columns: int
-    context: Tokens
-    """Embedded context tokens."""
-    key_bias: KeyBias | None
-    padding: PadCounts | None
-    """Instead of the bias, where rows attend one by one."""
-    references: Tokens | None
-    """Embedded reference tokens."""
-    pooled: Float[Tensor, "batch width"]
-    """Embedded pooled vectors."""
-    timesteps: Float[Tensor, "steps batch"]
-    steps_at_once: int
-    """For how many steps modulations are computed together."""
-    is_idle: bool = False
-    """A copy that is only run because other processes have more groups; its result is not used."""
-    first_step: int = -1
-    """First step of the cached modulations."""
-    modulations: list[Modulations] = field(default_factory=list)
 
 
 class _Embedding(nn.Module):
@@ -173,7 +142,7 @@ class DiT(nn.Module):
         missing = self._missing(len(groups))
         self._modulate_together(groups)
         idle = replace(groups[0], is_idle=True)
-        return self._velocities(latents, 0, [*groups, *[idle] * missing])
+        return self._velocities(latents, [0] * len(latents), [*groups, *[idle] * missing])
 
     def prepare(
         self,
@@ -199,17 +168,52 @@ class DiT(nn.Module):
         """
         return self.enter(lambda: self._prepared(conditions, sizes, timesteps, references))
 
+    def join(self, sets: Sequence[Sequence[Group]]) -> list[Group]:
+        """Put sets of rows together that were prepared one by one, for steps of their own.
+
+        Rows of equal shape become one group, so that a weight is read once for all of them;
+        contexts of different length too, where :meth:`prepare` or ``attention_by_row`` allow it.
+
+        Args:
+            sets: What :meth:`prepare` returned for each. Their rows are numbered on, set by set.
+
+        Returns:
+            For :meth:`velocity`, with a step for every row.
+        """
+        ragged = self.proj_out.weight.is_cpu or self.attention_by_row
+        shapes: dict[tuple[object, ...], list[tuple[int, Group]]] = {}
+        offset = 0
+        for groups in sets:
+            for group in groups:
+                references = 0 if group.references is None else group.references.shape[1]
+                length = None if ragged else group.context.shape[1]
+                shape = (group.rows, group.columns, references, length)
+                shapes.setdefault(shape, []).append((offset, group))
+            offset += sum(len(group.members) for group in groups)
+        joined = []
+        for parts in shapes.values():
+            at_once = self._rows_at_once(image_tokens_of(parts[0][1]), offset)
+            while parts:
+                count, rows = 1, len(parts[0][1].members)
+                while count < len(parts) and rows + len(parts[count][1].members) <= at_once:
+                    rows += len(parts[count][1].members)
+                    count += 1
+                joined.append(joined_group(parts[:count], by_row=self.attention_by_row))
+                parts = parts[count:]
+        return joined
+
     def velocity(
-        self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
+        self, latents: Sequence[Latents], step: int | Sequence[int], prepared: Sequence[Group]
     ) -> list[Latents]:
         """Velocity of every row at a step, in float32.
 
         Args:
             latents: Noisy latents, of the prepared sizes, in the same order.
-            step: Index into the prepared timesteps.
-            prepared: What :meth:`prepare` returned.
+            step: Index into the prepared timesteps; after :meth:`join` one for every row.
+            prepared: What :meth:`prepare` or :meth:`join` returned.
         """
-        return self.enter(lambda: self._velocities(latents, step, prepared))
+        steps = [step] * len(latents) if isinstance(step, int) else step
+        return self.enter(lambda: self._velocities(latents, steps, prepared))
 
     def enter(self, call: Callable[[], Returned]) -> Returned:
         """Call a function of this model that is not :meth:`forward`.
@@ -243,7 +247,7 @@ class DiT(nn.Module):
         return 0 if self.max_over_processes is None else self.max_over_processes(groups) - groups
 
     def _velocities(
-        self, latents: Sequence[Latents], step: int, prepared: Sequence[Group]
+        self, latents: Sequence[Latents], steps: Sequence[int], prepared: Sequence[Group]
     ) -> list[Latents]:
         result: dict[int, Latents] = {}
         for group in prepared:
@@ -255,7 +259,7 @@ class DiT(nn.Module):
             tokens = self._run(
                 image,
                 group.context,
-                self._modulations(group, step),
+                self._modulations(group, [steps[index] for index in group.members]),
                 targets,
                 group.key_bias,
                 group.padding,
@@ -367,7 +371,7 @@ class DiT(nn.Module):
                 own = [contexts[index].to(self.dtype) for index in members]
                 numbers = [counts[index] for index in members]
                 padding = self._padding(own, numbers)
-                bias = None if padding else _key_bias(own, numbers, image_tokens)
+                bias = None if padding else key_bias(own, numbers, image_tokens)
                 pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
                 result.append(
                     Group(
@@ -416,8 +420,16 @@ class DiT(nn.Module):
         rows = [torch.cat([known[id(each)] for each in own], dim=1) for own in references]
         return torch.cat(rows)
 
-    def _modulations(self, group: Group, step: int) -> Modulations:
-        """adaLN parts of all blocks at a step, computed for many steps at once."""
+    def _modulations(self, group: Group, steps: Sequence[int]) -> Modulations:
+        """adaLN parts of all blocks at the steps of a group's rows, computed for many at once."""
+        if group.parts:
+            rows = iter(steps)
+            own = [
+                self._modulations(part, [next(rows) for _ in part.members]) for part in group.parts
+            ]
+            return [torch.cat(parts, dim=1) for parts in zip(*own, strict=True)]
+        # Rows that were prepared together are at the same step.
+        step = steps[0]
         first = step - step % group.steps_at_once
         if first != group.first_step:
             timesteps = group.timesteps[first : first + group.steps_at_once]
@@ -462,24 +474,3 @@ def timestep_sinusoid(timesteps: Float[Tensor, " rows"]) -> Float[Tensor, "rows 
     exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
     angles = timesteps.float()[:, None] * torch.exp(-math.log(10000) * exponents)
     return torch.cat([angles.cos(), angles.sin()], dim=1)
-
-
-def _key_bias(
-    contexts: Sequence[Float[Tensor, "_tokens context_width"]],
-    counts: Sequence[int],
-    image_tokens: int,
-) -> KeyBias | None:
-    """A bias that gives a counted padding token its weight, and masks padding after contexts.
-
-    None where no row has either.
-    """
-    longest = max(len(context) for context in contexts)
-    if all(
-        len(each) == longest and count <= 1 for each, count in zip(contexts, counts, strict=True)
-    ):
-        return None
-    bias = torch.zeros(len(contexts), 1, 1, image_tokens + longest)
-    for row, context, count in zip(bias[:, 0, 0], contexts, counts, strict=True):
-        row[image_tokens] = math.log(max(count, 1))
-        row[image_tokens + len(context) :] = -math.inf
-    return send(bias.to(contexts[0].dtype), contexts[0].device)

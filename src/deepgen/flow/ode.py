@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from deepgen.flow.path import clean_estimate
 from deepgen.types import Latents
-
-Velocity = Callable[[Sequence[Latents], int], Sequence[Latents]]
-"""(noisy latents, index of the step) -> predictions of ``noise - latents``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,34 +24,21 @@ class Step:
     """The clean latents that this step's velocity predicts; after the last step, ``latents``."""
 
 
-def euler(
-    velocity: Velocity, noise: Sequence[Latents], sigmas: Float[Tensor, " steps_and_end"]
-) -> Iterator[Step]:
-    """Integrate the velocity from noise (sigma 1) to latents (sigma 0), one step per item.
+def euler_step(
+    latents: Latents, velocity: Latents, sigma: float, following: float
+) -> tuple[Latents, Latents]:
+    """One step of Euler's method, in float32 whatever type the model computes in.
 
-    In float32, whatever type the model computes in::
-
-        latents += (sigma[k + 1] - sigma[k]) * velocity(latents, k)
-
-    The caller may replace the latents of a step, and stop early.
+    ``latents + (following - sigma) * velocity``
 
     Args:
-        velocity: Called once per step, with all images at once.
-        noise: Start of each image; their sizes may differ. Not modified.
-        sigmas: Falling noise levels that end with 0. They are read on the host once, so the loop
-            never waits for the device.
+        latents: At noise level ``sigma``.
+        velocity: Predicted there: ``noise - latents``.
+        sigma: From 1, noise, to 0.
+        following: Noise level after the step, below ``sigma``.
+
+    Returns:
+        Latents after the step, and the clean ones that the velocity predicts.
     """
-    latents = [image.to(torch.float32, copy=True) for image in noise]
-    levels = sigmas.tolist()
-    for index in range(len(levels) - 1):
-        sigma, following = levels[index], levels[index + 1]
-        slopes = [slope.to(torch.float32) for slope in velocity(latents, index)]
-        clean = [
-            clean_estimate(image, slope, sigma)
-            for image, slope in zip(latents, slopes, strict=True)
-        ]
-        latents = [
-            image.add(slope, alpha=following - sigma)
-            for image, slope in zip(latents, slopes, strict=True)
-        ]
-        yield Step(index=index, sigma=sigma, latents=latents, clean_latents=clean)
+    slope = velocity.to(torch.float32)
+    return latents.add(slope, alpha=following - sigma), clean_estimate(latents, slope, sigma)

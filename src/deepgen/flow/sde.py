@@ -17,8 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deepgen.config.rl import Sampler, Scaling
-from deepgen.flow.ode import Velocity
 from deepgen.types import Latents
+
+Velocity = Callable[[Sequence[Latents], int], Sequence[Latents]]
+"""(noisy latents, index of the step) -> predictions of ``noise - latents``."""
 
 Noise = Callable[[int], Sequence[Latents]]
 """Index of a step -> standard normal noise of every image."""

@@ -1,59 +1,155 @@
-"""The DiT with guidance as the velocity field that the flow integrates."""
+"""Images on their way from noise: the DiT with guidance, integrated by Euler's method.
+
+The pipeline denoises a fixed set of images; the engine (:mod:`deepgen.pipeline.engine`) several
+sets, each at a step of its own. Both call :func:`begin` and :func:`advance`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from deepgen.config.model import ScheduleConfig
+from deepgen.dit.groups import Group
 from deepgen.dit.model import DiT
 from deepgen.flow.guidance import guide
-from deepgen.flow.ode import Velocity
+from deepgen.flow.ode import Step, euler_step
+from deepgen.flow.path import interpolate
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.types import Condition, Latents
 
 
-def guided_velocity(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """What an edit with a mask leaves as it is."""
+
+    cells: Bool[Tensor, "height width"]
+    """True where latents stay those of the original."""
+    clean_latents: Latents
+    noise: Latents
+    """That the image began from."""
+
+    def blend(self, latents: Latents, sigma: float) -> Latents:
+        """Put the original, at a noise level, back where it is kept."""
+        levels = torch.tensor([sigma], device=latents.device)
+        noisy, _ = interpolate(self.clean_latents[None], self.noise[None], levels)
+        return torch.where(self.cells, noisy[0], latents)
+
+
+@dataclass(kw_only=True, slots=True)
+class Denoising:
+    """Images that began together, with one schedule, and how far they are."""
+
+    latents: list[Latents]
+    """In float32. Replacing an entry changes what the next step starts from."""
+    sigmas: list[float]
+    """Falling noise levels, the last of which is 0."""
+    guidance_scale: float
+    is_guided: bool
+    prepared: list[Group]
+    """Rows of the negative prompts, if guided, then those of the prompts."""
+    kept: list[Kept | None] = field(default_factory=list)
+    """Of each image, if any image keeps something."""
+    step: int = 0
+    """Index of the next step."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of a pass through the DiT."""
+        return len(self.latents) * (2 if self.is_guided else 1)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the images are there."""
+        return self.step == len(self.sigmas) - 1
+
+
+def begin(
     dit: DiT,
-    sizes: Sequence[tuple[int, int]],
+    noise: Sequence[Latents],
     positive: Sequence[Condition],
     negative: Sequence[Condition],
     references: Sequence[Sequence[Latents]],
     sigmas: Float[Tensor, " steps_and_end"],
     guidance_scale: float,
-) -> Velocity:
-    """Compute everything that is the same for all steps, and return the velocity of all images.
+) -> Denoising:
+    """Compute everything that is the same in all steps.
 
     Args:
         dit: The denoiser.
-        sizes: (height, width) of each image's latents.
+        noise: Start of each image; sizes may differ. Not modified.
         positive: What each image should show.
         negative: What it should not show; empty for no negative branch.
         references: Clean latents of each image's references.
-        sigmas: The noise levels of all steps, which are addressed by index.
+        sigmas: Falling noise levels that end with 0. They are read on the host once, so no step
+            waits for the device.
         guidance_scale: See :func:`deepgen.flow.guidance.guide`.
     """
     branches = 2 if negative else 1
     prepared = dit.prepare(
         [*negative, *positive],
-        list(sizes) * branches,
+        [(each.shape[1], each.shape[2]) for each in noise] * branches,
         1000 * sigmas[:-1],
         [list(row) for row in references] * branches,
     )
+    return Denoising(
+        latents=[image.to(torch.float32, copy=True) for image in noise],
+        sigmas=sigmas.tolist(),
+        guidance_scale=guidance_scale,
+        is_guided=bool(negative),
+        prepared=prepared,
+    )
 
-    def velocity(latents: Sequence[Latents], step: int) -> Sequence[Latents]:
-        rows = dit.velocity(list(latents) * branches, step, prepared)
-        if not negative:
-            return rows
-        count = len(latents)
-        return [
-            guide(away, towards, guidance_scale)
-            for away, towards in zip(rows[:count], rows[count:], strict=True)
+
+def advance(
+    dit: DiT, running: Sequence[Denoising], joined: Sequence[Group] | None = None
+) -> list[Step]:
+    """One Euler step of every set of images, at the step that each is at.
+
+    Args:
+        dit: The denoiser.
+        running: Sets that are not done.
+        joined: Their prepared rows, joined in this order by :meth:`deepgen.dit.model.DiT.join`;
+            None for a single set.
+
+    Returns:
+        The result of each set's step.
+    """
+    rows, steps = [], []
+    for each in running:
+        rows += each.latents * (2 if each.is_guided else 1)
+        steps += [each.step] * each.rows
+    every = iter(dit.velocity(rows, steps, running[0].prepared if joined is None else joined))
+    return [_stepped(each, [next(every) for _ in range(each.rows)]) for each in running]
+
+
+def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
+    """The step of one set of images, given the velocities of its rows."""
+    sigma, following = images.sigmas[images.step : images.step + 2]
+    if images.is_guided:
+        count = len(images.latents)
+        velocities = [
+            guide(away, towards, images.guidance_scale)
+            for away, towards in zip(velocities[:count], velocities[count:], strict=True)
         ]
-
-    return velocity
+    pairs = zip(images.latents, velocities, strict=True)
+    stepped = [euler_step(latents, velocity, sigma, following) for latents, velocity in pairs]
+    images.latents = [latents for latents, _ in stepped]
+    for index, kept in enumerate(images.kept):
+        if kept is not None:
+            images.latents[index] = kept.blend(images.latents[index], following)
+    step = Step(
+        index=images.step,
+        sigma=sigma,
+        latents=images.latents,
+        clean_latents=[clean for _, clean in stepped],
+    )
+    images.step += 1
+    return step
 
 
 def schedules(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,20 +15,27 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.checkpoint.lora import merge_lora
 from deepgen.config.model import Padding, RopePrecision
-from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
-from deepgen.flow.ode import Step, euler
-from deepgen.images.io import PNG_KEY, image_record
-from deepgen.images.tensors import resize, to_image, to_pixels
+from deepgen.flow.ode import Step
+from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
-from deepgen.pipeline.denoising import guided_velocity, schedules
+from deepgen.pipeline.denoising import advance, begin, schedules
+from deepgen.pipeline.parts import (
+    check_finite,
+    encode_prompts,
+    encode_references,
+    finished_image,
+    initial_noise,
+    record,
+    reference_pixels,
+)
 from deepgen.pipeline.request import (
     Generators,
     Prompts,
@@ -42,7 +48,7 @@ from deepgen.pipeline.request import (
     parse_requests,
     parse_sampling,
 )
-from deepgen.types import Condition, Latents, Pixels, Prompt
+from deepgen.types import Condition, Latents
 
 T = TypeVar("T")
 
@@ -294,14 +300,19 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
         self._interrupt = False
 
-        pixels = [self._reference_pixels(request) for request in requests]
-        positive, negative = self._conditions(requests, pixels, sampling)
-        references = self._encode(pixels)
+        pixels = [reference_pixels(request, self.device) for request in requests]
+        with self._on_device(model.conditioner):
+            positive, negative = encode_prompts(model.conditioner, requests, pixels, sampling)
+        with self._on_device(model.vae) if any(pixels) else nullcontext():
+            references = encode_references(model.vae, pixels)
         repeated = _repeat(requests, per_prompt)
         noise = (
             list(latents.to(self.device, torch.float32))
             if latents is not None
-            else self._noise(repeated, generators)
+            else [
+                initial_noise(model, each, generator).to(self.device)
+                for each, generator in zip(repeated, generators, strict=True)
+            ]
         )
         final = self._denoise(
             noise,
@@ -314,53 +325,10 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         )
         images = self._finish(final, repeated, output_type)
         if output_type == "pil":
-            self._record(images, repeated, seeds, sampling)
+            for made, request, own in zip(images, repeated, seeds, strict=True):
+                record(made, request, seed=own, sampling=sampling, model=self._source)
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
-
-    def _reference_pixels(self, request: Request) -> tuple[Pixels, ...]:
-        """References as the model gets them: resized, in [-1, 1], on the device."""
-        return tuple(
-            to_pixels(resize(each.image, each.height, each.width)).to(self.device)
-            for each in request.references
-        )
-
-    def _conditions(
-        self,
-        requests: Sequence[Request],
-        pixels: Sequence[tuple[Pixels, ...]],
-        sampling: Sampling,
-    ) -> tuple[list[Condition], list[Condition]]:
-        """Positive and negative conditions per request; the latter are empty without guidance."""
-        pairs = list(zip(requests, pixels, strict=True))
-        with self._on_device(self.model.conditioner):
-            positive, negative = self.model.conditioner.encode(
-                [Prompt(text=each.prompt, references=row) for each, row in pairs],
-                [Prompt(text=each.negative_prompt, references=row) for each, row in pairs],
-                padding=sampling.padding,
-                guided=is_guided(sampling.guidance_scale),
-            )
-        return positive, negative or []
-
-    def _encode(self, pixels: Sequence[tuple[Pixels, ...]]) -> list[list[Latents]]:
-        """Clean latents of every request's references (mean of the posterior)."""
-        if not any(pixels):
-            return [[] for _ in pixels]
-        with self._on_device(self.model.vae):
-            latents = iter(self.model.vae.encode([each for row in pixels for each in row]))
-        return [[next(latents) for _ in row] for row in pixels]
-
-    def _noise(self, images: Sequence[Request], generators: Sequence[Generator]) -> list[Latents]:
-        channels = self.model.dit.config.in_channels
-        return [
-            torch.randn(
-                (channels, each.height // LATENT_SCALE, each.width // LATENT_SCALE),
-                generator=generator,
-                device=generator.device,
-                dtype=torch.float32,
-            ).to(self.device)
-            for each, generator in zip(images, generators, strict=True)
-        ]
 
     def _denoise(
         self,
@@ -376,11 +344,10 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         result: dict[int, Latents] = {}
         groups = schedules(noise, sampling.steps, model.schedule, model.dit.config.patch_size)
         for members, sigmas in groups:
-            start = [noise[index] for index in members]
             with self._on_device(model.dit), self.progress_bar(total=sampling.steps) as bar:
-                velocity = guided_velocity(
+                images = begin(
                     model.dit,
-                    [(each.shape[1], each.shape[2]) for each in start],
+                    [noise[index] for index in members],
                     [positive[index] for index in members],
                     [negative[index] for index in members] if negative else [],
                     [references[index] for index in members],
@@ -388,7 +355,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                     sampling.guidance_scale,
                 )
                 replaced = False
-                for step in euler(velocity, start, sigmas):
+                while not images.is_done:
+                    (step,) = advance(model.dit, [images])
                     if callback is not None:
                         replaced = self._call_back(callback, callback_inputs, step)
                     bar.update()
@@ -421,25 +389,6 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         step.latents[:] = latents
         return True
 
-    def _record(
-        self,
-        images: Any,
-        requests: Sequence[Request],
-        seeds: Sequence[int | None],
-        sampling: Sampling,
-    ) -> None:
-        """Leave in each image how it was made, for :func:`deepgen.images.io.save_image`."""
-        for image, request, seed in zip(images, requests, seeds, strict=True):
-            record = image_record(
-                image,
-                prompt=request.prompt,
-                seed=seed,
-                steps=sampling.steps,
-                guidance=sampling.guidance_scale,
-                model=self._source,
-            )
-            image.info[PNG_KEY] = json.dumps(record)
-
     def _finish(
         self, latents: list[Latents], images: Sequence[Request], output_type: str
     ) -> list[Image.Image] | np.ndarray | Tensor | list[Any]:
@@ -448,14 +397,11 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             return _stack(latents)
         with self._on_device(self.model.vae):
             decoded = self.model.vae.decode(latents)
-        if not all(each.isfinite().all() for each in decoded):
-            raise FloatingPointError(
-                f"the images are not finite in {self.dtype}; try dtype float32, or no adapters"
-            )
+        for each in decoded:
+            check_finite(each, self.dtype)
         if output_type == "pil":
             return [
-                _at_output_size(to_image(each), request)
-                for each, request in zip(decoded, images, strict=True)
+                finished_image(each, request) for each, request in zip(decoded, images, strict=True)
             ]
         unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
         if output_type == "pt":
@@ -468,13 +414,6 @@ def _is_available(kind: str) -> bool:
     """Whether torch can compute on a kind of device; cuda, mps, xpu and others have a module."""
     module = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
     return bool(module is not None and module.is_available())
-
-
-def _at_output_size(image: Image.Image, request: Request) -> Image.Image:
-    """An edit, resized to its first reference's original size if the request says so."""
-    if request.output_size is None:
-        return image
-    return resize(image, *request.output_size)
 
 
 def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:

@@ -18,9 +18,9 @@ from torch import Tensor
 from deepgen.config.rl import RolloutConfig
 from deepgen.data.randomness import sample_generator
 from deepgen.devices import send
-from deepgen.flow.ode import Velocity
 from deepgen.flow.sde import (
     Transition,
+    Velocity,
     log_probability,
     sample,
     scaling_factors,
