@@ -48,6 +48,7 @@ from deepgen.pipeline.request import (
     parse_requests,
     parse_sampling,
 )
+from deepgen.pipeline.turns import Call, Calls, turn
 from deepgen.types import Condition, Latents
 
 T = TypeVar("T")
@@ -75,6 +76,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
     A diffusers pipeline (``to``, ``save_pretrained``, progress bar, callbacks, offloading) with one
     component, the whole model. Loading reads safetensors and JSON only; no code and no pickle from
     a model is ever run.
+
+    Threads may share a pipeline, and pipelines a model: calls take turns, as do changes of weights
+    and places. So a callback must not wait for a call of another thread.
     """
 
     def __init__(self, model: DeepGen) -> None:
@@ -82,7 +86,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         self.register_modules(model=model)
         self.model: DeepGen
         self._offload_device: torch.device | None = None
-        self._interrupt = False
+        self._calls = Calls()
         self._source: str | None = None
         """What the model was loaded from; images are recorded with it."""
 
@@ -133,7 +137,8 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
     ) -> None:
         """Write the model folder; it appears complete or not at all."""
-        save_folder(self.model, Path(save_directory), overwrite=overwrite)
+        with turn(self.model):
+            save_folder(self.model, Path(save_directory), overwrite=overwrite)
 
     def load_lora_weights(
         self, pretrained_model_name_or_path: str | os.PathLike[str], *, scale: float = 1.0
@@ -148,14 +153,16 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         Raises:
             CheckpointError: It is not an adapter, or one for another model; nothing was changed.
         """
-        merge_lora(self.model, Path(pretrained_model_name_or_path), scale)
+        with turn(self.model):
+            merge_lora(self.model, Path(pretrained_model_name_or_path), scale)
 
     def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""
         kwargs.pop("silence_dtype_warnings", None)
         if self._offload_device is not None:
             raise ValueError("an offloaded pipeline moves its parts itself and cannot be moved")
-        self.model.to(*args, **kwargs)
+        with turn(self.model):
+            self.model.to(*args, **kwargs)
         return self
 
     @property
@@ -190,8 +197,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             )
         if gpu_id is not None:
             target = torch.device(target.type, gpu_id)
-        self.model.to("cpu")
-        self._offload_device = target
+        with turn(self.model):
+            self.model.to("cpu")
+            self._offload_device = target
 
     @contextmanager
     def _on_device(self, *parts: nn.Module) -> Iterator[None]:
@@ -205,8 +213,23 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
             yield
 
     def interrupt(self) -> None:
-        """End the running call after its current step; it returns the images so far."""
-        self._interrupt = True
+        """End a call after its current step; it returns the images so far.
+
+        In ``callback_on_step_end`` it is the call of that callback, whatever other threads do;
+        elsewhere the only call in progress, if there is one.
+
+        Raises:
+            ValueError: Several threads have calls in progress, and this one has none.
+        """
+        self._calls.interrupt()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_interrupt":
+            # How callbacks written for other pipelines of diffusers end their call.
+            if value:
+                self.interrupt()
+            return
+        super().__setattr__(name, value)
 
     # -- generation ------------------------------------------------------------------------------
 
@@ -297,33 +320,33 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
             raise ValueError(f"{count} images need as many latents, got {latents.shape[0]}")
-        generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
-        self._interrupt = False
-
-        pixels = [reference_pixels(request, self.device) for request in requests]
-        with self._on_device(model.conditioner):
-            positive, negative = encode_prompts(model.conditioner, requests, pixels, sampling)
-        with self._on_device(model.vae) if any(pixels) else nullcontext():
-            references = encode_references(model.vae, pixels)
         repeated = _repeat(requests, per_prompt)
-        noise = (
-            list(latents.to(self.device, torch.float32))
-            if latents is not None
-            else [
-                initial_noise(model, each, generator).to(self.device)
-                for each, generator in zip(repeated, generators, strict=True)
-            ]
-        )
-        final = self._denoise(
-            noise,
-            _repeat(positive, per_prompt),
-            _repeat(negative, per_prompt),
-            _repeat(references, per_prompt),
-            sampling,
-            callback_on_step_end,
-            callback_on_step_end_tensor_inputs,
-        )
-        images = self._finish(final, repeated, output_type)
+        with self._calls.enter() as call, turn(model):
+            generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
+            pixels = [reference_pixels(request, self.device) for request in requests]
+            with self._on_device(model.conditioner):
+                positive, negative = encode_prompts(model.conditioner, requests, pixels, sampling)
+            with self._on_device(model.vae) if any(pixels) else nullcontext():
+                references = encode_references(model.vae, pixels)
+            noise = (
+                list(latents.to(self.device, torch.float32))
+                if latents is not None
+                else [
+                    initial_noise(model, each, generator).to(self.device)
+                    for each, generator in zip(repeated, generators, strict=True)
+                ]
+            )
+            final = self._denoise(
+                call,
+                noise,
+                _repeat(positive, per_prompt),
+                _repeat(negative, per_prompt),
+                _repeat(references, per_prompt),
+                sampling,
+                callback_on_step_end,
+                callback_on_step_end_tensor_inputs,
+            )
+            images = self._finish(final, repeated, output_type)
         if output_type == "pil":
             for made, request, own in zip(images, repeated, seeds, strict=True):
                 record(made, request, seed=own, sampling=sampling, model=self._source)
@@ -332,6 +355,7 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
 
     def _denoise(
         self,
+        call: Call,
         noise: list[Latents],
         positive: list[Condition],
         negative: list[Condition],
@@ -360,9 +384,9 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
                     if callback is not None:
                         replaced = self._call_back(callback, callback_inputs, step)
                     bar.update()
-                    if self._interrupt:
+                    if call.is_interrupted:
                         break
-            is_unfinished = self._interrupt and not replaced
+            is_unfinished = call.is_interrupted and not replaced
             finished = step.clean_latents if is_unfinished else step.latents
             result.update(zip(members, finished, strict=True))
         return [result[index] for index in range(len(noise))]
