@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from deepgen.config.checks import check_at_least, check_positive
+from deepgen.exchange import open_url
 from deepgen.reading import parse_json
 
 T = TypeVar("T")
@@ -63,16 +64,6 @@ class HttpError(Exception):
     def temporary(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status is None or self.status in TEMPORARY or self.status >= 500
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Following one would turn a POST into a GET and carry the key to another host."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-_OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,8 +136,7 @@ def request_json(
     """POST a JSON object, or GET without one, and return the JSON object that comes back.
 
     Args:
-        timeout_seconds: For each wait on the server, and for the response as a whole. A stalled
-            response is given up after at most twice as long.
+        timeout_seconds: For the whole exchange, from the connection to the last byte.
         bearer: Secret of the ``Authorization`` header; removed from everything that the server
             returns.
 
@@ -159,10 +149,10 @@ def request_json(
         headers["Authorization"] = f"Bearer {bearer}"
     request = urllib.request.Request(url, data=data, headers=headers)
     try:
-        with _OPENER.open(request, timeout=timeout_seconds) as response:
-            text = _read(response, time.monotonic() + timeout_seconds)
+        with open_url(request, timeout_seconds, redirects=False) as response:
+            text = _read(response)
     except urllib.error.HTTPError as error:
-        raise _status_error(error, bearer, timeout_seconds) from None
+        raise _status_error(error, bearer) from None
     except (OSError, http.client.HTTPException) as error:
         raise _connection_error(error) from None
     text = _without(bearer, text)
@@ -201,22 +191,20 @@ def with_retries(call: Callable[[], T], *, attempts: int, backoff_seconds: float
     raise ValueError(f"attempts must be at least 1, got {attempts}")
 
 
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
+def _read(response: http.client.HTTPResponse) -> bytes:
     parts, size = [], 0
     while part := response.read1(1 << 16):
         parts.append(part)
         size += len(part)
         if size > LARGEST_REPLY:
             raise OSError(f"the answer is larger than {LARGEST_REPLY:,} bytes")
-        if time.monotonic() > deadline:
-            raise TimeoutError
     # read1 does not tell a lost connection from the end.
     if response.length:
         raise http.client.IncompleteRead(b"", response.length)
     return b"".join(parts)
 
 
-def _status_error(error: urllib.error.HTTPError, secret: str, timeout_seconds: float) -> HttpError:
+def _status_error(error: urllib.error.HTTPError, secret: str) -> HttpError:
     with error:
         try:
             body = error.read(1 << 16)
