@@ -22,6 +22,7 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.aggregation import ScoreTable, aggregate, score_table
 from deepgen.eval.benchmark import Benchmark, Rule
 from deepgen.eval.registry import find_benchmark
+from deepgen.eval.report.escaping import csv_cell, markdown
 from deepgen.eval.report.published import describe_published, find_cell
 from deepgen.eval.report.statistics import LEVEL, bootstrap, compare
 from deepgen.eval.report.warnings import report_warnings
@@ -158,6 +159,10 @@ def to_csv(report: Report) -> str:
     table = csv.writer(out, lineterminator="\n")
     manifest = report["run"]
     table.writerow(COLUMNS)
+
+    def write(*cells: Any) -> None:
+        table.writerow([csv_cell(each) if isinstance(each, str) else each for each in cells])
+
     start = [
         report["benchmark"],
         manifest["model"],
@@ -170,10 +175,10 @@ def to_csv(report: Report) -> str:
             # Intervals are those of the strict rule.
             interval = report["intervals"].get(metric, {}) if rule == "strict" else {}
             limits = [interval.get("low"), interval.get("high")]
-            table.writerow([*start, rule, metric, "", value, *limits, report["coverage"]])
+            write(*start, rule, metric, "", value, *limits, report["coverage"])
             for category, part in scores["categories"][metric].items():
                 covered = report["coverage_by_category"].get(category)
-                table.writerow([*start, rule, metric, category, part, None, None, covered])
+                write(*start, rule, metric, category, part, None, None, covered)
     return out.getvalue()
 
 
@@ -183,7 +188,7 @@ def to_markdown(report: Report) -> str:
         return _pair_to_markdown(report)
     manifest, strict = report["run"], report["rules"]["strict"]
     benchmark = find_benchmark(report["benchmark"])
-    lines = [f"# {report['title']}: {manifest['model']}", ""]
+    lines = [f"# {report['title']}: {markdown(manifest['model'])}", ""]
     lines += _to_lines(report_warnings(report, benchmark))
     lines += [f"| metric | score | {LEVEL:.0%} interval |", "|---|---:|---|"]
     for metric in benchmark.metrics:
@@ -198,7 +203,8 @@ def to_markdown(report: Report) -> str:
     for category, part in strict["categories"][main_metric.name].items():
         covered = report["coverage_by_category"].get(category)
         shown_coverage = "" if covered is None else f"{covered:.1%}"
-        lines.append(f"| {category} | {shown(part, main_metric.digits)} | {shown_coverage} |")
+        score = shown(part, main_metric.digits)
+        lines.append(f"| {markdown(category)} | {score} | {shown_coverage} |")
     lines += _published_to_markdown(report)
     counts = ", ".join(f"{number} {status}" for status, number in report["counts"].items())
     seeds = "unknown" if manifest["base_seed"] is None else f"from {manifest['base_seed']}"
@@ -206,9 +212,10 @@ def to_markdown(report: Report) -> str:
         "",
         f"Images: {counts}; coverage {report['coverage']:.1%}.",
         f"Prompts: {report['source']}. Seeds {seeds}. Weights "
-        f"{manifest['weights_sha256'][:12]}. {_versions(report)}. Written {report[WRITTEN]}.",
+        f"{markdown(manifest['weights_sha256'][:12])}. {markdown(_versions(report))}. Written "
+        f"{report[WRITTEN]}.",
     ]
-    lines += [f"Scorer: {name} {value}." for name, value in report["scorer"].items()]
+    lines += [f"Scorer: {markdown(f'{name} {value}')}." for name, value in report["scorer"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -219,7 +226,7 @@ def _versions(report: Report) -> str:
 
 def _to_lines(warnings: Iterable[tuple[str, str]]) -> list[str]:
     """Warnings as paragraphs."""
-    return [line for lead, text in warnings for line in (f"**{lead}** {text}", "")]
+    return [line for lead, text in warnings for line in (f"**{lead}** {markdown(text)}", "")]
 
 
 def _published_to_markdown(report: Report) -> list[str]:
@@ -233,12 +240,13 @@ def _published_to_markdown(report: Report) -> list[str]:
         lines += ["", f"Published ({table['source']}; judge {table['judge']}):", ""]
         if table["not_comparable"]:
             lines += [
-                f"**Not comparable with this run.** {table['not_comparable']}",
+                f"**Not comparable with this run.** {markdown(table['not_comparable'])}",
                 "",
             ]
         lines += [f"| model | parameters | {metric} |", "|---|---|---:|"]
         if not table["not_comparable"]:
-            lines.append(f"| **this run: {manifest['model']}** | | **{shown(ours, digits)}** |")
+            name = markdown(manifest["model"])
+            lines.append(f"| **this run: {name}** | | **{shown(ours, digits)}** |")
         for row in table["rows"]:
             if cell := find_cell(row, metric):
                 lines.append(f"| {row['model']} | {row['parameters'] or ''} | {cell['printed']} |")
@@ -260,7 +268,7 @@ def has_result(report: Report) -> bool:
 
 
 def _pair_to_markdown(report: Report) -> str:
-    first, second = (report[name]["run"]["model"] for name in ("first", "second"))
+    first, second = (markdown(report[name]["run"]["model"]) for name in ("first", "second"))
     lines = [f"# {report['benchmark']}: {second} minus {first}", ""]
     lines += [_run_in_a_line(name, report[name]) for name in ("first", "second")]
     lines.append("")
@@ -293,7 +301,7 @@ def _pair_to_markdown(report: Report) -> str:
     lines += ["| prompt | category | first | second |", "|---|---|---:|---:|"]
     for each in changed:
         values = f"{shown(each['first'], 4)} | {shown(each['second'], 4)}"
-        lines.append(f"| {each['item']} | {each['category']} | {values} |")
+        lines.append(f"| {markdown(each['item'])} | {markdown(each['category'])} | {values} |")
     return "\n".join([*lines, "", f"Written {report[WRITTEN]}."]) + "\n"
 
 
@@ -302,7 +310,8 @@ def _run_in_a_line(name: str, report: Report) -> str:
     manifest = report["run"]
     seeds = "unknown" if manifest["base_seed"] is None else f"from {manifest['base_seed']}"
     return (
-        f"- {name}: {manifest['model']}, weights {manifest['weights_sha256'][:12]}, seeds {seeds}"
+        f"- {name}: {markdown(manifest['model'])}, weights "
+        f"{markdown(manifest['weights_sha256'][:12])}, seeds {seeds}"
     )
 
 
