@@ -22,6 +22,7 @@ from deepgen.eval.benchmark import (
     Item,
     Metric,
     Rule,
+    ScoreTerm,
     Status,
     Values,
 )
@@ -135,7 +136,7 @@ def score_table(
         ]
         values = [each for each in counted if each is not None]
         row: dict[Column, tuple[float, float]] = {}
-        for term in benchmark.score_terms(item, values) if values else ():
+        for term in _terms(benchmark, item, values):
             amount, weight = row.get((term.metric, term.category), (0.0, 0.0))
             added = (amount + term.amount, weight + term.weight)
             row[term.metric, term.category] = added
@@ -226,6 +227,26 @@ def _counted(benchmark: Benchmark, item: Item, record: ImageRecord, rule: Rule) 
     if rule == "pessimistic":
         return benchmark.lowest_values(item)
     return benchmark.official_failure(item, record) if rule == "official" else None
+
+
+def _terms(benchmark: Benchmark, item: Item, values: Sequence[Values]) -> list[ScoreTerm]:
+    """What an item adds to the metrics; nothing without values.
+
+    Raises:
+        BenchmarkError: The values are not those of the benchmark's scorer: somebody edited them.
+    """
+    if not values:
+        return []
+    try:
+        terms = list(benchmark.score_terms(item, values))
+        if not all(isinstance(each.amount, int | float) for each in terms):
+            raise TypeError("a number is expected")
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as cause:
+        raise BenchmarkError(
+            f"the values of item {item.id} are not those of a scorer of {benchmark.name} "
+            f"({type(cause).__name__}: {cause}); delete its lines from scores.jsonl and score again"
+        ) from cause
+    return terms
 
 
 def _coverage_by_category(

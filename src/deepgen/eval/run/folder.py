@@ -21,14 +21,15 @@ from typing import Any
 from deepgen.checkpoint.files import CARD_NAME
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
+from deepgen.eval.run.decoding import decode
 from deepgen.reading import MAX_LINES_BYTES, open_regular, parse_json, read_bytes, read_json, walk
 
 MANIFEST = "run.json"
 IMAGES = "images"
 LINES = "images.jsonl"
 PARTS = ".parts"
-CLOSING_TRIES = 10
-"""How often one process tries, while others close the same run."""
+WRITING_TRIES = 10
+"""How often one process tries to write a file, while others close the same run."""
 REPLIES = "replies.sqlite"
 """Replies of the judge of a run; may exist before the first image, as the judge is probed first."""
 FORMAT = 3
@@ -159,7 +160,7 @@ class RunFolder:
             values = read_json(path)
             found = values["format"]
             if found == FORMAT:
-                return RunManifest(**{**values, "rule": GenerationRule(**values["rule"])})
+                return decode(RunManifest, values)
         except FileNotFoundError:
             raise BenchmarkError(
                 f"{self.path} is not a run: it has no {MANIFEST}; start one with deepgen eval "
@@ -213,21 +214,16 @@ class RunFolder:
         """
         text = "".join(f"{json.dumps(asdict(line))}\n" for line in lines)
         parts = list(self.path.glob("generated-*.jsonl"))
-        for tries_left in reversed(range(CLOSING_TRIES)):
-            try:
-                self.write(PurePosixPath(LINES), text.encode(), below=self.path)
-                break
-            except (FileNotFoundError, FileExistsError):
-                # Another process tidies up: the folder of parts is there when made and gone when
-                # used, or the other way round. It has written these lines, or they are tried again.
-                if not tries_left:
-                    raise
+        self.write(PurePosixPath(LINES), text.encode(), below=self.path)
         for part in parts:
             part.unlink(missing_ok=True)
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what killed processes left of files they were writing; none may be writing now."""
+        """Remove what killed processes left of files they were writing.
+
+        What others are writing now, they write again.
+        """
         parts = self.path / PARTS
         # Another process may be tidying too and remove the folder before any of these lines.
         with suppress(FileNotFoundError):
@@ -244,10 +240,18 @@ class RunFolder:
         target = (below or self.images) / path
         if target.is_file() and target.read_bytes() == content:
             return
-        with self._part() as part:
-            part.write_bytes(content)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part.replace(target)
+        for tries_left in reversed(range(WRITING_TRIES)):
+            try:
+                with self._part() as part:
+                    part.write_bytes(content)
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    part.replace(target)
+                return
+            except (FileNotFoundError, FileExistsError):
+                # Another process of the run tidies up: the folder of parts is there when made and
+                # gone when used, or the other way round.
+                if not tries_left:
+                    raise
 
     def write_first(self, name: str, text: str) -> None:
         """As :meth:`write`, but a file that another process has just written stays."""
@@ -307,10 +311,20 @@ def _is_for(line: ImageEntry, benchmark: Benchmark, manifest: RunManifest, item:
 
 
 def _read_lines(path: Path) -> Iterator[ImageEntry]:
-    for text in read_bytes(path, limit=MAX_LINES_BYTES).split(b"\n"):
-        # An incomplete or damaged line means that its image is generated again.
-        with suppress(ValueError, TypeError):
-            yield ImageEntry(**parse_json(text))
+    lines = read_bytes(path, limit=MAX_LINES_BYTES).split(b"\n")
+    for number, text in enumerate(lines, start=1):
+        try:
+            values = parse_json(text)
+        except ValueError:
+            # An incomplete or damaged line means that its image is generated again.
+            continue
+        try:
+            yield decode(ImageEntry, values)
+        except ValueError as cause:
+            raise BenchmarkError(
+                f"{path}, line {number}: not an entry of an image ({cause}); delete the line, and "
+                "the image counts as missing"
+            ) from None
 
 
 def _text(values: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from deepgen.errors import BenchmarkError
-from deepgen.eval.benchmark import STATUSES, ImageRecord
+from deepgen.eval.benchmark import ImageRecord
+from deepgen.eval.run.decoding import decode
 from deepgen.eval.run.folder import ImageEntry, ImageKey
 from deepgen.reading import MAX_LINES_BYTES, parse_json, read_bytes
 
@@ -37,17 +38,21 @@ def read_records(path: Path) -> list[tuple[ImageRecord, str]]:
         except ValueError:
             continue
         try:
-            if values["status"] not in STATUSES:
-                raise TypeError(f"unknown status {values['status']!r}")
-            sha256 = values.pop("sha256")
-            record = ImageRecord(**values)
-        except (TypeError, KeyError, AttributeError) as cause:
+            record, sha256 = _decode(values)
+        except ValueError as cause:
             raise BenchmarkError(
                 f"{path}, line {number}: not a record of an image ({cause}); delete the line, and "
                 "the image counts as missing"
             ) from None
         records.append((record, sha256))
     return records
+
+
+def _decode(values: object) -> tuple[ImageRecord, str]:
+    if not isinstance(values, Mapping) or not isinstance(values.get("sha256"), str):
+        raise ValueError("it has no sha256")
+    others = {name: value for name, value in values.items() if name != "sha256"}
+    return decode(ImageRecord, others), values["sha256"]
 
 
 def latest_records(

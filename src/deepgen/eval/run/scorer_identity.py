@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from deepgen.errors import BenchmarkError
+from deepgen.eval.run.decoding import decode
 from deepgen.eval.run.folder import RunFolder
 from deepgen.reading import read_json
 
@@ -32,10 +33,10 @@ def read_scorer(path: Path) -> RunScorer:
     """
     file = path / SCORER
     try:
-        return RunScorer(**read_json(file))
+        return decode(RunScorer, read_json(file))
     except FileNotFoundError:
         return RunScorer()
-    except (OSError, ValueError, TypeError) as cause:
+    except (OSError, ValueError) as cause:
         raise BenchmarkError(
             f"{file} is not what deepgen wrote ({cause}); delete it and the scores beside it, and "
             "score again"
