@@ -11,11 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from deepgen.checkpoint.conversion import Converted, native_to_folder, read_one
+from deepgen.checkpoint.conversion import Converted, native_to_folder
 from deepgen.checkpoint.files import WEIGHT_STEMS, stored_weights
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.native_export import folder_to_native
 from deepgen.checkpoint.starting import untrained_folder
+from deepgen.checkpoint.vlm_merging import read_one
 from deepgen.cli.main import main
 from deepgen.errors import CheckpointError
 from tests.shared import golden
@@ -196,6 +197,14 @@ LAYER = "lmm.model.language_model.layers.3.mlp.up_proj"
         ),
         (
             {f"{LAYER}.lora_A.default.weight": torch.ones(4, 33)},
+            "it is for another model",
+        ),
+        (
+            # Their product would take terabytes.
+            {
+                f"{LAYER}.lora_A.default.weight": torch.ones(1, 10**6),
+                f"{LAYER}.lora_B.default.weight": torch.ones(10**6, 1),
+            },
             "it is for another model",
         ),
         (

@@ -71,7 +71,7 @@ def test_names_types_and_shapes_are_those_that_were_saved(tmp_path: Path) -> Non
     ],
 )
 def test_a_lying_header_is_refused(tmp_path: Path, header: Any) -> None:
-    with pytest.raises(CheckpointError, match="damaged header"):
+    with pytest.raises(CheckpointError, match=r"damaged header|is the limit"):
         read_header(write(tmp_path / "x.safetensors", header))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from deepgen.checkpoint.configs import VLM_MODEL_TYPE
 from deepgen.checkpoint.files import (
     CONFIG_NAMES,
     INDEX_NAME,
-    TEMPLATE_NAME,
     WEIGHT_STEMS,
     read_json,
+    refuse_links_outside,
+    stored_weights,
 )
 from deepgen.errors import CheckpointError
 
@@ -31,38 +32,41 @@ class Bases:
     """Folders that are searched in order.
 
     Raises:
-        CheckpointError: One of them is no folder.
+        CheckpointError: One of them is no folder, or has links that lead out of it.
     """
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
             if not folder.is_dir():
                 raise CheckpointError(f"--base {folder} is not a folder")
+            refuse_links_outside(folder)
         self.folders = tuple(folders)
 
-    def find(self, component: str) -> Path | None:
-        """The first folder of a component."""
-        for folder in self.folders:
-            own = folder / component
-            if (own / CONFIG_NAMES[component]).is_file():
-                return own
-            whole = component in ("vlm", "tokenizer") and is_vlm(folder)
-            if whole and (folder / CONFIG_NAMES[component]).is_file():
-                return folder
-        return None
+    def find(self, component: str, *, with_weights: bool = True) -> Path | None:
+        """The first folder of a component; the first with weights, if any has and they are wanted.
 
-    def require(self, component: str) -> Path:
+        Args:
+            component: Its name in a model folder.
+            with_weights: False if its configuration is enough.
+        """
+        found = [own for folder in self.folders for own in _places(folder, component)]
+        stem = WEIGHT_STEMS.get(component)
+        if with_weights and stem:
+            found.sort(key=lambda own: not has_weights(own, stem))
+        return found[0] if found else None
+
+    def require(self, component: str, *, with_weights: bool = True) -> Path:
         """The first folder of a component.
 
         Raises:
             CheckpointError: None has it.
         """
-        found = self.find(component)
+        found = self.find(component, with_weights=with_weights)
         if found is None:
             kinds = (
                 "a Qwen2.5-VL or model folder"
                 if component in ("vlm", "tokenizer")
-                else ("a model folder")
+                else "a model folder"
             )
             searched = f" ({', '.join(map(str, self.folders))} lack it)" if self.folders else ""
             raise CheckpointError(
@@ -70,21 +74,27 @@ class Bases:
             )
         return found
 
-    def json(self, name: str) -> dict[str, Any] | None:
-        """The first JSON file of a name, such as the prompt template."""
-        for folder in self.folders:
-            if (folder / name).is_file():
-                return read_json(folder / name, f"{folder.name}/{name}")
-        return None
+    def with_file(self, name: str) -> Path | None:
+        """The first folder that has a file, such as the prompt template."""
+        return next((each for each in self.folders if (each / name).is_file()), None)
 
-    def defaults(self) -> Mapping[str, Any]:
-        """What ``model_index.json`` says of defaults."""
-        index = self.json(INDEX_NAME) or {}
-        return {"defaults": index["defaults"]} if isinstance(index.get("defaults"), dict) else {}
 
-    def template(self) -> dict[str, Any] | None:
-        """The prompt template."""
-        return self.json(TEMPLATE_NAME)
+def read_index(folder: Path | None) -> dict[str, Any]:
+    """``model_index.json`` of a base; empty if it has none."""
+    if folder is None or not (folder / INDEX_NAME).is_file():
+        return {}
+    return read_json(folder / INDEX_NAME, f"{folder.name}/{INDEX_NAME}")
+
+
+def _places(folder: Path, component: str) -> Iterator[Path]:
+    """Where a base has a component."""
+    # SD3.5 has the tokenizers of its own text encoders under that name.
+    foreign = component == "tokenizer" and not (folder / "vlm").is_dir()
+    if not foreign and (folder / component / CONFIG_NAMES[component]).is_file():
+        yield folder / component
+    whole = component in ("vlm", "tokenizer") and is_vlm(folder)
+    if whole and (folder / CONFIG_NAMES[component]).is_file():
+        yield folder
 
 
 def is_vlm(folder: Path) -> bool:
@@ -96,14 +106,24 @@ def is_vlm(folder: Path) -> bool:
 
 
 def copy_files(source: Path, target: Path, component: str) -> None:
-    """Copy a component: its configuration, and its weights or the texts of a tokenizer."""
+    """Copy a component: its configuration, and its weights or the texts of a tokenizer.
+
+    Raises:
+        CheckpointError: Its weights are missing or damaged.
+    """
     target.mkdir(parents=True, exist_ok=True)
-    stem = WEIGHT_STEMS.get(component)
-    for path in sorted(source.iterdir()):
-        is_weight = stem is not None and (
-            path.name.startswith(stem)
-            and path.name.endswith((".safetensors", ".safetensors.index.json"))
-        )
-        is_text = component == "tokenizer" and path.name in TOKENIZER_FILES
-        if is_weight or is_text or path.name == CONFIG_NAMES[component]:
-            shutil.copyfile(path, target / path.name)
+    names = [CONFIG_NAMES[component]]
+    if component == "tokenizer":
+        names += [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    elif component in WEIGHT_STEMS:
+        stem = WEIGHT_STEMS[component]
+        files = {each.file.name for each in stored_weights(source, stem).values()}
+        single = f"{stem}.safetensors"
+        names += files if files == {single} else [*files, f"{single}.index.json"]
+    for name in sorted(set(names)):
+        shutil.copyfile(source / name, target / name)
+
+
+def has_weights(folder: Path, stem: str) -> bool:
+    """Whether a folder has safetensors of that name, of one file or several."""
+    return any((folder / f"{stem}.safetensors{end}").is_file() for end in ("", ".index.json"))

@@ -10,12 +10,13 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from deepgen.checkpoint.files import listed
-from deepgen.checkpoint.headers import StoredTensor
+from deepgen.checkpoint.headers import HasShape
 from deepgen.config.model import (
     ROPE_PRECISIONS,
     BridgeConfig,
@@ -82,7 +83,7 @@ def write_dit(config: DiTConfig) -> dict[str, Any]:
     return {"_class_name": DIT_CLASS, **asdict(config)}
 
 
-def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -> BridgeConfig:
+def read_bridge(values: Mapping[str, Any], stored: Mapping[str, HasShape]) -> BridgeConfig:
     """Sizes of the bridge, from ``connector/config.json`` and the shapes of its tensors.
 
     Shapes decide where they can. The number of heads, the activation and the epsilon must be in
@@ -131,6 +132,14 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, StoredTensor]) -
         "joint_attention_dim": _matrix(stored, "projector_3.weight")[0],
     }
     return _read(BridgeConfig, config, where)
+
+
+def read_bridge_sizes(values: Mapping[str, Any]) -> BridgeConfig:
+    """Sizes of a bridge without tensors: those of ``connector/config.json``, or the released."""
+    nested = values.get("connector", {})
+    if not isinstance(nested, Mapping):
+        raise CheckpointError("connector/config.json: connector must be an object")
+    return _read(BridgeConfig, {**values, **nested}, "connector/config.json")
 
 
 def read_rope_precision(values: Mapping[str, Any]) -> RopePrecision:
@@ -213,6 +222,24 @@ def read_provenance(index: Mapping[str, Any]) -> dict[str, str]:
     return values
 
 
+def write_index(
+    tokenizer_class: str, defaults: GenerationDefaults, provenance: Mapping[str, str]
+) -> dict[str, Any]:
+    """``model_index.json``: the inverse of :func:`read_defaults` and :func:`read_provenance`."""
+    return {
+        "_class_name": PIPELINE_CLASS,
+        "_diffusers_version": version("diffusers"),
+        "transformer": ["diffusers", DIT_CLASS],
+        "vae": ["diffusers", VAE_CLASS],
+        "scheduler": ["diffusers", SCHEDULER_CLASS],
+        "vlm": ["transformers", VLM_CLASS],
+        "tokenizer": ["transformers", tokenizer_class],
+        "connector": [None, None],
+        "defaults": asdict(defaults),
+        "provenance": dict(provenance),
+    }
+
+
 def check_class(values: Mapping[str, Any], expected: str, where: str) -> None:
     """Refuse the configuration of another class; a file without a class is accepted."""
     found = values.get("_class_name", expected)
@@ -276,7 +303,7 @@ def _read(config: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def _matrix(
-    stored: Mapping[str, StoredTensor], name: str, *, may_be_empty: bool = False
+    stored: Mapping[str, HasShape], name: str, *, may_be_empty: bool = False
 ) -> tuple[int, int]:
     """Rows and columns of a tensor of the connector; only ``may_be_empty`` allows zero rows."""
     if name not in stored:

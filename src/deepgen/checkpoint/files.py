@@ -12,7 +12,7 @@ from typing import Any
 
 from deepgen import reading
 from deepgen.checkpoint.headers import StoredTensor, read_header
-from deepgen.errors import CheckpointError, reason_of
+from deepgen.errors import CheckpointError, reason_of, shown
 from deepgen.reading import walk
 
 WEIGHT_STEMS = {
@@ -62,7 +62,7 @@ class ModelFolder:
             raise CheckpointError(f"{path} is not a folder")
         if not (path / INDEX_NAME).is_file():
             raise CheckpointError(f"{path} is not a model folder: it has no {INDEX_NAME}")
-        _refuse_links_outside(path)
+        refuse_links_outside(path)
 
     def missing(self) -> list[str]:
         """Required files that this folder lacks."""
@@ -170,7 +170,7 @@ def _sharded(index: Path) -> dict[str, StoredTensor]:
 
 def listed(names: Any) -> str:
     """The first few names, quoted since they come from files, and the number of the others."""
-    ordered = sorted(map(repr, names))
+    ordered = sorted(map(shown, names))
     rest = len(ordered) - LISTED_NAMES
     return ", ".join(ordered[:LISTED_NAMES]) + (f" and {rest} more" if rest > 0 else "")
 
@@ -198,8 +198,12 @@ def _refuse_odd_numbers(values: Any) -> None:
             raise ValueError("a whole number has more than 38 digits")
 
 
-def _refuse_links_outside(folder: Path) -> None:
-    """Refuse links, except to files of the folder, or from a hub snapshot into the same cache."""
+def refuse_links_outside(folder: Path) -> None:
+    """Refuse links, except to files of the folder, or from a hub snapshot into the same cache.
+
+    Raises:
+        CheckpointError: A link leads elsewhere.
+    """
     root = Path(os.path.realpath(folder))
     allowed = [root]
     if root.parent.name == "snapshots" and root.parent.parent.name.startswith("models--"):

@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 
 from deepgen.checkpoint.configs import (
-    DIT_CLASS,
-    PIPELINE_CLASS,
-    SCHEDULER_CLASS,
     VAE_CLASS,
     VLM_CLASS,
     read_defaults,
@@ -28,6 +23,7 @@ from deepgen.checkpoint.configs import (
     read_schedule,
     write_bridge,
     write_dit,
+    write_index,
     write_schedule,
 )
 from deepgen.checkpoint.files import CARD_NAME, INDEX_NAME, TEMPLATE_NAME, ModelFolder
@@ -87,13 +83,16 @@ def load_folder(
     return plan.assembled().eval()
 
 
-def load_on_meta(path: Path) -> DeepGen:
+def load_on_meta(path: Path, *, name: Path | None = None) -> DeepGen:
     """The model of a folder without its weights, on the meta device.
+
+    Args:
+        name: What messages call the folder, if it will be moved there.
 
     Raises:
         CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
     """
-    return _Plan(path).assembled()
+    return _Plan(path, name=name).assembled()
 
 
 def save_folder(
@@ -146,18 +145,9 @@ def save_folder(
         },
         "scheduler/scheduler_config.json": write_schedule(model.schedule),
         TEMPLATE_NAME: conditioner.tokenize.template.to_json(),
-        INDEX_NAME: {
-            "_class_name": PIPELINE_CLASS,
-            "_diffusers_version": diffusers.__version__,
-            "transformer": ["diffusers", DIT_CLASS],
-            "vae": ["diffusers", VAE_CLASS],
-            "scheduler": ["diffusers", SCHEDULER_CLASS],
-            "vlm": ["transformers", VLM_CLASS],
-            "tokenizer": ["transformers", type(conditioner.tokenize.tokenizer).__name__],
-            "connector": [None, None],
-            "defaults": asdict(model.defaults),
-            "provenance": dict(model.provenance),
-        },
+        INDEX_NAME: write_index(
+            type(conditioner.tokenize.tokenizer).__name__, model.defaults, model.provenance
+        ),
     }
     if card is not None:
         configs[CARD_NAME] = dict(card)
@@ -218,9 +208,11 @@ class _Plan:
         CheckpointError: Something in the folder is missing, damaged, unsafe or does not fit.
     """
 
-    def __init__(self, path: Path, rope_precision: RopePrecision | None = None) -> None:
+    def __init__(
+        self, path: Path, rope_precision: RopePrecision | None = None, *, name: Path | None = None
+    ) -> None:
         folder = ModelFolder(path)
-        problems = Problems(path)
+        problems = Problems(name or path)
         missing = folder.missing()
         if missing:
             problems.found.append(f"it lacks {', '.join(missing)}")

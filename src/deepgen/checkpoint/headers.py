@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 
@@ -18,10 +19,22 @@ from deepgen.reading import open_regular
 ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 """The stored types that weights may have."""
 
+MAX_HEADER_BYTES = 4 << 20
+"""The released DiT's has 100 kB; a name without values takes ten times its bytes in memory."""
+
 DTYPE_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 
 # torch.save writes zip archives, others bare pickles of protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
+
+@runtime_checkable
+class HasShape(Protocol):
+    """A tensor of which the shape is known."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of its dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +68,14 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     found = {}
     try:
         with open_regular(path) as file:
-            if file.read(8).startswith(PICKLE_STARTS):
-                raise CheckpointError(f"{where} is a pickle; only safetensors files are read")
+            start = file.read(8)
+        if start.startswith(PICKLE_STARTS):
+            raise CheckpointError(f"{where} is a pickle; only safetensors files are read")
+        length = int.from_bytes(start, "little")
+        if length > MAX_HEADER_BYTES:
+            raise CheckpointError(
+                f"{where} has a header of {length:,} bytes, {MAX_HEADER_BYTES:,} is the limit"
+            )
         with safe_open(path, "numpy") as opened:
             for name in opened.keys():  # noqa: SIM118
                 entry = opened.get_slice(name)

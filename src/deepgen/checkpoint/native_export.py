@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from deepgen.checkpoint.bases import Bases
-from deepgen.checkpoint.conversion import EMBEDDING, HEAD, read_one
-from deepgen.checkpoint.files import WEIGHT_STEMS, ModelFolder, listed, stored_weights
+from deepgen.checkpoint.files import ModelFolder, listed
 from deepgen.checkpoint.folder import load_on_meta
 from deepgen.checkpoint.headers import StoredTensor
-from deepgen.checkpoint.native import base_names, native_key
+from deepgen.checkpoint.native import native_key
+from deepgen.checkpoint.vlm_merging import EMBEDDING, HEAD, read_one, vlm_weights
 from deepgen.errors import CheckpointError
 from deepgen.images.io import atomic_file
 
@@ -66,15 +66,10 @@ def folder_to_native(
         stored = folder.stored(component)
         state |= {native_key(component, name): read_one(each) for name, each in stored.items()}
         counts[component] = len(stored)
-    vlm = {
-        key: folder.stored("vlm")[name] for key, name in base_names(folder.stored("vlm")).items()
-    }
+    vlm = vlm_weights(source / "vlm")
     rank = None
     if bases:
-        own = Bases(bases).require("vlm")
-        named = stored_weights(own, WEIGHT_STEMS["vlm"])
-        base = {key: named[name] for key, name in base_names(named).items()}
-        language, rank = _adapters(vlm, base)
+        language, rank = _adapters(vlm, vlm_weights(Bases(bases).require("vlm")))
     else:
         language = {native_key("vlm", key): read_one(each) for key, each in vlm.items()}
     state |= language

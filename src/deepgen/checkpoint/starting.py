@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from deepgen.checkpoint.bases import Bases, copy_files
-from deepgen.checkpoint.configs import read_bridge, read_dit, write_bridge
+from deepgen.checkpoint.bases import Bases, copy_files, has_weights
+from deepgen.checkpoint.configs import (
+    read_bridge,
+    read_bridge_sizes,
+    read_dit,
+    read_rope_precision,
+    write_bridge,
+)
 from deepgen.checkpoint.conversion import copy_rest
 from deepgen.checkpoint.files import WEIGHT_STEMS, read_json, stored_weights
 from deepgen.checkpoint.folder import load_on_meta
-from deepgen.checkpoint.native import base_names
+from deepgen.checkpoint.vlm_merging import EMBEDDING, vlm_weights
 from deepgen.checkpoint.writing import atomic_folder, write_json, write_weights
 from deepgen.conditioning.bridge import Bridge
-from deepgen.config.model import BridgeConfig
+from deepgen.config.model import BridgeConfig, RopePrecision
 from deepgen.errors import CheckpointError
 
 
@@ -39,37 +45,40 @@ def untrained_folder(
         CheckpointError: A part is missing, or does not fit.
     """
     found = Bases([source, *bases])
-    config = _bridge_config(found)
+    origins = {component: found.require(component) for component in ("transformer", "vae", "vlm")}
+    config, precision = _bridge_config(found, origins)
     with atomic_folder(target, overwrite=overwrite) as folder:
-        for component in ("transformer", "vae", "vlm"):
-            copy_files(found.require(component), folder / component, component)
+        for component, place in origins.items():
+            copy_files(place, folder / component, component)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             bridge = Bridge(config)
-        write_json(folder / "connector" / "config.json", write_bridge(config, "bf16"))
+        write_json(folder / "connector" / "config.json", write_bridge(config, precision))
         write_weights(folder / "connector", "connector", bridge.state_dict(), None)
-        copy_rest(found, folder)
-        load_on_meta(folder)
+        copy_rest(found, folder, origins, {})
+        load_on_meta(folder, name=target)
     return config
 
 
-def _bridge_config(bases: Bases) -> BridgeConfig:
-    """Sizes of the bridge between the VLM and the DiT that were found."""
-    dit = read_dit(
-        read_json(bases.require("transformer") / "config.json", "transformer/config.json")
-    )
-    stored = stored_weights(bases.require("vlm"), WEIGHT_STEMS["vlm"])
-    embedding = base_names(stored).get("language_model.embed_tokens.weight")
-    if embedding is None:
+def _bridge_config(bases: Bases, origins: Mapping[str, Path]) -> tuple[BridgeConfig, RopePrecision]:
+    """Sizes of the bridge between the VLM and the DiT, and the precision of its frequencies."""
+    dit = read_dit(read_json(origins["transformer"] / "config.json", "transformer/config.json"))
+    embedding = vlm_weights(origins["vlm"]).get(EMBEDDING)
+    if embedding is None or len(embedding.shape) != 2:
         raise CheckpointError("the VLM has no embedding of tokens")
     own = bases.find("connector")
-    given = BridgeConfig()
+    given, values = BridgeConfig(), {}
     if own is not None:
-        shapes = stored_weights(own, WEIGHT_STEMS["connector"])
-        given = read_bridge(read_json(own / "config.json", "connector/config.json"), shapes)
-    return replace(
+        values = read_json(own / "config.json", "connector/config.json")
+        given = (
+            read_bridge(values, stored_weights(own, WEIGHT_STEMS["connector"]))
+            if has_weights(own, WEIGHT_STEMS["connector"])
+            else read_bridge_sizes(values)
+        )
+    config = replace(
         given,
-        llm_hidden_size=stored[embedding].shape[-1],
+        llm_hidden_size=embedding.shape[-1],
         pooled_projection_dim=dit.pooled_projection_dim,
         joint_attention_dim=dit.joint_attention_dim,
     )
+    return config, read_rope_precision(values)

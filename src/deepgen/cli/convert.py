@@ -16,7 +16,7 @@ from deepgen.checkpoint.files import INDEX_NAME
 from deepgen.checkpoint.pickles import check_archive, check_no_shards
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import Number
-from deepgen.errors import CheckpointError
+from deepgen.errors import CheckpointError, shown
 
 Form = Annotated[
     Literal["diffusers", "native"] | None,
@@ -92,10 +92,17 @@ class Convert:
         )
         print_line(f"tensors of {self.source}: {_counts(done.tensors)}")
         print_line(f"merged adapters: {done.adapters}")
+        for name, count in done.left_out.items():
+            print_line(f"left out: {shown(name)} with {count:,} tensors, beside the model's")
         for component, folder in done.taken.items():
             print_line(f"{component}: from {folder}")
         taken = {component: str(folder) for component, folder in done.taken.items()}
-        return {"tensors": dict(done.tensors), "adapters": done.adapters, "bases": taken}
+        return {
+            "tensors": dict(done.tensors),
+            "adapters": done.adapters,
+            "bases": taken,
+            "left_out": dict(done.left_out),
+        }
 
     def _to_native(self) -> dict[str, object]:
         from deepgen.checkpoint.native_export import folder_to_native
