@@ -108,8 +108,10 @@ def joined_group(numbered: Sequence[tuple[int, Group]], *, by_row: bool) -> Grou
         padding=padding,
         references=torch.cat(references) if references else None,
         pooled=torch.cat([part.pooled for part in parts]),
-        # Those of the parts are used.
+        # Modulations are the parts' own.
         timesteps=parts[0].timesteps.new_empty(0, len(members)),
+        modulations=[],
+        first_step=-1,
         parts=parts,
     )
 

@@ -1,0 +1,386 @@
+"""Images of many requests at once: each begins and ends when it likes, between two steps.
+
+One *tick* of the engine lets images in, makes one step of all that run, in one pass through the
+DiT, and lets those out that are done. An image is the one that the pipeline makes of the same
+request alone, to rounding: it has its own noise, schedule, guidance, references and size, and
+preparing, stepping and decoding are the pipeline's own functions.
+
+Step-level batching of language models: Orca (Yu et al., OSDI 2022).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from PIL import Image
+from torch import Generator
+
+from deepgen.config.sizes import LATENT_SCALE
+from deepgen.dit.groups import Group
+from deepgen.flow.guidance import is_guided
+from deepgen.flow.schedule import sampling_sigmas
+from deepgen.model import DeepGen
+from deepgen.pipeline.denoising import Denoising, Kept, advance, begin
+from deepgen.pipeline.fair_queue import FairQueue
+from deepgen.pipeline.masks import composite, kept_cells
+from deepgen.pipeline.parts import (
+    encode_prompts,
+    encode_references,
+    finished_image,
+    initial_noise,
+    record,
+    reference_pixels,
+)
+from deepgen.pipeline.previews import PreviewMap
+from deepgen.pipeline.request import Request, Sampling
+from deepgen.types import Latents, Pixels
+
+CONTEXT_TOKENS = 256
+"""Assumed length of a context, where an image's cost is estimated before it is prepared."""
+
+CHECK_EVERY = 10
+"""Steps between two looks at whether latents are finite."""
+
+REDUCED = 0.8
+REDUCED_TICKS = 100
+"""After the device ran out of memory, this fraction of the tokens is used for so many ticks."""
+
+FailureCode = Literal[
+    "invalid_value", "non_finite", "out_of_memory", "deadline_exceeded", "internal_error"
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One image to make."""
+
+    id: str
+    client: str
+    """Clients take turns."""
+    request: Request
+    sampling: Sampling
+    seed: int
+    deadline: float = float("inf")
+    """Of ``time.monotonic``; afterwards it is given up."""
+    mask: Image.Image | None = None
+    """Of an edit: 255 where its first reference may change, at that image's size."""
+    partial_steps: frozenset[int] = frozenset()
+    """After these steps, from 1, the image that forms is decoded and reported."""
+    preview_every: int = 0
+    """Report a small preview every so many steps."""
+
+    @property
+    def rows(self) -> int:
+        """Rows in a pass through the DiT."""
+        return 2 if is_guided(self.sampling.guidance_scale) else 1
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its rows in a pass, contexts estimated."""
+        sides = [(self.request.height, self.request.width)]
+        sides += [(each.height, each.width) for each in self.request.references]
+        image = sum(height * width for height, width in sides) // (2 * LATENT_SCALE) ** 2
+        return self.rows * (image + CONTEXT_TOKENS)
+
+    @property
+    def price(self) -> int:
+        """What it costs in all: tokens times steps."""
+        return self.tokens * self.sampling.steps
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """What happened to a job."""
+
+    id: str
+    kind: Literal["started", "step", "preview", "partial", "finished", "failed"]
+    step: int = 0
+    """How many steps are done."""
+    image: Image.Image | None = None
+    code: FailureCode | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineLimits:
+    """How much runs at once."""
+
+    rows: int = 16
+    tokens: int = 1 << 20
+    images: int = 64
+    admitted: int = 4
+    """Images that may begin in a tick, so that the others do not wait for many prompts."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Running:
+    job: Job
+    denoising: Denoising
+
+
+class Engine:
+    """Runs jobs; not thread-safe, since one thread owns the model.
+
+    Args:
+        model: Whose images; on its device.
+        limits: How much runs at once.
+        source: Name of the model, recorded in images.
+    """
+
+    def __init__(
+        self, model: DeepGen, limits: EngineLimits | None = None, *, source: str | None = None
+    ) -> None:
+        self.model = model
+        self.limits = limits or EngineLimits()
+        self.source = source
+        self.previews = PreviewMap(model.dit.config.in_channels)
+        self._queue: FairQueue[Job] = FairQueue()
+        self._running: list[_Running] = []
+        self._suspended: dict[str, Denoising] = {}
+        """How far jobs were that wait again, since memory ran out."""
+        self._joined: list[Group] | None = None
+        self._tick = 0
+        self._reduced_until = 0
+        self.seconds_per_token = 0.0
+        """Moving average over ticks: of one token in one step."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self._running and not self._queue
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return len(self._queue)
+
+    @property
+    def running_rows(self) -> int:
+        """Rows of the next pass."""
+        return sum(each.denoising.rows for each in self._running)
+
+    @property
+    def running_tokens(self) -> int:
+        """Tokens of the next pass, contexts estimated."""
+        return sum(each.job.tokens for each in self._running)
+
+    def positions(self) -> dict[str, int]:
+        """How many jobs come before each waiting one."""
+        return {each.id: place for place, each in enumerate(self._queue)}
+
+    def fits(self, job: Job) -> bool:
+        """Whether it could ever run."""
+        return job.rows <= self.limits.rows and job.tokens <= self.limits.tokens
+
+    def submit(self, job: Job) -> None:
+        """Let a job wait for its turn.
+
+        Raises:
+            ValueError: It needs more than the engine has.
+        """
+        if not self.fits(job):
+            raise ValueError(
+                f"the image needs {job.rows} rows with {job.tokens:,} tokens, but there is room "
+                f"for {self.limits.rows} with {self.limits.tokens:,}; use a smaller size or fewer "
+                "reference images"
+            )
+        self._queue.push(job)
+
+    def cancel(self, identifier: str) -> bool:
+        """Drop a job at once, wherever it is; others are not touched. False if it is not here."""
+        self._suspended.pop(identifier, None)
+        if self._queue.remove(identifier) is not None:
+            return True
+        kept = [each for each in self._running if each.job.id != identifier]
+        if len(kept) == len(self._running):
+            return False
+        self._set_running(kept)
+        return True
+
+    @torch.no_grad()
+    def tick(self) -> list[Event]:
+        """Let jobs in, make one step of all that run, let those out that are done."""
+        self._tick += 1
+        events = self._expire()
+        events += self._admit()
+        if not self._running:
+            return events
+        try:
+            return events + self._step()
+        except torch.OutOfMemoryError:
+            return events + self._make_room()
+
+    def _expire(self) -> list[Event]:
+        now = time.monotonic()
+        late = [each for each in self._queue if each.deadline <= now]
+        late += [each.job for each in self._running if each.job.deadline <= now]
+        for job in late:
+            self.cancel(job.id)
+        message = "the image was not done within the time limit"
+        return [_failed(job, "deadline_exceeded", message) for job in late]
+
+    def _admit(self) -> list[Event]:
+        """Let waiting jobs begin, as far as there is room."""
+        events = []
+        for _ in range(self.limits.admitted):
+            job = self._queue.pop(self._has_room)
+            if job is None:
+                break
+            try:
+                denoising = self._suspended.pop(job.id, None) or self._prepare(job)
+            except ValueError as error:
+                events.append(_failed(job, "invalid_value", str(error)))
+            except torch.OutOfMemoryError:
+                if not self._running:
+                    events.append(_out_of_memory(job))
+                    continue
+                self._queue.push_first(job)
+                self._reduced_until = self._tick + REDUCED_TICKS
+                break
+            else:
+                self._set_running([*self._running, _Running(job=job, denoising=denoising)])
+                events.append(Event(id=job.id, kind="started"))
+        return events
+
+    def _has_room(self, job: Job) -> bool:
+        if not self._running:
+            return True
+        tokens = self.limits.tokens
+        if self._tick < self._reduced_until:
+            tokens = int(REDUCED * tokens)
+        return (
+            len(self._running) < self.limits.images
+            and self.running_rows + job.rows <= self.limits.rows
+            and self.running_tokens + job.tokens <= tokens
+        )
+
+    def _prepare(self, job: Job) -> Denoising:
+        """Everything about an image that is the same in all steps."""
+        model, request = self.model, job.request
+        pixels = [reference_pixels(request, model.device)]
+        positive, negative = encode_prompts(model.conditioner, [request], pixels, job.sampling)
+        (references,) = encode_references(model.vae, pixels)
+        noise = initial_noise(model, request, Generator().manual_seed(job.seed)).to(model.device)
+        tokens = request.height * request.width // (2 * LATENT_SCALE) ** 2
+        sigmas = sampling_sigmas(job.sampling.steps, model.schedule, tokens=tokens)
+        guidance = job.sampling.guidance_scale
+        denoising = begin(model.dit, [noise], positive, negative, [references], sigmas, guidance)
+        if job.mask is not None:
+            cells = kept_cells(job.mask, request.height, request.width).to(model.device)
+            # Not of the requested size only where that was given, and then masks are refused.
+            kept = Kept(cells=cells, clean_latents=references[0], noise=noise)
+            denoising.kept = [kept]
+        return denoising
+
+    def _step(self) -> list[Event]:
+        """One step of all that run."""
+        started = time.perf_counter()
+        tokens, dit = self.running_tokens, self.model.dit
+        sets = [each.denoising for each in self._running]
+        if self._joined is None:
+            prepared = [each.prepared for each in sets]
+            # Without other images it is computed exactly as the pipeline does.
+            self._joined = prepared[0] if len(sets) == 1 else dit.join(prepared)
+        clean = [each.clean_latents[0] for each in advance(dit, sets, self._joined)]
+        self._measure((time.perf_counter() - started) / tokens)
+        events: list[Event] = []
+        remaining, finished, shown = [], [], []
+        for each, estimate in zip(self._running, clean, strict=True):
+            job, step = each.job, each.denoising.step
+            if step % CHECK_EVERY == 0 and not estimate.isfinite().all():
+                events.append(_not_finite(job))
+                continue
+            events.append(Event(id=job.id, kind="step", step=step))
+            if each.denoising.is_done:
+                finished.append(each)
+                continue
+            remaining.append(each)
+            if step in job.partial_steps:
+                shown.append((each, estimate))
+            if job.preview_every and step % job.preview_every == 0:
+                image = self.previews(estimate)
+                events.append(Event(id=job.id, kind="preview", step=step, image=image))
+        if len(remaining) < len(self._running):
+            self._set_running(remaining)
+        return events + self._finish(finished) + self._show(shown)
+
+    def _finish(self, finished: Sequence[_Running]) -> list[Event]:
+        """Decode images that are done."""
+        events = []
+        latents = [each.denoising.latents[0] for each in finished]
+        for each, own, pixels in zip(finished, latents, self._decode(latents), strict=True):
+            job = each.job
+            if pixels is None:
+                events.append(_out_of_memory(job))
+                continue
+            if not pixels.isfinite().all():
+                events.append(_not_finite(job))
+                continue
+            self.previews.learn(own, pixels)
+            image = _composed(finished_image(pixels, job.request), job)
+            record(image, job.request, seed=job.seed, sampling=job.sampling, model=self.source)
+            event = Event(id=job.id, kind="finished", step=job.sampling.steps, image=image)
+            events.append(event)
+        return events
+
+    def _show(self, shown: Sequence[tuple[_Running, Latents]]) -> list[Event]:
+        """Decode images as they form."""
+        events = []
+        for (each, _), pixels in zip(shown, self._decode([e for _, e in shown]), strict=True):
+            if pixels is not None and pixels.isfinite().all():
+                image = _composed(finished_image(pixels, each.job.request), each.job)
+                step = each.denoising.step
+                events.append(Event(id=each.job.id, kind="partial", step=step, image=image))
+        return events
+
+    def _decode(self, latents: Sequence[Latents]) -> list[Pixels | None]:
+        """Pixels of latents; None where memory does not suffice for an image alone."""
+        try:
+            return list(self.model.vae.decode(latents))
+        except torch.OutOfMemoryError:
+            if len(latents) == 1:
+                return [None]
+            return [self._decode([each])[0] for each in latents]
+
+    def _make_room(self) -> list[Event]:
+        """After memory ran out in a step: the last that came waits again, and keeps its steps."""
+        last = self._running[-1]
+        self._set_running(self._running[:-1])
+        if not self._running:
+            return [_out_of_memory(last.job)]
+        self._suspended[last.job.id] = last.denoising
+        self._queue.push_first(last.job)
+        self._reduced_until = self._tick + REDUCED_TICKS
+        return []
+
+    def _set_running(self, running: list[_Running]) -> None:
+        self._running = running
+        self._joined = None
+
+    def _measure(self, seconds: float) -> None:
+        known = self.seconds_per_token
+        self.seconds_per_token = seconds if not known else 0.9 * known + 0.1 * seconds
+
+
+def _composed(image: Image.Image, job: Job) -> Image.Image:
+    """The image with what its mask keeps."""
+    if job.mask is None:
+        return image
+    return composite(image, job.request.references[0].image, job.mask)
+
+
+def _failed(job: Job, code: FailureCode, message: str) -> Event:
+    return Event(id=job.id, kind="failed", code=code, message=message)
+
+
+def _not_finite(job: Job) -> Event:
+    return _failed(job, "non_finite", "the image is not finite; try another seed or less guidance")
+
+
+def _out_of_memory(job: Job) -> Event:
+    message = "the device has not enough memory for this image; use a smaller size"
+    return _failed(job, "out_of_memory", message)
