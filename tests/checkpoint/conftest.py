@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from deepgen.checkpoint import unpickling
 from deepgen.checkpoint.folder import save_folder
 from tests.checkpoint.models import tiny_model
 
@@ -23,3 +24,13 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     path = tmp_path / "model"
     shutil.copytree(saved, path)
     return path
+
+
+@pytest.fixture
+def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading pickles in this process, which saves the seconds of another one's imports."""
+
+    def unpack(source: Path, folder: Path) -> None:
+        assert unpickling.main([str(source), str(folder)]) == 0
+
+    monkeypatch.setattr("deepgen.checkpoint.conversion.unpack", unpack)

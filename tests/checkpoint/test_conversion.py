@@ -16,7 +16,7 @@ from deepgen.checkpoint.files import WEIGHT_STEMS, stored_weights
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.native_export import folder_to_native
 from deepgen.checkpoint.starting import untrained_folder
-from deepgen.checkpoint.vlm_merging import read_one
+from deepgen.checkpoint.weights import TensorReader
 from deepgen.cli.main import main
 from deepgen.errors import CheckpointError
 from tests.shared import golden
@@ -27,7 +27,8 @@ SMALL = {"meta_queries": torch.zeros(8, 32)}
 
 def weights(folder: Path, component: str) -> dict[str, Tensor]:
     stored = stored_weights(folder / component, WEIGHT_STEMS[component])
-    return {name: read_one(each) for name, each in stored.items()}
+    read = TensorReader()
+    return {name: read(each) for name, each in stored.items()}
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +44,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Converted
     return folder, native_to_folder(
         golden("native") / "model.pt", folder, bases=bases, lora_alpha=8.0
     )
-
-
-@pytest.fixture
-def no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reading in this process, which saves the seconds of another one's imports."""
-    from deepgen.checkpoint import unpickling
-
-    def unpack(source: Path, folder: Path) -> None:
-        assert unpickling.main([str(source), str(folder)]) == 0
-
-    monkeypatch.setattr("deepgen.checkpoint.conversion.unpack", unpack)
 
 
 def save(state: dict[str, Tensor], folder: Path) -> Path:

@@ -88,13 +88,18 @@ def read_index(folder: Path | None) -> dict[str, Any]:
 
 def _places(folder: Path, component: str) -> Iterator[Path]:
     """Where a base has a component."""
-    # SD3.5 has the tokenizers of its own text encoders under that name.
-    foreign = component == "tokenizer" and not (folder / "vlm").is_dir()
-    if not foreign and (folder / component / CONFIG_NAMES[component]).is_file():
+    config = folder / component / CONFIG_NAMES[component]
+    if config.is_file() and not (component == "tokenizer" and _is_of_text_encoder(config)):
         yield folder / component
     whole = component in ("vlm", "tokenizer") and is_vlm(folder)
     if whole and (folder / CONFIG_NAMES[component]).is_file():
         yield folder
+
+
+def _is_of_text_encoder(config: Path) -> bool:
+    """Whether a tokenizer is one of SD3.5's, which has them under the name of ours."""
+    found = read_json(config, "tokenizer/tokenizer_config.json").get("tokenizer_class")
+    return str(found).startswith(("CLIP", "T5"))
 
 
 def is_vlm(folder: Path) -> bool:

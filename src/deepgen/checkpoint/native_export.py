@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from deepgen.checkpoint.files import ModelFolder, listed
 from deepgen.checkpoint.folder import load_on_meta
 from deepgen.checkpoint.headers import StoredTensor
 from deepgen.checkpoint.native import native_key
-from deepgen.checkpoint.vlm_merging import EMBEDDING, HEAD, read_one, vlm_weights
+from deepgen.checkpoint.vlm_merging import EMBEDDING, HEAD, vlm_weights
+from deepgen.checkpoint.weights import TensorReader
 from deepgen.errors import CheckpointError
 from deepgen.images.io import atomic_file
 
@@ -22,6 +24,8 @@ MAX_RANK = 256
 
 TOLERANCE = 1e-6
 """Largest error of an adapter's product, relative to the largest value of its weight."""
+
+CHUNK_ROWS = 4096
 
 SCALE = 2.0
 """alpha / rank of what is written, as published."""
@@ -60,18 +64,23 @@ def folder_to_native(
     """
     load_on_meta(source)
     folder = ModelFolder(source)
+    read = TensorReader()
     state: dict[str, Tensor] = {}
     counts = {}
     for component in ("transformer", "connector"):
         stored = folder.stored(component)
-        state |= {native_key(component, name): read_one(each) for name, each in stored.items()}
+        state |= {native_key(component, name): read(each) for name, each in stored.items()}
         counts[component] = len(stored)
     vlm = vlm_weights(source / "vlm")
     rank = None
     if bases:
-        language, rank = _adapters(vlm, vlm_weights(Bases(bases).require("vlm")))
+        base = vlm_weights(Bases(bases).require("vlm"))
+        if HEAD in base and HEAD not in vlm and EMBEDDING in vlm:
+            # Every layer of the base needs an adapter to be converted back.
+            vlm[HEAD] = vlm[EMBEDDING] if _is_tied(folder.config("vlm")) else base[HEAD]
+        language, rank = _adapters(vlm, base)
     else:
-        language = {native_key("vlm", key): read_one(each) for key, each in vlm.items()}
+        language = {native_key("vlm", key): read(each) for key, each in vlm.items()}
     state |= language
     counts["vlm"] = len(language)
     try:
@@ -95,14 +104,17 @@ def _adapters(
     """
     factors: dict[str, tuple[Tensor, Tensor]] = {}
     changed = []
+    read = TensorReader()
     for key, tensor in vlm.items():
         origin = base.get(key, base[EMBEDDING] if key == HEAD and EMBEDDING in base else None)
         if origin is None or origin.shape != tensor.shape:
             raise CheckpointError(f"the base has no {key!r} of the shape {list(tensor.shape)}")
-        weight, start = read_one(tensor).float(), read_one(origin).float()
+        weight, start = read(tensor), read(origin)
         if len(tensor.shape) == 2:
-            factors[key] = _factors(key, weight - start, weight.abs().max().item())
-        elif not torch.equal(weight, start):
+            size = max(map(abs, map(float, torch.aminmax(weight))))
+            # In place, and in chunks below: a table of embeddings takes gigabytes in float64.
+            factors[key] = _factors(key, weight.double().sub_(start), size)
+        elif not torch.equal(weight.float(), start.float()):
             changed.append(key)
     if not base.keys() <= {*vlm, HEAD}:
         # Without the layers that nothing reads: adapters of what is read, which must be all.
@@ -137,25 +149,25 @@ def _factors(key: str, change: Tensor, size: float) -> tuple[Tensor, Tensor]:
 
     Args:
         key: The weight's name.
-        change: What ``A`` and ``B`` are to add, [out, in].
+        change: What ``A`` and ``B`` are to add, [out, in], in float64.
         size: Largest value of the changed weight.
 
     Raises:
         CheckpointError: The rank would exceed ``MAX_RANK``.
     """
     if not change.any():
-        return change.new_zeros(0, change.shape[1]), change.new_zeros(change.shape[0], 0)
-    for rank in (32, 96, MAX_RANK):
+        return torch.zeros(0, change.shape[1]), torch.zeros(change.shape[0], 0)
+    for rank in (96, MAX_RANK):
         q = min(rank, *change.shape)
         # The seed makes equal folders equal files.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            left, values, right = torch.svd_lowrank(change.double(), q=q, niter=4)
+            left, values, right = torch.svd_lowrank(change, q=q, niter=2)
         # No value of what is left out exceeds its largest singular value.
         kept = max(1, int((values > TOLERANCE / 2 * size).sum()))
         root = values[:kept].sqrt()
         up, down = left[:, :kept] * root / SCALE, (right[:, :kept] * root).T
-        if (SCALE * up @ down - change).abs().max().item() <= TOLERANCE * size:
+        if _largest_error(up, down, change) <= TOLERANCE * size:
             return down.float(), up.float()
         if q == min(change.shape):
             break
@@ -163,6 +175,19 @@ def _factors(key: str, change: Tensor, size: float) -> tuple[Tensor, Tensor]:
         f"{key!r} differs from the base by more than a matrix of rank {MAX_RANK}, as it does when "
         "it was rounded to 16 bits; without --base the VLM is written in full"
     )
+
+
+def _largest_error(up: Tensor, down: Tensor, change: Tensor) -> float:
+    """Of ``SCALE * up @ down``, row by row in chunks."""
+    chunks = zip(up.split(CHUNK_ROWS), change.split(CHUNK_ROWS), strict=True)
+    return max(float((SCALE * rows @ down - exact).abs().max()) for rows, exact in chunks)
+
+
+def _is_tied(values: Mapping[str, Any]) -> bool:
+    """Whether a VLM without a head of its own uses the embedding, by its configuration."""
+    text = values.get("text_config")
+    nested = text if isinstance(text, dict) else {}
+    return nested.get("tie_word_embeddings", values.get("tie_word_embeddings")) is not False
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:

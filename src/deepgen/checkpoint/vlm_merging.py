@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from deepgen.checkpoint.configs import read_bridge
@@ -15,7 +14,7 @@ from deepgen.checkpoint.files import WEIGHT_STEMS, listed, read_json, stored_wei
 from deepgen.checkpoint.headers import HasShape, StoredTensor
 from deepgen.checkpoint.native import AdapterNames, adapter_names, base_names
 from deepgen.checkpoint.pickles import CONVERTED_SHARD_BYTES
-from deepgen.checkpoint.weights import is_finite
+from deepgen.checkpoint.weights import TensorReader, is_finite
 from deepgen.checkpoint.writing import write_json, write_shards
 from deepgen.conditioning.vlm_layers import used_layers
 from deepgen.errors import CheckpointError, shown
@@ -97,11 +96,11 @@ def plan_vlm(
     }
     if adapters:
         _check_layers(adapters, shapes, _depth(values, *bridge))
+    # Merged in place, the tied matrix would get the adapters of both.
     is_head_split = HEAD in adapters and HEAD not in shapes
     if is_head_split:
         if EMBEDDING not in shapes:
             raise CheckpointError("the VLM has no embedding of tokens")
-        # Merged in place, the tied matrix would get the adapters of both.
         shapes[HEAD] = shapes[EMBEDDING]
     _check_shapes(adapters, shapes, own)
     if HEAD in shapes and (full or is_head_split):
@@ -199,6 +198,7 @@ class _Merge:
         alpha: float,
     ) -> None:
         self.weights, self.adapters, self.names, self.alpha = weights, adapters, names, alpha
+        self.read = TensorReader()
         self.changed = 0
 
     def __call__(self, key: str) -> Tensor:
@@ -207,11 +207,11 @@ class _Merge:
         Raises:
             CheckpointError: It is not finite.
         """
-        weight = read_one(self.weights[key])
+        weight = self.read(self.weights[key])
         if key not in self.names:
             return weight
         names = self.names[key]
-        down, up = (read_one(self.adapters[name]).float() for name in (names.down, names.up))
+        down, up = (self.read(self.adapters[name]).float() for name in (names.down, names.up))
         rank = down.shape[0]
         # The rows of an embedding are its outputs: (B A)^T.
         delta = down.T @ up.T if names.is_embedding else up @ down
@@ -223,18 +223,3 @@ class _Merge:
         if not is_finite(merged):
             raise CheckpointError(f"{shown(key)} is not finite once its adapter is merged")
         return merged
-
-
-def read_one(tensor: StoredTensor) -> Tensor:
-    """One tensor of a file, in its stored dtype.
-
-    Raises:
-        CheckpointError: It cannot be read.
-    """
-    try:
-        with safe_open(tensor.file, "pt") as file:
-            value: Tensor = file.get_tensor(tensor.name)
-    except (SafetensorError, OSError) as cause:
-        where = f"{tensor.file.parent.name}/{tensor.file.name}"
-        raise CheckpointError(f"{where}: {shown(tensor.name)} cannot be read: {cause}") from cause
-    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.headers import StoredTensor
-from deepgen.errors import CheckpointError
+from deepgen.errors import CheckpointError, shown
+
+MAPPED_BYTES = 256 << 20
 
 Stored = Mapping[str, StoredTensor]
 """Tensors on disk, by their names in the module."""
@@ -82,6 +85,40 @@ def read_tensors(
             f"{component} has {len(infinite)} tensors with values that are not finite"
             f" in {str(dtype).removeprefix('torch.')}: {listed(infinite)}"
         )
+
+
+class TensorReader:
+    """Reads stored tensors one by one, in their stored dtype.
+
+    A file stays open until ``MAPPED_BYTES`` of it were read: to open one takes milliseconds, and
+    what was read of it counts as memory while it is open.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[Path, Any] = {}
+        self._read: Counter[Path] = Counter()
+
+    def __call__(self, tensor: StoredTensor) -> Tensor:
+        """One tensor.
+
+        Raises:
+            CheckpointError: It cannot be read.
+        """
+        path = tensor.file
+        self._read[path] += tensor.bytes
+        if self._read[path] > MAPPED_BYTES:
+            self._opened.pop(path, None)
+            self._read[path] = tensor.bytes
+        try:
+            if path not in self._opened:
+                self._opened[path] = safe_open(path, "pt")
+            value: Tensor = self._opened[path].get_tensor(tensor.name)
+        except (SafetensorError, OSError) as cause:
+            where = f"{path.parent.name}/{path.name}"
+            raise CheckpointError(
+                f"{where}: {shown(tensor.name)} cannot be read: {cause}"
+            ) from cause
+        return value
 
 
 def fill(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,16 @@ class Convert:
             raise ValueError(f"--lora-alpha must be a positive number, got {self.lora_alpha}")
         if not self.source.exists():
             raise CheckpointError(f"there is no {self.source}")
-        if self.target.exists() and not self.overwrite:
-            raise CheckpointError(f"{self.target} exists; choose another DST or add --overwrite")
+        self._check_target()
         Bases(self.base)
         if self.source.is_dir():
             check_no_shards(self.source)
         if (self.source / INDEX_NAME).is_file():
             self._expect("native")
+            if self.lora_alpha is not None:
+                raise ValueError("--lora-alpha is for native checkpoints; a folder needs none")
+            if self.target.is_dir():
+                raise CheckpointError(f"{self.target} is a folder; a native checkpoint is a file")
             said = self._to_native()
         elif self.source.is_dir():
             self._expect("diffusers")
@@ -78,7 +82,26 @@ class Convert:
 
     def _expect(self, form: Literal["diffusers", "native"]) -> None:
         if self.to not in (None, form):
-            raise ValueError(f"{self.source} is of that form already; --to {form} is possible")
+            raise ValueError(
+                f"--to {self.to}: {self.source} has that form already; leave --to out, or give "
+                f"--to {form}"
+            )
+
+    def _check_target(self) -> None:
+        """Refuse to replace what was not to be replaced, or what is read.
+
+        Raises:
+            CheckpointError: Which.
+        """
+        if not os.path.lexists(self.target):
+            return
+        is_empty = self.target.is_dir() and not any(self.target.iterdir())
+        if not self.overwrite and not is_empty:
+            raise CheckpointError(f"{self.target} exists; choose another DST or add --overwrite")
+        target = self.target.resolve()
+        for each in (self.source, *self.base):
+            if each.resolve().is_relative_to(target):
+                raise CheckpointError(f"DST {self.target} would replace {each}, which is read")
 
     def _to_folder(self) -> dict[str, object]:
         from deepgen.checkpoint.conversion import native_to_folder
