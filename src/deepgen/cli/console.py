@@ -16,8 +16,11 @@ class OutputClosedError(Exception):
 
 
 def print_line(text: str) -> None:
-    """Print one line on standard error, if that is open; line breaks become spaces."""
-    line = " ".join(text.split())
+    """Print one line on standard error, if that is open; line breaks become spaces.
+
+    Control characters, as in names of files, are escaped: terminals obey them.
+    """
+    line = "".join(map(_visible, " ".join(text.split())))
     try:
         encoding = sys.stderr.encoding or "utf-8"
         sys.stderr.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
@@ -25,6 +28,11 @@ def print_line(text: str) -> None:
     except (AttributeError, BrokenPipeError):
         # Closed: there is nobody to tell.
         return
+
+
+def _visible(character: str) -> str:
+    is_control = character < " " or "\x7f" <= character < "\xa0"
+    return ascii(character)[1:-1] if is_control else character
 
 
 def print_result(text: str) -> None:
