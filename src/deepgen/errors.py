@@ -30,6 +30,10 @@ class UsageError(DeepGenError, ValueError):
     """A command line that cannot be used."""
 
 
+class FolderInUseError(DeepGenError, ValueError):
+    """A folder that another process is writing at this moment."""
+
+
 class CheckpointError(DeepGenError):
     """A model folder or file that is missing, damaged, unsafe or of another shape."""
 

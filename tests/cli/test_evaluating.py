@@ -122,7 +122,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
         (["generate", "geneval", "--output", "new", "--shard", "3/2"], "--shard 3/2: expected R/N"),
         (["generate", "geneval", "--output", "new", "--limit", "0"], "--limit must be at least 1"),
         (["generate", "geneval", "--output", "new", "--seed", "-1"], "--seed must be"),
-        (["generate", "geneval", "--output", "model"], "not empty and has no run.json"),
+        (["generate", "geneval", "--output", "model"], "--output model is a model"),
         (["generate", "geneval", "--output", "run", "--limit", "2"], "over 1 prompts, not 2"),
         (["generate", "geneval", "--output", "run", "--limit", "1", "--seed", "5"], "base_seed"),
         (["generate", "gedit", "--output", "new"], "images to edit are missing"),

@@ -40,7 +40,7 @@ def test_a_missing_folder_is_made_when_the_image_is_written_and_not_before(tmp_p
 
 def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="file is not a folder"):
+    with pytest.raises(ValueError, match="file is a file, not a folder"):
         plan_outputs(tmp_path / "file" / "a.png", 1, overwrite=False)
 
 

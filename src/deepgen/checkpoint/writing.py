@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deepgen.checkpoint.files import INDEX_NAME, WEIGHT_STEMS
 from deepgen.errors import CheckpointError
+from deepgen.locks import locked
 
 # Below the limits of old file systems, and small enough to download again.
 SHARD_BYTES = 4 << 30
@@ -35,8 +36,15 @@ def atomic_folder(path: Path, *, overwrite: bool, marker: str = INDEX_NAME) -> I
     Raises:
         CheckpointError: ``path`` is a file or a folder with content (with ``overwrite``, one of
             another kind), or cannot be written.
+        FolderInUseError: Another process is writing it.
     """
     _check_free(path, marker if overwrite else None)
+    with locked(path, beside=True):
+        yield from _replaced(path)
+
+
+def _replaced(path: Path) -> Iterator[Path]:
+    """The body of :func:`atomic_folder`."""
     token = secrets.token_hex(4)
     new = path.parent / f".{path.name}.{token}.partial"
     old = path.parent / f".{path.name}.{token}.old"

@@ -16,6 +16,7 @@ from deepgen.cli.commands import overview
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.output import plan_outputs, save_output
 from deepgen.images.io import save_image
+from deepgen.locks import locked
 
 FOLDER = Path("deepgen-demo")
 
@@ -38,6 +39,11 @@ class Demo:
 
     def run(self) -> None:
         """Generate, edit, and print the path of the gallery."""
+        with locked(self.output):
+            self._draw()
+
+    def _draw(self) -> None:
+        """See :meth:`run`, in the folder of the gallery."""
         page = plan_outputs(self.output / "gallery.png", 1, overwrite=self.overwrite)[0]
         model = find_model(EMBEDDED)
         wanted = json.loads((model.path / "gallery.json").read_text(encoding="utf-8"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,8 @@ from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, ItemList, Preset
 from deepgen.eval.fetch import locate
 from deepgen.eval.registry import find_benchmark
+from deepgen.locks import locked
+from deepgen.outputs import check_output_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +47,10 @@ class GenerationFlags:
     device: DeviceChoice = "auto"
     """Where to compute."""
 
+    def inputs(self) -> dict[str, Path | str | None]:
+        """What is only read, by option."""
+        return {"--model": self.model, "--data": self.data}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Generate(GenerationFlags):
@@ -57,7 +65,8 @@ class Generate(GenerationFlags):
 
     def run(self) -> None:
         """Generate what is missing; the last line counts the images of the run."""
-        self.generate()
+        with locked_run(self.output, self.shard, self.inputs()):
+            self.generate()
         print_result(str(self.output))
 
     def generate(self) -> None:
@@ -155,13 +164,22 @@ class Report:
 
     def write(self) -> tuple[dict[str, Any], Sequence[Path]]:
         """Write the report, and return it and its paths."""
+        if not 1 <= len(self.runs) <= 2:
+            raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
+        from deepgen.eval.run.folder import REPORT_LOCK
+
+        first = self.runs[0]
+        # A run may be reported while it is being generated, but only once at a time.
+        with locked(first, name=REPORT_LOCK) if first.is_dir() else nullcontext():
+            return self._write()
+
+    def _write(self) -> tuple[dict[str, Any], Sequence[Path]]:
+        """See :meth:`write`."""
         from deepgen.eval.report.report_files import write_report
         from deepgen.eval.report.results import describe, describe_pair
         from deepgen.eval.run.scorer_identity import scorer_difference
         from deepgen.eval.run.stored import read_run
 
-        if not 1 <= len(self.runs) <= 2:
-            raise BenchmarkError(f"name one run or two to compare, got {len(self.runs)}")
         stored = [read_run(path, self.data) for path in self.runs]
         written = datetime.now(UTC).isoformat(timespec="seconds")
         report = (
@@ -181,6 +199,25 @@ class Report:
                     f"there, {len(run.records)} evaluated"
                 )
         return report, paths
+
+
+@contextmanager
+def locked_run(
+    output: Path, shard: str | None, inputs: Mapping[str, Path | str | None]
+) -> Iterator[None]:
+    """Check the folder of a run, and lock it in the body; processes with shards share it.
+
+    Raises:
+        FolderInUseError: Another process works on the same run.
+        ValueError: The folder cannot be the output.
+    """
+    from deepgen.eval.run.folder import MANIFEST
+    from deepgen.eval.run.generation import choose_shard
+
+    shared = choose_shard(shard).count > 1
+    check_output_folder(output, inputs, own=MANIFEST)
+    with locked(output, shared=shared):
+        yield
 
 
 def print_prompt_notes(benchmark: Benchmark, found: ItemList) -> None:

@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from PIL import Image
 
 from deepgen.cli.console import is_terminal, print_bytes
 from deepgen.images.io import WRITE_FORMATS, encode_image, write_image
+from deepgen.outputs import check_writable
 
 STANDARD_OUTPUT = Path("-")
 
@@ -46,7 +46,7 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
             raise ValueError(f"{path} is a folder, expected the name of an image file")
         if os.path.lexists(path) and not overwrite:
             raise ValueError(f"{path} exists; choose another --output or add --overwrite")
-    _check_writable(output.parent)
+    check_writable(output.parent)
     return paths
 
 
@@ -64,22 +64,3 @@ def save_output(
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(image, path, record, overwrite=overwrite)
-
-
-def _check_writable(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to, by trying: permissions miss read-only disks.
-
-    Raises:
-        ValueError: It, or the folder that it would be made in, cannot be written to.
-    """
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    if not place.is_dir():
-        raise ValueError(f"{place} is not a folder; choose another --output")
-    try:
-        TemporaryFile(dir=place).close()
-    except OSError as error:
-        raise ValueError(
-            f"nothing can be written to {place} ({error.strerror}); choose another --output"
-        ) from None

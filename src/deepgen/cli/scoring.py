@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, print_result, progress_bar
-from deepgen.cli.evaluating import Generate, GenerationFlags, Report, print_prompt_notes
+from deepgen.cli.evaluating import (
+    Generate,
+    GenerationFlags,
+    Report,
+    locked_run,
+    print_prompt_notes,
+)
 from deepgen.cli.options import DeviceChoice, File, Folder, OutputFolder, Text, Whole
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import BenchmarkError
@@ -147,7 +153,8 @@ class Score:
         from deepgen.eval.run.generation import choose_shard
         from deepgen.eval.run.stored import read_run
 
-        scoring = self.score()
+        with locked_run(self.path, self.shard, {"--images": self.images, "--data": self.data}):
+            scoring = self.score()
         if self.json:
             report = describe(read_run(self.path, self.data), written="")
             summary = summarize(report, self.path) | {"outcome": scoring.outcome}
@@ -278,13 +285,18 @@ class Run(GenerationFlags):
         Returns:
             As ``eval score``.
         """
-        from deepgen.eval.report.results import summarize
-
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise BenchmarkError(
                 "eval run is one process; under torchrun use eval generate, then eval score"
             )
         output = self.output or self._usual_folder()
+        with locked_run(output, None, self.inputs()):
+            return self._run(output)
+
+    def _run(self, output: Path) -> int:
+        """See :meth:`run`, in the folder of the run."""
+        from deepgen.eval.report.results import summarize
+
         generation = Generate(
             benchmark=self.benchmark,
             output=output,

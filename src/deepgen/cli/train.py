@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +20,7 @@ from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import UsageError
+from deepgen.locks import locked
 from deepgen.recipes.registry import RECIPES, describe_recipes, recipe_of
 from deepgen.stages.run_folder import check_output, has_checkpoints
 
@@ -64,6 +67,7 @@ class Train:
             ValueError: A setting cannot be used, or the folder is not the run's own.
             CheckpointError: The model, or a checkpoint, cannot be used.
             DataError: The data cannot be used.
+            FolderInUseError: Another process trains there.
             StoppedError: A signal asked for it; the run has been saved.
             TrainingError: The run cannot continue.
         """
@@ -72,6 +76,15 @@ class Train:
             raise ValueError(f"{output} already contains a run; use another --output, or resume it")
         check_output(self.settings)
         check_loggers(self.settings.logging.to)
+        with ExitStack() as stack:
+            # The first of several processes, which writes for all.
+            if not self.dry_run and os.environ.get("RANK", "0") == "0":
+                stack.enter_context(locked(output))
+            self._train()
+
+    def _train(self) -> None:
+        """See :meth:`run`, in the folder of the run."""
+        output = self.settings.output
         from deepgen.cli.progress_line import ProgressLine
         from deepgen.stages.assembling import assemble
         from deepgen.stages.plan import plan

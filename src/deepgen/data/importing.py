@@ -39,6 +39,7 @@ from deepgen.data.shards import (
 )
 from deepgen.errors import DataError, ImageError
 from deepgen.images.io import open_image, read_file, to_rgb
+from deepgen.locks import LOCK, locked
 from deepgen.threads import bounded_map
 
 ORIENTATION_TAG = 0x0112
@@ -111,19 +112,23 @@ def import_source(
     Raises:
         DataError: The folder holds something else, the source has changed since, or none of its
             rows can be used.
+        FolderInUseError: Another import is writing there.
         OSError: The disk is full or fails; finished shards stay.
     """
-    revision = source.revision()
-    manifest = _begin(revision.state, folder, options)
-    if not manifest.complete:
-        importing = _Import(source, folder, options, revision.content)
-        importing.run(workers or min(os.cpu_count() or 1, 8), watch)
-        if importing.samples == 0:
-            replace(manifest, unusable=True).write(folder)
-            raise DataError(nothing_usable(folder))
-        build_index(folder)
-        manifest.finished(folder)
-    return _report(folder)
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file, expected a folder to import into")
+    with locked(folder):
+        revision = source.revision()
+        manifest = _begin(revision.state, folder, options)
+        if not manifest.complete:
+            importing = _Import(source, folder, options, revision.content)
+            importing.run(workers or min(os.cpu_count() or 1, 8), watch)
+            if importing.samples == 0:
+                replace(manifest, unusable=True).write(folder)
+                raise DataError(nothing_usable(folder))
+            build_index(folder)
+            manifest.finished(folder)
+        return _report(folder)
 
 
 def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManifest:
@@ -133,13 +138,11 @@ def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManife
         revision=revision,
         options={key: value for key, value in asdict(options).items() if key != "name"},
     )
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file, expected a folder to import into")
     folder.mkdir(parents=True, exist_ok=True)
     found = read_manifest(folder)
     if found is None:
         # A kill may have left the manifest half-written.
-        if any(each.name != f"{MANIFEST}.part" for each in folder.iterdir()):
+        if any(each.name not in (f"{MANIFEST}.part", LOCK) for each in folder.iterdir()):
             raise DataError(f"{folder} is neither empty nor a data set; choose a new folder")
         wanted.write(folder)
         return wanted

@@ -7,7 +7,6 @@ Each entry has 2 x 16 channels at an eighth of the sides, in float16.
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
 from functools import lru_cache
@@ -24,8 +23,10 @@ from torch import Tensor, nn
 from deepgen.config.sizes import Size, fix_pixels
 from deepgen.data.dataset import DataSet
 from deepgen.data.records import ImageRef, Record, content_hash
+from deepgen.data.shards import write_atomically
 from deepgen.data.transforms import decode_at
 from deepgen.errors import DataError, ImageError
+from deepgen.locks import locked
 from deepgen.types import Pixels
 
 PosteriorParameters = Float[Tensor, "parameter_channels _height _width"]
@@ -127,22 +128,22 @@ def build_cache(
         watch: Called after each block of rows.
 
     Raises:
+        FolderInUseError: Another process is writing the same cache.
         OSError: The disk is full or fails; finished files stay.
     """
     cache = LatentCache(data, vae_hash=vae_hash, side=side)
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    for number in range(cache.files):
-        if not cache.path(number).exists():
-            first = number * ROWS_PER_FILE
-            rows = range(first, min(first + ROWS_PER_FILE, len(data)))
-            tensors = _encoded(data, rows, encode, side, batch_size)
-            part = cache.path(number).with_suffix(f".{os.getpid()}.part")
-            try:
-                part.write_bytes(save(tensors, metadata=cache.metadata))
-                part.replace(cache.path(number))
-            finally:
-                part.unlink(missing_ok=True)
-        watch()
+    with locked(cache.folder):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        for leftover in cache.folder.glob("*.part"):
+            leftover.unlink()
+        for number in range(cache.files):
+            path = cache.path(number)
+            if not path.exists():
+                first = number * ROWS_PER_FILE
+                rows = range(first, min(first + ROWS_PER_FILE, len(data)))
+                tensors = _encoded(data, rows, encode, side, batch_size)
+                write_atomically(path, [save(tensors, metadata=cache.metadata)])
+            watch()
     return cache
 
 

@@ -24,6 +24,8 @@ from deepgen.eval.benchmark import Benchmark, GenerationRule, PromptFile
 from deepgen.eval.prompt_files import MAX_FILE_BYTES, find_file, read_json
 from deepgen.exchange import open_url
 from deepgen.images.io import atomic_file
+from deepgen.locks import locked
+from deepgen.outputs import check_writable
 from deepgen.reading import read_bytes
 
 TIMEOUT_SECONDS = 600.0
@@ -107,10 +109,17 @@ def fetch(benchmark: Benchmark, folder: Path, hosts: Hosts = GITHUB) -> list[Fet
 
     One that cannot be had, or is not the pinned one, does not keep the others from coming, and
     leaves nothing behind.
+
+    Raises:
+        FolderInUseError: Another process is fetching into it.
+        ValueError: Nothing can be written there.
     """
-    return [
-        _fetch_one(url_of(benchmark, file, hosts), file, folder) for file in benchmark.source.files
-    ] + _fetch_judge_prompts(benchmark, folder / OFFICIAL, hosts)
+    check_writable(folder)
+    with locked(folder):
+        return [
+            _fetch_one(url_of(benchmark, file, hosts), file, folder)
+            for file in benchmark.source.files
+        ] + _fetch_judge_prompts(benchmark, folder / OFFICIAL, hosts)
 
 
 def _fetch_judge_prompts(benchmark: Benchmark, folder: Path, hosts: Hosts) -> list[Fetched]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from deepgen.data.latents import LatentCache
 from deepgen.data.loader import Loader, LoaderOptions
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
+from deepgen.locks import locked
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.stages.batches import FlowBatches
@@ -115,9 +117,17 @@ class Run:
 
         Raises:
             CheckpointError: A checkpoint is of another run, or the model cannot be written.
+            FolderInUseError: Another process trains there.
             StoppedError: A signal asked for it; the run can be resumed.
             TrainingError: The run cannot continue; saved checkpoints are complete.
         """
+        processes = self.trainer.processes
+        with ExitStack() as stack:
+            # Only the first process writes, for all.
+            processes.on_rank_zero(lambda: stack.enter_context(locked(self.config.output)))
+            return self._run(observers, start)
+
+    def _run(self, observers: Sequence[Observer], start: Checkpoint | None) -> Path:
         config = self.config
         processes = self.trainer.processes
         config.output.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.images.io import atomic_file
+from deepgen.outputs import check_output_folder
 from deepgen.reading import read_yaml
 from deepgen.train.monitor.logs import METRICS, REPLACEMENTS
 
@@ -26,9 +27,11 @@ def check_output(config: StageConfig) -> None:
     """Check, before anything is loaded, that a run may write into its folder.
 
     Raises:
-        ValueError: It would replace files of others, or the model it starts from.
+        ValueError: It would replace files of others, or the model it starts from; or it is no
+            folder to write into.
     """
     output = config.output
+    check_output_folder(output, {"--data": config.data.folder, "--model": config.model}, own="")
     result = (output / MODEL).resolve()
     if _folder(config.model).is_relative_to(result):
         raise ValueError(

@@ -22,12 +22,15 @@ from deepgen.checkpoint.files import CARD_NAME
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 from deepgen.eval.run.decoding import decode
+from deepgen.locks import LOCK
 from deepgen.reading import MAX_LINES_BYTES, open_regular, parse_json, read_bytes, read_json, walk
 
 MANIFEST = "run.json"
 IMAGES = "images"
 LINES = "images.jsonl"
 PARTS = ".parts"
+REPORT_LOCK = ".report.lock"
+"""Held while a report is written; see :mod:`deepgen.locks`."""
 WRITING_TRIES = 10
 """How often one process tries to write a file, while others close the same run."""
 REPLIES = "replies.sqlite"
@@ -298,7 +301,7 @@ class LineWriter:
 def _may_be_first(path: Path) -> bool:
     """Whether a file may be there before a run begins; the database has sidecar files while
     open."""
-    return path.name == PARTS or path.name.startswith(REPLIES)
+    return path.name in (PARTS, LOCK, REPORT_LOCK) or path.name.startswith(REPLIES)
 
 
 def _is_for(line: ImageEntry, benchmark: Benchmark, manifest: RunManifest, item: Item) -> bool:

@@ -29,6 +29,7 @@ from deepgen.config.train import CheckpointConfig, LoggingConfig, LoraConfig, Op
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import LatentCache, build_cache, weights_hash
 from deepgen.dit.model import DiT
+from deepgen.locks import locked
 from deepgen.mini.training.dataset import vocabulary_texts, write_samples
 from deepgen.mini.training.feed import render, to_pixel_batch
 from deepgen.mini.training.model import (
@@ -88,10 +89,17 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = no_obser
         The model folder.
 
     Raises:
+        FolderInUseError: Another process trains there.
         StoppedError: A signal asked for it; the same call resumes from there.
         TrainingError: A stage cannot continue.
         ValueError: The folder holds a run with other settings.
     """
+    with locked(config.output):
+        return _train_all(config, device, watch)
+
+
+def _train_all(config: MiniConfig, device: torch.device, watch: Watch) -> Path:
+    """See :func:`train_mini`."""
     folder = config.output
     _check_settings(config)
     start = folder / "stage0"
