@@ -1,7 +1,7 @@
 """The command ``deepgen``: parse, run one command, and report an error in one line.
 
 Exit codes: 0 done; 2 the user's input cannot be used; 1 an internal error; 3 images of a benchmark
-are not scored, or none could be; 75 stopped by a signal after saving, to be started again; 130
+are not scored, or none could be; 75 a training that a signal stopped, to be started again; 130
 interrupted, 143 terminated, 141 standard output was closed, as other programs.
 """
 
@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import TextIO
 
 from deepgen.cli.collecting import collector_paused
 from deepgen.cli.commands import GROUPS, Command, find, group_overview, overview
 from deepgen.cli.console import OutputClosedError, print_line, print_result, waiting
+from deepgen.cli.signals import (
+    INTERRUPTED,
+    RESUMES,
+    STOPPED,
+    TERMINATED,
+    TerminatedError,
+    is_training,
+    raise_at_signals,
+)
 from deepgen.errors import DeepGenError, StoppedError, shortened
 
 DONE = 0
 FAILED = 1
 UNUSABLE_INPUT = 2
-STOPPED = 75
-"""EX_TEMPFAIL; batch systems start such a job again."""
-
-INTERRUPTED = 128 + 2
 CLOSED_PIPE = 128 + 13
-TERMINATED = 128 + 15
-
-
-class TerminatedError(BaseException):
-    """SIGTERM or SIGHUP, so that unfinished files are removed on the way out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,17 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        with _terminable():
-            with collector_paused(), waiting(arguments[0] if arguments else ""):
-                try:
-                    command = _parse(arguments)
-                except SystemExit as end:
-                    # Help was printed.
-                    return end.code if isinstance(end.code, int) else FAILED
+        with collector_paused(), waiting(arguments[0] if arguments else ""):
+            try:
+                command = _parse(arguments)
+            except SystemExit as end:
+                # Help was printed.
+                return end.code if isinstance(end.code, int) else FAILED
+        with raise_at_signals(arguments):
             return DONE if command is None else _run(command)
     except KeyboardInterrupt:
         return _report("interrupted", INTERRUPTED, debug=debug)
     except TerminatedError:
+        if is_training(arguments):
+            print_line(RESUMES)
+            return STOPPED
         return _report("terminated", TERMINATED, debug=debug)
     except OutputClosedError:
         # As `yes | head`: whoever read has enough. What is still buffered goes nowhere.
@@ -111,29 +111,6 @@ def _parse(arguments: Sequence[str]) -> Command | None:
         return None
     name, entry, rest = find(arguments)
     return entry.parse(name, rest)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn the signals that ask for an end into exceptions; training has its own handlers."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    previous = {}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # Only in the main thread, and only what nobody handles or ignores (as nohup does).
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-            try:
-                previous[number] = signal.signal(number, end)
-            except ValueError:
-                break
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _failed(error: Exception, *, debug: bool) -> int:

@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import DeviceChoice, read_config
 from deepgen.cli.parsing import did_you_mean, parse
+from deepgen.cli.signals import raise_if_received
 from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
@@ -113,6 +114,7 @@ class Train:
                         start.values("config"), is_branch=True
                     )
                     print_line("; ".join([f"starting from {start.path}", *changes]))
+            raise_if_received()
             path = run(observers=[ProgressLine(output)], start=start)
             if processes.is_rank_zero:
                 print_result(json.dumps({"path": str(path)}) if self.json else str(path))
