@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from urllib.request import Request
 
 import pytest
 
@@ -70,14 +71,14 @@ def test_contamination_counts_exact_and_near_prompts(
     assert "not compared with uniredit" in shown.err
 
 
-def _no_network(url: str, timeout: float) -> None:
+def _no_network(request: Request, seconds: float, *, redirects: bool) -> None:
     raise OSError("no network")
 
 
 def test_fetching_says_at_the_end_in_one_line_what_did_not_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("deepgen.eval.fetch.urlopen", _no_network)
+    monkeypatch.setattr("deepgen.eval.fetch.open_url", _no_network)
     assert main(["eval", "fetch", "geneval", "imgedit", "--data", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     *reasons, error = lines
@@ -122,7 +123,7 @@ def test_what_cannot_be_used_is_one_line(
     Path("empty").mkdir()
     Path("altered/geneval").mkdir(parents=True)
     Path("altered/geneval/evaluation_metadata.jsonl").write_text("{}\n")
-    monkeypatch.setattr("deepgen.eval.fetch.urlopen", _no_network)
+    monkeypatch.setattr("deepgen.eval.fetch.open_url", _no_network)
     assert main(["eval", *arguments]) == 2
     shown = capsys.readouterr()
     (error,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
