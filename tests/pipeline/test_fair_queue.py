@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deepgen.pipeline.fair_queue import PATIENCE, FairQueue
+from deepgen.pipeline.fair_queue import MAX_PASSED, FairQueue
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def test_who_comes_later_owes_nothing_and_gains_nothing() -> None:
 def test_what_does_not_fit_is_passed_a_while_and_then_waited_for() -> None:
     queue: FairQueue[Item] = FairQueue()
     queue.push(Item("large", "a"))
-    for number in range(PATIENCE + 5):
+    for number in range(MAX_PASSED + 5):
         queue.push(Item(f"b{number}", "b"))
 
     def fits(item: Item) -> bool:
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_passed_a_while_and_then_waited_for() -> None:
     found = []
     while (item := queue.pop(fits)) is not None:
         found.append(item.id)
-    assert len(found) == PATIENCE
+    assert len(found) == MAX_PASSED
     assert queue.pop(any_fits) == Item("large", "a")
     assert len(queue) == 5
 

@@ -77,6 +77,15 @@ COMMANDS: Mapping[str, Entry] = {
         text="Show the components of a model",
         examples=("deepgen info", "deepgen info ./my-model --json"),
     ),
+    "serve": Entry(
+        target="deepgen.cli.serve:Serve",
+        text="Serve a model: a page, and the OpenAI images API",
+        examples=(
+            "deepgen serve",
+            "deepgen serve --model ./my-model --port 9000",
+            "deepgen serve --host 0.0.0.0 --api-key-file keys.txt",
+        ),
+    ),
     "convert": Entry(
         target="deepgen.cli.convert:Convert",
         text="Convert a training checkpoint to a model folder, or back",

@@ -126,12 +126,17 @@ class ImageOptions:
         self.adapters()
 
     def adapters(self) -> list[Adapter]:
-        """The LoRA adapters, in order.
+        """See :func:`parse_adapters`."""
+        return parse_adapters(self.lora)
 
-        Raises:
-            ValueError: One is missing, or its scale is not a finite number.
-        """
-        return [_adapter(value) for value in self.lora]
+
+def parse_adapters(arguments: Sequence[str]) -> list[Adapter]:
+    """LoRA adapters of the command line, in order.
+
+    Raises:
+        ValueError: One is missing, or its scale is not a finite number.
+    """
+    return [_adapter(value) for value in arguments]
 
 
 def read_config(arguments: Sequence[str], defaults: Config) -> Config:

@@ -328,11 +328,14 @@ def save_image(
     write_image(image, path, record, overwrite=overwrite)
 
 
-def encode_image(image: Image.Image, kind: str, record: Mapping[str, Any]) -> bytes:
+def encode_image(
+    image: Image.Image, kind: str, record: Mapping[str, Any], *, quality: int | None = None
+) -> bytes:
     """The content of an image file with a record of how it was made; see :func:`write_image`.
 
     Args:
         kind: ``PNG``, ``JPEG`` or ``WEBP``.
+        quality: From 0 to 100, of a JPEG (default 95) or WebP (default lossless).
     """
     text = json.dumps(dict(record))
     options: dict[str, Any]
@@ -344,8 +347,11 @@ def encode_image(image: Image.Image, kind: str, record: Mapping[str, Any]) -> by
         exif = Image.Exif()
         # Set as a whole: what is set in an empty `get_ifd` is lost in Pillow 11.0.
         exif[EXIF_FOLDER] = {USER_COMMENT: ASCII_COMMENT + text.encode("ascii")}
-        quality = {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
-        options = {"exif": exif.tobytes(), **quality}
+        options = {"exif": exif.tobytes()}
+        if quality is not None:
+            options["quality"] = quality
+        else:
+            options |= {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
     content = BytesIO()
     image.save(content, format=kind, **options)
     return content.getvalue()

@@ -23,15 +23,16 @@ from deepgen.config.sizes import LATENT_SCALE
 from deepgen.dit.groups import Group
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.schedule import sampling_sigmas
+from deepgen.images.masks import composite
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import Denoising, Kept, advance, begin
 from deepgen.pipeline.fair_queue import FairQueue
-from deepgen.pipeline.masks import composite, kept_cells
 from deepgen.pipeline.parts import (
     encode_prompts,
     encode_references,
     finished_image,
     initial_noise,
+    kept_cells,
     record,
     reference_pixels,
 )

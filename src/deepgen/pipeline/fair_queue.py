@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-PATIENCE = 32
+MAX_PASSED = 32
 """How often smaller images may pass one that has no room yet; then room is kept for it."""
 
 
@@ -69,7 +69,7 @@ class FairQueue(Generic[Item]):
 
     def push_first(self, item: Item) -> None:
         """Add one that comes before all others."""
-        self._waiting[item.id] = _Waiting(item, self._now, PATIENCE)
+        self._waiting[item.id] = _Waiting(item, self._now, MAX_PASSED)
         self._waiting.move_to_end(item.id, last=False)
 
     def pop(self, fits: Callable[[Item], bool]) -> Item | None:
@@ -81,7 +81,7 @@ class FairQueue(Generic[Item]):
                     earlier.passed += 1
                 self._now = max(self._now, each.start)
                 return self._take(each.item.id)
-            if each.passed >= PATIENCE:
+            if each.passed >= MAX_PASSED:
                 return None
             passed.append(each)
         return None
@@ -99,4 +99,6 @@ class FairQueue(Generic[Item]):
     def _in_order(self) -> list[_Waiting[Item]]:
         # Sorting is stable: with equal times the one that came first. What has waited longest for
         # room comes before that.
-        return sorted(self._waiting.values(), key=lambda each: (each.passed < PATIENCE, each.start))
+        return sorted(
+            self._waiting.values(), key=lambda each: (each.passed < MAX_PASSED, each.start)
+        )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Bool
 from PIL import Image
-from torch import Generator
+from torch import Generator, Tensor
 
 from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.sizes import LATENT_SCALE
@@ -74,6 +76,22 @@ def initial_noise(model: DeepGen, request: Request, generator: Generator) -> Lat
         device=generator.device,
         dtype=torch.float32,
     )
+
+
+def kept_cells(mask: Image.Image, height: int, width: int) -> Bool[Tensor, "rows columns"]:
+    """Which latents stay those of the original: all whose pixels and neighbours must not change.
+
+    Args:
+        mask: 255 where the image may change, of any size.
+        height: Of the generated image in pixels.
+        width: As ``height``.
+    """
+    rows, columns = height // LATENT_SCALE, width // LATENT_SCALE
+    # By area, so that a cell with any changing pixel is above 0.
+    values = np.asarray(mask.convert("F").resize((columns, rows), Image.Resampling.BOX))
+    changing = torch.from_numpy(values > 0)[None].float()
+    grown = torch.nn.functional.max_pool2d(changing, 3, stride=1, padding=1)[0]
+    return grown == 0
 
 
 def check_finite(pixels: Pixels, dtype: torch.dtype) -> None:

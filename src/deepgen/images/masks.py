@@ -1,4 +1,4 @@
-"""Masks of edits: where an image may change, in latents and in pixels.
+"""Masks of edits: where an image may change.
 
 Blending latents alone does not keep pixels, since the decoder mixes the whole image; so what a mask
 keeps is put back into the result, with a soft edge inside the part that may change.
@@ -7,12 +7,7 @@ keeps is put back into the result, with a soft edge inside the part that may cha
 from __future__ import annotations
 
 import numpy as np
-import torch
-from jaxtyping import Bool
 from PIL import Image, ImageFilter
-from torch import Tensor
-
-from deepgen.config.sizes import LATENT_SCALE
 
 FEATHER = 8
 """Pixels over which the result fades in, from the edge of the mask inwards."""
@@ -38,22 +33,6 @@ def mask_from_alpha(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     if mask.getbbox() is None:
         raise ValueError("no pixel of the mask is transparent, so nothing may change")
     return mask
-
-
-def kept_cells(mask: Image.Image, height: int, width: int) -> Bool[Tensor, "rows columns"]:
-    """Which latents stay those of the original: all whose pixels and neighbours must not change.
-
-    Args:
-        mask: 255 where the image may change, of any size.
-        height: Of the generated image in pixels.
-        width: As ``height``.
-    """
-    rows, columns = height // LATENT_SCALE, width // LATENT_SCALE
-    # By area, so that a cell with any changing pixel is above 0.
-    values = np.asarray(mask.convert("F").resize((columns, rows), Image.Resampling.BOX))
-    changing = torch.from_numpy(values > 0)[None].float()
-    grown = torch.nn.functional.max_pool2d(changing, 3, stride=1, padding=1)[0]
-    return grown == 0
 
 
 def composite(result: Image.Image, original: Image.Image, mask: Image.Image) -> Image.Image:

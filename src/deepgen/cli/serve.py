@@ -1,0 +1,167 @@
+"""``deepgen serve``: a model as a server, with a page."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import UseAppendAction, arg
+
+from deepgen.cli.console import print_line, print_result
+from deepgen.cli.options import ComputeOptions, File, Whole, parse_adapters
+from deepgen.config.serve import ServeConfig
+from deepgen.errors import UsageError
+from deepgen.reading import read_text
+
+KEY_VARIABLE = "DEEPGEN_API_KEY"
+
+Names = UseAppendAction[tuple[str, ...]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serve:
+    """Serve a model over HTTP: a page for people, and the OpenAI images API for programs."""
+
+    model: Annotated[str, arg(metavar="MODEL")] = "mini"
+    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
+    host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
+    """Where to listen; other addresses than this machine's own need an API key."""
+    port: Annotated[int, arg(metavar="INT")] = 8000
+    """Port; 0 takes a free one."""
+    api_key_file: File = None
+    """A file with an API key per line, as KEY or NAME:KEY (or the variable DEEPGEN_API_KEY)."""
+    allow_host: Annotated[Names, arg(metavar="NAME")] = ()
+    """A host name under which the server is reached, besides addresses and localhost."""
+    allow_origin: Annotated[Names, arg(metavar="URL")] = ()
+    """A web page of another server that may use this one, such as https://example.org."""
+    model_alias: Annotated[Names, arg(metavar="NAME")] = ()
+    """Another name that requests may use for the model."""
+    lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
+    """A LoRA adapter to apply."""
+    max_batch_rows: Whole = None
+    """Images computed at once; guided ones count twice (default: 8 on a CPU, 16 on a GPU)."""
+    max_queue: Annotated[int, arg(metavar="INT")] = 64
+    """Images that may wait."""
+    max_n: Annotated[int, arg(metavar="INT")] = 10
+    """Images per request."""
+    max_references: Annotated[int, arg(metavar="INT")] = 16
+    """Images to edit per request."""
+    max_pixels: Whole = None
+    """Pixels of an image (default: those of twice the model's side)."""
+    images_per_minute: Whole = None
+    """Images per client and minute (default: 60, without limit on this machine alone)."""
+    deadline: Annotated[float, arg(metavar="SECONDS")] = 300.0
+    """From a request to its image, waiting included."""
+    grace: Annotated[float, arg(metavar="SECONDS")] = 30.0
+    """For running requests when the server is stopped."""
+    unknown_fields: Literal["reject", "ignore"] = "reject"
+    """What to do with fields of requests that do not exist."""
+    metadata: Literal["full", "minimal"] = "full"
+    """Whether prompts are written into images."""
+    no_page: bool = False
+    """Serve the API only."""
+    deterministic: bool = False
+    """One image at a time: the same bits whatever else is asked for."""
+    log_prompts: bool = False
+    """Write prompts into the log."""
+    debug: bool = False
+    """Show where an error comes from."""
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    """Device and precision, for experts."""
+
+    def run(self) -> None:
+        """Serve until a signal.
+
+        Raises:
+            UsageError: A key is needed, or the extra is not installed.
+            CheckpointError: The model cannot be used.
+        """
+        config = self._config()
+        if not config.is_local and not config.keys:
+            raise UsageError(
+                f"--host {self.host} lets other machines in; name keys with --api-key-file or "
+                f"{KEY_VARIABLE}"
+            )
+        from deepgen.checkpoint.finding import find_model
+
+        model = find_model(self.model)
+        try:
+            from deepgen.serve.server import serve
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{error.name} is not installed; use pip install 'deepgen-image[serve]'"
+            ) from None
+        logging.basicConfig(format="%(message)s", level=logging.INFO)
+
+        def announce(address: str) -> None:
+            print_result(address)
+            print_line(f"serving {self.model}; open {address} in a browser, Ctrl-C ends it")
+
+        serve(config, model, announce)
+
+    def _config(self) -> ServeConfig:
+        return ServeConfig(
+            model=self.model,
+            model_alias=self.model_alias,
+            adapters=tuple((str(each.path), each.scale) for each in parse_adapters(self.lora)),
+            device=self.compute.device,
+            dtype=self.compute.dtype,
+            padding=self.compute.padding,
+            rope_precision=self.compute.rope_precision,
+            host=self.host,
+            port=self.port,
+            keys=read_keys(self.api_key_file),
+            allow_host=self.allow_host,
+            allow_origin=_origins(self.allow_origin),
+            max_batch_rows=self.max_batch_rows,
+            max_queue=self.max_queue,
+            max_n=self.max_n,
+            max_references=self.max_references,
+            max_pixels=self.max_pixels,
+            images_per_minute=self.images_per_minute,
+            deadline=self.deadline,
+            grace=self.grace,
+            unknown_fields=self.unknown_fields,
+            metadata=self.metadata,
+            page=not self.no_page,
+            deterministic=self.deterministic,
+            log_prompts=self.log_prompts,
+        )
+
+
+def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:
+    """Names and keys, of a file and of the environment.
+
+    Raises:
+        UsageError: The file cannot be read, or a key is too short.
+    """
+    keys = []
+    if path is not None:
+        try:
+            lines = read_text(path).splitlines()
+        except (OSError, UnicodeDecodeError, ValueError) as error:
+            raise UsageError(f"--api-key-file {path} cannot be read: {error}") from None
+        for number, line in enumerate(map(str.strip, lines), start=1):
+            if line and not line.startswith("#"):
+                name, colon, key = line.rpartition(":")
+                keys.append((name if colon else f"key {number}", key))
+        if not keys:
+            raise UsageError(f"--api-key-file {path} has no keys, expected one per line")
+    if os.environ.get(KEY_VARIABLE):
+        keys.append(("environment", os.environ[KEY_VARIABLE]))
+    for name, key in keys:
+        if len(key) < 16:
+            raise UsageError(f"the API key {name!r} has less than 16 characters; use a longer one")
+    return tuple(keys)
+
+
+def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for each in origins:
+        if not each.startswith(("http://", "https://")) or "*" in each or each.endswith("/"):
+            raise UsageError(
+                f"--allow-origin {each}: expected an address such as https://example.org"
+            )
+    return origins

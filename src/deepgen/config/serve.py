@@ -1,0 +1,76 @@
+"""Settings of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from deepgen.config.checks import check_at_least, check_choice, check_positive
+from deepgen.config.model import Padding, RopePrecision
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServeConfig:
+    """What is served to whom, and how much of it."""
+
+    model: str = "mini"
+    """The model as users name it."""
+    model_alias: tuple[str, ...] = ()
+    """Other names that requests may use for it."""
+    adapters: tuple[tuple[str, float], ...] = ()
+    """LoRA adapters, with their scales."""
+    device: str = "auto"
+    dtype: str = "auto"
+    padding: Padding | None = None
+    rope_precision: RopePrecision | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    keys: tuple[tuple[str, str], ...] = ()
+    """Names and API keys; empty lets everybody in."""
+    allow_host: tuple[str, ...] = ()
+    """Names under which the server may be reached, besides addresses and localhost."""
+    allow_origin: tuple[str, ...] = ()
+    """Web pages of other servers that may use this one, such as https://example.org."""
+    max_batch_rows: int | None = None
+    """Rows of a pass through the DiT; a guided image has two. None: 8 on a CPU, 16 on a GPU."""
+    max_batch_tokens: int = 1 << 17
+    max_queue: int = 64
+    """Images that may wait."""
+    max_n: int = 10
+    max_references: int = 16
+    max_pixels: int | None = None
+    """Of an image; None: those of twice the model's default side."""
+    max_upload_bytes: int = 64 << 20
+    """Of a request."""
+    max_open_bytes: int = 512 << 20
+    """Of all requests together."""
+    images_per_minute: int | None = None
+    """Of a key; None: 60 where others can reach the server, else no limit."""
+    deadline: float = 300.0
+    """Seconds from a request to its image, waiting included."""
+    grace: float = 30.0
+    """Seconds for running requests once the server is told to stop."""
+    unknown_fields: Literal["reject", "ignore"] = "reject"
+    metadata: Literal["full", "minimal"] = "full"
+    """Whether prompts are written into images."""
+    page: bool = True
+    deterministic: bool = False
+    """One image at a time, so that an image has the same bits whatever else is asked for."""
+    log_prompts: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch_rows", "max_batch_tokens", "max_queue", "max_n", "max_pixels"):
+            check_at_least(name, getattr(self, name), 1)
+        check_at_least("max_references", self.max_references, 1)
+        check_at_least("images_per_minute", self.images_per_minute, 1)
+        check_positive("deadline", self.deadline)
+        check_at_least("grace", self.grace, 0)
+        check_choice("unknown_fields", self.unknown_fields, ("reject", "ignore"))
+        check_choice("metadata", self.metadata, ("full", "minimal"))
+        if not 0 <= self.port < 1 << 16:
+            raise ValueError(f"port must be from 0 to 65535, got {self.port}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in ("127.0.0.1", "::1", "localhost")

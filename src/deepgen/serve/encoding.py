@@ -1,0 +1,69 @@
+"""Image files for answers, made beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from deepgen.images.io import JPEG_QUALITY, encode_image, image_record
+from deepgen.serve.requests import ImageRequest
+
+THREADS = ThreadPoolExecutor(2, thread_name_prefix="images")
+"""For decoding and encoding: few, since each holds an image in memory."""
+
+PREVIEW_SIDE = 256
+"""Longest side of a preview, which has a pixel per 8 of the image."""
+
+
+async def encoded(image: Image.Image, request: ImageRequest, *, seed: int, model: str) -> str:
+    """Base64 of an image's file, with the record of how it was made."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(THREADS, _encoded, image, request, seed, model)
+
+
+async def encoded_preview(image: Image.Image) -> str:
+    """Base64 of a small JPEG, without a record."""
+    return await asyncio.get_running_loop().run_in_executor(THREADS, _preview, image)
+
+
+def _encoded(image: Image.Image, request: ImageRequest, seed: int, model: str) -> str:
+    record: dict[str, Any] = image_record(
+        image,
+        prompt=request.prompt,
+        seed=seed,
+        steps=request.steps,
+        guidance=request.guidance,
+        model=model,
+    )
+    if request.negative_prompt is not None:
+        record["negative_prompt"] = request.negative_prompt
+    if request.metadata == "minimal":
+        for name in ("prompt", "negative_prompt"):
+            record.pop(name, None)
+    kind = request.format.upper()
+    quality = None
+    if kind == "JPEG":
+        quality = JPEG_QUALITY if request.compression == 100 else max(1, request.compression)
+    elif kind == "WEBP" and request.compression != 100:
+        quality = request.compression
+    data = encode_image(image, kind, record, quality=quality)
+    return base64.b64encode(data).decode()
+
+
+def _preview(image: Image.Image) -> str:
+    content = BytesIO()
+    small = image.copy()
+    small.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+    small.save(content, format="JPEG", quality=80)
+    return base64.b64encode(content.getvalue()).decode()
+
+
+def to_json(values: Any) -> str:
+    """As it is sent: in one line, never NaN."""
+    return json.dumps(values, allow_nan=False, separators=(",", ":"))

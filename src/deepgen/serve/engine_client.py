@@ -1,0 +1,344 @@
+"""The server's side of the engine: starts it, talks to it, and starts it again when it died."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from deepgen.serve.errors import ApiError
+from deepgen.serve.frames import Frame, FrameError, packed, read_frame_async
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_SECONDS = (0, 1, 4, 16)
+"""Before each start of a series; the last one is repeated."""
+
+HANG_SECONDS = 60.0
+HANG_TICKS = 20
+"""An engine that reports no tick for so long, or for so many usual ticks, is killed."""
+
+STEADY_SECONDS = 30.0
+"""After so long without a crash the series of starts begins anew."""
+
+GRACE_SECONDS = 5.0
+
+NEWEST_WINS = frozenset({"position", "step", "preview"})
+"""Events of which a slow reader gets the newest only, so that none pile up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Command:
+    """One image to make, as the engine's process gets it."""
+
+    client: str
+    values: Mapping[str, Any]
+    """See :mod:`deepgen.serve.worker`."""
+    blobs: Sequence[bytes] = ()
+    price: float = 1.0
+    """Tokens times steps, roughly, for estimates of waiting times."""
+
+
+class _Mailbox:
+    """Events for one reader, in order."""
+
+    def __init__(self) -> None:
+        self._frames: dict[object, Frame] = {}
+        self._arrived = asyncio.Event()
+
+    def put(self, frame: Frame) -> None:
+        kind = frame.values["kind"]
+        self._frames[kind if kind in NEWEST_WINS else object()] = frame
+        self._arrived.set()
+
+    async def get(self) -> Frame:
+        while not self._frames:
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._frames.pop(next(iter(self._frames)))
+
+
+@dataclass(kw_only=True)
+class _Task:
+    id: str
+    command: Command
+    deadline: float
+    events: _Mailbox = field(default_factory=_Mailbox)
+    is_running: bool = False
+
+
+class EngineClient:
+    """The engine, to the handlers of requests.
+
+    Args:
+        settings: Of the engine's process.
+        max_queue: Jobs that may wait, at most.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], *, max_queue: int) -> None:
+        self.settings = dict(settings)
+        self.max_queue = max_queue
+        self.ready: Mapping[str, Any] | None = None
+        """What the engine said of itself; None while there is none that could draw."""
+        self.stats: Mapping[str, Any] = {}
+        """Of the last tick."""
+        self.ticks: list[float] = []
+        """Seconds of the last ticks, which whoever reads them clears."""
+        self.restarts = 0
+        self.failure: str | None = None
+        """Why there is no engine, if it could not be started."""
+        self._tasks: dict[str, _Task] = {}
+        self._numbers = itertools.count(1)
+        self._process: asyncio.subprocess.Process | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._durations: list[float] = []
+        self._last_sign = time.monotonic()
+        self._is_closing = False
+        self._changed = asyncio.Event()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the process, and keep one running."""
+        self._supervisor = asyncio.create_task(self._supervise())
+
+    async def wait_ready(self) -> None:
+        """Until the engine can draw.
+
+        Raises:
+            RuntimeError: It could not be started.
+        """
+        while self.ready is None:
+            if self.failure is not None:
+                raise RuntimeError(self.failure)
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def close(self) -> None:
+        """End the process; jobs that are left get an error."""
+        self._is_closing = True
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._supervisor
+        await self._kill()
+        for task in list(self._tasks.values()):
+            self._end(task, "worker_unavailable", "the server is being stopped")
+
+    async def _supervise(self) -> None:
+        attempt = 0
+        while True:
+            await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
+            started = time.monotonic()
+            was_ready = False
+            watch = None
+            try:
+                process = await self._spawn()
+                watch = asyncio.create_task(self._watch(process))
+                was_ready = await self._listen(process)
+            finally:
+                if watch is not None:
+                    watch.cancel()
+                await self._kill()
+            self.ready = None
+            self._changed.set()
+            attempt = 1 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
+            if not was_ready and attempt >= len(BACKOFF_SECONDS):
+                self.failure = "the engine cannot be started; its error is in the log above"
+                self._fail_all(self.failure)
+                self._changed.set()
+                return
+            logger.error("the engine ended unexpectedly; starting it again")
+            self.restarts += 1
+            self._after_crash()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        arguments = ["-m", "deepgen.serve.worker", json.dumps(self.settings)]
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        self._last_sign = time.monotonic()
+        return self._process
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> bool:
+        """Handle the process's frames until it ends; whether it was ready once."""
+        assert process.stdout is not None
+        was_ready = False
+        while True:
+            try:
+                frame = await read_frame_async(process.stdout)
+            except (asyncio.IncompleteReadError, FrameError, ValueError):
+                return was_ready
+            self._last_sign = time.monotonic()
+            operation = frame.values["op"]
+            if operation == "ready":
+                was_ready, self.ready, self.failure = True, frame.values, None
+                self._changed.set()
+                for task in self._tasks.values():
+                    self._submit(task)
+            elif operation == "tick":
+                self.stats = frame.values
+                self._durations = [*self._durations[-63:], frame.values["seconds"]]
+                self.ticks.append(frame.values["seconds"])
+                self._tell_positions(frame.values["positions"])
+            else:
+                self._deliver(frame)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        """Kill a process that hangs: jobs run, but no tick comes."""
+        while True:
+            await asyncio.sleep(1)
+            usual = median(self._durations) if self._durations else 0.0
+            limit = max(HANG_SECONDS, HANG_TICKS * usual)
+            is_working = self.ready is not None and bool(self._tasks)
+            if not is_working:
+                self._last_sign = time.monotonic()
+            elif time.monotonic() - self._last_sign > limit:
+                logger.error("the engine made no step for %.0f s and is killed", limit)
+                process.kill()
+                return
+
+    async def _kill(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+        await process.wait()
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not begun."""
+        return sum(not task.is_running for task in self._tasks.values())
+
+    @property
+    def open(self) -> int:
+        """Jobs that have not ended."""
+        return len(self._tasks)
+
+    def estimated_seconds(self) -> float:
+        """How long the work that is there will take, by what tokens took lately."""
+        per_token = float(self.stats.get("seconds_per_token", 0.0))
+        if not per_token and self.ready is not None:
+            per_token = float(self.ready["seconds_per_token"])
+        return per_token * sum(task.command.price for task in self._tasks.values())
+
+    def check_room(self, count: int, seconds: float) -> None:
+        """Refuse jobs for which there is no room.
+
+        Args:
+            count: Of jobs.
+            seconds: Until their deadline.
+
+        Raises:
+            ApiError: The queue is full, it would take too long, or there is no engine.
+        """
+        if self.ready is None:
+            reason = self.failure or "the model is being loaded"
+            raise ApiError("worker_unavailable", f"{reason}; try again later", retry_after=5)
+        expected = self.estimated_seconds()
+        if self.waiting + count > self.max_queue or expected > seconds:
+            after = min(120, max(1, math.ceil(expected / 2)))
+            raise ApiError(
+                "queue_full",
+                f"{self.waiting} images are waiting, which take about {math.ceil(expected)} s; try "
+                "again later",
+                retry_after=after,
+            )
+
+    async def run(self, command: Command, *, seconds: float) -> AsyncIterator[Frame]:
+        """Have an image made.
+
+        Leaving the iterator cancels the job at once, wherever it is.
+
+        Args:
+            command: What to make.
+            seconds: Until it is given up.
+
+        Yields:
+            Frames of events, the last of which is ``finished``.
+
+        Raises:
+            ApiError: It failed.
+        """
+        identifier = f"job_{next(self._numbers)}"
+        task = _Task(id=identifier, command=command, deadline=time.monotonic() + seconds)
+        self._tasks[identifier] = task
+        if self.ready is not None:
+            self._submit(task)
+        try:
+            while True:
+                # The engine gives it up first, unless it hangs.
+                left = task.deadline + GRACE_SECONDS - time.monotonic()
+                frame = await asyncio.wait_for(task.events.get(), left)
+                if frame.values["kind"] == "failed":
+                    raise ApiError(frame.values["code"], frame.values["message"])
+                yield frame
+                if frame.values["kind"] == "finished":
+                    return
+        except TimeoutError:
+            message = "the image was not done within the time limit"
+            raise ApiError("deadline_exceeded", message) from None
+        finally:
+            if self._tasks.pop(identifier, None) is not None:
+                self._send(Frame({"op": "cancel", "id": identifier}))
+
+    def _submit(self, task: _Task) -> None:
+        command = task.command
+        values = {"op": "submit", "id": task.id, "client": command.client, **command.values}
+        values["seconds"] = task.deadline - time.monotonic()
+        self._send(Frame(values, command.blobs))
+
+    def _send(self, frame: Frame) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(packed(frame))
+
+    def _deliver(self, frame: Frame) -> None:
+        task = self._tasks.get(frame.values["id"])
+        if task is None:
+            return
+        kind = frame.values["kind"]
+        if kind == "started":
+            task.is_running = True
+        if kind in ("finished", "failed"):
+            # Ended by itself: there is nothing to cancel.
+            del self._tasks[task.id]
+        task.events.put(frame)
+
+    def _tell_positions(self, positions: Mapping[str, int]) -> None:
+        for identifier, position in positions.items():
+            task = self._tasks.get(identifier)
+            if task is not None:
+                values = {"op": "event", "id": identifier, "kind": "position"}
+                task.events.put(Frame({**values, "position": position}))
+
+    def _after_crash(self) -> None:
+        """What was running gets an error, since it may be the reason; what waited, waits on."""
+        for task in list(self._tasks.values()):
+            if task.is_running:
+                self._end(task, "worker_unavailable", "the engine was restarted; try again")
+
+    def _fail_all(self, reason: str) -> None:
+        for task in list(self._tasks.values()):
+            self._end(task, "internal_error", reason)
+
+    def _end(self, task: _Task, code: str, message: str) -> None:
+        self._tasks.pop(task.id, None)
+        values = {"op": "event", "id": task.id, "kind": "failed", "code": code, "message": message}
+        task.events.put(Frame(values))

@@ -1,0 +1,274 @@
+"""What every request passes before its body is read: host, origin, key, size; and its log line.
+
+Web pages of other servers can send requests to a server on this machine, and multipart forms need
+no consent of the browser's, so CORS alone protects nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import json
+import logging
+import secrets
+import time
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from deepgen.config.serve import ServeConfig
+from deepgen.serve.errors import ApiError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+requests_log = logging.getLogger("deepgen.serve.requests")
+
+PROBES = ("/healthz", "/readyz")
+
+OPEN_PATHS = ("/", *PROBES)
+"""That need no key, besides what the page consists of."""
+
+FAILED_KEYS = 10
+"""Wrong keys of an address in a minute, before it has to wait."""
+
+MAX_ADDRESSES = 10_000
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    Args:
+        app: What is guarded.
+        config: Keys, hosts, origins and limits.
+        count: Called with path and status of every request that has been answered.
+    """
+
+    def __init__(
+        self, app: App, config: ServeConfig, count: Callable[[str, int], None] | None = None
+    ) -> None:
+        self.app = app
+        self.config = config
+        self._count = count
+        self._failures: dict[str, deque[float]] = defaultdict(deque)
+        self._open_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer it with an error."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.monotonic()
+        scope.setdefault("state", {})
+        identifier = scope["state"]["request_id"] = f"req_{secrets.token_hex(12)}"
+        status = 0
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {**HEADERS, "x-request-id": identifier}
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((name.encode(), value.encode()) for name, value in own.items()),
+                ]
+            await send(message)
+
+        body = _Body(receive, self)
+        try:
+            headers = _headers(scope)
+            self._check_browser(scope, headers)
+            scope["state"]["client"] = self._client(scope, headers)
+            body.declare(headers.get("content-length"))
+            await self.app(scope, body, send_on)
+        except ApiError as error:
+            if status:
+                raise
+            await _answer(error, send_on)
+        finally:
+            body.close()
+            self._log(scope, identifier, status, time.monotonic() - started)
+
+    def _check_browser(self, scope: Scope, headers: Mapping[str, str]) -> None:
+        """Refuse hosts that are not ours, and pages of other servers."""
+        if scope["path"] in PROBES:
+            return
+        host = headers.get("host", "")
+        name = _host_name(host)
+        if name is None or not self._is_known(name):
+            raise ApiError(
+                "invalid_host",
+                f"this server is not {host[:100]!r}; use its address or localhost, or start it "
+                "with --allow-host",
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin not in self.config.allow_origin:
+            parts = urlsplit(origin)
+            if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
+                raise _foreign()
+        site = headers.get("sec-fetch-site")
+        if site not in (None, "same-origin", "none") and origin not in self.config.allow_origin:
+            is_page = scope["path"] == "/" and scope["method"] == "GET"
+            if not (is_page and headers.get("sec-fetch-mode") == "navigate"):
+                raise _foreign()
+
+    def _is_known(self, name: str) -> bool:
+        if name == "localhost" or name in self.config.allow_host:
+            return True
+        try:
+            ipaddress.ip_address(name.strip("[]"))
+        except ValueError:
+            return False
+        return True
+
+    def _client(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        """Who asks: the name of the key, else the address.
+
+        Raises:
+            ApiError: A key is needed, and this is none.
+        """
+        address = (scope.get("client") or ("unknown",))[0]
+        path = scope["path"]
+        if not self.config.keys or path in OPEN_PATHS or path.startswith("/assets/"):
+            return f"address:{address}"
+        failures = self._failures[address]
+        now = time.monotonic()
+        while failures and failures[0] < now - 60:
+            failures.popleft()
+        if len(failures) >= FAILED_KEYS:
+            message = "too many wrong keys; wait a minute"
+            raise ApiError("rate_limit_exceeded", message, retry_after=60)
+        given = headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
+        found = None
+        # All are compared, so that the time says nothing.
+        for name, key in self.config.keys:
+            if hmac.compare_digest(_digest(given), _digest(key.encode())):
+                found = name
+        if found is None:
+            failures.append(now)
+            if len(self._failures) > MAX_ADDRESSES:
+                self._failures.clear()
+            message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+            raise ApiError("invalid_api_key", message)
+        del self._failures[address]
+        return f"key:{found}"
+
+    def reserve(self, count: int) -> None:
+        """Take room for bytes of a body.
+
+        Raises:
+            ApiError: There is none at present.
+        """
+        if self._open_bytes + count > self.config.max_open_bytes:
+            message = "too many uploads at once; try again later"
+            raise ApiError("rate_limit_exceeded", message, retry_after=5)
+        self._open_bytes += count
+
+    def release(self, count: int) -> None:
+        """Give the room back."""
+        self._open_bytes -= count
+
+    def _log(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "other")
+        if self._count is not None:
+            self._count(path, status)
+        client = str(scope["state"].get("client", ""))
+        line = {
+            "id": identifier,
+            "method": scope["method"][:10],
+            "path": path,
+            "status": status,
+            "seconds": round(seconds, 3),
+            "client": hashlib.sha256(client.encode()).hexdigest()[:12],
+            **scope["state"].get("log", {}),
+        }
+        requests_log.info(json.dumps(line))
+
+
+class _Body:
+    """Counts a body while it is read."""
+
+    def __init__(self, receive: Receive, guard: Guard) -> None:
+        self._receive = receive
+        self._guard = guard
+        self._count = 0
+        self._reserved = 0
+
+    def declare(self, length: str | None) -> None:
+        """Refuse a body that says that it is too large."""
+        if length is None:
+            return
+        if not (length.isascii() and length.isdigit()) or len(length) > 12:
+            raise ApiError("invalid_value", "the content-length is no number of bytes")
+        self._check(int(length))
+        self._guard.reserve(int(length))
+        self._reserved = int(length)
+
+    async def __call__(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._count += len(message.get("body", b""))
+            self._check(self._count)
+            if self._count > self._reserved:
+                self._guard.reserve(self._count - self._reserved)
+                self._reserved = self._count
+        return message
+
+    def close(self) -> None:
+        self._guard.release(self._reserved)
+        self._reserved = 0
+
+    def _check(self, count: int) -> None:
+        limit = self._guard.config.max_upload_bytes
+        if count > limit:
+            raise ApiError("payload_too_large", f"the request is larger than {limit >> 20} MiB")
+
+
+def _digest(key: bytes) -> bytes:
+    """Of one length for all keys."""
+    return hashlib.sha256(key).digest()
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    """Headers by lower-case name; of several the last."""
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+def _host_name(host: str) -> str | None:
+    """The name or address of a Host header, without its port."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(f"//{host}")
+        if parts.username is None and parts.path == "" and not parts.query:
+            return parts.hostname
+    return None
+
+
+def _foreign() -> ApiError:
+    return ApiError(
+        "forbidden_origin",
+        "pages of other servers may not use this one; start it with --allow-origin for yours",
+    )
+
+
+async def _answer(error: ApiError, send: Send) -> None:
+    body = json.dumps(error.body).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body))}
+    # What is left of the body is not read.
+    headers |= {**error.headers, "connection": "close"}
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.kind.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

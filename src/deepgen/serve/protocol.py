@@ -1,0 +1,85 @@
+"""HTTP connections that must not take forever: uvicorn's protocol with time limits for requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any, ClassVar
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_SECONDS = 10.0
+"""For a request's headers, from the connection or their first byte."""
+
+BODY_SECONDS = 60.0
+"""For a request's body, from the end of its headers."""
+
+MAX_CONNECTIONS = 256
+MAX_PER_ADDRESS = 32
+
+MAX_HEADER_BYTES = 16 << 10
+
+
+class TimedProtocol(H11Protocol):
+    """Closes connections whose request does not arrive in time, and those that are too many.
+
+    Once a request is complete there is no limit here, so that streams may last.
+    """
+
+    per_address: ClassVar[Counter[str]] = Counter()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Count the connection, and wait for headers."""
+        super().connection_made(transport)
+        self._timer: asyncio.TimerHandle | None = None
+        self._phase = ""
+        self._address = self.client[0] if self.client else ""
+        self.per_address[self._address] += 1
+        is_over = len(self.connections) > MAX_CONNECTIONS
+        if is_over or self.per_address[self._address] > MAX_PER_ADDRESS:
+            transport.abort()
+            return
+        self._wait("headers", HEADER_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._stop()
+        self.per_address[self._address] -= 1
+        if self.per_address[self._address] <= 0:
+            del self.per_address[self._address]
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle data, and see what is still to come."""
+        super().data_received(data)
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            self._wait("body", BODY_SECONDS)
+        elif state is h11.IDLE:
+            self._wait("headers", HEADER_SECONDS)
+        else:
+            self._stop()
+
+    def _wait(self, phase: str, seconds: float) -> None:
+        """Close the connection unless the phase ends in time; a phase has one limit only."""
+        if self._phase == phase:
+            return
+        self._stop()
+        self._phase = phase
+        self._timer = self.loop.call_later(seconds, self._expire)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._phase = None, ""
+
+    def _expire(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def on_response_complete(self) -> Any:
+        """Between two requests uvicorn's own limit holds."""
+        self._stop()
+        return super().on_response_complete()

@@ -1,0 +1,109 @@
+"""Running the server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from deepgen.checkpoint.finding import FoundModel
+from deepgen.config.serve import ServeConfig
+from deepgen.errors import DeepGenError
+from deepgen.serve.app import Server
+from deepgen.serve.engine_client import EngineClient
+from deepgen.serve.protocol import MAX_HEADER_BYTES, TimedProtocol
+
+
+class _Uvicorn(uvicorn.Server):
+    """Lets running requests end before it stops; a second signal stops it at once."""
+
+    def __init__(self, config: uvicorn.Config, server: Server, grace: float) -> None:
+        super().__init__(config)
+        self._server = server
+        self._grace = grace
+        self._drain: asyncio.Task[None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Refuse new requests, and stop once the running ones have ended."""
+        if self._server.is_draining:
+            self.force_exit = self.should_exit = True
+            return
+        self._server.is_draining = True
+        asyncio.get_event_loop().call_soon_threadsafe(self._begin_drain)
+
+    def _begin_drain(self) -> None:
+        self._drain = asyncio.get_running_loop().create_task(self._wait_for_requests())
+
+    async def _wait_for_requests(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace):
+                while self._server.running:
+                    await asyncio.sleep(0.05)
+        self.should_exit = True
+
+
+def engine_settings(config: ServeConfig, path: Path) -> dict[str, Any]:
+    """What the engine's process is started with."""
+    return {
+        "path": str(path),
+        "source": config.model,
+        "device": config.device,
+        "dtype": config.dtype,
+        "padding": config.padding,
+        "rope_precision": config.rope_precision,
+        "adapters": [list(each) for each in config.adapters],
+        "max_batch_rows": config.max_batch_rows,
+        "max_batch_tokens": config.max_batch_tokens,
+        "deterministic": config.deterministic,
+    }
+
+
+def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None]) -> None:
+    """Serve a model until a signal.
+
+    Args:
+        config: Settings.
+        model: To serve.
+        on_start: Called with the address, once requests are accepted.
+
+    Raises:
+        DeepGenError: The address cannot be used, or the model cannot draw.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((config.host, config.port))
+    except OSError as error:
+        listener.close()
+        raise DeepGenError(
+            f"cannot listen at {config.host}:{config.port}: {error.strerror}; choose another "
+            "--port or --host"
+        ) from None
+    engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)
+    server = Server(config, model, engine)
+    name = f"[{config.host}]" if family == socket.AF_INET6 else config.host
+    on_start(f"http://{name}:{listener.getsockname()[1]}")
+    settings = uvicorn.Config(
+        server.application(),
+        http=TimedProtocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        timeout_graceful_shutdown=1,
+    )
+    try:
+        _Uvicorn(settings, server, config.grace).run(sockets=[listener])
+    finally:
+        listener.close()
+    if engine.failure is not None:
+        raise DeepGenError(engine.failure)
