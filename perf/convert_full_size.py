@@ -2,8 +2,10 @@
 
 ``PYTHONPATH=. python perf/convert_full_size.py FOLDER`` makes a native checkpoint of random
 bfloat16 weights, with adapters of rank 64 on every layer, and base folders whose files are sparse;
-converts it; and records the highest resident memory of any of its processes. ``FOLDER`` needs
-22 GB and is removed. The goal is 1.3 times the largest part.
+converts it; and records the highest resident memory of any of its processes. Then the way back
+with a base: of a model folder in float32 whose VLM differs from it by a matrix of rank 64 in the
+embedding, the head and one layer (the largest tensors; a change of all would add time, not
+memory). ``FOLDER`` needs 22 GB and is removed. The goal is 1.3 times the largest part.
 """
 
 from __future__ import annotations
@@ -11,12 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import shutil
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,15 @@ from measure import environment, write
 from torch import Tensor, nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+import deepgen
 from deepgen.checkpoint.configs import VAE_CLASS, VLM_CLASS, write_bridge, write_dit
-from deepgen.checkpoint.files import WEIGHT_STEMS
+from deepgen.checkpoint.files import WEIGHT_STEMS, stored_weights
 from deepgen.checkpoint.native import native_key
 from deepgen.checkpoint.writing import config_values
 from deepgen.conditioning.bridge import Bridge
 from deepgen.dit.model import DiT
+
+EMBEDDED = Path(deepgen.__file__).parent / "mini" / "assets"
 
 RANK = 64
 GOAL = 1.3
@@ -44,7 +47,9 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True)
     try:
-        write("convert_full_size", measured(folder))
+        result = measured(folder)
+        shutil.rmtree(folder)
+        write("convert_full_size", {**result, "back": measured_back(folder)})
     finally:
         shutil.rmtree(folder)
 
@@ -71,25 +76,76 @@ def measured(folder: Path) -> dict[str, Any]:
         *(sys.executable, "-m", "deepgen", "convert", str(folder / "model.pt")),
         *(str(folder / "converted"), "--base", str(base), "--lora-alpha", "128", "--json"),
     ]
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    largest = max(parts.values())
     return {
         "command": "deepgen convert model.pt converted --base base --lora-alpha 128",
-        "tensors": json.loads(done.stdout)["tensors"],
-        "adapters": json.loads(done.stdout)["adapters"],
         "checkpoint_bytes": (folder / "model.pt").stat().st_size,
         "part_bytes": parts,
-        "peak_bytes": peak,
-        "of_largest_part": round(peak / largest, 3),
+        **run(command, max(parts.values())),
         "goal": GOAL,
-        "seconds": round(seconds, 1),
         "environment": environment(),
     }
+
+
+def measured_back(folder: Path) -> dict[str, Any]:
+    """Peak memory and time of the way back with a base."""
+    from gpu.models import RELEASED
+
+    with torch.device("meta"):
+        dit, bridge = DiT(RELEASED.dit), Bridge(RELEASED.bridge)
+        vlm = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**RELEASED.vlm))
+    for name in ("base", "model"):
+        write_base(folder / name, dit, bridge, vlm, torch.float32)
+    for name in ("model_index.json", "prompt_template.json"):
+        shutil.copyfile(EMBEDDED / name, folder / "model" / name)
+    largest = 0
+    for component, module in (("transformer", dit), ("connector", bridge), ("vlm", vlm)):
+        largest = max(largest, 4 * sum(each.numel() for each in module.state_dict().values()))
+        assert (folder / "model" / component).is_dir()
+    path = folder / "model" / "vlm" / "model.safetensors"
+    for name, tensor in stored_weights(path.parent, "model").items():
+        if name.endswith(("embed_tokens.weight", "layers.20.mlp.up_proj.weight")):
+            rows, width = tensor.shape
+            change = torch.randn(rows, RANK) @ torch.randn(RANK, width) / 4096
+            overwrite(path, name, change)
+    command = [
+        *(sys.executable, "-m", "deepgen", "convert", str(folder / "model")),
+        *(str(folder / "model.pt"), "--base", str(folder / "base"), "--json"),
+    ]
+    return {"command": "deepgen convert model model.pt --base base", **run(command, largest)}
+
+
+def run(command: list[str], largest: int) -> dict[str, Any]:
+    """Peak memory and time of a command, in a process of its own: its children's count too."""
+    script = (
+        "import json, resource, subprocess, sys, time; start = time.perf_counter(); "
+        "done = subprocess.run(sys.argv[1:], capture_output=True, text=True); "
+        "seconds = time.perf_counter() - start; done.returncode and sys.exit(done.stderr); "
+        "peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss; "
+        "print(json.dumps([json.loads(done.stdout), seconds, peak]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    said, seconds, peak = json.loads(done.stdout)
+    del said["path"]
+    return {
+        **said,
+        "peak_bytes": peak,
+        "of_largest_part": round(peak / largest, 3),
+        "seconds": round(seconds, 1),
+    }
+
+
+def overwrite(path: Path, name: str, value: Tensor) -> None:
+    """Put other values into a tensor of a safetensors file."""
+    with path.open("r+b") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        begin, end = json.loads(file.read(length))[name]["data_offsets"]
+        file.seek(8 + length + begin)
+        file.write(value.contiguous().numpy().tobytes())
+        assert file.tell() == 8 + length + end
 
 
 def random(module: nn.Module) -> dict[str, Tensor]:
@@ -115,13 +171,12 @@ def adapters(vlm: nn.Module) -> dict[str, Tensor]:
     return found
 
 
-def write_base(base: Path, dit: DiT, bridge: Bridge, vlm: nn.Module) -> None:
+def write_base(
+    base: Path, dit: DiT, bridge: Bridge, vlm: nn.Module, dtype: torch.dtype = torch.bfloat16
+) -> None:
     """A model folder whose weights are holes; the embedded model's small parts complete it."""
-    import deepgen
-
-    embedded = Path(deepgen.__file__).parent / "mini" / "assets"
     for name in ("vae", "scheduler", "tokenizer"):
-        shutil.copytree(embedded / name, base / name)
+        shutil.copytree(EMBEDDED / name, base / name)
     vae = json.loads((base / "vae" / "config.json").read_text())
     assert vae["_class_name"] == VAE_CLASS
     configs = {
@@ -133,18 +188,21 @@ def write_base(base: Path, dit: DiT, bridge: Bridge, vlm: nn.Module) -> None:
         (base / component).mkdir()
         (base / component / "config.json").write_text(json.dumps(configs[component]))
         tied = {"lm_head.weight"} if component == "vlm" else set()
-        write_holes(base / component / f"{WEIGHT_STEMS[component]}.safetensors", module, tied)
+        write_holes(
+            base / component / f"{WEIGHT_STEMS[component]}.safetensors", module, tied, dtype
+        )
 
 
-def write_holes(path: Path, module: nn.Module, tied: set[str]) -> None:
-    """A file of zeros in bfloat16 that takes no room on disk."""
+def write_holes(path: Path, module: nn.Module, tied: set[str], dtype: torch.dtype) -> None:
+    """A file of zeros that takes no room on disk."""
+    code = {torch.bfloat16: "BF16", torch.float32: "F32"}[dtype]
     header: dict[str, Mapping[str, Any]] = {}
     end = 0
     for name, value in module.state_dict().items():
         if name not in tied:
-            begin, end = end, end + 2 * math.prod(value.shape)
+            begin, end = end, end + dtype.itemsize * math.prod(value.shape)
             shape = list(value.shape)
-            header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+            header[name] = {"dtype": code, "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header).encode()
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)

@@ -25,6 +25,9 @@ MAX_RANK = 256
 TOLERANCE = 1e-6
 """Largest error of an adapter's product, relative to the largest value of its weight."""
 
+NOISE = 1e-4
+"""Singular values, relative to the largest, that rounding to float32 stays below."""
+
 CHUNK_ROWS = 4096
 
 SCALE = 2.0
@@ -163,12 +166,14 @@ def _factors(key: str, change: Tensor, size: float) -> tuple[Tensor, Tensor]:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             left, values, right = torch.svd_lowrank(change, q=q, niter=2)
-        # No value of what is left out exceeds its largest singular value.
-        kept = max(1, int((values > TOLERANCE / 2 * size).sum()))
-        root = values[:kept].sqrt()
-        up, down = left[:, :kept] * root / SCALE, (right[:, :kept] * root).T
-        if _largest_error(up, down, change) <= TOLERANCE * size:
-            return down.float(), up.float()
+        # Rounding of the two models looks like many more values, all of them small; or, where
+        # that is too few: no value of what is left out exceeds its largest singular value.
+        for least in (NOISE * values[0], TOLERANCE / 2 * size):
+            kept = max(1, int((values > least).sum()))
+            root = values[:kept].sqrt()
+            up, down = left[:, :kept] * root / SCALE, (right[:, :kept] * root).T
+            if _largest_error(up, down, change) <= TOLERANCE * size:
+                return down.float(), up.float()
         if q == min(change.shape):
             break
     raise CheckpointError(
