@@ -17,13 +17,18 @@ or twice, by one of:
 Then the command is started again until it ends. Whatever it does, it must not end with a traceback
 or with an exit code that is not documented, and at the end of a round all files must equal those of
 the undisturbed chain, except for times, and no temporary file may be left.
+
+Each command is a process forked from one that has imported all modules: most of a command's time
+would be imports otherwise. ``tests/cli/test_signals.py`` disturbs those.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import resource
@@ -35,16 +40,34 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkProcess as Process
 from pathlib import Path
 
 from measure import environment, write
 
+from deepgen.__main__ import run
 from deepgen.mini.training.samples import training_sample
 from deepgen.mini.world.drawing import draw
 
 IMAGES = 6
 STEPS = 4
 DISK_MIB = 512
+
+FORKS = multiprocessing.get_context("fork")
+
+IMPORTED = (
+    "deepgen.cli.main",
+    "deepgen.cli.train",
+    "deepgen.stages.assembling",
+    "deepgen.pipeline.pipeline",
+    "deepgen.data.importing",
+    "deepgen.data.latents",
+    "deepgen.eval.run.generation",
+    "deepgen.eval.report.report_files",
+    "deepgen.mini.reader.scenes",
+    "deepgen.checkpoint.native_export",
+    "deepgen.checkpoint.conversion",
+)
 
 CHAIN: Mapping[str, tuple[str, ...]] = {
     "import": ("data", "import", "folder", "../images", "data", "--min-side", "32"),
@@ -66,18 +89,6 @@ CHAIN: Mapping[str, tuple[str, ...]] = {
 DOCUMENTED = {0, 2, 3, 75, 130, 143, -signal.SIGKILL, -signal.SIGTERM}
 """Exit codes; and 1 with the message of a full disk."""
 
-CLOCK = """
-import os, random, time
-jump = float(os.environ.get("SOAK_CLOCK", "0"))
-if jump:
-    real, real_ns, start = time.time, time.time_ns, time.monotonic()
-    # From the first second on it jumps to and fro.
-    ahead = lambda: jump if int(time.monotonic() - start) % 2 else 0.0
-    time.time = lambda: real() + ahead()
-    time.time_ns = lambda: real_ns() + int(ahead() * 1e9)
-"""
-"""``sitecustomize.py`` of the disturbed processes."""
-
 
 def main() -> None:
     """Run undisturbed, then disturbed until the time is over, and write the record."""
@@ -86,6 +97,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     start = time.perf_counter()
+    for module in IMPORTED:
+        importlib.import_module(module)
     with tempfile.TemporaryDirectory() as folder:
         soak = Soak(Path(folder), random.Random(arguments.seed))
         with soak.disk:
@@ -163,8 +176,6 @@ class Soak:
 
     def prepare(self) -> None:
         """Make the source, and run the chain undisturbed."""
-        (self.root / "site").mkdir()
-        (self.root / "site" / "sitecustomize.py").write_text(CLOCK, encoding="utf-8")
         images = self.disk.path / "images"
         images.mkdir()
         for number in range(IMAGES):
@@ -278,10 +289,9 @@ class Soak:
     def interrupt(self, name: str, number: signal.Signals, kind: str) -> None:
         """Send a signal at a random time."""
         process = self.start(name)
-        try:
-            process.wait(self.chance.uniform(0.05, 1.05) * self.seconds[name])
-        except subprocess.TimeoutExpired:
-            process.send_signal(number)
+        process.join(self.chance.uniform(0.02, 1.05) * self.seconds[name])
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, number)
         self.check(kind, name, process, self.end(process))
 
     # -- commands --------------------------------------------------------------------------------
@@ -303,50 +313,36 @@ class Soak:
         *,
         clock: float = 0.0,
         log: str = "first",
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process:
         """Start a command of the chain, or another one, in the folder of the round."""
-        limit = self.disk.file_limit
-
-        def limit_files() -> None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit or -1, -1))
-
-        paths = [str(self.root / "site"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        with (self.root / f"{log}.log").open("wb") as errors:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "deepgen", *(command or CHAIN[name])],
-                cwd=self.place,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                    "SOAK_CLOCK": str(clock),
-                    "DEEPGEN_CACHE": str(self.root / "cache"),
-                },
-                stdout=subprocess.DEVNULL,
-                stderr=errors,
-                preexec_fn=limit_files if limit else None,
-            )
-        process.log = self.root / f"{log}.log"  # type: ignore[attr-defined]
+        process = FORKS.Process(
+            target=run_command,
+            args=(command or CHAIN[name], self.place, self.root / log),
+            kwargs={"clock": clock, "file_limit": self.disk.file_limit},
+            name=log,
+        )
+        process.start()
         return process
 
-    def end(self, process: subprocess.Popen[bytes]) -> int:
+    def end(self, process: Process) -> int:
         """Wait for a command; one that hangs is a fault."""
-        try:
-            return process.wait(20 * max(self.seconds.values(), default=60))
-        except subprocess.TimeoutExpired:
+        process.join(20 * max(self.seconds.values(), default=60))
+        if process.is_alive():
             process.kill()
-            self.faults.append(f"hangs: {process.args!r}")
-            return process.wait()
+            process.join()
+            self.faults.append(f"{self.place.name}: a command hangs: {self.said(process)}")
+        assert process.exitcode is not None
+        return process.exitcode
 
-    def said(self, process: subprocess.Popen[bytes]) -> str:
+    def said(self, process: Process) -> str:
         """What it printed on standard error."""
-        text: str = process.log.read_text("utf-8", "replace")  # type: ignore[attr-defined]
-        return text[-2000:]
+        return (self.root / process.name).read_text("utf-8", "replace")[-2000:]
 
     def check(
         self,
         kind: str,
         name: str,
-        process: subprocess.Popen[bytes],
+        process: Process,
         code: int,
         may_fail: tuple[str, ...] = (),
     ) -> None:
@@ -376,6 +372,27 @@ def counted(found: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
         outer: {inner: found[outer, inner] for first, inner in sorted(found) if first == outer}
         for outer in sorted({first for first, _ in found})
     }
+
+
+def run_command(
+    command: tuple[str, ...], place: Path, log: Path, *, clock: float, file_limit: int | None
+) -> None:
+    """The body of a command's process.
+
+    Args:
+        clock: Seconds by which the clock jumps to and fro, once a second.
+        file_limit: Bytes that a file may have.
+    """
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.chdir(place)
+    if clock:
+        real, start = time.time, time.monotonic()
+        time.time = lambda: real() + clock * (int(time.monotonic() - start) % 2)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    sys.argv[1:] = command
+    sys.exit(run())
 
 
 def outcome(place: Path) -> dict[str, str]:
