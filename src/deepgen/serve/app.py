@@ -85,6 +85,7 @@ class Server:
         app = FastAPI(title="deepgen", docs_url=None, redoc_url=None, lifespan=lifespan)
         app.add_exception_handler(ApiError, _on_api_error)
         app.add_exception_handler(HTTPException, _on_http_error)
+        app.add_exception_handler(Exception, _on_other_error)
         routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", "/v1/images/generations", self.generations),
             ("POST", "/v1/images/edits", self.edits),
@@ -415,3 +416,9 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     else:
         found = ApiError("invalid_value", str(error.detail))
     return await _on_api_error(request, found)
+
+
+async def _on_other_error(request: Request, _: Exception) -> Response:
+    """A fault of ours; the server's log has its traceback."""
+    message = "the server made a mistake; its log says more"
+    return await _on_api_error(request, ApiError("internal_error", message))

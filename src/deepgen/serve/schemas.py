@@ -55,7 +55,7 @@ Text = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
 Label = Annotated[StrictStr, Field(max_length=512)]
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Seed = Annotated[Annotated[int, Field(strict=True, ge=0, lt=2**63)], BeforeValidator(_seed)]
-Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE), BeforeValidator(_whole)]
+Guidance = Annotated[float, Field(strict=True, ge=0, le=MAX_GUIDANCE), BeforeValidator(_whole)]
 
 
 class ImageParameters(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +18,18 @@ from deepgen.errors import DeepGenError
 from deepgen.serve.app import Server
 from deepgen.serve.engine_client import EngineClient
 from deepgen.serve.protocol import MAX_HEADER_BYTES, TimedProtocol
+
+HTTP_SETTINGS: Mapping[str, Any] = {
+    "http": TimedProtocol,
+    "ws": "none",
+    "log_config": None,
+    "access_log": False,
+    "server_header": False,
+    "proxy_headers": False,
+    "h11_max_incomplete_event_size": MAX_HEADER_BYTES,
+    "timeout_graceful_shutdown": 1,
+}
+"""Of uvicorn."""
 
 
 class _Uvicorn(uvicorn.Server):
@@ -90,17 +102,7 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
     server = Server(config, model, engine)
     name = f"[{config.host}]" if family == socket.AF_INET6 else config.host
     on_start(f"http://{name}:{listener.getsockname()[1]}")
-    settings = uvicorn.Config(
-        server.application(),
-        http=TimedProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        timeout_graceful_shutdown=1,
-    )
+    settings = uvicorn.Config(server.application(), **HTTP_SETTINGS)
     try:
         _Uvicorn(settings, server, config.grace).run(sockets=[listener])
     finally:

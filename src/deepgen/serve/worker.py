@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
@@ -31,7 +31,7 @@ def image_frame(image: Image.Image) -> tuple[dict[str, int], bytes]:
     return {"width": image.width, "height": image.height}, image.tobytes()
 
 
-def read_image_frame(mode: str, size: dict[str, int], data: bytes) -> Image.Image:
+def read_image_frame(mode: str, size: Mapping[str, Any], data: bytes) -> Image.Image:
     """The image of :func:`image_frame`."""
     return Image.frombytes(mode, (size["width"], size["height"]), data)
 
