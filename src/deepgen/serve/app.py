@@ -22,6 +22,7 @@ from deepgen.serve import uploads
 from deepgen.serve.encoding import THREADS, to_json
 from deepgen.serve.engine_client import EngineClient
 from deepgen.serve.errors import ApiError
+from deepgen.serve.examples import examples
 from deepgen.serve.generation import Generation
 from deepgen.serve.guard import App, Guard
 from deepgen.serve.limits import RateLimit
@@ -70,6 +71,7 @@ class Server:
         self.started = int(time.time())
         self.is_draining = False
         self.running: dict[str, Generation] = {}
+        self._examples = examples(model.path)
         self._page = _page_files() if config.page else {}
 
     def application(self) -> App:
@@ -277,6 +279,7 @@ class Server:
                 "steps": defaults.num_inference_steps,
                 "guidance": defaults.guidance_scale,
                 "edit_negative_prompt": defaults.edit_negative_prompt,
+                "trained_size_ratio": defaults.trained_size_ratio,
                 "size_step": 32,
                 "min_side": SMALLEST_SIDE,
                 "max_side": self.model.max_side,
@@ -291,6 +294,7 @@ class Server:
                 "formats": ["png", "jpeg", "webp"],
                 "metadata": config.metadata,
                 "needs_key": bool(config.keys),
+                "examples": self._examples,
             }
         )
 
