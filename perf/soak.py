@@ -53,6 +53,8 @@ IMAGES = 6
 STEPS = 4
 DISK_MIB = 512
 
+HANGING_SECONDS = 900
+
 FORKS = multiprocessing.get_context("fork")
 
 IMPORTED = (
@@ -188,7 +190,7 @@ class Soak:
             start = time.perf_counter()
             process = self.start(name)
             if self.end(process):
-                raise SystemExit(f"{name} undisturbed: {self.said(process)}")
+                raise SystemExit(f"{name} undisturbed: {process.exitcode}, {self.said(process)}")
             self.seconds[name] = time.perf_counter() - start
         self.expected = outcome(self.place)
         shutil.rmtree(self.place)
@@ -326,7 +328,7 @@ class Soak:
 
     def end(self, process: Process) -> int:
         """Wait for a command; one that hangs is a fault."""
-        process.join(20 * max(self.seconds.values(), default=60))
+        process.join(HANGING_SECONDS)
         if process.is_alive():
             process.kill()
             process.join()
