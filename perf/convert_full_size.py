@@ -129,7 +129,8 @@ def run(command: list[str], largest: int) -> dict[str, Any]:
     if done.returncode:
         raise SystemExit(done.stderr)
     said, seconds, peak = json.loads(done.stdout)
-    del said["path"]
+    for name in ("path", "bases"):
+        said.pop(name, None)
     return {
         **said,
         "peak_bytes": peak,

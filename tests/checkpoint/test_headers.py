@@ -99,6 +99,18 @@ def test_a_file_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
             read_header(path)
 
 
+@pytest.mark.parametrize("length", [0x280, 0x380, 0x480, 0x580])
+def test_a_header_of_the_length_that_pickles_begin_with_is_read(
+    length: int, tmp_path: Path
+) -> None:
+    entry = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    text = json.dumps({"a": entry, "__metadata__": {"x": ""}})
+    text = text.replace('"x": ""', f'"x": "{"x" * (length - len(text))}"')
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + text.encode() + bytes(4))
+    assert read_header(path).keys() == {"a"}
+
+
 def test_a_renamed_pickle_is_called_one(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     pickles = [pickle.dumps({"a": 1}, protocol) for protocol in range(2, 6)]

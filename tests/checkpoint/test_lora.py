@@ -14,9 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from deepgen.checkpoint import lora
+from deepgen.checkpoint import lora_alpha, lora_reading
+from deepgen.checkpoint.adapters import merge_lora
 from deepgen.checkpoint.folder import load_folder
-from deepgen.checkpoint.lora import merge_lora, save_dit_lora, save_vlm_lora
+from deepgen.checkpoint.lora import save_dit_lora, save_vlm_lora
 from deepgen.config import train
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
@@ -293,7 +294,7 @@ def test_a_scale_out_of_range_touches_no_weight(
     model: DeepGen, tmp_path: Path, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(adapter(), tmp_path / "a.safetensors")
-    monkeypatch.setattr(lora, "read_tensors", lambda *_, **__: pytest.fail("it was read"))
+    monkeypatch.setattr(lora_reading, "read_tensors", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(ValueError, match="scale must be a number from -1000 to 1000"):
         merge_lora(model, tmp_path / "a.safetensors", scale)
 
@@ -347,7 +348,7 @@ def test_shapes_are_compared_before_gigabytes_are_read(
 def test_patterns_that_take_for_ever_are_given_up(
     model: DeepGen, tmp_path: Path, pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lora, "PATTERN_SECONDS", 0.05)
+    monkeypatch.setattr(lora_alpha, "PATTERN_SECONDS", 0.05)
     save_file(adapter(), tmp_path / "adapter_model.safetensors")
     config = {"lora_alpha": 4, "alpha_pattern": {pattern: 2}}
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from deepgen.checkpoint.adapters import merge_lora
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.checkpoint.lora import merge_lora
 from deepgen.cli.main import main
 from deepgen.cli.train import parse_train
 from deepgen.config.data import DataConfig

@@ -179,6 +179,7 @@ def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     print_line(f"loading {options.model}")
     with collector_paused():
         device = pick_device(options.compute.device)
+        from deepgen.checkpoint.adapters import merge_lora
         from deepgen.pipeline.pipeline import DeepGenPipeline
 
     pipe = DeepGenPipeline.from_pretrained(
@@ -188,7 +189,8 @@ def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
         rope_precision=options.compute.rope_precision,
     )
     for adapter in options.adapters():
-        pipe.load_lora_weights(adapter.path, scale=adapter.scale)
+        # For good: the original weights are not kept.
+        merge_lora(pipe.model, adapter.path, adapter.scale)
     # The command has its own bar, shown only on terminals.
     pipe.set_progress_bar_config(disable=True)
     return pipe

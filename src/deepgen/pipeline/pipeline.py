@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from deepgen.checkpoint.folder import load_folder, save_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.checkpoint.lora import merge_lora
 from deepgen.config.model import Padding, RopePrecision
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step
 from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
+from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.denoising import advance, begin, schedules
 from deepgen.pipeline.parts import (
     check_finite,
@@ -70,7 +70,7 @@ class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
     """The seed that reproduces each image; None where a generator or latents were given."""
 
 
-class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
+class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
     """Generates images from prompts and edits images by instructions.
 
     A diffusers pipeline (``to``, ``save_pretrained``, progress bar, callbacks, offloading) with one
@@ -139,22 +139,6 @@ class DeepGenPipeline(DiffusionPipeline):  # type: ignore[misc]
         """Write the model folder; it appears complete or not at all."""
         with turn(self.model):
             save_folder(self.model, Path(save_directory), overwrite=overwrite)
-
-    def load_lora_weights(
-        self, pretrained_model_name_or_path: str | os.PathLike[str], *, scale: float = 1.0
-    ) -> None:
-        """Merge a LoRA adapter into the weights; several add up.
-
-        Args:
-            pretrained_model_name_or_path: A safetensors file in diffusers' or peft's layout, or a
-                folder with one.
-            scale: Its strength.
-
-        Raises:
-            CheckpointError: It is not an adapter, or one for another model; nothing was changed.
-        """
-        with turn(self.model):
-            merge_lora(self.model, Path(pretrained_model_name_or_path), scale)
 
     def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""

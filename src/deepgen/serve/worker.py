@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from PIL import Image
@@ -80,6 +81,7 @@ class Worker:
 
     def _load(self) -> Engine:
         """The engine, warm: it has made an image, so that previews have colours, too."""
+        from deepgen.checkpoint.adapters import merge_lora
         from deepgen.devices import local_device, pick_device
         from deepgen.pipeline.engine import Engine, EngineLimits
         from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -93,7 +95,7 @@ class Worker:
             rope_precision=settings["rope_precision"],
         )
         for path, scale in settings["adapters"]:
-            pipe.load_lora_weights(path, scale=scale)
+            merge_lora(pipe.model, Path(path), scale)
         model = pipe.model
         images = 1 if settings["deterministic"] else EngineLimits().images
         limits = EngineLimits(

@@ -1,0 +1,116 @@
+"""The part of the pipeline's dialect that is about LoRA, as in diffusers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepgen.checkpoint.adapters import adapters_of
+from deepgen.model import DeepGen
+from deepgen.pipeline.turns import turn
+
+
+class AdapterMethods:
+    """Loading, scaling, stacking and taking off adapters of the pipeline's model.
+
+    Active adapters are part of the weights, rounded once, and saved with them. Taken off, they
+    leave the weights bit for bit as they were. Pipelines of one model share its adapters.
+    """
+
+    model: DeepGen
+
+    def load_lora_weights(
+        self,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        adapter_name: str | None = None,
+        *,
+        weight_name: str | None = None,
+        scale: float = 1.0,
+        hotswap: bool = False,
+    ) -> None:
+        """Load an adapter and add it to the active ones; several add up.
+
+        Args:
+            pretrained_model_name_or_path: A safetensors file in the layout of peft, diffusers,
+                kohya or LyCORIS (LoRA, LoHa, LoKr), or a folder with one.
+            adapter_name: What it is called; by default ``default_0`` and so on.
+            weight_name: The file's name in the folder.
+            scale: Its strength.
+            hotswap: Take the place of the loaded adapter of that name.
+
+        Raises:
+            CheckpointError: It is not an adapter, or one for another model; nothing was changed.
+            ValueError: The name is taken, or the scale beyond ``MAX_LORA_SCALE``.
+        """
+        with turn(self.model):
+            adapters_of(self.model).load(
+                Path(pretrained_model_name_or_path),
+                adapter_name,
+                scale=scale,
+                file_name=weight_name,
+                hotswap=hotswap,
+            )
+
+    def set_adapters(
+        self,
+        adapter_names: str | Sequence[str],
+        adapter_weights: float | Sequence[float] | None = None,
+    ) -> None:
+        """Make these adapters the active ones; the others stay loaded.
+
+        Args:
+            adapter_names: Names given on loading; none at all deactivates all.
+            adapter_weights: Their strengths, or one for all; None is 1.
+
+        Raises:
+            ValueError: One is not loaded, or there is another number of strengths.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
+        if adapter_weights is None or isinstance(adapter_weights, int | float):
+            scales = [1.0 if adapter_weights is None else adapter_weights] * len(names)
+        else:
+            scales = list(adapter_weights)
+        if len(scales) != len(names):
+            raise ValueError(f"{len(names)} adapters need as many weights, got {len(scales)}")
+        with turn(self.model):
+            adapters_of(self.model).activate(dict(zip(names, scales, strict=True)))
+
+    def get_active_adapters(self) -> list[str]:
+        """Names of the active adapters."""
+        return [*adapters_of(self.model).scales]
+
+    def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
+        """Take adapters off and forget them.
+
+        Raises:
+            ValueError: One is not loaded.
+        """
+        names = [adapter_names] if isinstance(adapter_names, str) else adapter_names
+        with turn(self.model):
+            adapters_of(self.model).remove(names)
+
+    def unload_lora_weights(self) -> None:
+        """Take all adapters off and forget them; what is fused stays in the weights for good."""
+        with turn(self.model):
+            adapters_of(self.model).remove()
+
+    def fuse_lora(
+        self, *, lora_scale: float = 1.0, adapter_names: Sequence[str] | None = None
+    ) -> None:
+        """Keep active adapters in the weights, whatever is set afterwards.
+
+        Args:
+            lora_scale: Factor on top of their strengths.
+            adapter_names: Which; None is all active ones.
+
+        Raises:
+            ValueError: One is not loaded, or fused already.
+        """
+        with turn(self.model):
+            adapters_of(self.model).fuse(adapter_names, lora_scale)
+
+    def unfuse_lora(self) -> None:
+        """Make fused adapters what they were before."""
+        with turn(self.model):
+            adapters_of(self.model).unfuse()
