@@ -16,7 +16,8 @@ or twice, by one of:
 
 Then the command is started again until it ends. Whatever it does, it must not end with a traceback
 or with an exit code that is not documented, and at the end of a round all files must equal those of
-the undisturbed chain, except for times, and no temporary file may be left.
+the undisturbed chain, except for times, and no unfinished file may be left but those that a killed
+process was writing under a hidden name (``.deepgen-*.part``), which nothing reads.
 
 Each command is a process forked from one that has imported all modules: most of a command's time
 would be imports otherwise. ``tests/cli/test_signals.py`` disturbs those.
@@ -31,6 +32,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -38,6 +40,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkProcess as Process
@@ -54,6 +57,9 @@ STEPS = 4
 DISK_MIB = 512
 
 HANGING_SECONDS = 900
+
+WRITTEN = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")
+"""The time in reports."""
 
 FORKS = multiprocessing.get_context("fork")
 
@@ -175,6 +181,8 @@ class Soak:
         self.effects: Counter[tuple[str, str]] = Counter()
         """How disturbed commands ended, by disturbance."""
         self.faults: list[str] = []
+        self.left_over = 0
+        """Files that killed processes were writing: hidden, and read by nobody."""
 
     def prepare(self) -> None:
         """Make the source, and run the chain undisturbed."""
@@ -214,6 +222,7 @@ class Soak:
             if not self.finish(name):
                 shutil.rmtree(self.place)
                 return False
+        self.left_over += sum(map(is_left_over, self.place.rglob(".deepgen-*")))
         left = outcome(self.place)
         differing = sorted(
             name for name in {*left, *self.expected} if left.get(name) != self.expected.get(name)
@@ -364,6 +373,7 @@ class Soak:
             "disturbances": self.done.total(),
             "disturbances_by_command": counted(self.done),
             "ends_of_disturbed_commands": counted(self.effects),
+            "unfinished_hidden_files_left_by_kills": self.left_over,
             "faults": self.faults,
         }
 
@@ -399,22 +409,35 @@ def run_command(
 
 def outcome(place: Path) -> dict[str, str]:
     """Hashes of all files; without times and speed, and of checkpoints only their names."""
-    found = {}
-    for path in sorted(place.rglob("*")):
-        name = path.relative_to(place).as_posix()
-        if not path.is_file():
-            continue
-        content = b"" if name.startswith("run/checkpoints/") else path.read_bytes()
-        if path.name == "metrics.jsonl":
-            lines = [json.loads(line) for line in content.splitlines()]
-            for line in lines:
-                line.pop("speed", None)
-            content = json.dumps(lines).encode()
-        elif name.startswith("eval/report"):
-            # It has the time of writing; that it is whole is all that is compared.
-            content = content[-20:]
-        found[name] = hashlib.sha256(content).hexdigest()
-    return found
+    return {
+        path.relative_to(place).as_posix(): hashlib.sha256(content_of(path)).hexdigest()
+        for path in sorted(place.rglob("*"))
+        if path.is_file() and not is_left_over(path)
+    }
+
+
+def is_left_over(path: Path) -> bool:
+    """What may stay: files that a killed process was writing, and checkpoints that were damaged."""
+    return path.name.startswith(".deepgen-") or path.parent.name.startswith("damaged_step_")
+
+
+def content_of(path: Path) -> bytes:
+    """What is compared of a file."""
+    if path.parent.parent.name == "checkpoints":
+        return b""
+    if path.suffix == ".pt":
+        # Its entries are in a folder that is named like the file at first.
+        with zipfile.ZipFile(path) as file:
+            return b"".join(file.read(name) for name in file.namelist())
+    content = path.read_bytes()
+    if path.name == "metrics.jsonl":
+        lines = [json.loads(line) for line in content.splitlines()]
+        for line in lines:
+            line.pop("speed", None)
+        return json.dumps(lines).encode()
+    if path.name.startswith("report."):
+        return WRITTEN.sub(b"", content)
+    return content
 
 
 if __name__ == "__main__":
