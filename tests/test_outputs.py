@@ -75,3 +75,21 @@ def test_what_is_read_or_of_another_kind_is_not_written(
     assert part in said
     assert said.count("\n") == 1
     assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "command", ["data prompts {} --mini 1 --overwrite", "train report run --output {}"]
+)
+@pytest.mark.parametrize(
+    ("output", "part"),
+    [("data", "data is a folder, expected"), ("file/below", "file is a file, not a folder")],
+)
+def test_no_file_is_written_over_a_folder_or_below_a_file(
+    command: str, output: str, part: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(place.rglob("*"))
+    assert main(command.format(output).split()) == 2
+    said = capsys.readouterr().err
+    assert part in said
+    assert said.count("\n") == 1
+    assert sorted(place.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""Folders that commands write into, checked before anything is loaded."""
+"""What commands write, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -45,6 +45,17 @@ def check_output_folder(folder: Path, inputs: Mapping[str, Path | str | None], *
     check_writable(folder)
 
 
+def check_output_file(path: Path) -> None:
+    """Refuse a name under which no file can be written.
+
+    Raises:
+        ValueError: It is a folder, or below a file, or nothing can be written there.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, expected the name of a file")
+    check_writable(path.parent)
+
+
 def check_writable(folder: Path) -> None:
     """Refuse a folder that nothing can be written to, by trying: permissions miss read-only disks.
 
@@ -55,12 +66,12 @@ def check_writable(folder: Path) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise ValueError(f"{place} is a file, not a folder; choose another --output")
+        raise ValueError(f"{place} is a file, not a folder; choose another output")
     try:
         TemporaryFile(dir=place).close()
     except OSError as error:
         raise ValueError(
-            f"nothing can be written to {place} ({error.strerror}); choose another --output"
+            f"nothing can be written to {place} ({error.strerror}); choose another output"
         ) from None
 
 

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import Folder
 from deepgen.errors import MissingPromptsError, UsageError
+from deepgen.outputs import check_output_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ class Prompts:
             raise UsageError("ask for prompts with --text, --mini, --mini-version0 or --lists")
         if self.output.exists() and not self.overwrite:
             raise ValueError(f"{self.output} exists; use another name, or --overwrite")
+        check_output_file(self.output)
         compared, benchmarks = self._benchmarks()
         listed = self._listed()
         check_targets(listed)

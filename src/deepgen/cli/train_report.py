@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_result
 from deepgen.cli.options import OutputFile
+from deepgen.outputs import check_output_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +29,10 @@ class TrainReport:
 
         Raises:
             TrainingError: The folder has no metrics.
+            ValueError: No file can be written under that name.
         """
         from deepgen.stages.run_page import write_run_page
 
+        if self.output is not None:
+            check_output_file(self.output)
         print_result(str(write_run_page(self.run_folder, self.output)))
