@@ -18,6 +18,7 @@ from deepgen.config.serve import ServeConfig
 from deepgen.serve.app import Server
 from deepgen.serve.engine_client import EngineClient
 from deepgen.serve.frames import Frame
+from deepgen.serve.guard import App
 from deepgen.serve.server import HTTP_SETTINGS
 from deepgen.serve.worker import image_frame
 
@@ -93,8 +94,9 @@ class StubEngine(EngineClient):
 class Running:
     """A server in a thread."""
 
-    def __init__(self, server: Server, engine: StubEngine, url: str) -> None:
+    def __init__(self, server: Server, guard: App, engine: StubEngine, url: str) -> None:
         self.server = server
+        self.guard = guard
         self.engine = engine
         self.url = url
 
@@ -105,7 +107,8 @@ def running(engine: StubEngine | None = None, **settings: Any) -> Iterator[Runni
     config = ServeConfig(**settings)
     engine = engine or StubEngine(max_queue=config.max_queue)
     server = Server(config, find_model("mini"), engine)
-    web = uvicorn.Server(uvicorn.Config(server.application(), port=0, **HTTP_SETTINGS))
+    guard = server.application()
+    web = uvicorn.Server(uvicorn.Config(guard, port=0, **HTTP_SETTINGS))
     thread = threading.Thread(target=web.run, daemon=True)
     thread.start()
     while not web.started:
@@ -113,7 +116,7 @@ def running(engine: StubEngine | None = None, **settings: Any) -> Iterator[Runni
         time.sleep(0.01)
     port = web.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(server, engine, f"http://127.0.0.1:{port}")
+        yield Running(server, guard, engine, f"http://127.0.0.1:{port}")
     finally:
         web.should_exit = True
         thread.join(10)

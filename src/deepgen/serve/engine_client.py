@@ -10,7 +10,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -76,6 +76,10 @@ class _Task:
     is_running: bool = False
 
 
+def do_nothing() -> None:
+    """Nobody waits for a failure."""
+
+
 class EngineClient:
     """The engine, to the handlers of requests.
 
@@ -96,6 +100,8 @@ class EngineClient:
         self.restarts = 0
         self.failure: str | None = None
         """Why there is no engine, if it could not be started."""
+        self.on_failure: Callable[[], None] = do_nothing
+        """Called then."""
         self._tasks: dict[str, _Task] = {}
         self._numbers = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
@@ -135,7 +141,7 @@ class EngineClient:
             self._end(task, "worker_unavailable", "the server is being stopped")
 
     async def _supervise(self) -> None:
-        attempt = 0
+        attempt, has_worked = 0, False
         while True:
             await asyncio.sleep(BACKOFF_SECONDS[min(attempt, len(BACKOFF_SECONDS) - 1)])
             started = time.monotonic()
@@ -152,10 +158,12 @@ class EngineClient:
             self.ready = None
             self._changed.set()
             attempt = 1 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
-            if not was_ready and attempt >= len(BACKOFF_SECONDS):
-                self.failure = "the engine cannot be started; its error is in the log above"
+            has_worked = has_worked or was_ready
+            if not has_worked:
+                self.failure = "the engine cannot be started; its error is above"
                 self._fail_all(self.failure)
                 self._changed.set()
+                self.on_failure()
                 return
             logger.error("the engine ended unexpectedly; starting it again")
             self.restarts += 1

@@ -9,7 +9,8 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from io import BufferedIOBase
+from typing import Any, Protocol
 
 HEADER = struct.Struct("!II")
 """Bytes of the JSON, number of blobs; then a length for each blob."""
@@ -47,7 +48,7 @@ def packed(frame: Frame) -> bytes:
     return b"".join([HEADER.pack(len(text), len(frame.blobs)), lengths, text, *frame.blobs])
 
 
-def read_frame(stream: BinaryIO) -> Frame | None:
+def read_frame(stream: BufferedIOBase) -> Frame | None:
     """The next frame of a blocking stream; None at its end.
 
     Raises:
@@ -75,7 +76,7 @@ async def read_frame_async(stream: AsyncReader) -> Frame:
     return Frame(values, [await stream.readexactly(each) for each in lengths])
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: BufferedIOBase, count: int) -> bytes:
     data = stream.read(count)
     if len(data) != count:
         raise FrameError(f"the stream ended after {len(data)} of {count} bytes")

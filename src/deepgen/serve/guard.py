@@ -80,7 +80,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = {**HEADERS, "x-request-id": identifier}
+                own = {**HEADERS, **self._sharing(scope), "x-request-id": identifier}
                 message["headers"] = [
                     *message.get("headers", []),
                     *((name.encode(), value.encode()) for name, value in own.items()),
@@ -91,6 +91,10 @@ class Guard:
         try:
             headers = _headers(scope)
             self._check_browser(scope, headers)
+            if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+                await send_on({"type": "http.response.start", "status": 204, "headers": []})
+                await send_on({"type": "http.response.body", "body": b""})
+                return
             scope["state"]["client"] = self._client(scope, headers)
             body.declare(headers.get("content-length"))
             await self.app(scope, body, send_on)
@@ -124,6 +128,20 @@ class Guard:
             is_page = scope["path"] == "/" and scope["method"] == "GET"
             if not (is_page and headers.get("sec-fetch-mode") == "navigate"):
                 raise _foreign()
+
+    def _sharing(self, scope: Scope) -> dict[str, str]:
+        """What lets listed pages read answers; never with credentials of the browser's."""
+        origin = _headers(scope).get("origin")
+        if origin is None or origin not in self.config.allow_origin:
+            return {}
+        return {
+            "access-control-allow-origin": origin,
+            "access-control-allow-methods": "GET, POST, DELETE",
+            "access-control-allow-headers": "authorization, content-type",
+            "access-control-expose-headers": "x-request-id, retry-after, deepgen-warning",
+            "cross-origin-resource-policy": "cross-origin",
+            "vary": "origin",
+        }
 
     def _is_known(self, name: str) -> bool:
         if name == "localhost" or name in self.config.allow_host:

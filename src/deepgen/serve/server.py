@@ -41,6 +41,10 @@ class _Uvicorn(uvicorn.Server):
         self._grace = grace
         self._drain: asyncio.Task[None] | None = None
 
+    def stop(self) -> None:
+        """End at once."""
+        self.should_exit = True
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Refuse new requests, and stop once the running ones have ended."""
         if self._server.is_draining:
@@ -103,8 +107,10 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
     name = f"[{config.host}]" if family == socket.AF_INET6 else config.host
     on_start(f"http://{name}:{listener.getsockname()[1]}")
     settings = uvicorn.Config(server.application(), **HTTP_SETTINGS)
+    web = _Uvicorn(settings, server, config.grace)
+    engine.on_failure = web.stop
     try:
-        _Uvicorn(settings, server, config.grace).run(sockets=[listener])
+        web.run(sockets=[listener])
     finally:
         listener.close()
     if engine.failure is not None:

@@ -14,8 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from io import BufferedIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -46,7 +47,9 @@ class Worker:
         settings: What the server started this process with.
     """
 
-    def __init__(self, commands: BinaryIO, events: BinaryIO, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, commands: BufferedIOBase, events: BufferedIOBase, settings: dict[str, Any]
+    ) -> None:
         self.settings = settings
         self._events = events
         self._inbox: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
@@ -205,7 +208,7 @@ class Worker:
             frames.append(self._inbox.get())
         return frames
 
-    def _read(self, commands: BinaryIO) -> None:
+    def _read(self, commands: BufferedIOBase) -> None:
         try:
             while (frame := read_frame(commands)) is not None:
                 self._inbox.put(frame)
@@ -240,7 +243,9 @@ def main() -> None:
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a library prints must not get between frames.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    Worker(sys.stdin.buffer, events, json.loads(sys.argv[1])).run()
+    # Of a type of its own, where sys.stdin may be replaced by anything.
+    commands = os.fdopen(os.dup(sys.stdin.fileno()), "rb")
+    Worker(commands, events, json.loads(sys.argv[1])).run()
 
 
 if __name__ == "__main__":
