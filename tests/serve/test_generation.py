@@ -1,0 +1,134 @@
+"""Requests that end early: their clients go, cancel, or the server is stopped."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.serve.stub import Running, StubEngine, running
+
+
+@pytest.fixture
+def here() -> Iterator[Running]:
+    with running(StubEngine(max_queue=4)) as found:
+        yield found
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def send(here: Running, **values: Any) -> socket.socket:
+    """A request on a connection of its own, not waited for."""
+    body = json.dumps({"prompt": "slow", **values}).encode()
+    host, port = here.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    head = f"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}"
+    connection.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+    return connection
+
+
+def in_thread(here: Running, found: list[httpx2.Response], **values: Any) -> threading.Thread:
+    def ask() -> None:
+        url = f"{here.url}/v1/images/generations"
+        found.append(httpx2.post(url, json={"prompt": "slow", **values}, timeout=30))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_when_a_client_goes_the_engine_is_told(here: Running, stream: bool) -> None:
+    connection = send(here, stream=stream)
+    eventually(lambda: len(here.engine.submitted) == 1)
+    connection.close()
+    eventually(lambda: len(here.engine.cancelled) == 1)
+    eventually(lambda: not here.server.running)
+    assert here.engine.open == 0
+
+
+def test_all_images_of_a_request_end_with_it(here: Running) -> None:
+    connection = send(here, n=3)
+    eventually(lambda: len(here.engine.submitted) == 3)
+    connection.close()
+    eventually(lambda: len(here.engine.cancelled) == 3)
+
+
+def test_a_request_can_be_cancelled(here: Running) -> None:
+    found: list[httpx2.Response] = []
+    thread = in_thread(here, found)
+    eventually(lambda: bool(here.server.running))
+    (identifier,) = here.server.running
+    cancelled = httpx2.delete(f"{here.url}/v1/requests/{identifier}")
+    assert cancelled.json() == {"id": identifier, "cancelled": True}
+    thread.join(5)
+    assert found[0].status_code == 499
+    assert found[0].json()["error"]["code"] == "cancelled"
+    assert httpx2.delete(f"{here.url}/v1/requests/{identifier}").status_code == 404
+
+
+def test_a_stream_can_be_cancelled(here: Running) -> None:
+    found: list[httpx2.Response] = []
+    thread = in_thread(here, found, stream=True, progress=True)
+    eventually(lambda: len(here.engine.submitted) == 1)
+    (identifier,) = here.server.running
+    httpx2.delete(f"{here.url}/v1/requests/{identifier}")
+    thread.join(5)
+    lines = found[0].text.splitlines()
+    assert "event: error" in lines
+    assert json.loads(lines[-2].removeprefix("data: "))["error"]["code"] == "cancelled"
+
+
+def test_requests_beyond_the_queue_are_refused(here: Running) -> None:
+    connections = [send(here) for _ in range(4)]
+    tasks = here.engine._tasks
+    eventually(lambda: len(tasks) == 4 and all(each.is_running for each in tasks.values()))
+    # What runs does not wait; this stub runs everything.
+    for task in tasks.values():
+        task.is_running = False
+    refused = httpx2.post(f"{here.url}/v1/images/generations", json={"prompt": "a"})
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    for each in connections:
+        each.close()
+
+
+def test_a_server_that_is_being_stopped_takes_nothing_new_and_ends_what_runs(
+    here: Running,
+) -> None:
+    here.server.is_draining = True
+    refused = httpx2.post(f"{here.url}/v1/images/generations", json={"prompt": "a"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+    assert refused.headers["x-should-retry"] == "true"
+    assert httpx2.get(f"{here.url}/readyz").status_code == 503
+    assert httpx2.get(f"{here.url}/healthz").status_code == 200
+
+
+def test_a_quiet_stream_is_kept_alive(here: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deepgen.serve.generation.HEARTBEAT_SECONDS", 0.05)
+    connection = send(here, stream=True)
+    connection.settimeout(5)
+    received = b""
+    while b": still working" not in received:
+        received += connection.recv(4096)
+    connection.close()
+
+
+def test_without_an_engine_requests_may_come_again(here: Running) -> None:
+    here.engine.ready = None
+    for path in ("/readyz", "/v1/capabilities"):
+        found = httpx2.get(here.url + path)
+        assert found.status_code == (503 if path == "/readyz" else 200)
+    refused = httpx2.post(f"{here.url}/v1/images/generations", json={"prompt": "a"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
