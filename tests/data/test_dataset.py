@@ -75,7 +75,8 @@ def test_a_folder_that_is_no_data_set_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(DataError, match="is not a data set; create one"):
             DataSet.open(folder)
-    for text in ("{", "[" * 200_000, '{"name": ' + "[" * 200 + "]" * 200 + "}"):
+    edited = '{"name": "a", "revision": "b", "options": 5}'
+    for text in ("{", "[" * 200_000, '{"name": ' + "[" * 200 + "]" * 200 + "}", edited):
         (tmp_path / "dataset.json").write_text(text)
         with pytest.raises(DataError, match="cannot be read"):
             DataSet.open(tmp_path)

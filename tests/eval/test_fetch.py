@@ -19,7 +19,7 @@ from deepgen.eval.benchmarks.dpg.benchmark import DPG
 from deepgen.eval.benchmarks.geneval.benchmark import GENEVAL
 from deepgen.eval.benchmarks.uniredit.benchmark import UNIREDIT
 from deepgen.eval.benchmarks.wise.benchmark import WISE_VERIFIED
-from deepgen.eval.fetch import Hosts, cache_folder, fetch, locate, url_of
+from deepgen.eval.fetch import Hosts, cache_folder, fetch, locate, recorded_hash, url_of
 from deepgen.eval.registry import BENCHMARKS
 from tests.eval.records import prompt_folder
 
@@ -260,3 +260,9 @@ def test_every_file_has_a_home_or_is_asked_for_by_hand() -> None:
     assert all(file.repo_path or file.by_hand for _, file in files)
     urls = {url_of(benchmark, file) for benchmark, file in files if file.repo_path}
     assert all(url.startswith(("https://raw.github", "https://codeload.github")) for url in urls)
+
+
+def test_hashes_that_somebody_edited_are_refused_by_their_file(tmp_path: Path) -> None:
+    (tmp_path / "checksums.json").write_text("[1]")
+    with pytest.raises(BenchmarkError, match=r"checksums\.json is no object of hashes"):
+        recorded_hash(tmp_path, "prompts.txt")

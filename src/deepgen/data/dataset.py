@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from deepgen.config.decoding import decode
 from deepgen.config.sizes import Size, fix_pixels
 from deepgen.data.records import SCHEMA, TASKS, ImageRef, Record, Split, Task, content_hash
 from deepgen.data.shards import committed_indexes, read_bytes, write_atomically
@@ -81,10 +82,10 @@ def read_manifest(folder: Path) -> DataSetManifest | None:
     """
     path = folder / MANIFEST
     try:
-        found = DataSetManifest(**read_json(path))
+        found = decode(DataSetManifest, read_json(path))
     except FileNotFoundError:
         return None
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); import again") from None
     if found.format != FORMAT:
         raise DataError(f"{path} has format {found.format}, expected {FORMAT}; import again")

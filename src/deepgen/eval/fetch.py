@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from http.client import HTTPException, IncompleteRead
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.error import URLError
 from urllib.request import Request
 
@@ -188,9 +188,21 @@ def expected_hash(file: PromptFile, folder: Path) -> str | None:
 
 def recorded_hash(folder: Path, file: str) -> str | None:
     """The hash that a file had when it was first fetched, if that was recorded."""
-    path = folder / RECORDED
-    found = read_json(path).get(file) if path.is_file() else None
+    found = _recorded(folder).get(file)
     return found if isinstance(found, str) else None
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """Hashes of a folder's files when they were first fetched.
+
+    Raises:
+        BenchmarkError: Somebody edited them.
+    """
+    path = folder / RECORDED
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise BenchmarkError(f"{path} is no object of hashes by file; delete it and fetch again")
+    return found
 
 
 def _verify(benchmark: Benchmark, file: PromptFile, folder: Path) -> None:
@@ -273,6 +285,5 @@ def _hash(content: bytes) -> str:
 def record_hash(folder: Path, file: str, found: str) -> None:
     """Keep the hash of a file that nobody has verified: from now on it is expected."""
     path = folder / RECORDED
-    recorded = read_json(path) if path.is_file() else {}
-    text = json.dumps({**recorded, file: found}, indent=1) + "\n"
+    text = json.dumps({**_recorded(folder), file: found}, indent=1) + "\n"
     _write_whole(path, text.encode())

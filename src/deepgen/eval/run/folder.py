@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deepgen.checkpoint.files import CARD_NAME
+from deepgen.config.decoding import decode
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
-from deepgen.eval.run.decoding import decode
 from deepgen.locks import LOCK
 from deepgen.reading import MAX_LINES_BYTES, open_regular, parse_json, read_bytes, read_json, walk
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from deepgen.config.decoding import decode
 from deepgen.errors import BenchmarkError
 from deepgen.eval.benchmark import ImageRecord
-from deepgen.eval.run.decoding import decode
 from deepgen.eval.run.folder import ImageEntry, ImageKey
 from deepgen.reading import MAX_LINES_BYTES, parse_json, read_bytes
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from deepgen.config.decoding import decode
 from deepgen.errors import BenchmarkError
-from deepgen.eval.run.decoding import decode
 from deepgen.eval.run.folder import RunFolder
 from deepgen.reading import read_json
 

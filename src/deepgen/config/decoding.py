@@ -1,4 +1,4 @@
-"""Dataclasses from the JSON of a run's folder, which people may have edited."""
+"""Dataclasses from JSON that deepgen wrote and people may have edited."""
 
 from __future__ import annotations
 
