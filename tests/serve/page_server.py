@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,19 @@ class PaintingEngine(EngineClient):
         self.cancelled = 0
         self.ready = READY
 
+    def reset(self) -> None:
+        """As new."""
+        self.commands.clear()
+        self.step_seconds, self.is_held, self.busy_for, self.cancelled = 0.0, False, 0, 0
+        self.ready = READY
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Until it holds; it changes in the server's thread."""
+        end = time.monotonic() + 5
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
     def start(self) -> None:
         """There is no process."""
 
@@ -59,12 +72,12 @@ class PaintingEngine(EngineClient):
             image = painted(command)
             for step in range(1, steps + 1):
                 await asyncio.sleep(self.step_seconds)
-                while self.is_held:
-                    await asyncio.sleep(0.01)
                 yield _frame("step", step=step)
                 if values["preview_every"]:
                     size, data = image_frame(image.resize((8, 8)))
                     yield _frame("preview", data, step=step, **size)
+                while self.is_held:
+                    await asyncio.sleep(0.01)
             size, data = image_frame(image)
             is_done = True
             yield _frame("finished", data, step=steps, **size)

@@ -66,7 +66,6 @@ export default {
   "settings-file": "Settings from an image file",
   "settings-taken": "Settings of {name} are in the form.",
   "settings-none": "{name} does not say how it was made.",
-  "settings-references": "Made with other images; add them to repeat the edit.",
   "settings-model": "Made by {other}; this server has {model}.",
   reset: "Defaults",
   generate: "Generate",

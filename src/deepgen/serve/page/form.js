@@ -157,13 +157,11 @@ function showSize() {
 function showShapes() {
   if (!known) return;
   const chosen = chosenShape() ?? `${$("width").value}x${$("height").value}`;
-  const made = shapes(known).map(({ value, width, height, name }) => shape(value, name, width / height));
+  // With a mask, the result is as large as the image that the mask fits.
+  const possible = hasMask() ? [] : shapes(known);
+  const made = possible.map(({ value, width, height, name }) => shape(value, name, width / height));
   if (isEdit()) made.unshift(shape(AUTO, t("size-auto"), null));
   $("shapes").replaceChildren(...made);
-  for (const each of document.querySelectorAll('input[name="shape"]')) {
-    // A mask fits the first image only.
-    each.disabled = hasMask() && each.value !== AUTO;
-  }
   if (hasMask()) chooseShape(AUTO);
   else chooseShape(chosen === AUTO && !isEdit() ? undefined : chosen);
 }

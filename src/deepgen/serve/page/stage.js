@@ -218,14 +218,18 @@ async function toggleCompare() {
     $("image").hidden = false;
     return;
   }
-  const found = choices();
-  $("compare-with").replaceChildren(
-    ...found.map(({ value, text }) => element("option", { value, textContent: text })),
-  );
+  showChoices();
   $("compare-with-field").hidden = false;
   $("compare-open").setAttribute("aria-pressed", "true");
   await chooseBefore();
   $("compare-at").focus();
+}
+
+function showChoices() {
+  const { value: chosen } = $("compare-with");
+  const options = choices().map(({ value, text }) => element("option", { value, textContent: text }));
+  $("compare-with").replaceChildren(...options);
+  if (options.some((each) => each.value === chosen)) $("compare-with").value = chosen;
 }
 
 async function chooseBefore() {
@@ -245,6 +249,12 @@ export function startStage() {
   $("compare-with").onchange = chooseBefore;
   $("compare-at").oninput = ({ target }) => $("compare").style.setProperty("--at", `${target.value}%`);
   $("download").onclick = () => save(shown.files.image, shown.entry.name);
-  onLanguage(render);
+  onLanguage(() => {
+    render();
+    if (isComparing()) {
+      $("image").hidden = true;
+      showChoices();
+    }
+  });
   render();
 }

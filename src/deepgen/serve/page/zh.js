@@ -66,7 +66,6 @@ export default {
   "settings-file": "从图像文件读取设置",
   "settings-taken": "{name} 的设置已填入表单。",
   "settings-none": "{name} 没有记录生成方式。",
-  "settings-references": "它是用其他图像生成的；要重复编辑，请添加那些图像。",
   "settings-model": "由 {other} 生成；此服务器的模型是 {model}。",
   reset: "恢复默认",
   generate: "生成",
