@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,19 @@ def test_back_and_forth_in_full_changes_nothing(
         own, before = weights(tmp_path / "converted", component), weights(converted[0], component)
         assert own.keys() == before.keys()
         assert all(torch.equal(own[name], before[name]) for name in own)
+
+
+def test_a_full_disk_leaves_no_native_checkpoint_and_is_one_line(
+    converted: tuple[Path, Converted], tmp_path: Path
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"model\.pt cannot be written; is the disk full"):
+            folder_to_native(converted[0], tmp_path / "model.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_change_that_no_adapter_holds_is_refused(

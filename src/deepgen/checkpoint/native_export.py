@@ -94,6 +94,9 @@ def folder_to_native(
         raise CheckpointError(f"{target} exists; choose another name, or overwrite it") from cause
     except OSError as cause:
         raise CheckpointError(f"{target} cannot be written: {cause.strerror or cause}") from cause
+    except RuntimeError as cause:
+        # torch's writer of archives says where in the file it failed, but not why.
+        raise CheckpointError(f"{target} cannot be written; is the disk full? ({cause})") from cause
     return Exported(counts, rank)
 
 
