@@ -68,7 +68,7 @@ export async function retry() {
 }
 
 export function cancel() {
-  batch.controller?.abort();
+  if (isRunning()) batch.controller.abort();
 }
 
 async function work(jobs, request, signal) {
