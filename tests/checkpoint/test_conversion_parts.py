@@ -61,8 +61,9 @@ def values(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def test_a_folder_with_a_tied_head_goes_to_adapters_and_back(
-    saved: Path, qwen: Path, tmp_path: Path
+@pytest.mark.parametrize("head", ["of neither", "tied", "dropped"])
+def test_a_folder_without_a_head_goes_to_adapters_and_back(
+    head: str, saved: Path, qwen: Path, tmp_path: Path
 ) -> None:
     model = tmp_path / "model"
     shutil.copytree(saved, model)
@@ -75,21 +76,33 @@ def test_a_folder_with_a_tied_head_goes_to_adapters_and_back(
             tensors[name] += torch.randn(rows, 2) @ torch.randn(2, width) / 10
 
     edit_weights(model / VLM, train)
+    trained = load_file(model / VLM)
+    if head != "of neither":
+        own_head = torch.randn(trained[EMBEDDING].shape)
+        edit_weights(qwen / "model.safetensors", lambda each: each.update({HEAD: own_head}))
+        is_tied = head == "tied"
+        edit_json(model / "vlm/config.json", lambda each: each.update(tie_word_embeddings=is_tied))
+        text = {"tie_word_embeddings": is_tied}
+        edit_json(model / "vlm/config.json", lambda each: each["text_config"].update(text))
+        trained[HEAD] = trained[EMBEDDING] if is_tied else own_head
     done = folder_to_native(model, tmp_path / "model.pt", bases=[qwen])
-    assert done.rank == 2
+    assert done.rank == (32 if head == "tied" else 2)
     back = tmp_path / "back"
     native_to_folder(tmp_path / "model.pt", back, bases=[qwen, saved], lora_alpha=done.lora_alpha)
-    own, trained = load_file(back / VLM), load_file(model / VLM)
+    own = load_file(back / VLM)
     assert own.keys() == trained.keys()
     assert max((own[name] - trained[name]).abs().max().item() for name in own) <= 1e-6
 
 
-def test_a_head_of_its_own_is_not_tied(saved: Path, qwen: Path, tmp_path: Path) -> None:
+def test_a_head_of_its_own_is_separate(saved: Path, qwen: Path, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     folder_to_native(saved, path)
     rows, width = load_file(qwen / "model.safetensors")[EMBEDDING].shape
     edit_state(path, lambda each: each.update({"lmm.lm_head.weight": torch.ones(rows, width)}))
-    native_to_folder(path, tmp_path / "model", bases=[saved])
+    base = tmp_path / "base"
+    shutil.copytree(saved, base)
+    edit_json(base / "vlm/config.json", lambda each: each.update(tie_word_embeddings=True))
+    native_to_folder(path, tmp_path / "model", bases=[base])
     assert load_file(tmp_path / "model" / VLM)[HEAD].eq(1).all()
     assert values(tmp_path / "model", "vlm/config.json")["tie_word_embeddings"] is False
 
@@ -149,12 +162,13 @@ def test_an_sd35_and_a_qwen_suffice_for_a_bridge_of_the_released_width(
 
 
 def test_the_tokenizer_of_a_text_encoder_is_not_taken(
-    checkpoint: Path, saved: Path, tmp_path: Path
+    checkpoint: Path, saved: Path, qwen: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "sd35/tokenizer").mkdir(parents=True)
     clip = tmp_path / "sd35/tokenizer/tokenizer_config.json"
     clip.write_text('{"tokenizer_class": "CLIPTokenizer"}')
-    done = native_to_folder(checkpoint, tmp_path / "model", bases=[clip.parent.parent, saved])
+    done = native_to_folder(checkpoint, tmp_path / "model", bases=[qwen, clip.parent.parent, saved])
+    assert done.taken["vlm"] == qwen
     assert done.taken["tokenizer"] == saved / "tokenizer"
 
 

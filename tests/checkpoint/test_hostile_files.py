@@ -43,8 +43,7 @@ def stated(values: int, shape: bytes) -> bytes:
 
 def nested_key() -> bytes:
     """A pair of pairs of pairs as a key, the hash of which takes 2^60 steps."""
-    pairs = b"".join(b"q%ch\x01h\x01\x86" % 1 for _ in range(60))
-    return with_pickle(b"\x80\x02})" + pairs + b"K\x01s.")
+    return with_pickle(b"\x80\x02})" + b"q\x01h\x01\x86" * 60 + b"K\x01s.")
 
 
 def directory(length: int) -> bytes:
@@ -85,7 +84,7 @@ PICKLES: dict[str, Callable[[Path], bytes]] = {
     ),
     "nested key": lambda _: nested_key(),
     "many globals": lambda _: with_pickle(b"\x80\x02" + b"ctorch\nSize\n0" * 300_000 + b"}."),
-    "many opcodes": lambda _: with_pickle(b"\x80\x02" + b")" * (4 << 20)),
+    "many opcodes": lambda _: with_pickle(b"\x80\x02" + b")" * (3 << 20)),
     "many names": lambda _: with_pickle(b"\x80\x02" + bytes(5 << 20)),
     "deep tuples": lambda _: with_pickle(b"\x80\x02)" + b"\x85" * 100_000 + b"."),
     "long numbers": lambda _: stated(1, b"(" + (b"\x8a\xff" + b"\x7f" * 255) * 10_000 + b"t"),
@@ -94,7 +93,7 @@ PICKLES: dict[str, Callable[[Path], bytes]] = {
         + b"(]h\x01h\x01eq\x01" * 1000
         + b"u."
     ),
-    "large directory": lambda _: directory(4 << 20),
+    "large directory": lambda _: directory(10 << 20),
     "overlapping records": lambda _: overlapping(),
     "short records": lambda _: repacked(short_record),
     "record of terabytes": lambda _: stated(2**31 - 1, b"J\xff\xff\xff\x7f\x85"),

@@ -127,6 +127,16 @@ def test_python_files_beside_a_checkpoint_do_not_run(
     assert not Path("ran").exists()
 
 
+def test_a_file_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.pt"
+    path.write_bytes(saved(GOOD))
+    monkeypatch.setattr("deepgen.checkpoint.pickles.time_limit", lambda _: 0)
+    with pytest.raises(CheckpointError, match="is not read within 0 seconds"):
+        unpack(path, tmp_path / "out")
+
+
 WRONG_TENSORS = {
     "whole numbers": ({**GOOD, "meta_queries": torch.ones(2, dtype=torch.long)}, "whole tensors"),
     "double": ({**GOOD, "meta_queries": torch.ones(2, dtype=torch.float64)}, "whole tensors"),

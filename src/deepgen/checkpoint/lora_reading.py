@@ -137,7 +137,7 @@ def _factor(layer: str, roles: Roles, stored: float | None, alphas: Alphas, file
     if rank is None:
         # LoKr of two full matrices: only peft scales it, by the rank it was asked for.
         rank = alphas.rank
-        if rank is None or stored is not None:
+        if rank is None:
             return 1.0
     alpha = alphas(own_name(layer), rank) if stored is None else number(stored, file)
     return alpha / rank
