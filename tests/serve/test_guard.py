@@ -209,6 +209,7 @@ def test_a_long_stream_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_address_has_so_many_connections(here: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepgen.serve.protocol.MAX_PER_ADDRESS", 2)
+    monkeypatch.setattr("deepgen.serve.protocol.LOOPBACK", ())
     host, port = here.url.removeprefix("http://").split(":")
     TimedProtocol.per_address.clear()
     sockets = [socket.create_connection((host, int(port))) for _ in range(3)]
