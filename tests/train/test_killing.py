@@ -12,7 +12,7 @@ from tests.train.killing import Killer, outcome, step_seconds
         (1, "none", 12, (False, True, False)),
         # Each save of a sharded model takes a second; perf/kill_soak.py kills such runs, and
         # those of several processes without sharding, thirty times.
-        (2, "optimizer", 4, (True,)),
+        pytest.param(2, "optimizer", 4, (True,), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_as_the_unbroken_one(

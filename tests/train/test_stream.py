@@ -107,6 +107,8 @@ def roll_out(processes: Processes, folder: str, until: int) -> None:
     made.run(Path(folder), checkpoint=CheckpointConfig(every=100))
 
 
+# Those of reinforcement learning do in tests/rl/test_processes.py, at every run of the suite.
+@pytest.mark.slow
 def test_every_process_resumes_its_own_rollouts(tmp_path: Path) -> None:
     for name, ends in (("unbroken", [9]), ("cut", [3, 9])):
         for until in ends:
