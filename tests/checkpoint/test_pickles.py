@@ -204,6 +204,12 @@ def test_what_a_trainer_saves_beside_the_model_is_counted_or_refused(tmp_path: P
     optimizer.step()
     path.write_bytes(saved({"state_dict": GOOD, "optimizer": optimizer.state_dict(), "epoch": 3}))
     assert check_archive(path).left_out == {"optimizer": 6}
+    # Pairs of pairs of pairs: what occurs 2^60 times is one tensor.
+    pairs: Any = torch.ones(2)
+    for _ in range(60):
+        pairs = (pairs, pairs)
+    path.write_bytes(saved({"state_dict": GOOD, "pairs": pairs}))
+    assert check_archive(path).left_out == {"pairs": 1}
     path.write_bytes(saved({"state_dict": GOOD, "projector_1.bias": torch.ones(2)}))
     with pytest.raises(CheckpointError, match=r"1 tensors beside.*'projector_1\.bias'"):
         check_archive(path)

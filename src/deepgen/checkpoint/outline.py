@@ -17,6 +17,9 @@ from deepgen.errors import CheckpointError, reason_of, shown
 MAX_OPCODES = 400_000
 """The released model takes 65,000; a million take a second."""
 
+MAX_GLOBALS = 1000
+"""Each name is written once, and referred to afterwards; to read one takes long."""
+
 MAX_DIMENSIONS = 8
 MAX_LENGTH = 1 << 48
 """No memory holds more; to multiply thousands of long numbers takes minutes."""
@@ -130,6 +133,7 @@ class _Machine:
         """
         stack = self.stack
         argument: Any
+        names = 0
         for count, (opcode, argument, _) in enumerate(pickletools.genops(pickle)):
             name = opcode.name
             if count >= MAX_OPCODES:
@@ -145,6 +149,9 @@ class _Machine:
             elif name in COUNTS:
                 stack[-COUNTS[name] :] = [tuple(stack[-COUNTS[name] :])]
             elif name == "GLOBAL":
+                names += 1
+                if names > MAX_GLOBALS:
+                    raise CheckpointError(f"its data.pkl names code more than {MAX_GLOBALS} times")
                 stack.append(_Global(_allowed(argument)))
             elif name not in ("PROTO", "STOP"):
                 self._build(name)

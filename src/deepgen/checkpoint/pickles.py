@@ -265,9 +265,9 @@ def _count(value: Any) -> int:
         count += isinstance(each, StatedTensor)
         parts = each.values() if isinstance(each, dict) else each
         if isinstance(each, dict | list | tuple):
-            new = [part for part in parts if id(part) not in seen]
-            seen.update(map(id, new))
-            remaining.extend(new)
+            new = {id(part): part for part in parts if id(part) not in seen}
+            seen.update(new)
+            remaining.extend(new.values())
     return count
 
 
