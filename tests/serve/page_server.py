@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
 from deepgen.serve.frames import Frame
 from deepgen.serve.worker import image_frame
+
+STEPS = 4
 
 READY = {"device": "cpu", "seconds_per_token": 1e-6}
 
@@ -117,7 +120,10 @@ class PageServer:
         self.config = config or ServeConfig()
         self.engine = PaintingEngine()
         self.port = 0
-        self.model = find_model("mini")
+        found = find_model("mini")
+        # Few steps, since every one is an event and a preview.
+        defaults = replace(found.defaults, num_inference_steps=STEPS)
+        self.model = replace(found, defaults=defaults)
         self.start()
 
     @property

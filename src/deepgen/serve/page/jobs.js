@@ -53,6 +53,7 @@ export async function start(request) {
     entry: null,
     error: null,
   }));
+  for (const job of batch.jobs) if (job.url) URL.revokeObjectURL(job.url);
   Object.assign(batch, { jobs, request, controller });
   tell(jobs[0]);
   await work(jobs, request, controller.signal);

@@ -17,15 +17,17 @@ const VARIATIONS = 4;
 
 // -- making images ---------------------------------------------------------------------------------
 
-async function begin(request) {
-  const [first] = references();
-  request.shape = request.references.length && first ? [first.width, first.height] : null;
+/** @param {number[]} shape sides of the result, where no size is asked for */
+async function begin(request, shape = sidesOfFirst()) {
+  request.shape = shape;
   const work = start(request);
   showJob(batch.jobs[0]);
   announce(t("live-started"));
   $("frame").scrollIntoView({ block: "nearest" });
   await work;
 }
+
+const sidesOfFirst = () => references().slice(0, 1).map(({ width, height }) => [width, height])[0];
 
 function run() {
   if (isRunning()) return;
@@ -50,7 +52,7 @@ function vary() {
   if (entry.size !== "auto") fields.size = entry.size;
   cancel();
   const count = Math.min(VARIATIONS, server.capabilities?.max_n ?? VARIATIONS);
-  begin({ fields, count, seed: null, references: sources, mask });
+  begin({ fields, count, seed: null, references: sources, mask }, [entry.width, entry.height]);
 }
 
 let saidQuarter = 0;

@@ -27,11 +27,15 @@ export function showJob(job) {
   render();
 }
 
+let turns = 0;
+
 /** Show an image of the history. */
 export async function showEntry(entry, known = null) {
   leaveCompare();
+  const turn = ++turns;
   const files = known ?? (await filesOf(entry));
-  if (!files) return;
+  // Another was chosen meanwhile.
+  if (!files || turn !== turns) return;
   if (shown.url) URL.revokeObjectURL(shown.url);
   Object.assign(shown, { job: null, entry, files, url: URL.createObjectURL(files.image) });
   mark(entry);

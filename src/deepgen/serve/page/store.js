@@ -1,8 +1,9 @@
 // Images that were made, kept in this browser: newest 500, 500 MB at most.
 
 const NAME = "deepgen";
-export const MAX_ENTRIES = 500;
-export const MAX_BYTES = 500e6;
+
+/** What is kept at most; then the oldest go. */
+export const limits = { entries: 500, bytes: 500e6 };
 
 let database = null;
 let memory = null;
@@ -68,7 +69,7 @@ export async function add(entry, files) {
   }
   let sum = 0;
   const old = (await list())
-    .filter(({ bytes: size }, index) => (sum += size) > MAX_BYTES || index >= MAX_ENTRIES)
+    .filter(({ bytes: size }, index) => (sum += size) > limits.bytes || index >= limits.entries)
     .map((each) => each.id)
     .filter((each) => each !== id);
   await remove(old);
