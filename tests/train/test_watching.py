@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deepgen.config.train import CheckpointConfig, LoggingConfig
-from deepgen.errors import CheckpointError, TrainingError
+from deepgen.errors import CheckpointError, StoppedError, TrainingError
 from deepgen.train.checkpoints import Checkpoints, open_checkpoint
 from deepgen.train.identity import RunIdentity
 from deepgen.train.monitor.speed import DeviceRates
@@ -279,6 +279,26 @@ def test_a_run_killed_right_behind_a_save_has_shown_that_step(
         killed.setattr(Checkpoints, "write", write_and_die)
         trainer().run(tmp_path, checkpoint=CheckpointConfig(every=4), evaluate=watch)
     trainer().run(tmp_path, checkpoint=CheckpointConfig(every=4), evaluate=watch)
+    assert seen == [4, 8, 12]
+
+
+def test_images_that_were_due_when_a_signal_came_are_made_on_resuming(tmp_path: Path) -> None:
+    seen: list[int] = []
+    run = trainer()
+    step = run.step
+
+    def stepped() -> Any:
+        values = step()
+        if run.done == 7:
+            run.stop()
+        return values
+
+    options = {"checkpoint": CheckpointConfig(every=4)}
+    run.step = stepped  # type: ignore[method-assign]
+    with pytest.raises(StoppedError, match="saved at step 8"):
+        run.run(tmp_path, evaluate=lambda model, step: seen.append(step), **options)
+    assert seen == [4]
+    trainer().run(tmp_path, evaluate=lambda model, step: seen.append(step), **options)
     assert seen == [4, 8, 12]
 
 

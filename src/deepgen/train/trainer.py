@@ -123,6 +123,8 @@ class Trainer(Generic[Model, Batch]):
         self._saving = Saving()
         self._save_times = SaveTimes()
         self._was_signalled = False
+        self._owes_evaluation = False
+        """Whether images were due when a signal came; they are made on resuming."""
 
     @property
     def skipped(self) -> int:
@@ -243,6 +245,8 @@ class Trainer(Generic[Model, Batch]):
         evaluate_every = logging.sample_every or checkpoint.every
         try:
             with handling_signals(self.stop, answers=self.processes.is_rank_zero), self._saving:
+                if self._owes_evaluation:
+                    self._evaluate(evaluate)
                 while self.done < self.loop.steps:
                     values = self.step()
                     record.add(self.done, values, self.report, self._work, self._notes)
@@ -254,8 +258,10 @@ class Trainer(Generic[Model, Batch]):
                     if self.report.has_saved or saves:
                         # The checkpoint before, written during the last steps.
                         self._attempt(self._saving.finish)
-                    if last or (self.done % evaluate_every == 0 and not stops):
-                        # A run resumed from here will not; a signal waits for no image.
+                    is_due = last or self.done % evaluate_every == 0
+                    # A signal waits for no image; otherwise a run resumed from here makes none.
+                    self._owes_evaluation = is_due and stops
+                    if is_due and not stops:
                         self._evaluate(evaluate)
                     if saves:
                         save = partial(self.save, checkpoints, record.state())
@@ -298,6 +304,7 @@ class Trainer(Generic[Model, Batch]):
         loop = {
             "step": step,
             "learning_rate_factor": self.loop.schedule(step),
+            "owes_evaluation": self._owes_evaluation,
             **self._skips.state(),
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
         }
@@ -330,6 +337,7 @@ class Trainer(Generic[Model, Batch]):
         changes = self.identity.changed_environment(saved)
         loop = self._snapshots.restore(checkpoint, self.stream)
         self.done = loop["step"]
+        self._owes_evaluation = not is_branch and loop.get("owes_evaluation", False)
         self._skips.load_state(loop)
         if changes is not None:
             self._warn(
