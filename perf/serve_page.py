@@ -72,7 +72,7 @@ def main() -> None:
     record = {
         "command": "python perf/serve_page.py axe.min.js",
         "targets": TARGETS,
-        "first_paint_seconds": {"median": statistics.median(seconds), "all": seconds},
+        "first_paint_seconds": {"median": round(statistics.median(seconds), 3), "all": seconds},
         "bytes": page_bytes(),
         "violations": sum(len(each["violations"]) for each in found.values()),
         "states": found,
