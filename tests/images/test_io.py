@@ -181,7 +181,7 @@ def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, part: float) 
 @pytest.mark.parametrize(
     "content",
     [
-        b"just some text\n",
+        b"\xfe\xff\xfd no image",
         b"\x89PNG\r\n\x1a\n",
         b"\x89PNG\r\n\x1a\n" + b"\0" * 50,
         b"\xff\xd8\xff",
@@ -216,6 +216,14 @@ def test_a_known_format_that_is_not_read_is_named(
     path = tmp_path / "image.png"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=rf"image\.png is {named}.*convert it to"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("text", ["a prompt\n", "一只猫" * 300])
+def test_a_text_is_said_to_be_one(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "image.png"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ImageError, match=r"image\.png is text, expected an image$"):
         read_image(path)
 
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from typing import Any, TypeVar
@@ -30,6 +30,16 @@ EXPECTED = {
     "SECONDS": "a number of seconds",
 }
 """What a value should have been, by how the help calls it."""
+
+OTHER_NAMES: Mapping[str, Sequence[str]] = {
+    "--size": ("--width", "--height"),
+    "--resolution": ("--width", "--height"),
+    "--n": ("--num-images",),
+    "--count": ("--num-images",),
+    "--cfg": ("--guidance",),
+    "--cfg-scale": ("--guidance",),
+}
+"""Options as other programs call them, and ours."""
 
 
 def parse(
@@ -180,7 +190,9 @@ def _unrecognized(
 
 def _no_option(word: str, flags: Sequence[str], name: str) -> str:
     option = word.partition("=")[0]
-    hint = did_you_mean(option, flags) or f"; see deepgen {name} --help"
+    others = [each for each in OTHER_NAMES.get(option, ()) if each in flags]
+    hint = f"; use {' and '.join(others)}" if others else did_you_mean(option, flags)
+    hint = hint or f"; see deepgen {name} --help"
     return f"there is no option {option}{hint}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,4 +82,15 @@ def foreign_format(data: bytes) -> str | None:
             return f"{title}; {CONVERT}"
     if b"<svg" in start.lower():
         return f"an SVG drawing; {CONVERT}"
+    if _is_text(start) and not start.startswith(IMAGE_STARTS):
+        return "text, expected an image"
     return None
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether the beginning of a file is text in UTF-8, possibly cut within a character."""
+    try:
+        text = getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
