@@ -25,6 +25,7 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_other_machines_are_not_let_in_without_a_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--api-key-file" in failure(["--host", "0.0.0.0"], capsys)
+    assert "--api-key-file" in failure(["--allow-host", "images.example.org"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,8 @@ def test_other_machines_are_not_let_in_without_a_key(capsys: pytest.CaptureFixtu
         (["--max-n", "0"], "at least 1"),
         (["--deadline", "0"], "positive"),
         (["--allow-origin", "*"], "expected an address"),
+        (["--allow-host", "a.example:80"], "expected a name"),
+        (["--max-batch-rows", "1"], "at least 2"),
         (["--model", "absent"], "absent"),
     ],
 )

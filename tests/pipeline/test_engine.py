@@ -229,6 +229,36 @@ def test_when_memory_runs_out_the_last_one_waits_and_keeps_its_steps() -> None:
         assert difference(found[each.id], alone(each)) <= 1
 
 
+def test_where_two_images_are_too_much_they_come_one_after_the_other() -> None:
+    engine = Engine(pipeline().model)
+    for name in ("first", "second"):
+        engine.submit(job(name, guidance=2.0))
+    real, failures = engine.model.dit.velocity, 0
+
+    def velocity(latents: Any, *rest: Any) -> Any:
+        nonlocal failures
+        if len(latents) > 2:
+            failures += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(latents, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.model.dit, "velocity", velocity)
+        assert set(images(run(engine))) == {"first", "second"}
+    assert failures == 1
+
+
+def test_a_job_is_announced_before_anything_of_it_is_computed() -> None:
+    engine, announced = Engine(pipeline().model), []
+    engine.on_start = lambda each: announced.append(each.id)
+    engine.submit(job("a"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_prepare", lambda _: pytest.fail("the device is gone"))
+        with pytest.raises(pytest.fail.Exception):
+            engine.tick()
+    assert announced == ["a"]
+
+
 def test_an_image_for_which_memory_never_suffices_fails() -> None:
     engine = Engine(pipeline().model)
     engine.submit(job("large"))

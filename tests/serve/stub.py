@@ -27,6 +27,7 @@ READY = {
     "dtype": "float32",
     "rows": 8,
     "tokens": 1 << 17,
+    "seconds": 0.1,
     "seconds_per_token": 0.0,
 }
 
@@ -45,6 +46,9 @@ class StubEngine(EngineClient):
         self.step_seconds = step_seconds
         self.submitted: list[dict[str, Any]] = []
         self.cancelled: list[str] = []
+        self.silent = False
+        """Whether jobs are left waiting."""
+        self.fails_seed = -1
         self._drawing: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
@@ -58,9 +62,12 @@ class StubEngine(EngineClient):
         values = frame.values
         if values["op"] == "cancel":
             self.cancelled.append(values["id"])
-            self._drawing.pop(values["id"]).cancel()
+            if values["id"] in self._drawing:
+                self._drawing.pop(values["id"]).cancel()
             return
         self.submitted.append({**values, "blobs": frame.blobs})
+        if self.silent:
+            return
         self._drawing[values["id"]] = asyncio.create_task(self._draw(values))
 
     async def _draw(self, values: dict[str, Any]) -> None:
@@ -77,8 +84,10 @@ class StubEngine(EngineClient):
         if prompt.startswith("fail "):
             tell("failed", code=prompt.removeprefix("fail "), message="as the prompt says")
             return
-        tell("accepted")
         tell("started")
+        if values["seed"] == self.fails_seed:
+            tell("failed", code="non_finite", message="as the test says")
+            return
         for step in range(1, values["steps"] + 1):
             await asyncio.sleep(30 if prompt == "slow" else self.step_seconds)
             tell("step", step=step)

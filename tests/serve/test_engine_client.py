@@ -46,6 +46,12 @@ async def frames(engine: EngineClient, wanted: Command, seconds: float = 60.0) -
     return [each async for each in engine.run(wanted, seconds=seconds)]
 
 
+async def ready(engine: EngineClient) -> None:
+    while engine.ready is None:
+        assert engine.failure is None
+        await asyncio.sleep(0.05)
+
+
 def with_stub(test: Callable[[StubEngine], Awaitable[T]], **options: Any) -> T:
     async def run() -> T:
         engine = StubEngine(**options)
@@ -68,10 +74,10 @@ def test_the_process_makes_images_dies_and_comes_back(monkeypatch: pytest.Monkey
         try:
             with pytest.raises(ApiError, match="being loaded"):
                 engine.check_room(1, 60.0)
-            await engine.wait_ready()
+            await ready(engine)
             engine.check_room(1, 60.0)
             found = await frames(engine, command())
-            assert found[0].values["kind"] == "accepted"
+            assert [e.values["kind"] for e in found[:2]] == ["preparing", "started"]
             assert [e.values["step"] for e in found if e.values["kind"] == "step"] == [1, 2, 3, 4]
             last = found[-1]
             image = read_image_frame("RGB", last.values, last.blobs[0])
@@ -107,11 +113,12 @@ def test_the_process_makes_images_dies_and_comes_back(monkeypatch: pytest.Monkey
 
 def test_an_engine_that_cannot_start_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def run() -> None:
+        failed = asyncio.Event()
         engine = EngineClient({"path": "absent"}, max_queue=8)
         engine.start()
         try:
-            with pytest.raises(RuntimeError, match="cannot be started"):
-                await engine.wait_ready()
+            engine.on_failure = failed.set
+            await asyncio.wait_for(failed.wait(), 60)
             with pytest.raises(ApiError, match="cannot be started"):
                 engine.check_room(1, 60.0)
         finally:
@@ -152,7 +159,41 @@ def test_who_leaves_cancels_and_who_stays_does_not() -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await task
         assert len(engine.cancelled) == 1
-        assert engine.open == 0
+        assert not engine._tasks
+
+    with_stub(run)
+
+
+def test_a_job_that_is_there_in_two_crashes_is_given_up() -> None:
+    async def run(engine: StubEngine) -> None:
+        engine.silent = True
+        waiting = asyncio.create_task(frames(engine, command()))
+        await asyncio.sleep(0)
+        engine._after_crash()
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        engine._after_crash()
+        with pytest.raises(ApiError, match="ended twice") as caught:
+            await waiting
+        assert caught.value.code == "internal_error"
+        # What is seen to begin may come again by itself.
+        other = asyncio.create_task(frames(engine, command()))
+        await asyncio.sleep(0)
+        (identifier,) = engine._tasks
+        engine._deliver(Frame({"op": "event", "id": identifier, "kind": "preparing", "step": 0}))
+        engine._after_crash()
+        with pytest.raises(ApiError, match="restarted"):
+            await other
+
+    with_stub(run)
+
+
+def test_what_can_never_be_made_is_refused_at_once() -> None:
+    async def run(engine: StubEngine) -> None:
+        engine.check_fits(8, 1000)
+        with pytest.raises(ApiError, match="needs 9 rows with 1,000 tokens") as caught:
+            engine.check_fits(9, 1000)
+        assert caught.value.code == "request_too_large_for_model"
 
     with_stub(run)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from typing import Any
 
 import httpx2
 import pytest
+from PIL import Image
 
+from deepgen.images.records import stored_record
 from tests.serve.stub import Running, StubEngine, running
 
 
@@ -55,7 +59,7 @@ def test_when_a_client_goes_the_engine_is_told(here: Running, stream: bool) -> N
     connection.close()
     eventually(lambda: len(here.engine.cancelled) == 1)
     eventually(lambda: not here.server.running)
-    assert here.engine.open == 0
+    assert not here.engine._tasks
 
 
 def test_all_images_of_a_request_end_with_it(here: Running) -> None:
@@ -63,6 +67,50 @@ def test_all_images_of_a_request_end_with_it(here: Running) -> None:
     eventually(lambda: len(here.engine.submitted) == 3)
     connection.close()
     eventually(lambda: len(here.engine.cancelled) == 3)
+
+
+def test_when_one_image_fails_the_others_end(here: Running) -> None:
+    here.engine.fails_seed = 2
+    url = f"{here.url}/v1/images/generations"
+    found = httpx2.post(url, json={"prompt": "slow", "n": 3, "seed": 1})
+    assert (found.status_code, found.json()["error"]["code"]) == (500, "non_finite")
+    eventually(lambda: len(here.engine.cancelled) == 2)
+
+
+def test_a_fault_of_ours_ends_a_stream(here: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> str:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("deepgen.serve.encoding._encoded", broken)
+    url = f"{here.url}/v1/images/generations"
+    found = httpx2.post(url, json={"prompt": "a", "stream": True}, timeout=10)
+    assert '"code":"internal_error"' in found.text
+    assert "no space" not in found.text
+    eventually(lambda: not here.server.running)
+
+
+def test_a_record_that_a_jpeg_cannot_hold_has_no_prompt(
+    here: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.serve.encoding.MAX_EXIF_BYTES", 1000)
+    values = {"prompt": "猫" * 300, "steps": 1}
+    for kind in ("jpeg", "webp", "png"):
+        url = f"{here.url}/v1/images/generations"
+        found = httpx2.post(url, json={**values, "output_format": kind})
+        record = stored_record(base64.b64decode(found.json()["data"][0]["b64_json"]))
+        assert record["steps"] == 1
+        assert ("prompt" in record) == (kind == "png")
+
+
+def test_uploads_are_decoded_only_where_there_is_memory_for_them() -> None:
+    content = BytesIO()
+    Image.new("1", (2000, 2000)).save(content, format="PNG")
+    assert len(content.getvalue()) < 1000
+    with running(StubEngine(), max_open_bytes=20 << 20) as here:
+        url = f"{here.url}/v1/images/edits"
+        found = httpx2.post(url, data={"prompt": "a"}, files={"image": content.getvalue()})
+        assert (found.status_code, found.json()["error"]["code"]) == (413, "image_too_large")
+        eventually(lambda: here.server.budget.used == 0)
 
 
 def test_a_request_can_be_cancelled(here: Running) -> None:

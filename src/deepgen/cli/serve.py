@@ -28,13 +28,13 @@ class Serve:
     model: Annotated[str, arg(metavar="MODEL")] = "mini"
     """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
     host: Annotated[str, arg(metavar="ADDRESS")] = "127.0.0.1"
-    """Where to listen; other addresses than this machine's own need an API key."""
+    """Where to listen; addresses that other machines can reach need an API key."""
     port: Annotated[int, arg(metavar="INT")] = 8000
     """Port; 0 takes a free one."""
     api_key_file: File = None
     """A file with an API key per line, as KEY or NAME:KEY (or the variable DEEPGEN_API_KEY)."""
     allow_host: Annotated[Names, arg(metavar="NAME")] = ()
-    """A host name under which the server is reached, besides addresses and localhost."""
+    """A host name under which the server is reached, as behind a proxy; needs an API key."""
     allow_origin: Annotated[Names, arg(metavar="URL")] = ()
     """A web page of another server that may use this one, such as https://example.org."""
     model_alias: Annotated[Names, arg(metavar="NAME")] = ()
@@ -81,9 +81,9 @@ class Serve:
         """
         config = self._config()
         if not config.is_local and not config.keys:
+            option = "--allow-host" if self.allow_host else f"--host {self.host}"
             raise UsageError(
-                f"--host {self.host} lets other machines in; name keys with --api-key-file or "
-                f"{KEY_VARIABLE}"
+                f"{option} lets other machines in; name keys with --api-key-file or {KEY_VARIABLE}"
             )
         from deepgen.checkpoint.finding import find_model
 
@@ -114,7 +114,7 @@ class Serve:
             host=self.host,
             port=self.port,
             keys=read_keys(self.api_key_file),
-            allow_host=self.allow_host,
+            allow_host=_hosts(self.allow_host),
             allow_origin=_origins(self.allow_origin),
             max_batch_rows=self.max_batch_rows,
             max_queue=self.max_queue,
@@ -156,6 +156,13 @@ def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:
         if len(key) < 16:
             raise UsageError(f"the API key {name!r} has less than 16 characters; use a longer one")
     return tuple(keys)
+
+
+def _hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    for each in names:
+        if ":" in each or "/" in each or "*" in each:
+            raise UsageError(f"--allow-host {each}: expected a name such as images.example.org")
+    return names
 
 
 def _origins(origins: tuple[str, ...]) -> tuple[str, ...]:

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from deepgen.config.checks import check_at_least, check_choice, check_positive
 from deepgen.config.model import Padding, RopePrecision
+
+TOKEN_SIDE = 16
+"""Pixels along each side of a token."""
+
+CONTEXT_TOKENS = 256
+"""Assumed length of a context, where an image's cost is estimated before it is prepared."""
+
+
+def rows_of(guidance: float) -> int:
+    """Rows of an image in a pass through the DiT: that of the negative prompt, and the prompt's."""
+    return 2 if guidance > 1 else 1
+
+
+def tokens_of(sizes: Sequence[tuple[int, int]], guidance: float) -> int:
+    """Tokens of all rows of an image in a pass, with an estimate for the context.
+
+    Args:
+        sizes: (height, width) in pixels of the image and of its references.
+        guidance: Decides the rows.
+    """
+    image = sum(height * width for height, width in sizes) // TOKEN_SIDE**2
+    return rows_of(guidance) * (image + CONTEXT_TOKENS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +82,9 @@ class ServeConfig:
     log_prompts: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("max_batch_rows", "max_batch_tokens", "max_queue", "max_n", "max_pixels"):
+        # A guided image has two.
+        check_at_least("max_batch_rows", self.max_batch_rows, 2)
+        for name in ("max_batch_tokens", "max_queue", "max_n", "max_pixels"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("max_references", self.max_references, 1)
         check_at_least("images_per_minute", self.images_per_minute, 1)
@@ -72,5 +97,5 @@ class ServeConfig:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
-        return self.host in ("127.0.0.1", "::1", "localhost")
+        """Whether only this machine can reach it; with a name, others do through a proxy."""
+        return not self.allow_host and self.host in ("127.0.0.1", "::1", "localhost")

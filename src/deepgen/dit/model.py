@@ -171,8 +171,8 @@ class DiT(nn.Module):
     def join(self, sets: Sequence[Sequence[Group]]) -> list[Group]:
         """Put sets of rows together that were prepared one by one, for steps of their own.
 
-        Rows of equal shape become one group, so that a weight is read once for all of them;
-        contexts of different length too, where :meth:`prepare` or ``attention_by_row`` allow it.
+        Rows of equal shape become one group, so that a weight is read once for all of them. Their
+        contexts may differ in length on a CPU, and elsewhere with ``attention_by_row``.
 
         Args:
             sets: What :meth:`prepare` returned for each. Their rows are numbered on, set by set.

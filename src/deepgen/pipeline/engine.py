@@ -1,9 +1,9 @@
 """Images of many requests at once: each begins and ends when it likes, between two steps.
 
-One *tick* of the engine lets images in, makes one step of all that run, in one pass through the
-DiT, and lets those out that are done. An image is the one that the pipeline makes of the same
-request alone, to rounding: it has its own noise, schedule, guidance, references and size, and
-preparing, stepping and decoding are the pipeline's own functions.
+One *tick* of the engine lets images in, makes one step of all that run, with rows of equal shape in
+one pass through the DiT, and lets those out that are done. An image is the one that the pipeline
+makes of the same request alone, to rounding: it has its own noise, schedule, guidance, references
+and size, and preparing, stepping and decoding are the pipeline's own functions.
 
 Step-level batching of language models: Orca (Yu et al., OSDI 2022).
 """
@@ -11,7 +11,7 @@ Step-level batching of language models: Orca (Yu et al., OSDI 2022).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,9 +19,8 @@ import torch
 from PIL import Image
 from torch import Generator
 
-from deepgen.config.sizes import LATENT_SCALE
+from deepgen.config.serve import TOKEN_SIDE, rows_of, tokens_of
 from deepgen.dit.groups import Group
-from deepgen.flow.guidance import is_guided
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.images.masks import composite
 from deepgen.model import DeepGen
@@ -40,15 +39,12 @@ from deepgen.pipeline.previews import PreviewMap
 from deepgen.pipeline.request import Request, Sampling
 from deepgen.types import Latents, Pixels
 
-CONTEXT_TOKENS = 256
-"""Assumed length of a context, where an image's cost is estimated before it is prepared."""
-
 CHECK_EVERY = 10
 """Steps between two looks at whether latents are finite."""
 
 REDUCED = 0.8
 REDUCED_TICKS = 100
-"""After the device ran out of memory, this fraction of the tokens is used for so many ticks."""
+"""After memory ran out: at most this fraction of what was too much, for so many ticks."""
 
 FailureCode = Literal[
     "invalid_value", "non_finite", "out_of_memory", "deadline_exceeded", "internal_error"
@@ -77,15 +73,14 @@ class Job:
     @property
     def rows(self) -> int:
         """Rows in a pass through the DiT."""
-        return 2 if is_guided(self.sampling.guidance_scale) else 1
+        return rows_of(self.sampling.guidance_scale)
 
     @property
     def tokens(self) -> int:
         """Tokens of all its rows in a pass, contexts estimated."""
         sides = [(self.request.height, self.request.width)]
         sides += [(each.height, each.width) for each in self.request.references]
-        image = sum(height * width for height, width in sides) // (2 * LATENT_SCALE) ** 2
-        return self.rows * (image + CONTEXT_TOKENS)
+        return tokens_of(sides, self.sampling.guidance_scale)
 
     @property
     def price(self) -> int:
@@ -123,6 +118,10 @@ class _Running:
     denoising: Denoising
 
 
+def do_nothing(_: Job) -> None:
+    """Nobody waits for the beginning of a job."""
+
+
 class Engine:
     """Runs jobs; not thread-safe, since one thread owns the model.
 
@@ -144,8 +143,11 @@ class Engine:
         self._suspended: dict[str, Denoising] = {}
         """How far jobs were that wait again, since memory ran out."""
         self._joined: list[Group] | None = None
+        self.on_start: Callable[[Job], None] = do_nothing
+        """Called before anything of a job is computed."""
         self._tick = 0
         self._reduced_until = 0
+        self._reduced_tokens = self.limits.tokens
         self.seconds_per_token = 0.0
         """Moving average over ticks: of one token in one step."""
 
@@ -208,12 +210,7 @@ class Engine:
         self._tick += 1
         events = self._expire()
         events += self._admit()
-        if not self._running:
-            return events
-        try:
-            return events + self._step()
-        except torch.OutOfMemoryError:
-            return events + self._make_room()
+        return events + self._step() if self._running else events
 
     def _expire(self) -> list[Event]:
         now = time.monotonic()
@@ -231,6 +228,7 @@ class Engine:
             job = self._queue.pop(self._has_room)
             if job is None:
                 break
+            self.on_start(job)
             try:
                 denoising = self._suspended.pop(job.id, None) or self._prepare(job)
             except ValueError as error:
@@ -240,7 +238,7 @@ class Engine:
                     events.append(_out_of_memory(job))
                     continue
                 self._queue.push_first(job)
-                self._reduced_until = self._tick + REDUCED_TICKS
+                self._reduce(self.running_tokens + job.tokens)
                 break
             else:
                 self._set_running([*self._running, _Running(job=job, denoising=denoising)])
@@ -252,7 +250,7 @@ class Engine:
             return True
         tokens = self.limits.tokens
         if self._tick < self._reduced_until:
-            tokens = int(REDUCED * tokens)
+            tokens = min(tokens, self._reduced_tokens)
         return (
             len(self._running) < self.limits.images
             and self.running_rows + job.rows <= self.limits.rows
@@ -266,13 +264,14 @@ class Engine:
         positive, negative = encode_prompts(model.conditioner, [request], pixels, job.sampling)
         (references,) = encode_references(model.vae, pixels)
         noise = initial_noise(model, request, Generator().manual_seed(job.seed)).to(model.device)
-        tokens = request.height * request.width // (2 * LATENT_SCALE) ** 2
+        tokens = request.height * request.width // TOKEN_SIDE**2
         sigmas = sampling_sigmas(job.sampling.steps, model.schedule, tokens=tokens)
         guidance = job.sampling.guidance_scale
         denoising = begin(model.dit, [noise], positive, negative, [references], sigmas, guidance)
         if job.mask is not None:
             cells = kept_cells(job.mask, request.height, request.width).to(model.device)
-            # Not of the requested size only where that was given, and then masks are refused.
+            if references[0].shape != noise.shape:
+                raise ValueError("with a mask the size is the first image's; leave it out")
             kept = Kept(cells=cells, clean_latents=references[0], noise=noise)
             denoising.kept = [kept]
         return denoising
@@ -286,7 +285,13 @@ class Engine:
             prepared = [each.prepared for each in sets]
             # Without other images it is computed exactly as the pipeline does.
             self._joined = prepared[0] if len(sets) == 1 else dit.join(prepared)
-        clean = [each.clean_latents[0] for each in advance(dit, sets, self._joined)]
+        try:
+            clean = [each.clean_latents[0] for each in advance(dit, sets, self._joined)]
+        except torch.OutOfMemoryError:
+            return self._make_room()
+        if self.model.device.type == "cuda":
+            # Until then only kernels have been launched.
+            torch.cuda.synchronize(self.model.device)
         self._measure((time.perf_counter() - started) / tokens)
         events: list[Event] = []
         remaining, finished, shown = [], [], []
@@ -350,13 +355,18 @@ class Engine:
     def _make_room(self) -> list[Event]:
         """After memory ran out in a step: the last that came waits again, and keeps its steps."""
         last = self._running[-1]
+        self._reduce(self.running_tokens)
         self._set_running(self._running[:-1])
         if not self._running:
             return [_out_of_memory(last.job)]
         self._suspended[last.job.id] = last.denoising
         self._queue.push_first(last.job)
-        self._reduced_until = self._tick + REDUCED_TICKS
         return []
+
+    def _reduce(self, tokens: int) -> None:
+        """Let in less than what was too much."""
+        self._reduced_tokens = int(REDUCED * tokens)
+        self._reduced_until = self._tick + REDUCED_TICKS
 
     def _set_running(self, running: list[_Running]) -> None:
         self._running = running

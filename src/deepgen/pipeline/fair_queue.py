@@ -68,7 +68,7 @@ class FairQueue(Generic[Item]):
         self._waiting[item.id] = _Waiting(item, start)
 
     def push_first(self, item: Item) -> None:
-        """Add one that comes before all others."""
+        """Add one that comes before all but those for which room is kept already."""
         self._waiting[item.id] = _Waiting(item, self._now, MAX_PASSED)
         self._waiting.move_to_end(item.id, last=False)
 
@@ -87,8 +87,13 @@ class FairQueue(Generic[Item]):
         return None
 
     def remove(self, identifier: str) -> Item | None:
-        """Take one out, if it waits here."""
-        return self._take(identifier) if identifier in self._waiting else None
+        """Take one out, if it waits here; its client does not pay for it."""
+        if identifier not in self._waiting:
+            return None
+        item = self._take(identifier)
+        if item.client in self._finish:
+            self._finish[item.client] -= item.price
+        return item
 
     def _take(self, identifier: str) -> Item:
         item = self._waiting.pop(identifier).item

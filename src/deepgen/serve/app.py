@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from PIL import Image
 from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.serve import ServeConfig
@@ -25,10 +26,12 @@ from deepgen.serve.errors import ApiError
 from deepgen.serve.examples import examples
 from deepgen.serve.generation import Generation
 from deepgen.serve.guard import App, Guard
-from deepgen.serve.limits import RateLimit
+from deepgen.serve.limits import ByteBudget, RateLimit
 from deepgen.serve.measures import Measures
 from deepgen.serve.requests import SMALLEST_SIDE, ImageRequest, Resolver
 from deepgen.serve.schemas import (
+    MAX_GUIDANCE,
+    MAX_STEPS,
     EditParameters,
     ImageParameters,
     JsonEditParameters,
@@ -68,6 +71,7 @@ class Server:
         self.measures = Measures()
         self.resolver = Resolver(model, config)
         self.limit = RateLimit(config)
+        self.budget = ByteBudget(config.max_open_bytes)
         self.started = int(time.time())
         self.is_draining = False
         self.running: dict[str, Generation] = {}
@@ -87,6 +91,7 @@ class Server:
         app = FastAPI(title="deepgen", docs_url=None, redoc_url=None, lifespan=lifespan)
         app.add_exception_handler(ApiError, _on_api_error)
         app.add_exception_handler(HTTPException, _on_http_error)
+        app.add_exception_handler(ClientDisconnect, _on_disconnect)
         app.add_exception_handler(Exception, _on_other_error)
         routes: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
             ("POST", "/v1/images/generations", self.generations),
@@ -108,7 +113,7 @@ class Server:
         def count(path: str, status: int) -> None:
             self.measures.requests.labels(path, str(status)).inc()
 
-        return Guard(app, self.config, count)
+        return Guard(app, self.config, self.budget, count)
 
     # -- images ------------------------------------------------------------------------------------
 
@@ -119,7 +124,7 @@ class Server:
         fields, ignored = parse_fields(
             ImageParameters, values, ignore_unknown=self.config.unknown_fields == "ignore"
         )
-        return await self._respond(request, self.resolver.resolve(fields, ignored))
+        return await self._respond(request, await self._resolved(fields, ignored, (), None))
 
     async def edits(self, request: Request) -> Response:
         """Images from an instruction and images."""
@@ -137,17 +142,14 @@ class Server:
     async def _multipart_edit(self, request: Request) -> ImageRequest:
         texts: list[tuple[str, str]] = []
         sent: dict[str, list[bytes]] = {}
-        try:
-            async with request.form(
-                max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
-            ) as form:
-                for name, value in form.multi_items():
-                    if isinstance(value, str):
-                        texts.append((name, value))
-                    else:
-                        sent.setdefault(name, []).append(await value.read(uploads.MAX_BYTES + 1))
-        except MultiPartException as error:
-            raise ApiError("invalid_value", f"the form cannot be read: {error.message}") from None
+        async with request.form(
+            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES
+        ) as form:
+            for name, value in form.multi_items():
+                if isinstance(value, str):
+                    texts.append((name, value))
+                else:
+                    sent.setdefault(name, []).append(await value.read(uploads.MAX_BYTES + 1))
         for name in (each[:100] for each in sent):
             if name not in ("image", "image[]", "mask"):
                 raise ApiError("unknown_parameter", f"there is no file {name!r}", param=name)
@@ -162,7 +164,7 @@ class Server:
             ignore_unknown=self.config.unknown_fields == "ignore",
         )
         images = sent.get("image", []) + sent.get("image[]", [])
-        return await self._edit(fields, ignored, images, masks[0] if masks else None)
+        return await self._edit(request, fields, ignored, images, masks[0] if masks else None)
 
     async def _json_edit(self, request: Request) -> ImageRequest:
         fields, ignored = parse_fields(
@@ -177,12 +179,21 @@ class Server:
         mask = None
         if fields.mask is not None:
             mask = uploads.from_data_url(fields.mask.image_url, fields.mask.file_id, name="mask")
-        return await self._edit(fields, ignored, images, mask)
+        return await self._edit(request, fields, ignored, images, mask)
 
     async def _edit(
-        self, fields: Any, ignored: list[str], sent: list[bytes], sent_mask: bytes | None
+        self,
+        request: Request,
+        fields: Any,
+        ignored: list[str],
+        sent: list[bytes],
+        sent_mask: bytes | None,
     ) -> ImageRequest:
         uploads.check_count(sent, self.config.max_references)
+        # Before anything is decoded.
+        self.engine.check_room(1, self.config.deadline)
+        needed = sum(uploads.decoded_bytes(each, "image") for each in sent)
+        self.budget.reserve(request, uploads.COPIES * needed)
         loop = asyncio.get_running_loop()
         images = [
             await loop.run_in_executor(THREADS, uploads.read_upload, each, "image") for each in sent
@@ -190,19 +201,32 @@ class Server:
         mask = None
         if sent_mask is not None:
             mask = await loop.run_in_executor(THREADS, uploads.read_mask, sent_mask, images[0])
-        return self.resolver.resolve(fields, ignored, images, mask)
+        return await self._resolved(fields, ignored, images, mask)
+
+    async def _resolved(
+        self,
+        fields: Any,
+        ignored: Sequence[str],
+        images: Sequence[Image.Image],
+        mask: Image.Image | None,
+    ) -> ImageRequest:
+        # Counting the tokens of a long prompt takes a while.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            THREADS, self.resolver.resolve, fields, ignored, images, mask
+        )
 
     async def _respond(self, request: Request, resolved: ImageRequest) -> Response:
         state = request.state
-        self.limit.take(state.client, resolved.count)
+        self.engine.check_fits(resolved.rows, resolved.tokens)
         self.engine.check_room(resolved.count, self.config.deadline)
+        self.limit.take(state.client, resolved.count)
         generation = Generation(
             request=resolved,
             identifier=state.request_id,
             client=state.client,
             engine=self.engine,
             measures=self.measures,
-            defaults=self.model.defaults,
             model=self.config.model,
             seconds=self.config.deadline,
         )
@@ -284,8 +308,8 @@ class Server:
                 "min_side": SMALLEST_SIDE,
                 "max_side": self.model.max_side,
                 "max_pixels": self.resolver.max_pixels,
-                "max_steps": 200,
-                "max_guidance": 20,
+                "max_steps": MAX_STEPS,
+                "max_guidance": MAX_GUIDANCE,
                 "max_n": config.max_n,
                 "max_references": config.max_references,
                 "max_upload_bytes": uploads.MAX_BYTES,
@@ -300,15 +324,12 @@ class Server:
 
     async def inspect(self, request: Request) -> Response:
         """What an image's file says of how it was made; nothing is kept."""
-        try:
-            async with request.form(max_files=1, max_fields=1) as form:
-                sent = form.get("image")
-                if sent is None or isinstance(sent, str):
-                    message = "image is missing; send the file as image"
-                    raise ApiError("missing_required_parameter", message, param="image")
-                data = await sent.read(uploads.MAX_BYTES + 1)
-        except MultiPartException as error:
-            raise ApiError("invalid_value", f"the form cannot be read: {error.message}") from None
+        async with request.form(max_files=1, max_fields=1) as form:
+            sent = form.get("image")
+            if sent is None or isinstance(sent, str):
+                message = "image is missing; send the file as image"
+                raise ApiError("missing_required_parameter", message, param="image")
+            data = await sent.read(uploads.MAX_BYTES + 1)
         loop = asyncio.get_running_loop()
         image = await loop.run_in_executor(THREADS, uploads.read_upload, data, "image")
         record = await loop.run_in_executor(THREADS, stored_record, data)
@@ -334,9 +355,8 @@ class Server:
         measures.running_rows.set(stats.get("rows", 0))
         measures.running_tokens.set(stats.get("tokens", 0))
         measures.restarts.set(self.engine.restarts)
-        ticks, self.engine.ticks = self.engine.ticks, []
-        for seconds in ticks:
-            measures.tick_seconds.observe(seconds)
+        while self.engine.ticks:
+            measures.tick_seconds.observe(self.engine.ticks.popleft())
         return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def page(self) -> Response:
@@ -420,6 +440,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     else:
         found = ApiError("invalid_value", str(error.detail))
     return await _on_api_error(request, found)
+
+
+async def _on_disconnect(request: Request, _: Exception) -> Response:
+    """Its client left while it was sent; nobody reads this."""
+    return await _on_api_error(request, ApiError("cancelled", "the client has gone"))
 
 
 async def _on_other_error(request: Request, _: Exception) -> Response:

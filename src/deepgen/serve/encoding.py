@@ -17,6 +17,9 @@ from deepgen.serve.requests import ImageRequest
 THREADS = ThreadPoolExecutor(2, thread_name_prefix="images")
 """For decoding and encoding: few, since each holds an image in memory."""
 
+MAX_EXIF_BYTES = 60_000
+"""Of a record in a JPEG or WebP, whose metadata may have 64 kB; a longer one has no prompts."""
+
 PREVIEW_SIDE = 256
 """Longest side of a preview, which has a pixel per 8 of the image."""
 
@@ -43,7 +46,8 @@ def _encoded(image: Image.Image, request: ImageRequest, seed: int, model: str) -
     )
     if request.negative_prompt is not None:
         record["negative_prompt"] = request.negative_prompt
-    if request.metadata == "minimal":
+    is_too_long = request.format != "png" and len(json.dumps(record)) > MAX_EXIF_BYTES
+    if request.metadata == "minimal" or is_too_long:
         for name in ("prompt", "negative_prompt"):
             record.pop(name, None)
     kind = request.format.upper()

@@ -10,6 +10,7 @@ import logging
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -29,6 +30,12 @@ HANG_TICKS = 20
 
 STEADY_SECONDS = 30.0
 """After so long without a crash the series of starts begins anew."""
+
+WARM_UPS = 5
+"""Or for so many times as long as its first image took."""
+
+MOST_CRASHES = 2
+"""A job that was there in so many crashes may be the reason, and is not tried again."""
 
 GRACE_SECONDS = 5.0
 
@@ -74,6 +81,14 @@ class _Task:
     deadline: float
     events: _Mailbox = field(default_factory=_Mailbox)
     is_running: bool = False
+    step: int = 0
+    crashes: int = 0
+
+    @property
+    def left(self) -> float:
+        """What it still costs."""
+        steps = int(self.command.values["steps"])
+        return self.command.price * (steps - self.step) / steps
 
 
 def do_nothing() -> None:
@@ -95,7 +110,7 @@ class EngineClient:
         """What the engine said of itself; None while there is none that could draw."""
         self.stats: Mapping[str, Any] = {}
         """Of the last tick."""
-        self.ticks: list[float] = []
+        self.ticks: deque[float] = deque(maxlen=1000)
         """Seconds of the last ticks, which whoever reads them clears."""
         self.restarts = 0
         self.failure: str | None = None
@@ -106,10 +121,8 @@ class EngineClient:
         self._numbers = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._durations: list[float] = []
+        self._durations: deque[float] = deque(maxlen=64)
         self._last_sign = time.monotonic()
-        self._is_closing = False
-        self._changed = asyncio.Event()
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -117,21 +130,8 @@ class EngineClient:
         """Start the process, and keep one running."""
         self._supervisor = asyncio.create_task(self._supervise())
 
-    async def wait_ready(self) -> None:
-        """Until the engine can draw.
-
-        Raises:
-            RuntimeError: It could not be started.
-        """
-        while self.ready is None:
-            if self.failure is not None:
-                raise RuntimeError(self.failure)
-            self._changed.clear()
-            await self._changed.wait()
-
     async def close(self) -> None:
         """End the process; jobs that are left get an error."""
-        self._is_closing = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -151,18 +151,18 @@ class EngineClient:
                 process = await self._spawn()
                 watch = asyncio.create_task(self._watch(process))
                 was_ready = await self._listen(process)
+            except OSError:
+                logger.exception("the engine's process cannot be started")
             finally:
                 if watch is not None:
                     watch.cancel()
                 await self._kill()
             self.ready = None
-            self._changed.set()
             attempt = 1 if time.monotonic() - started > STEADY_SECONDS else attempt + 1
             has_worked = has_worked or was_ready
             if not has_worked:
                 self.failure = "the engine cannot be started; its error is above"
                 self._fail_all(self.failure)
-                self._changed.set()
                 self.on_failure()
                 return
             logger.error("the engine ended unexpectedly; starting it again")
@@ -193,12 +193,11 @@ class EngineClient:
             operation = frame.values["op"]
             if operation == "ready":
                 was_ready, self.ready, self.failure = True, frame.values, None
-                self._changed.set()
                 for task in self._tasks.values():
                     self._submit(task)
             elif operation == "tick":
                 self.stats = frame.values
-                self._durations = [*self._durations[-63:], frame.values["seconds"]]
+                self._durations.append(frame.values["seconds"])
                 self.ticks.append(frame.values["seconds"])
                 self._tell_positions(frame.values["positions"])
             else:
@@ -209,7 +208,8 @@ class EngineClient:
         while True:
             await asyncio.sleep(1)
             usual = median(self._durations) if self._durations else 0.0
-            limit = max(HANG_SECONDS, HANG_TICKS * usual)
+            warm_up = 0.0 if self.ready is None else self.ready["seconds"]
+            limit = max(HANG_SECONDS, HANG_TICKS * usual, WARM_UPS * warm_up)
             is_working = self.ready is not None and bool(self._tasks)
             if not is_working:
                 self._last_sign = time.monotonic()
@@ -234,17 +234,27 @@ class EngineClient:
         """Jobs that have not begun."""
         return sum(not task.is_running for task in self._tasks.values())
 
-    @property
-    def open(self) -> int:
-        """Jobs that have not ended."""
-        return len(self._tasks)
+    def check_fits(self, rows: int, tokens: int) -> None:
+        """Refuse an image that could never be made.
+
+        Raises:
+            ApiError: It needs more than the engine has.
+        """
+        ready = self.ready
+        if ready is not None and (rows > ready["rows"] or tokens > ready["tokens"]):
+            message = (
+                f"the image needs {rows} rows with {tokens:,} tokens, but there is room for "
+                f"{ready['rows']} with {ready['tokens']:,}; use a smaller size or fewer reference "
+                "images"
+            )
+            raise ApiError("request_too_large_for_model", message)
 
     def estimated_seconds(self) -> float:
         """How long the work that is there will take, by what tokens took lately."""
         per_token = float(self.stats.get("seconds_per_token", 0.0))
         if not per_token and self.ready is not None:
             per_token = float(self.ready["seconds_per_token"])
-        return per_token * sum(task.command.price for task in self._tasks.values())
+        return per_token * sum(task.left for task in self._tasks.values())
 
     def check_room(self, count: int, seconds: float) -> None:
         """Refuse jobs for which there is no room.
@@ -322,8 +332,10 @@ class EngineClient:
         if task is None:
             return
         kind = frame.values["kind"]
-        if kind == "started":
+        if kind in ("preparing", "started"):
             task.is_running = True
+        if kind == "step":
+            task.step = frame.values["step"]
         if kind in ("finished", "failed"):
             # Ended by itself: there is nothing to cancel.
             del self._tasks[task.id]
@@ -339,8 +351,11 @@ class EngineClient:
     def _after_crash(self) -> None:
         """What was running gets an error, since it may be the reason; what waited, waits on."""
         for task in list(self._tasks.values()):
+            task.crashes += 1
             if task.is_running:
                 self._end(task, "worker_unavailable", "the engine was restarted; try again")
+            elif task.crashes >= MOST_CRASHES:
+                self._end(task, "internal_error", "the engine ended twice while it waited")
 
     def _fail_all(self, reason: str) -> None:
         for task in list(self._tasks.values()):

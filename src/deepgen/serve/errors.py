@@ -43,7 +43,6 @@ KINDS: Mapping[str, Kind] = {
     "unknown_url": Kind(404),
     "request_not_found": Kind(404),
     "method_not_allowed": Kind(405),
-    "request_timeout": Kind(408, should_retry=False),
     "payload_too_large": Kind(413),
     "image_too_large": Kind(413),
     "unsupported_media_type": Kind(415),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ from typing import Any
 
 from PIL import Image
 
-from deepgen.config.model import GenerationDefaults
 from deepgen.serve.encoding import encoded, encoded_preview, to_json
 from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
 from deepgen.serve.measures import Measures
 from deepgen.serve.requests import ImageRequest
 from deepgen.serve.worker import read_image_frame
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 10.0
 """Between comment lines of a stream in which nothing happens."""
@@ -32,7 +34,6 @@ class Generation:
         client: Who asks.
         engine: Makes the images.
         measures: Of the server.
-        defaults: Of the model.
         model: Its name.
         seconds: Until it is given up.
     """
@@ -42,7 +43,6 @@ class Generation:
     client: str
     engine: EngineClient
     measures: Measures
-    defaults: GenerationDefaults
     model: str
     seconds: float
     started: float = field(default_factory=time.monotonic)
@@ -59,8 +59,8 @@ class Generation:
         Raises:
             ApiError: One failed, so all did; or it was cancelled.
         """
-        commands = self.request.commands(self.client, self.defaults)
-        work = asyncio.gather(*(self._image(each) for each in commands))
+        commands = self.request.commands(self.client)
+        work = asyncio.ensure_future(self._images(commands))
         stopped = asyncio.ensure_future(self.cancelled.wait())
         try:
             either: set[asyncio.Future[Any]] = {work, stopped}
@@ -71,9 +71,8 @@ class Generation:
             images = work.result()
         finally:
             stopped.cancel()
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
         data = []
         for command, image in zip(commands, images, strict=True):
             seed = command.values["seed"]
@@ -87,6 +86,16 @@ class Generation:
             "usage": self._usage(images),
             "deepgen": self._own(images[0]),
         }
+
+    async def _images(self, commands: Sequence[Command]) -> list[Image.Image]:
+        """All of them; when one fails, the others are cancelled."""
+        tasks = [asyncio.ensure_future(self._image(each)) for each in commands]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _image(self, command: Command) -> Image.Image:
         async for frame in self.engine.run(command, seconds=self.seconds):
@@ -134,8 +143,13 @@ class Generation:
                 raise
             ended = ApiError("cancelled", "the request was cancelled")
             await queue.put(_event("error", {"type": "error", **ended.body}))
+        except Exception:
+            logger.exception("request %s failed", self.identifier)
+            fault = ApiError("internal_error", "the server made a mistake; its log says more")
+            await queue.put(_event("error", {"type": "error", **fault.body}))
         finally:
             stopped.cancel()
+        # Not where the reader has gone, who waits for nothing.
         await queue.put(None)
 
     async def _stop_when_cancelled(self, task: asyncio.Task[Any] | None) -> None:
@@ -146,7 +160,7 @@ class Generation:
 
     async def _stream(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         request = self.request
-        (command,) = request.commands(self.client, self.defaults)
+        (command,) = request.commands(self.client)
         seed = command.values["seed"]
         partials, step_started = 0, time.monotonic()
         if request.progress:

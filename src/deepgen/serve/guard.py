@@ -16,11 +16,13 @@ import secrets
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from deepgen.config.serve import ServeConfig
 from deepgen.serve.errors import ApiError
+from deepgen.serve.limits import ByteBudget
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+logger = logging.getLogger(__name__)
 requests_log = logging.getLogger("deepgen.serve.requests")
 
 PROBES = ("/healthz", "/readyz")
@@ -54,17 +57,23 @@ class Guard:
     Args:
         app: What is guarded.
         config: Keys, hosts, origins and limits.
+        budget: Memory of all requests.
         count: Called with path and status of every request that has been answered.
     """
 
     def __init__(
-        self, app: App, config: ServeConfig, count: Callable[[str, int], None] | None = None
+        self,
+        app: App,
+        config: ServeConfig,
+        budget: ByteBudget,
+        count: Callable[[str, int], None],
     ) -> None:
         self.app = app
         self.config = config
+        self.budget = budget
         self._count = count
+        self._hosts = frozenset(each.lower() for each in config.allow_host)
         self._failures: dict[str, deque[float]] = defaultdict(deque)
-        self._open_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with an error."""
@@ -87,7 +96,7 @@ class Guard:
                 ]
             await send(message)
 
-        body = _Body(receive, self)
+        body = _Body(receive, self.config.max_upload_bytes, self.budget)
         try:
             headers = _headers(scope)
             self._check_browser(scope, headers)
@@ -102,8 +111,14 @@ class Guard:
             if status:
                 raise
             await _answer(error, send_on)
+        except Exception:
+            logger.exception("request %s failed", identifier)
+            if not status:
+                message = "the server made a mistake; its log says more"
+                await _answer(ApiError("internal_error", message), send_on)
         finally:
             body.close()
+            self.budget.release(scope["state"].get("reserved", 0))
             self._log(scope, identifier, status, time.monotonic() - started)
 
     def _check_browser(self, scope: Scope, headers: Mapping[str, str]) -> None:
@@ -120,7 +135,10 @@ class Guard:
             )
         origin = headers.get("origin")
         if origin is not None and origin not in self.config.allow_origin:
-            parts = urlsplit(origin)
+            try:
+                parts = urlsplit(origin)
+            except ValueError:
+                raise _foreign() from None
             if parts.scheme not in ("http", "https") or parts.netloc.lower() != host.lower():
                 raise _foreign()
         site = headers.get("sec-fetch-site")
@@ -131,20 +149,26 @@ class Guard:
 
     def _sharing(self, scope: Scope) -> dict[str, str]:
         """What lets listed pages read answers; never with credentials of the browser's."""
-        origin = _headers(scope).get("origin")
+        headers = _headers(scope)
+        origin = headers.get("origin")
         if origin is None or origin not in self.config.allow_origin:
             return {}
         return {
             "access-control-allow-origin": origin,
             "access-control-allow-methods": "GET, POST, DELETE",
-            "access-control-allow-headers": "authorization, content-type",
-            "access-control-expose-headers": "x-request-id, retry-after, deepgen-warning",
+            # Clients of the API send several of their own.
+            "access-control-allow-headers": headers.get(
+                "access-control-request-headers", "authorization, content-type"
+            ),
+            "access-control-expose-headers": (
+                "x-request-id, retry-after, deepgen-warning, deepgen-ignored"
+            ),
             "cross-origin-resource-policy": "cross-origin",
             "vary": "origin",
         }
 
     def _is_known(self, name: str) -> bool:
-        if name == "localhost" or name in self.config.allow_host:
+        if name == "localhost" or name in self._hosts:
             return True
         try:
             ipaddress.ip_address(name.strip("[]"))
@@ -162,13 +186,6 @@ class Guard:
         path = scope["path"]
         if not self.config.keys or path in OPEN_PATHS or path.startswith("/assets/"):
             return f"address:{address}"
-        failures = self._failures[address]
-        now = time.monotonic()
-        while failures and failures[0] < now - 60:
-            failures.popleft()
-        if len(failures) >= FAILED_KEYS:
-            message = "too many wrong keys; wait a minute"
-            raise ApiError("rate_limit_exceeded", message, retry_after=60)
         given = headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
         found = None
         # All are compared, so that the time says nothing.
@@ -176,34 +193,32 @@ class Guard:
             if hmac.compare_digest(_digest(given), _digest(key.encode())):
                 found = name
         if found is None:
-            failures.append(now)
-            if len(self._failures) > MAX_ADDRESSES:
-                self._failures.clear()
-            message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
-            raise ApiError("invalid_api_key", message)
-        del self._failures[address]
+            self._refuse_key(address)
         return f"key:{found}"
 
-    def reserve(self, count: int) -> None:
-        """Take room for bytes of a body.
+    def _refuse_key(self, address: str) -> NoReturn:
+        """Count a wrong key; right ones are let in all the same, since proxies have one address.
 
         Raises:
-            ApiError: There is none at present.
+            ApiError: Always.
         """
-        if self._open_bytes + count > self.config.max_open_bytes:
-            message = "too many uploads at once; try again later"
-            raise ApiError("rate_limit_exceeded", message, retry_after=5)
-        self._open_bytes += count
-
-    def release(self, count: int) -> None:
-        """Give the room back."""
-        self._open_bytes -= count
+        now = time.monotonic()
+        failures = self._failures[address]
+        while failures and failures[0] < now - 60:
+            failures.popleft()
+        if len(failures) >= FAILED_KEYS:
+            message = "too many wrong keys; wait a minute"
+            raise ApiError("rate_limit_exceeded", message, retry_after=60)
+        failures.append(now)
+        if len(self._failures) > MAX_ADDRESSES:
+            self._failures.clear()
+        message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
+        raise ApiError("invalid_api_key", message)
 
     def _log(self, scope: Scope, identifier: str, status: int, seconds: float) -> None:
         route = scope.get("route")
         path = getattr(route, "path", "other")
-        if self._count is not None:
-            self._count(path, status)
+        self._count(path, status)
         client = str(scope["state"].get("client", ""))
         line = {
             "id": identifier,
@@ -218,13 +233,20 @@ class Guard:
 
 
 class _Body:
-    """Counts a body while it is read."""
+    """Counts a body while it is read.
 
-    def __init__(self, receive: Receive, guard: Guard) -> None:
+    Args:
+        receive: Of the server.
+        limit: In bytes.
+        budget: Of all requests.
+    """
+
+    def __init__(self, receive: Receive, limit: int, budget: ByteBudget) -> None:
         self._receive = receive
-        self._guard = guard
+        self._limit = limit
+        self._budget = budget
         self._count = 0
-        self._reserved = 0
+        self.state = SimpleNamespace(reserved=0)
 
     def declare(self, length: str | None) -> None:
         """Refuse a body that says that it is too large."""
@@ -233,27 +255,25 @@ class _Body:
         if not (length.isascii() and length.isdigit()) or len(length) > 12:
             raise ApiError("invalid_value", "the content-length is no number of bytes")
         self._check(int(length))
-        self._guard.reserve(int(length))
-        self._reserved = int(length)
+        self._budget.reserve(self, int(length))
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._count += len(message.get("body", b""))
             self._check(self._count)
-            if self._count > self._reserved:
-                self._guard.reserve(self._count - self._reserved)
-                self._reserved = self._count
+            if self._count > self.state.reserved:
+                self._budget.reserve(self, self._count - self.state.reserved)
         return message
 
     def close(self) -> None:
-        self._guard.release(self._reserved)
-        self._reserved = 0
+        self._budget.release(self.state.reserved)
+        self.state.reserved = 0
 
     def _check(self, count: int) -> None:
-        limit = self._guard.config.max_upload_bytes
-        if count > limit:
-            raise ApiError("payload_too_large", f"the request is larger than {limit >> 20} MiB")
+        if count > self._limit:
+            message = f"the request is larger than {self._limit >> 20} MiB"
+            raise ApiError("payload_too_large", message)
 
 
 def _digest(key: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How many images a client may ask for in a minute."""
+"""How many images a client may ask for in a minute, and how much memory requests may take."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 from deepgen.config.serve import ServeConfig
 from deepgen.serve.errors import ApiError
@@ -50,3 +51,38 @@ class RateLimit:
         self._buckets.move_to_end(client)
         if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
+
+
+class ByteBudget:
+    """Memory for the bodies and the decoded images of all requests together.
+
+    Args:
+        total: In bytes.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+
+    def reserve(self, request: Any, count: int) -> None:
+        """Take room until the request has been answered.
+
+        Args:
+            request: With a ``state``; its end gives the room back, see :meth:`release`.
+            count: In bytes.
+
+        Raises:
+            ApiError: There is none at present, or never.
+        """
+        if count > self.total:
+            message = f"the images need {count >> 20} MiB, {self.total >> 20} MiB are the limit"
+            raise ApiError("image_too_large", message, param="image")
+        if self.used + count > self.total:
+            message = "too many uploads at once; try again later"
+            raise ApiError("rate_limit_exceeded", message, retry_after=5)
+        self.used += count
+        request.state.reserved = getattr(request.state, "reserved", 0) + count
+
+    def release(self, count: int) -> None:
+        """Give room back."""
+        self.used -= count

@@ -13,11 +13,11 @@ from PIL import Image
 
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
-from deepgen.config.serve import ServeConfig
-from deepgen.config.sizes import LATENT_SCALE, nearest_side, reference_size
+from deepgen.config.serve import ServeConfig, rows_of, tokens_of
+from deepgen.config.sizes import nearest_side, reference_size
 from deepgen.serve.engine_client import Command
 from deepgen.serve.errors import ApiError
-from deepgen.serve.schemas import ImageParameters
+from deepgen.serve.schemas import MAX_STEPS, ImageParameters
 from deepgen.serve.worker import image_frame
 
 SMALLEST_SIDE = 64
@@ -35,8 +35,6 @@ QUALITIES: Mapping[str, float] = {
 """Steps by quality, in multiples of the model's default."""
 
 NAMED = ("low", "medium", "high", "xhigh", "max")
-
-MAX_STEPS = 200
 
 Format = Literal["png", "jpeg", "webp"]
 Metadata = Literal["full", "minimal"]
@@ -64,6 +62,8 @@ class ImageRequest:
     preview_interval: int
     metadata: Metadata
     safety_identifier: str | None
+    tokens: int
+    """Of all rows of an image in a pass, contexts estimated."""
     images: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
     ignored: Sequence[str] = ()
@@ -86,16 +86,17 @@ class ImageRequest:
         due = {math.ceil(self.steps * j / parts) for j in range(1, parts)}
         return sorted(step for step in due if step < self.steps)
 
-    def commands(self, client: str, defaults: Any) -> list[Command]:
+    @property
+    def rows(self) -> int:
+        """Of an image in a pass through the DiT."""
+        return rows_of(self.guidance)
+
+    def commands(self, client: str) -> list[Command]:
         """What the engine is to do, an image each."""
         frames = [image_frame(each) for each in self.images]
         blobs = [data for _, data in frames]
         if self.mask is not None:
             blobs.append(image_frame(self.mask)[1])
-        height, width = self.height or defaults.height, self.width or defaults.width
-        pixels = height * width + sum(each.width * each.height for each in self.images)
-        rows = 2 if self.guidance > 1 else 1
-        price = rows * self.steps * (pixels / (2 * LATENT_SCALE) ** 2 + 256)
         values = {
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -113,7 +114,7 @@ class ImageRequest:
                 client=client,
                 values={**values, "seed": self.seed + index},
                 blobs=blobs,
-                price=price,
+                price=float(self.tokens * self.steps),
             )
             for index in range(self.count)
         ]
@@ -158,8 +159,9 @@ class Resolver:
             raise ApiError("invalid_value", message, param="prompt")
         self._check_texts(fields)
         count = fields.n or 1
-        if count > self.config.max_n:
-            message = f"n must be at most {self.config.max_n}, got {count}"
+        most = min(self.config.max_n, self.config.max_queue)
+        if count > most:
+            message = f"n must be at most {most}, got {count}"
             raise ApiError("invalid_value", message, param="n")
         if fields.stream and count > 1:
             message = "streaming makes one image; use n 1, or send several requests"
@@ -171,6 +173,7 @@ class Resolver:
         height, width = self._size(fields.size, images, has_mask=mask is not None)
         steps = self._steps(fields)
         guidance = fields.guidance_scale
+        guidance = self.model.defaults.guidance_scale if guidance is None else guidance
         kind: Any = fields.output_format or "png"
         return ImageRequest(
             prompt=fields.prompt,
@@ -180,7 +183,8 @@ class Resolver:
             height=height,
             width=width,
             steps=steps,
-            guidance=self.model.defaults.guidance_scale if guidance is None else guidance,
+            guidance=guidance,
+            tokens=self._tokens(height, width, images, guidance),
             quality=fields.quality if fields.quality in NAMED else None,
             format=kind,
             compression=_compression(fields),
@@ -256,7 +260,24 @@ class Resolver:
         if has_mask and (images[0].width, images[0].height) != (width, height):
             message = "with a mask the size is the first image's; leave size out"
             raise ApiError("invalid_value", message, param="size")
-        return height, width
+        # The size that the first image is seen in, which fits its latents.
+        return (None, None) if has_mask else (height, width)
+
+    def _tokens(
+        self,
+        height: int | None,
+        width: int | None,
+        images: Sequence[Image.Image],
+        guidance: float,
+    ) -> int:
+        """As :attr:`deepgen.pipeline.engine.Job.tokens`, before the engine has the job."""
+        sizes = [
+            reference_size(each.height, each.width, self.side, max_side=self.model.max_side)
+            for each in images
+        ]
+        usual = sizes[0] if sizes else (self.model.defaults.height, self.model.defaults.width)
+        made = usual if height is None or width is None else (height, width)
+        return tokens_of([made, *sizes], guidance)
 
     def _nearest(self, height: int, width: int) -> tuple[int, int]:
         """The allowed size that is nearest to a wanted one, of about its shape."""

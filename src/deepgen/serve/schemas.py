@@ -199,7 +199,10 @@ def _explained(error: PydanticError) -> ApiError:
         return ApiError("missing_required_parameter", f"{name} is missing", param=name)
     if kind == "extra_forbidden":
         return ApiError("unknown_parameter", f"there is no field {name}", param=name)
-    if kind in ("string_too_long", "too_long"):
+    if kind == "too_long":
+        most = problem["ctx"]["max_length"]
+        return ApiError("invalid_value", f"at most {most} {name} can be used", param=name)
+    if kind == "string_too_long":
         most = problem["ctx"]["max_length"]
         message = f"{name} is too long; {most:,} characters are the limit"
         return ApiError("string_above_max_length", message, param=name)

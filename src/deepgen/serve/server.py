@@ -96,6 +96,7 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((config.host, config.port))
+        listener.listen()
     except OSError as error:
         listener.close()
         raise DeepGenError(

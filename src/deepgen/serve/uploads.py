@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import warnings
 from collections.abc import Sequence
 from io import BytesIO
 
@@ -17,6 +18,9 @@ from deepgen.serve.errors import ApiError
 
 MAX_BYTES = 20 << 20
 MAX_PIXELS = 25_000_000
+
+COPIES = 3
+"""Of an image's pixels in this process: decoded, as bytes, and on their way to the engine."""
 
 STARTS = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"RIFF": "WEBP"}
 """First bytes of the formats."""
@@ -34,7 +38,7 @@ def read_upload(data: bytes, name: str) -> Image.Image:
     Raises:
         ApiError: It is no image of the formats, damaged, or too large.
     """
-    _check(data, name)
+    decoded_bytes(data, name)
     try:
         return decode_image(data, name=name)
     except ImageError as error:
@@ -48,6 +52,7 @@ def read_mask(data: bytes, first: Image.Image) -> Image.Image:
     Raises:
         ApiError: It is no PNG with alpha of the first image's size, or nothing is transparent.
     """
+    decoded_bytes(data, "mask")
     if _check(data, "mask") != "PNG":
         message = "the mask must be a PNG, transparent where the image may change"
         raise ApiError("unsupported_image_format", message, param="mask")
@@ -80,6 +85,28 @@ def from_data_url(url: str | None, file_id: str | None, *, name: str) -> bytes:
         raise ApiError("invalid_image", f"{name} is not valid base64", param=name) from None
 
 
+def decoded_bytes(data: bytes, name: str) -> int:
+    """Memory of an image once it is decoded, by its header alone.
+
+    Raises:
+        ApiError: It is no image of the formats, damaged, or too large.
+    """
+    kind = _check(data, name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(BytesIO(data), formats=[kind]) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        width, height = MAX_PIXELS, 2
+    except Exception:
+        raise ApiError("invalid_image", f"{name} is damaged", param=name) from None
+    if width * height > MAX_PIXELS:
+        message = f"{name} has more than {MAX_PIXELS:,} pixels, the limit"
+        raise ApiError("image_too_large", message, param=name)
+    return 3 * width * height
+
+
 def check_count(images: Sequence[object], most: int) -> None:
     """Refuse no image, or too many.
 
@@ -109,12 +136,4 @@ def _check(data: bytes, name: str) -> str:
     if kind is None or (kind == "WEBP" and data[8:12] != b"WEBP"):
         message = f"{name} is no PNG, JPEG or WebP image"
         raise ApiError("unsupported_image_format", message, param=name)
-    try:
-        with Image.open(BytesIO(data), formats=[kind]) as image:
-            width, height = image.size
-    except Exception:
-        raise ApiError("invalid_image", f"{name} is damaged", param=name) from None
-    if width * height > MAX_PIXELS:
-        message = f"{name} is {width} x {height}, at most {MAX_PIXELS:,} pixels can be used"
-        raise ApiError("image_too_large", message, param=name)
     return kind

@@ -39,7 +39,7 @@ def read_image_frame(mode: str, size: Mapping[str, Any], data: bytes) -> Image.I
 
 
 class Worker:
-    """Runs the engine; commands are ``submit``, ``cancel`` and ``stop``.
+    """Runs the engine; commands are ``submit`` and ``cancel``.
 
     Args:
         commands: Where frames come from.
@@ -57,12 +57,12 @@ class Worker:
         threading.Thread(target=self._read, args=(commands,), daemon=True).start()
 
     def run(self) -> None:
-        """Load the model, then work until the server is gone or says ``stop``."""
+        """Load the model, then work until the server is gone."""
         engine = self._engine = self._load()
         while True:
             frames = self._waiting_frames(block=engine.is_idle)
             for frame in frames:
-                if frame is None or frame.values["op"] == "stop":
+                if frame is None:
                     return
                 self._obey(engine, frame)
             if engine.is_idle:
@@ -107,6 +107,9 @@ class Worker:
             images=images,
         )
         engine = Engine(model, limits, source=settings["source"])
+        # Prompts of different length go through together on an accelerator, too.
+        model.dit.attention_by_row = device.type != "cpu"
+        started = time.perf_counter()
         engine.submit(self._job(engine, _warm_up_job(model.defaults.num_inference_steps), []))
         while not engine.is_idle:
             for event in engine.tick():
@@ -119,8 +122,13 @@ class Worker:
                 "dtype": str(pipe.dtype).removeprefix("torch."),
                 "rows": limits.rows,
                 "tokens": limits.tokens,
+                "seconds": time.perf_counter() - started,
                 "seconds_per_token": engine.seconds_per_token,
             }
+        )
+        # A job that kills this process must have been seen to begin.
+        engine.on_start = lambda job: self._send(
+            {"op": "event", "id": job.id, "kind": "preparing", "step": 0}
         )
         return engine
 
@@ -130,19 +138,9 @@ class Worker:
             engine.cancel(values["id"])
             return
         try:
-            job = self._job(engine, values, frame.blobs)
+            engine.submit(self._job(engine, values, frame.blobs))
         except ValueError as error:
             self._fail(values["id"], "invalid_value", str(error))
-            return
-        if not engine.fits(job):
-            message = (
-                f"{job.tokens:,} tokens are needed, {engine.limits.tokens:,} is the limit; use a "
-                "smaller size or fewer reference images"
-            )
-            self._fail(job.id, "request_too_large_for_model", message)
-            return
-        engine.submit(job)
-        self._send({"op": "event", "id": job.id, "kind": "accepted", "tokens": job.tokens})
 
     def _job(self, engine: Engine, values: dict[str, Any], blobs: Sequence[bytes]) -> Job:
         """The job of a command.
@@ -238,8 +236,9 @@ def _warm_up_job(default_steps: int) -> dict[str, Any]:
 
 def main() -> None:
     """Work for the server that started this process; settings are the first argument, as JSON."""
-    # The server decides when to end, also where a terminal sends its interrupt to both.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server decides when to end, also where a terminal or systemd sends a signal to both.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a library prints must not get between frames.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
