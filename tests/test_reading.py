@@ -143,6 +143,10 @@ OWN_FILES = {
     # Files of the data set or run that was opened, compared with hashes of their content.
     "data/dataset.py",
     "eval/run/folder.py",
+    # The files of the page, and messages between the server's own two processes.
+    "serve/app.py",
+    "serve/frames.py",
+    "serve/worker.py",
 }
 DIRECT = re.compile(
     r"json\.loads?\(|yaml\.(?:safe_|full_|unsafe_)?load|(?<!reading)\.read_(?:text|bytes)\(|Image\.open\("

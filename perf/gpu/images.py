@@ -9,10 +9,11 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from unittest import mock
 
 from denoising import Case
 from measure import synchronize
@@ -20,6 +21,7 @@ from PIL import Image
 
 from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
+from deepgen.pipeline import pipeline
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from gpu.loop import DTYPE, floor_flops
 from gpu.models import new_model, prompt_text, random_pixels, sizes_of
@@ -30,8 +32,9 @@ from gpu.result import goal
 PROMPT_TOKENS = 32
 """A short caption of 20 tokens, and the 12 of the template."""
 
-STAGES = {"_conditions": "prompts", "_encode": "references", "_denoise": "loop", "_finish": "vae"}
-"""Methods of the pipeline, and what a row calls their time."""
+FUNCTIONS = {"encode_prompts": "prompts", "encode_references": "references"}
+METHODS = {"_denoise": "loop", "_finish": "vae"}
+"""Functions that the pipeline's module calls, its methods, and what a row calls their time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,7 +169,7 @@ def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
 @contextmanager
 def timed_parts(pipe: DeepGenPipeline) -> Iterator[dict[str, float]]:
     """Seconds of the parts of the body's calls, each waited for."""
-    seconds = dict.fromkeys(STAGES.values(), 0.0)
+    seconds = dict.fromkeys([*FUNCTIONS.values(), *METHODS.values()], 0.0)
 
     def timed(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         def run(*inputs: Any, **options: Any) -> Any:
@@ -176,10 +179,9 @@ def timed_parts(pipe: DeepGenPipeline) -> Iterator[dict[str, float]]:
 
         return run
 
-    for method, name in STAGES.items():
-        setattr(pipe, method, timed(getattr(pipe, method), name))
-    try:
+    with ExitStack() as patches:
+        for owner, names in ((pipeline, FUNCTIONS), (pipe, METHODS)):
+            for attribute, name in names.items():
+                replacement = timed(getattr(owner, attribute), name)
+                patches.enter_context(mock.patch.object(owner, attribute, replacement))
         yield seconds
-    finally:
-        for method in STAGES:
-            delattr(pipe, method)

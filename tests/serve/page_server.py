@@ -20,10 +20,11 @@ from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
 from deepgen.serve.frames import Frame
 from deepgen.serve.worker import image_frame
+from tests.serve.stub import READY as STUB_READY
 
 STEPS = 4
 
-READY = {"device": "cpu", "seconds_per_token": 1e-6}
+READY = {**STUB_READY, "seconds_per_token": 1e-6}
 
 
 class PaintingEngine(EngineClient):

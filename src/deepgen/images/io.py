@@ -117,10 +117,17 @@ def decode_image(data: bytes, *, name: str = "the image") -> Image.Image:
 
 
 @contextmanager
-def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]:
+def open_image(
+    data: bytes, *, name: str = "the image", formats: list[str] | None = None
+) -> Iterator[Image.Image]:
     """Open the content of a file without decoding it, for its format or for :func:`to_rgb`.
 
     Errors of the decoder, also those within the block, become ``ImageError``.
+
+    Args:
+        data: The file.
+        name: For messages.
+        formats: Only these; None for all of ``READ_FORMATS``.
 
     Raises:
         ImageError: It is not an image, its header is damaged, or it is larger than ``MAX_PIXELS``.
@@ -133,7 +140,7 @@ def open_image(data: bytes, *, name: str = "the image") -> Iterator[Image.Image]
             # Pillow warns of large images below our limit, and of damage, which raises here.
             warnings.filterwarnings("ignore", module="PIL")
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=_known_formats()) as image:
+            with Image.open(BytesIO(data), formats=formats or _known_formats()) as image:
                 yield image
     except ImageError:
         raise

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from typing import Any
-
-from PIL import Image
 
 from deepgen.images.io import (
     ASCII_COMMENT,
@@ -13,6 +10,7 @@ from deepgen.images.io import (
     PNG_KEY,
     USER_COMMENT,
     WRITE_FORMATS,
+    open_image,
 )
 from deepgen.reading import parse_json
 
@@ -29,7 +27,7 @@ def stored_record(data: bytes) -> dict[str, Any]:
         Prompt, seed, size, steps, guidance and model; empty where there is none.
     """
     try:
-        with Image.open(BytesIO(data), formats=sorted(set(WRITE_FORMATS.values()))) as image:
+        with open_image(data, formats=sorted(set(WRITE_FORMATS.values()))) as image:
             if image.format == "PNG":
                 text = image.info.get(PNG_KEY, "")
             else:

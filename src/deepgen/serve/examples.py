@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from deepgen.reading import parse_json
+from deepgen.reading import read_json
 
 GALLERY = "gallery.json"
 """In a model's folder: prompts, with ``zh`` where there is a Chinese one, and edits among them."""
@@ -15,7 +15,7 @@ def examples(folder: Path) -> dict[str, list[dict[str, str]]]:
     """What to try, ``generate`` and ``edit``; texts by language, empty where a model names none."""
     found: dict[str, list[dict[str, str]]] = {"generate": [], "edit": []}
     try:
-        entries: Any = parse_json((folder / GALLERY).read_bytes())
+        entries: Any = read_json(folder / GALLERY)
         for each in entries:
             kind = "edit" if "edits" in each else "generate"
             texts = {"en": each["prompt"], "zh": each.get("zh", each["prompt"])}

@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import warnings
 from collections.abc import Sequence
-from io import BytesIO
 
 from PIL import Image
 
 from deepgen.errors import ImageError
-from deepgen.images.io import decode_image
+from deepgen.images.io import decode_image, open_image
 from deepgen.images.masks import mask_from_alpha
 from deepgen.serve.errors import ApiError
 
@@ -42,8 +40,7 @@ def read_upload(data: bytes, name: str) -> Image.Image:
     try:
         return decode_image(data, name=name)
     except ImageError as error:
-        code = "image_too_large" if error.reason == "too_large" else "invalid_image"
-        raise ApiError(code, str(error), param=name) from None
+        raise _refusal(error, name) from None
 
 
 def read_mask(data: bytes, first: Image.Image) -> Image.Image:
@@ -57,13 +54,15 @@ def read_mask(data: bytes, first: Image.Image) -> Image.Image:
         message = "the mask must be a PNG, transparent where the image may change"
         raise ApiError("unsupported_image_format", message, param="mask")
     try:
-        with Image.open(BytesIO(data), formats=["PNG"]) as image:
-            return mask_from_alpha(image, first.size)
+        with open_image(data, name="mask", formats=["PNG"]) as image:
+            image.load()
+            opened = image.copy()
+    except ImageError as error:
+        raise _refusal(error, "mask") from None
+    try:
+        return mask_from_alpha(opened, first.size)
     except ValueError as error:
         raise ApiError("invalid_value", str(error), param="mask") from None
-    except Exception:
-        # Decoders raise whatever they like for damaged files.
-        raise ApiError("invalid_image", "the mask is damaged", param="mask") from None
 
 
 def from_data_url(url: str | None, file_id: str | None, *, name: str) -> bytes:
@@ -93,14 +92,10 @@ def decoded_bytes(data: bytes, name: str) -> int:
     """
     kind = _check(data, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(BytesIO(data), formats=[kind]) as image:
-                width, height = image.size
-    except Image.DecompressionBombError:
-        width, height = MAX_PIXELS, 2
-    except Exception:
-        raise ApiError("invalid_image", f"{name} is damaged", param=name) from None
+        with open_image(data, name=name, formats=[kind]) as image:
+            width, height = image.size
+    except ImageError as error:
+        raise _refusal(error, name) from None
     if width * height > MAX_PIXELS:
         message = f"{name} has more than {MAX_PIXELS:,} pixels, the limit"
         raise ApiError("image_too_large", message, param=name)
@@ -119,6 +114,11 @@ def check_count(images: Sequence[object], most: int) -> None:
     if len(images) > most:
         message = f"at most {most} images can be used, got {len(images)}"
         raise ApiError("invalid_value", message, param="image")
+
+
+def _refusal(error: ImageError, name: str) -> ApiError:
+    code = "image_too_large" if error.reason == "too_large" else "invalid_image"
+    return ApiError(code, str(error), param=name)
 
 
 def _check(data: bytes, name: str) -> str:

@@ -95,7 +95,7 @@ def test_one_image_that_cannot_be_read_has_an_error_of_its_own() -> None:
         ("d", None),
     ]
     assert "base64 of a PNG or JPEG" in answer["scores"][1]["error"]
-    assert "is not an image" in answer["scores"][2]["error"]
+    assert "is text, expected an image" in answer["scores"][2]["error"]
     assert "list of strings" in answer["scores"][3]["error"]
 
 
