@@ -72,8 +72,11 @@ class StubEngine(EngineClient):
 
     async def _draw(self, values: dict[str, Any]) -> None:
         def tell(kind: str, image: Image.Image | None = None, **own: Any) -> None:
-            size, blobs = ({}, []) if image is None else image_frame(image)
-            blobs = blobs if isinstance(blobs, list) else [blobs]
+            size: dict[str, int] = {}
+            blobs: list[bytes] = []
+            if image is not None:
+                size, data = image_frame(image)
+                blobs = [data]
             common = {"op": "event", "id": values["id"], "kind": kind, "step": 0}
             self._deliver(Frame({**common, **size, **own}, blobs))
 
