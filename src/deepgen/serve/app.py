@@ -16,18 +16,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepgen.checkpoint.finding import FoundModel
+from deepgen.config.model import SIZE_UNIT
 from deepgen.config.serve import ServeConfig
 from deepgen.images.records import stored_record
 from deepgen.reading import parse_json
 from deepgen.serve import uploads
-from deepgen.serve.encoding import THREADS, to_json
+from deepgen.serve.encoding import in_thread, to_json
 from deepgen.serve.engine_client import EngineClient
 from deepgen.serve.errors import ApiError
 from deepgen.serve.examples import examples
 from deepgen.serve.generation import Generation
 from deepgen.serve.guard import App, Guard
 from deepgen.serve.limits import ByteBudget, RateLimit
-from deepgen.serve.measures import Measures
+from deepgen.serve.metrics import Metrics
 from deepgen.serve.requests import SMALLEST_SIDE, ImageRequest, Resolver
 from deepgen.serve.schemas import (
     MAX_GUIDANCE,
@@ -68,7 +69,7 @@ class Server:
         self.config = config
         self.model = model
         self.engine = engine
-        self.measures = Measures()
+        self.metrics = Metrics()
         self.resolver = Resolver(model, config)
         self.limit = RateLimit(config)
         self.budget = ByteBudget(config.max_open_bytes)
@@ -103,7 +104,7 @@ class Server:
             ("GET", "/v1/capabilities", self.capabilities),
             ("GET", "/healthz", self.health),
             ("GET", "/readyz", self.readiness),
-            ("GET", "/metrics", self.metrics),
+            ("GET", "/metrics", self.prometheus),
         ]
         if self._page:
             routes += [("GET", "/", self.page), ("GET", "/assets/{name}", self.asset)]
@@ -111,7 +112,7 @@ class Server:
             app.add_api_route(path, handler, methods=[method], response_model=None)
 
         def count(path: str, status: int) -> None:
-            self.measures.requests.labels(path, str(status)).inc()
+            self.metrics.requests.labels(path, str(status)).inc()
 
         return Guard(app, self.config, self.budget, count)
 
@@ -121,9 +122,7 @@ class Server:
         """Images from a prompt."""
         self._check_open()
         values = await _json_object(request)
-        fields, ignored = parse_fields(
-            ImageParameters, values, ignore_unknown=self.config.unknown_fields == "ignore"
-        )
+        fields, ignored = self._fields(ImageParameters, values)
         return await self._respond(request, await self._resolved(fields, ignored, (), None))
 
     async def edits(self, request: Request) -> Response:
@@ -158,20 +157,12 @@ class Server:
         masks = sent.get("mask", [])
         if len(masks) > 1:
             raise ApiError("invalid_value", "there can be only one mask", param="mask")
-        fields, ignored = parse_fields(
-            EditParameters,
-            text_values(texts),
-            ignore_unknown=self.config.unknown_fields == "ignore",
-        )
+        fields, ignored = self._fields(EditParameters, text_values(texts))
         images = sent.get("image", []) + sent.get("image[]", [])
         return await self._edit(request, fields, ignored, images, masks[0] if masks else None)
 
     async def _json_edit(self, request: Request) -> ImageRequest:
-        fields, ignored = parse_fields(
-            JsonEditParameters,
-            await _json_object(request),
-            ignore_unknown=self.config.unknown_fields == "ignore",
-        )
+        fields, ignored = self._fields(JsonEditParameters, await _json_object(request))
         images = [
             uploads.from_data_url(each.image_url, each.file_id, name=f"images.{index}")
             for index, each in enumerate(fields.images)
@@ -180,6 +171,12 @@ class Server:
         if fields.mask is not None:
             mask = uploads.from_data_url(fields.mask.image_url, fields.mask.file_id, name="mask")
         return await self._edit(request, fields, ignored, images, mask)
+
+    def _fields(
+        self, kind: type[ImageParameters], values: Mapping[str, Any]
+    ) -> tuple[Any, list[str]]:
+        ignores = self.config.unknown_fields == "ignore"
+        return parse_fields(kind, values, ignore_unknown=ignores)
 
     async def _edit(
         self,
@@ -194,13 +191,10 @@ class Server:
         self.engine.check_room(1, self.config.deadline)
         needed = sum(uploads.decoded_bytes(each, "image") for each in sent)
         self.budget.reserve(request, uploads.COPIES * needed)
-        loop = asyncio.get_running_loop()
-        images = [
-            await loop.run_in_executor(THREADS, uploads.read_upload, each, "image") for each in sent
-        ]
+        images = [await in_thread(uploads.read_upload, each, "image") for each in sent]
         mask = None
         if sent_mask is not None:
-            mask = await loop.run_in_executor(THREADS, uploads.read_mask, sent_mask, images[0])
+            mask = await in_thread(uploads.read_mask, sent_mask, images[0])
         return await self._resolved(fields, ignored, images, mask)
 
     async def _resolved(
@@ -211,10 +205,7 @@ class Server:
         mask: Image.Image | None,
     ) -> ImageRequest:
         # Counting the tokens of a long prompt takes a while.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            THREADS, self.resolver.resolve, fields, ignored, images, mask
-        )
+        return await in_thread(self.resolver.resolve, fields, ignored, images, mask)
 
     async def _respond(self, request: Request, resolved: ImageRequest) -> Response:
         state = request.state
@@ -226,7 +217,7 @@ class Server:
             identifier=state.request_id,
             client=state.client,
             engine=self.engine,
-            measures=self.measures,
+            metrics=self.metrics,
             model=self.config.model,
             seconds=self.config.deadline,
         )
@@ -304,7 +295,7 @@ class Server:
                 "guidance": defaults.guidance_scale,
                 "edit_negative_prompt": defaults.edit_negative_prompt,
                 "trained_size_ratio": defaults.trained_size_ratio,
-                "size_step": 32,
+                "size_step": SIZE_UNIT,
                 "min_side": SMALLEST_SIDE,
                 "max_side": self.model.max_side,
                 "max_pixels": self.resolver.max_pixels,
@@ -330,9 +321,9 @@ class Server:
                 message = "image is missing; send the file as image"
                 raise ApiError("missing_required_parameter", message, param="image")
             data = await sent.read(uploads.MAX_BYTES + 1)
-        loop = asyncio.get_running_loop()
-        image = await loop.run_in_executor(THREADS, uploads.read_upload, data, "image")
-        record = await loop.run_in_executor(THREADS, stored_record, data)
+        uploads.decoded_bytes(data, "image")
+        image = await in_thread(uploads.read_upload, data, "image")
+        record = await in_thread(stored_record, data)
         return _json({"record": record or None, "width": image.width, "height": image.height})
 
     async def health(self) -> Response:
@@ -348,16 +339,16 @@ class Server:
             raise ApiError("worker_unavailable", reason, retry_after=5)
         return _json({"status": "ready"})
 
-    async def metrics(self) -> Response:
+    async def prometheus(self) -> Response:
         """Metrics in Prometheus' text format."""
-        measures, stats = self.measures, self.engine.stats
-        measures.queue_images.set(self.engine.waiting)
-        measures.running_rows.set(stats.get("rows", 0))
-        measures.running_tokens.set(stats.get("tokens", 0))
-        measures.restarts.set(self.engine.restarts)
+        metrics, stats = self.metrics, self.engine.stats
+        metrics.queue_images.set(self.engine.waiting)
+        metrics.running_rows.set(stats.get("rows", 0))
+        metrics.running_tokens.set(stats.get("tokens", 0))
+        metrics.restarts.set(self.engine.restarts)
         while self.engine.ticks:
-            measures.tick_seconds.observe(self.engine.ticks.popleft())
-        return Response(measures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+            metrics.tick_seconds.observe(self.engine.ticks.popleft())
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def page(self) -> Response:
         """The page."""
@@ -397,7 +388,7 @@ async def _unless_gone(request: Request, generation: Generation) -> dict[str, An
     try:
         await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            generation.measures.cancelled.labels("disconnected").inc()
+            generation.metrics.cancelled.labels("disconnected").inc()
             raise ApiError("cancelled", "the client has gone")
         return work.result()
     finally:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
 from deepgen.images.io import JPEG_QUALITY, encode_image, image_record
 from deepgen.serve.requests import ImageRequest
+
+Returned = TypeVar("Returned")
 
 THREADS = ThreadPoolExecutor(2, thread_name_prefix="images")
 """For decoding and encoding: few, since each holds an image in memory."""
@@ -24,15 +28,20 @@ PREVIEW_SIDE = 256
 """Longest side of a preview, which has a pixel per 8 of the image."""
 
 
+async def in_thread(function: Callable[..., Returned], *arguments: Any) -> Returned:
+    """Call a function beside the event loop, once one of the few threads is free."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(THREADS, partial(function, *arguments))
+
+
 async def encoded(image: Image.Image, request: ImageRequest, *, seed: int, model: str) -> str:
     """Base64 of an image's file, with the record of how it was made."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(THREADS, _encoded, image, request, seed, model)
+    return await in_thread(_encoded, image, request, seed, model)
 
 
 async def encoded_preview(image: Image.Image) -> str:
     """Base64 of a small JPEG, without a record."""
-    return await asyncio.get_running_loop().run_in_executor(THREADS, _preview, image)
+    return await in_thread(_preview, image)
 
 
 def _encoded(image: Image.Image, request: ImageRequest, seed: int, model: str) -> str:

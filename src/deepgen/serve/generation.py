@@ -14,7 +14,7 @@ from PIL import Image
 from deepgen.serve.encoding import encoded, encoded_preview, to_json
 from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
-from deepgen.serve.measures import Measures
+from deepgen.serve.metrics import Metrics
 from deepgen.serve.requests import ImageRequest
 from deepgen.serve.worker import read_image_frame
 
@@ -33,7 +33,7 @@ class Generation:
         identifier: Of the request.
         client: Who asks.
         engine: Makes the images.
-        measures: Of the server.
+        metrics: Of the server.
         model: Its name.
         seconds: Until it is given up.
     """
@@ -42,7 +42,7 @@ class Generation:
     identifier: str
     client: str
     engine: EngineClient
-    measures: Measures
+    metrics: Metrics
     model: str
     seconds: float
     started: float = field(default_factory=time.monotonic)
@@ -66,7 +66,7 @@ class Generation:
             either: set[asyncio.Future[Any]] = {work, stopped}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                self.measures.cancelled.labels("client").inc()
+                self.metrics.cancelled.labels("client").inc()
                 raise ApiError("cancelled", "the request was cancelled")
             images = work.result()
         finally:
@@ -78,7 +78,7 @@ class Generation:
             seed = command.values["seed"]
             content = await encoded(image, self.request, seed=seed, model=self.model)
             data.append({"b64_json": content, "seed": seed, "revised_prompt": None})
-        self.measures.images.inc(len(data))
+        self.metrics.images.inc(len(data))
         return {
             "created": int(time.time()),
             "data": data,
@@ -122,12 +122,12 @@ class Generation:
                 if is_first:
                     is_first = False
                     seconds = time.monotonic() - self.started
-                    self.measures.first_event_seconds.observe(seconds)
+                    self.metrics.first_event_seconds.observe(seconds)
                 yield text
         finally:
             # Also where the client has gone: then the engine is told at once.
             if not work.done():
-                self.measures.cancelled.labels("disconnected").inc()
+                self.metrics.cancelled.labels("disconnected").inc()
                 work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
@@ -154,7 +154,7 @@ class Generation:
 
     async def _stop_when_cancelled(self, task: asyncio.Task[Any] | None) -> None:
         await self.cancelled.wait()
-        self.measures.cancelled.labels("client").inc()
+        self.metrics.cancelled.labels("client").inc()
         if task is not None:
             task.cancel()
 
@@ -192,7 +192,7 @@ class Generation:
                     yield name, {"type": name, "partial_image_index": partials, **common}
                     partials += 1
                     continue
-                self.measures.images.inc()
+                self.metrics.images.inc()
                 name = f"{request.kind}.completed"
                 own = {"usage": self._usage([image]), "seed": seed, "deepgen": self._own(image)}
                 yield name, {"type": name, **common, **own}
@@ -200,7 +200,7 @@ class Generation:
     def _begin(self) -> None:
         if not self.queue_seconds:
             self.queue_seconds = time.monotonic() - self.started
-            self.measures.queue_seconds.observe(self.queue_seconds)
+            self.metrics.queue_seconds.observe(self.queue_seconds)
 
     def _progress(self, state: str, **values: Any) -> tuple[str, dict[str, Any]]:
         name = "deepgen.progress"

@@ -30,13 +30,12 @@ def read_upload(data: bytes, name: str) -> Image.Image:
     """An image that was sent, as upright RGB.
 
     Args:
-        data: The file.
+        data: The file, which :func:`decoded_bytes` has accepted.
         name: Of the field, for messages.
 
     Raises:
-        ApiError: It is no image of the formats, damaged, or too large.
+        ApiError: It is damaged, or too large.
     """
-    decoded_bytes(data, name)
     try:
         return decode_image(data, name=name)
     except ImageError as error:

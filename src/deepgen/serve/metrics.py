@@ -13,7 +13,7 @@ from prometheus_client import (
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 
-class Measures:
+class Metrics:
     """Counters, gauges and histograms of one server."""
 
     def __init__(self) -> None:
