@@ -119,12 +119,12 @@ def _connected(end: float, address: tuple[str, int], *_: Any) -> socket.socket:
     """A socket that is connected with the first of a host's addresses that answers in time."""
     host, port = address
     failure: OSError | None = None
-    for family, kind, protocol, _name, place in socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for number, (family, kind, protocol, _name, place) in enumerate(found):
         sock = socket.socket(family, kind, protocol)
         try:
-            sock.settimeout(_left(end))
+            # An address that does not answer leaves time for the others.
+            sock.settimeout(_left(end) / (len(found) - number))
             sock.connect(place)
         except OSError as error:
             sock.close()

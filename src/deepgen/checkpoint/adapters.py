@@ -63,9 +63,12 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
     Raises:
         CheckpointError: The file is not an adapter for this model; or merged weights would not be
             finite.
-        ValueError: The scale is no number, or beyond ``MAX_LORA_SCALE``.
+        ValueError: The scale is no number, or beyond ``MAX_LORA_SCALE``; or adapters are loaded by
+            name, which would undo this when they are taken off.
     """
     check_within("scale", scale, -MAX_LORA_SCALE, MAX_LORA_SCALE)
+    if adapters_of(model).names:
+        raise ValueError("adapters are loaded by name; unload them first, or load this one so, too")
     file = find_file(path)
     wanted: Wanted = defaultdict(list)
     for change in read_adapter(model, file):
@@ -194,7 +197,9 @@ class AdapterSet:
                 ``MAX_LORA_SCALE``.
         """
         _check_scale(scale)
-        names = list(self.scales if names is None else names)
+        if names is None:
+            names = [name for name in self.scales if name not in self.fused]
+        names = list(names)
         self._require(names)
         again = sorted(self.fused.keys() & set(names))
         if again:

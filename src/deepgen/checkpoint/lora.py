@@ -55,7 +55,7 @@ def save_dit_lora(
     """Write the adapters of the DiT as a new folder in diffusers' layout.
 
     ``SD3Transformer2DModel.load_lora_adapter(path, use_safetensors=True)`` loads them, and so does
-    :func:`merge_lora`.
+    :func:`deepgen.checkpoint.adapters.merge_lora`.
 
     Raises:
         CheckpointError: ``path`` exists and is not to be overwritten, or cannot be written.

@@ -179,8 +179,8 @@ def _check_shapes(
                 f"the adapter of {shown(key)} is no pair of matrices of one rank: {list(down)} and "
                 f"{list(up)}"
             )
-        product = (up[0], down[1])
-        if (product[::-1] if names.is_embedding else product) != weights[key]:
+        product = (down[1], up[0]) if names.is_embedding else (up[0], down[1])
+        if product != weights[key]:
             raise CheckpointError(
                 f"the adapter of {shown(key)} is for {list(product)}, the base has "
                 f"{list(weights[key])}; it is for another model"

@@ -38,13 +38,13 @@ def atomic_folder(path: Path, *, overwrite: bool, marker: str = INDEX_NAME) -> I
             another kind), or cannot be written.
         FolderInUseError: Another process is writing it.
     """
-    _check_free(path, marker if overwrite else None)
     with locked(path, beside=True):
+        _check_free(path, marker if overwrite else None)
         yield from _replaced(path)
 
 
 def _replaced(path: Path) -> Iterator[Path]:
-    """The body of :func:`atomic_folder`."""
+    """Write a folder next to ``path``, and rename it."""
     token = secrets.token_hex(4)
     new = path.parent / f".{path.name}.{token}.partial"
     old = path.parent / f".{path.name}.{token}.old"

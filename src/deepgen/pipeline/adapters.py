@@ -1,4 +1,4 @@
-"""The part of the pipeline's dialect that is about LoRA, as in diffusers."""
+"""The LoRA methods of the pipeline, named as in diffusers."""
 
 from __future__ import annotations
 

@@ -265,7 +265,8 @@ def _recorder(config: RlStageConfig, processes: Processes) -> Any:
     ) -> None:
         if iteration % config.rl.watch_groups:
             return
-        for number, (group, own) in enumerate(zip(groups[:2], rewards, strict=False), start=1):
+        shown = zip(groups[:2], rewards, advantages, strict=False)
+        for number, (group, own, scores) in enumerate(shown, start=1):
             save_group(
                 folder,
                 step=iteration * config.rl.policy.updates + 1,
@@ -273,7 +274,7 @@ def _recorder(config: RlStageConfig, processes: Processes) -> Any:
                 prompt=group.key.prompt,
                 images=group.images,
                 rewards=own,
-                advantages=advantages[number - 1].tolist(),
+                advantages=scores.tolist(),
             )
 
     return record

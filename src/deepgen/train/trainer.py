@@ -123,7 +123,7 @@ class Trainer(Generic[Model, Batch]):
         self._saving = Saving()
         self._save_times = SaveTimes()
         self._was_signalled = False
-        self._owes_evaluation = False
+        self._evaluation_pending = False
         """Whether images were due when a signal came; they are made on resuming."""
 
     @property
@@ -245,7 +245,7 @@ class Trainer(Generic[Model, Batch]):
         evaluate_every = logging.sample_every or checkpoint.every
         try:
             with handling_signals(self.stop, answers=self.processes.is_rank_zero), self._saving:
-                if self._owes_evaluation:
+                if self._evaluation_pending:
                     self._evaluate(evaluate)
                 while self.done < self.loop.steps:
                     values = self.step()
@@ -260,7 +260,7 @@ class Trainer(Generic[Model, Batch]):
                         self._attempt(self._saving.finish)
                     is_due = last or self.done % evaluate_every == 0
                     # A signal waits for no image; otherwise a run resumed from here makes none.
-                    self._owes_evaluation = is_due and stops
+                    self._evaluation_pending = is_due and stops
                     if is_due and not stops:
                         self._evaluate(evaluate)
                     if saves:
@@ -304,7 +304,7 @@ class Trainer(Generic[Model, Batch]):
         loop = {
             "step": step,
             "learning_rate_factor": self.loop.schedule(step),
-            "owes_evaluation": self._owes_evaluation,
+            "evaluation_pending": self._evaluation_pending,
             **self._skips.state(),
             "log": log or {"sums": {}, "counts": {}, "totals": {}},
         }
@@ -337,7 +337,7 @@ class Trainer(Generic[Model, Batch]):
         changes = self.identity.changed_environment(saved)
         loop = self._snapshots.restore(checkpoint, self.stream)
         self.done = loop["step"]
-        self._owes_evaluation = not is_branch and loop.get("owes_evaluation", False)
+        self._evaluation_pending = not is_branch and loop.get("evaluation_pending", False)
         self._skips.load_state(loop)
         if changes is not None:
             self._warn(
