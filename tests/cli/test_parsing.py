@@ -60,6 +60,11 @@ def test_a_group_lists_its_commands(group: str, capsys: Captured) -> None:
             assert f"\n  {name.split(' ')[1]} " in text
 
 
+def test_no_command_is_left_out_of_the_list() -> None:
+    single = {name for name in COMMANDS if " " not in name}
+    assert set(OVERVIEW) == single | set(GROUPS)
+
+
 def test_the_program_lists_all_commands(capsys: Captured) -> None:
     for arguments in ([], ["--help"], ["-h"], ["help"]):
         assert main(arguments) == 0

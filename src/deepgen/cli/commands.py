@@ -222,7 +222,7 @@ GROUPS: Mapping[str, str] = {
 """Commands that only lead to others."""
 
 OVERVIEW = (
-    *("generate", "edit", "demo", "info", "convert", "train", "data", "rewards", "eval"),
+    *("generate", "edit", "demo", "serve", "info", "convert", "train", "data", "rewards", "eval"),
     "completion",
 )
 

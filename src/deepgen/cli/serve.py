@@ -13,7 +13,7 @@ from tyro.conf import UseAppendAction, arg
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import ComputeOptions, File, Whole, parse_adapters
 from deepgen.config.serve import ServeConfig
-from deepgen.errors import UsageError
+from deepgen.errors import UsageError, reason_of
 from deepgen.reading import read_text
 
 KEY_VARIABLE = "DEEPGEN_API_KEY"
@@ -62,7 +62,7 @@ class Serve:
     metadata: Literal["full", "minimal"] = "full"
     """Whether prompts are written into images."""
     no_page: bool = False
-    """Serve the API only."""
+    """Serve the page; the API remains."""
     deterministic: bool = False
     """One image at a time: the same bits whatever else is asked for."""
     log_prompts: bool = False
@@ -143,7 +143,9 @@ def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:
         try:
             lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError, ValueError) as error:
-            raise UsageError(f"--api-key-file {path} cannot be read: {error}") from None
+            raise UsageError(
+                f"--api-key-file {path} cannot be read ({reason_of(error)}); check the path"
+            ) from None
         for number, line in enumerate(map(str.strip, lines), start=1):
             if line and not line.startswith("#"):
                 name, colon, key = line.rpartition(":")
@@ -154,7 +156,9 @@ def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:
         keys.append(("environment", os.environ[KEY_VARIABLE]))
     for name, key in keys:
         if len(key) < 16:
-            raise UsageError(f"the API key {name!r} has less than 16 characters; use a longer one")
+            raise UsageError(
+                f"the API key named {name!r} has less than 16 characters; use a longer one"
+            )
     return tuple(keys)
 
 
