@@ -18,7 +18,7 @@ from deepgen.data import importing
 from tests.data.sets import captioned_folder
 
 STARTING = """
-import os, sys
+import os, signal, sys
 from importlib.abc import MetaPathFinder
 from deepgen.__main__ import run
 
@@ -27,6 +27,8 @@ class Signalled(MetaPathFinder):
         if name == "deepgen.cli.main":
             os.kill(os.getpid(), int(sys.argv.pop()))
 
+# As in a terminal: shells have what they start in the background ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Signalled())
 sys.exit(run())
 """
