@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +90,7 @@ class _Decoded:
     sample: RawSample
     target: StoredImage
     references: list[StoredImage] = field(default_factory=list)
+    negative_target: StoredImage | None = None
 
 
 def import_source(
@@ -198,7 +198,7 @@ class _Import:
     def run(self, workers: int, watch: Callable[[int], None]) -> None:
         """Process all remaining rows."""
         try:
-            rows = islice(self.source.rows(), self.rows, None)
+            rows = self.source.rows_from(self.rows)
             for outcome in bounded_map(self._decode, rows, workers=workers):
                 self._add(outcome)
                 self.rows += 1
@@ -215,23 +215,28 @@ class _Import:
         if isinstance(row, BadRow):
             return row
         try:
-            if len(row.references) > self.options.max_references:
+            is_limited = row.provenance is None
+            if is_limited and len(row.references) > self.options.max_references:
                 count, limit = len(row.references), self.options.max_references
                 raise BadSampleError(
                     "references", f"{count} references, at most {limit} are accepted"
                 )
-            target = self._image(row.target, "the target")
+            target = self._image(row.target, "the target", is_limited=is_limited)
             references = [
-                self._image(each, f"reference {number}")
+                self._image(each, f"reference {number}", is_limited=is_limited)
                 for number, each in enumerate(row.references, 1)
             ]
+            negative = row.negative_target
+            rejected = None
+            if negative is not None:
+                rejected = self._image(negative, "the negative target", is_limited=is_limited)
             if target.hash in {each.hash for each in references}:
                 raise BadSampleError("ref_target_identical", "a reference is the target itself")
         except BadSampleError as error:
             return BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
-        return _Decoded(sample=row, target=target, references=references)
+        return _Decoded(sample=row, target=target, references=references, negative_target=rejected)
 
-    def _image(self, source: ImageSource, role: str) -> StoredImage:
+    def _image(self, source: ImageSource, role: str, *, is_limited: bool) -> StoredImage:
         """Read an image and decode it.
 
         Raises:
@@ -254,12 +259,12 @@ class _Import:
             raise BadSampleError(error.reason, str(error)) from None
         short, long = sorted((width, height))
         size = f"{width} x {height}"
-        if short < self.options.min_side:
+        if is_limited and short < self.options.min_side:
             least = self.options.min_side
             raise BadSampleError(
                 "too_small", f"{name} is {size}, expected sides of {least} or more"
             )
-        if long >= self.options.max_aspect * short:
+        if is_limited and long >= self.options.max_aspect * short:
             limit = self.options.max_aspect
             raise BadSampleError("aspect", f"{name} is {size}, expected less than {limit} to 1")
         return StoredImage(
@@ -274,7 +279,10 @@ class _Import:
 
     def _add(self, outcome: _Decoded | BadRow) -> None:
         if isinstance(outcome, _Decoded):
+            known = outcome.sample.provenance
             sample_id = f"{self.options.name}/{outcome.sample.native_id}"
+            if known is not None:
+                sample_id = known.sample_id
             sid = sid_of(sample_id)
             if not self._is_known(sid):
                 self._store(outcome, sample_id, sid)
@@ -300,28 +308,37 @@ class _Import:
     def _store(self, looked: _Decoded, sample_id: str, sid: int) -> None:
         if self.writer is None:
             self.writer = ShardWriter(self.folder, f"{self.options.name}-{self.shards:06d}")
-        writer, sample = self.writer, looked.sample
+        writer, sample, known = self.writer, looked.sample, looked.sample.provenance
         key = f"{self.samples:09d}"
-        target = writer.add_image(key, looked.target)
-        references = [
-            writer.add_image(key, each, role=f"reference{number}")
-            for number, each in enumerate(looked.references)
-        ]
+        images = {"": looked.target}
+        images |= {f"reference{number}": each for number, each in enumerate(looked.references)}
+        if looked.negative_target is not None:
+            images["negative"] = looked.negative_target
+        placed = [writer.add_image(key, each, role=role) for role, each in images.items()]
+        if known is not None:
+            placed = [
+                each.model_copy(update={"url": url})
+                for each, url in zip(placed, known.urls, strict=True)
+            ]
+        target, *others = placed
+        negative = others.pop() if looked.negative_target is not None else None
+        licence, may = sample.licence, sample.redistributable
         record = Record(
             sample_id=sample_id,
             sid=sid,
-            source=self.options.name,
-            source_rev=self.revision,
-            task="edit" if references else "t2i",
+            source=self.options.name if known is None else known.source,
+            source_rev=self.revision if known is None else known.source_rev,
+            task="edit" if others else "t2i",
             skills=list(sample.skills),
             prompts=list(sample.prompts),
             reasoning=sample.reasoning,
-            references=references,
+            references=others,
             target=target,
+            negative_target=negative,
             render_text=list(sample.render_text),
-            licence=self.options.licence,
-            redistributable=self.options.redistributable,
-            split=split_of(sid, self.options.val_fraction),
+            licence=self.options.licence if licence is None else licence,
+            redistributable=self.options.redistributable if may is None else may,
+            split=split_of(sid, self.options.val_fraction) if known is None else known.split,
         )
         writer.add_record(key, record)
         self.fresh.add(sid)

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, get_args
 
@@ -14,6 +15,7 @@ from deepgen.data.records import (
     UNKNOWN_LANGUAGE,
     PromptKind,
     PromptVariant,
+    Split,
     content_hash,
 )
 from deepgen.errors import DataError
@@ -54,6 +56,21 @@ class BadRow:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """What an earlier import recorded about a sample, which this one keeps.
+
+    Its images passed the limits of that import, so those of this one do not apply.
+    """
+
+    sample_id: str
+    source: str
+    source_rev: str
+    split: Split
+    urls: tuple[str | None, ...]
+    """Of the target, the references and the negative target, if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RawSample:
     """A row that is a sample, if its images can be used."""
 
@@ -61,9 +78,22 @@ class RawSample:
     prompts: tuple[PromptVariant, ...]
     target: ImageSource
     references: tuple[ImageSource, ...] = ()
+    negative_target: ImageSource | None = None
+    """The rejected image of preference data."""
     reasoning: str | None = None
     skills: tuple[str, ...] = field(default=("general",))
     render_text: tuple[str, ...] = ()
+    licence: str | None = None
+    """Of this sample; None means that of the import."""
+    redistributable: bool | None = None
+    """Whether this sample may be redistributed; None means as the import says."""
+    provenance: Provenance | None = None
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images, those that training does not use as well."""
+        negative = () if self.negative_target is None else (self.negative_target,)
+        return (self.target, *self.references, *negative)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,8 +139,8 @@ class Source(ABC):
         for row in self.rows():
             images: tuple[ImageSource, ...] = ()
             if isinstance(row, RawSample):
-                images = (row.target, *row.references)
-                row = replace(row, target="", references=())
+                images = row.images
+                row = replace(row, target="", references=(), negative_target=None)
             found = [_fingerprint(self.root, each) for each in images]
             text = "".join(f"{each}\0" for each in (repr(row), *(name for name, _ in found)))
             content.update(text.encode())
@@ -128,6 +158,14 @@ class Source(ABC):
         Raises:
             DataError: The rest of the source cannot be read.
         """
+
+    def rows_from(self, start: int) -> Iterator[RawSample | BadRow]:
+        """The rows from number ``start`` on; a source that can skip others does.
+
+        Raises:
+            DataError: The rest of the source cannot be read.
+        """
+        return islice(self.rows(), start, None)
 
 
 def _fingerprint(root: Path, image: ImageSource) -> tuple[str, int]:
@@ -270,14 +308,13 @@ def _check_whole(sample: RawSample) -> None:
     Raises:
         BadSampleError: A text has one.
     """
-    images = (sample.target, *sample.references)
     texts = [
         sample.native_id,
         sample.reasoning or "",
         *(part for each in sample.prompts for part in (each.text, each.lang)),
         *sample.skills,
         *sample.render_text,
-        *(each for each in images if isinstance(each, str)),
+        *(each for each in sample.images if isinstance(each, str)),
     ]
     try:
         "".join(f"{text} " for text in texts).encode()
