@@ -204,6 +204,23 @@ def test_a_dash_writes_the_image_to_standard_output(
     assert files(tmp_path) == set()
 
 
+def test_an_image_file_is_asked_what_it_says(
+    pipe: StubPipeline, image: Path, capsys: Captured, tmp_path: Path
+) -> None:
+    made = str(tmp_path / "made.webp")
+    assert main(["edit", "make it blue", str(image), "--seed", "5", "-o", made]) == 0
+    assert main(["info", made, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (found["record"]["seed"], found["c2pa"]) == (5, None)
+    assert found["digital_source_type"].endswith("/compositeWithTrainedAlgorithmicMedia")
+    assert main(["info", made]) == 0
+    assert "composite with content made by a trained model" in capsys.readouterr().out
+    assert main(["info", str(image)]) == 0
+    assert "how it was made: not stored" in capsys.readouterr().out
+    assert main(["info", str(tmp_path / "absent.png")]) == 2
+    assert "no image at" in capsys.readouterr().err
+
+
 def test_a_dash_reads_an_image_from_standard_input(
     pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch, image: Path
 ) -> None:

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterator
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +14,8 @@ import openai
 import pytest
 from PIL import Image
 
-from deepgen.images.records import stored_record
+from deepgen.images.records import statement, stored_record
+from tests.images.certificates import write_key
 from tests.serve.stub import Running, StubEngine, color, running
 
 KEY = "not needed here"
@@ -342,5 +344,25 @@ def test_what_an_image_says_can_be_asked(client: openai.OpenAI, here: Running) -
     data = base64.b64decode(made.data[0].b64_json or "")
     found = httpx2.post(f"{here.url}/v1/images/inspect", files={"image": data}).json()
     assert found["record"]["seed"] == 3
+    assert found["digital_source_type"].endswith("/trainedAlgorithmicMedia")
     plain = httpx2.post(f"{here.url}/v1/images/inspect", files={"image": image_file()}).json()
-    assert plain == {"record": None, "width": 64, "height": 64}
+    nothing = dict.fromkeys(["record", "digital_source_type", "c2pa"])
+    assert plain == {"format": "PNG", "width": 64, "height": 64, **nothing}
+
+
+def test_images_of_the_server_say_what_made_them_and_are_signed(tmp_path: Path) -> None:
+    with running(StubEngine(), sign=write_key(tmp_path), metadata="minimal") as signing:
+        for path, source in [
+            ("generations", "trainedAlgorithmicMedia"),
+            ("edits", "compositeWithTrainedAlgorithmicMedia"),
+        ]:
+            values: Any = {"prompt": "a cat", "output_format": "jpeg"}
+            if path == "edits":
+                url = "data:image/png;base64," + base64.b64encode(image_file()).decode()
+                values["images"] = [{"image_url": url}]
+            found = post(signing, path, **values).json()
+            data = base64.b64decode(found["data"][0]["b64_json"])
+            said = statement(data)
+            assert said["digital_source_type"].endswith(f"/{source}")
+            assert said["c2pa"]["state"] == "valid"
+            assert "prompt" not in said["record"]

@@ -16,6 +16,7 @@ from deepgen.cli.commands import overview
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.output import plan_outputs, save_output
 from deepgen.images.io import save_image
+from deepgen.images.provenance import source_of
 from deepgen.locks import locked
 
 FOLDER = Path("deepgen-demo")
@@ -61,7 +62,8 @@ class Demo:
                 images.append(pipe(each["prompt"], source, seed=each["seed"]).images[0])
                 save_image(images[-1], path, overwrite=self.overwrite)
                 advance()
-        save_output(_gallery(wanted, images), page, {}, overwrite=self.overwrite)
+        gallery, source = _gallery(wanted, images), source_of(is_edit=True)
+        save_output(gallery, page, {}, overwrite=self.overwrite, source=source)
         print_result(str(page))
         for each, path in zip(wanted, paths, strict=True):
             source = f", from {paths[each['edits'] - 1]}" if "edits" in each else ""

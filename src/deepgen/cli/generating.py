@@ -26,6 +26,8 @@ from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.devices import pick_device
 from deepgen.errors import ImageError
 from deepgen.images.io import decode_image, image_record, max_file_bytes, read_image
+from deepgen.images.provenance import source_of
+from deepgen.images.signing import Signer
 
 if TYPE_CHECKING:
     from deepgen.pipeline.pipeline import DeepGenPipeline
@@ -62,6 +64,7 @@ def generate_images(
     paths = plan_outputs(
         options.output or Path(f"{stem}-{seed}.png"), count, overwrite=options.overwrite
     )
+    signer = None if options.sign is None else Signer(options.sign)
     references = [_read(each) for each in images]
     model = find_model(options.model)
     sizes = [(each.height, each.width) for each in references]
@@ -96,7 +99,8 @@ def generate_images(
             guidance=settings["guidance_scale"],
             model=options.model,
         )
-        save_output(image, path, record, overwrite=options.overwrite)
+        source = source_of(is_edit=bool(references))
+        save_output(image, path, record, overwrite=options.overwrite, source=source, signer=signer)
         seconds = round(time.perf_counter() - start, 3)
         _report({"path": str(path), **record, "seconds": seconds}, options)
         if references:

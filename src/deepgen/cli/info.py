@@ -1,10 +1,11 @@
-"""``deepgen info``: the components of a model, from its headers alone."""
+"""``deepgen info``: the components of a model, from its headers alone; what an image says."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
@@ -14,8 +15,16 @@ from deepgen.checkpoint.files import CONFIG_NAMES, INDEX_NAME, WEIGHT_STEMS
 from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.checkpoint.headers import DTYPE_NAMES
 from deepgen.cli.console import aligned, print_result
+from deepgen.images.formats import IMAGE_SUFFIXES
+from deepgen.images.io import read_file
+from deepgen.images.provenance import MEANINGS, NEWSCODES
+from deepgen.images.records import statement
+from deepgen.images.signing import INSTALL
 
 NO_PROVENANCE = "not recorded"
+
+UNTRUSTED = "signingCredential.untrusted"
+"""That nobody vouches for the signer; not why a manifest does not hold."""
 
 CONNECTOR_CLASS = "stacked channel bridging"
 """Shown for connectors, whose configurations name no class."""
@@ -23,17 +32,28 @@ CONNECTOR_CLASS = "stacked channel bridging"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Info:
-    """Show the components of a model."""
+    """Show the components of a model, or what an image says of how it was made."""
 
     model: Positional[Annotated[str, arg(metavar="[MODEL]")]] = "mini"
-    """The embedded model (mini), a model folder, or a hub id with an optional @REVISION."""
+    """The embedded model (mini), a model folder, a hub id with an optional @REVISION, or an image
+    file."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Print the table."""
+        """Print the table, or what the image says.
+
+        Raises:
+            CheckpointError: It is no model that can be used.
+            ImageError: It is no image.
+        """
+        path = Path(self.model)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
+            said = {"path": self.model, **statement(read_file(path, name=self.model))}
+            print_result(json.dumps(said) if self.json else _said(said))
+            return
         found = find_model(self.model)
         components = _components(found)
         total = {key: sum(each[key] for each in components) for key in ("parameters", "bytes")}
@@ -94,6 +114,38 @@ def _table(report: Mapping[str, Any]) -> str:
     shown = [f"{report['model']} ({report['path']})", *aligned(rows), f"defaults: {defaults}"]
     # These texts come from the model's files, so control characters are escaped.
     return "\n".join("".join(map(_visible, line)) for line in shown)
+
+
+def _said(said: Mapping[str, Any]) -> str:
+    """What an image says of itself, a line each."""
+    lines = [f"{said['path']}: {said['format']}, {said['width']} x {said['height']}"]
+    source = said["digital_source_type"]
+    if source is None:
+        lines.append("digital source type: not stated")
+    else:
+        meaning = MEANINGS.get(source.removeprefix(NEWSCODES))
+        lines.append(f"digital source type: {source}" + (f" ({meaning})" if meaning else ""))
+    lines.append(f"C2PA: {_credentials(said['c2pa'])}")
+    if said["record"] is None:
+        lines.append("how it was made: not stored")
+    for name, value in (said["record"] or {}).items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        lines.append(f"{name}: {text}")
+    return "\n".join("".join(map(_visible, line)) for line in lines)
+
+
+def _credentials(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "no manifest"
+    state = found["state"]
+    if state == "not checked":
+        return f"a manifest, not checked ({INSTALL})"
+    if state == "invalid":
+        reasons = [each for each in found["problems"] if each != UNTRUSTED]
+        return f"invalid ({', '.join(reasons)})"
+    signer = " of ".join(each for each in (found["signer"], found["issuer"]) if each)
+    known = "" if state == "trusted" else ", who is on no trust list"
+    return f"the file is as signed by {signer or 'somebody unnamed'}{known}"
 
 
 def _visible(character: str) -> str:

@@ -38,6 +38,7 @@ Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OutputFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", aliases=["-o"])]
 OutputFile = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", aliases=["-o"])]
+KeyFiles = Annotated[tuple[Path, Path] | None, arg(metavar="KEY CHAIN", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PaddingChoice = Annotated[
@@ -99,6 +100,8 @@ class ImageOptions:
     """A LoRA adapter to apply."""
     overwrite: bool = False
     """Replace existing output files."""
+    sign: KeyFiles = None
+    """Private key and certificate chain (PEM) that sign a C2PA manifest in every file."""
     json: bool = False
     """Print a JSON object per image instead of its path."""
     debug: bool = False

@@ -12,6 +12,8 @@ from PIL import Image
 
 from deepgen.cli.console import is_terminal, print_bytes
 from deepgen.images.io import WRITE_FORMATS, encode_image, write_image
+from deepgen.images.provenance import DigitalSource
+from deepgen.images.signing import Signer
 from deepgen.outputs import check_writable
 
 STANDARD_OUTPUT = Path("-")
@@ -51,16 +53,30 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
 
 
 def save_output(
-    image: Image.Image, path: Path, record: Mapping[str, Any], *, overwrite: bool
+    image: Image.Image,
+    path: Path,
+    record: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    source: DigitalSource | None = None,
+    signer: Signer | None = None,
 ) -> None:
     """Write an image with its record where :func:`plan_outputs` said.
+
+    Args:
+        image: To write.
+        path: See there.
+        record: How it was made.
+        overwrite: Replace an existing file.
+        source: What made it; None for what no model made.
+        signer: Adds a C2PA manifest.
 
     Raises:
         OutputClosedError: Nobody reads standard output any more.
         ValueError: The file exists by now.
     """
     if path == STANDARD_OUTPUT:
-        print_bytes(encode_image(image, "PNG", record))
+        print_bytes(encode_image(image, "PNG", record, source=source, signer=signer))
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(image, path, record, overwrite=overwrite)
+    write_image(image, path, record, overwrite=overwrite, source=source, signer=signer)

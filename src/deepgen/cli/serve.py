@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from tyro.conf import UseAppendAction, arg
 
 from deepgen.cli.console import print_line, print_result
-from deepgen.cli.options import ComputeOptions, File, Whole, parse_adapters
+from deepgen.cli.options import ComputeOptions, File, KeyFiles, Whole, parse_adapters
 from deepgen.config.serve import ServeConfig
 from deepgen.errors import UsageError, reason_of
 from deepgen.reading import read_text
@@ -61,6 +61,8 @@ class Serve:
     """What to do with fields of requests that do not exist."""
     metadata: Literal["full", "minimal"] = "full"
     """Whether prompts are written into images."""
+    sign: KeyFiles = None
+    """Private key and certificate chain (PEM) that sign a C2PA manifest in every image."""
     no_page: bool = False
     """Serve the page; the API remains."""
     deterministic: bool = False
@@ -126,6 +128,7 @@ class Serve:
             grace=self.grace,
             unknown_fields=self.unknown_fields,
             metadata=self.metadata,
+            sign=self.sign,
             page=not self.no_page,
             deterministic=self.deterministic,
             log_prompts=self.log_prompts,

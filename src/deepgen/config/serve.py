@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from deepgen.config.checks import check_at_least, check_choice, check_positive
@@ -76,6 +77,8 @@ class ServeConfig:
     unknown_fields: Literal["reject", "ignore"] = "reject"
     metadata: Literal["full", "minimal"] = "full"
     """Whether prompts are written into images."""
+    sign: tuple[Path, Path] | None = None
+    """Private key and certificate chain that sign images; None: they are not signed."""
     page: bool = True
     deterministic: bool = False
     """One image at a time, so that an image has the same bits whatever else is asked for."""

@@ -24,6 +24,8 @@ from deepgen.errors import ImageError
 from deepgen.images.colors import PROFILE, TRANSPARENCY, to_srgb
 from deepgen.images.formats import foreign_format, register_heif
 from deepgen.images.memory import SCALES, VARIABLE, decode_budget, needed_bytes
+from deepgen.images.provenance import PNG_XMP, SOURCE_KEY, DigitalSource, xmp_packet
+from deepgen.images.signing import Signer
 from deepgen.reading import read_bytes
 
 MAX_PIXELS = 180_000_000
@@ -277,20 +279,29 @@ def _damaged(name: str, error: Exception) -> ImageError:
 
 
 def write_image(
-    image: Image.Image, path: Path, record: Mapping[str, Any], *, overwrite: bool
+    image: Image.Image,
+    path: Path,
+    record: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    source: DigitalSource | None = None,
+    signer: Signer | None = None,
 ) -> None:
     """Write an image with a record of how it was made; the file appears complete or not at all.
 
     The record is JSON in ASCII: the text chunk ``deepgen`` of a PNG, the EXIF user comment of a
-    JPEG or WebP. Equal images with equal records give equal bytes.
+    JPEG or WebP. Equal images with equal records give equal bytes, unless they are signed.
 
     Args:
         path: The new file; its suffix, one of ``WRITE_FORMATS``, selects the format.
+        source: What made it, stated in the file's XMP; None for what no model made.
+        signer: Adds a C2PA manifest.
 
     Raises:
         ValueError: The file exists, and ``overwrite`` is false.
     """
-    data = encode_image(image, WRITE_FORMATS[path.suffix.lower()], record)
+    kind = WRITE_FORMATS[path.suffix.lower()]
+    data = encode_image(image, kind, record, source=source, signer=signer)
     with atomic_file(path, overwrite=overwrite) as part:
         part.write_bytes(data)
 
@@ -320,6 +331,7 @@ def save_image(
 
     The record (prompt, seed, size, steps, guidance and model) is what the pipeline left in
     ``image.info["deepgen"]``; an image that comes from elsewhere, or was edited since, has none.
+    That a model made it is stated in the file's XMP.
 
     Args:
         path: Ends in one of ``WRITE_FORMATS``.
@@ -332,23 +344,36 @@ def save_image(
     if path.suffix.lower() not in WRITE_FORMATS:
         raise ValueError(f"{path} must end in one of {', '.join(WRITE_FORMATS)}")
     record = json.loads(image.info.get(PNG_KEY, "{}"))
-    write_image(image, path, record, overwrite=overwrite)
+    write_image(image, path, record, overwrite=overwrite, source=image.info.get(SOURCE_KEY))
 
 
 def encode_image(
-    image: Image.Image, kind: str, record: Mapping[str, Any], *, quality: int | None = None
+    image: Image.Image,
+    kind: str,
+    record: Mapping[str, Any],
+    *,
+    quality: int | None = None,
+    source: DigitalSource | None = None,
+    signer: Signer | None = None,
 ) -> bytes:
     """The content of an image file with a record of how it was made; see :func:`write_image`.
 
     Args:
         kind: ``PNG``, ``JPEG`` or ``WEBP``.
         quality: From 0 to 100, of a JPEG (default 95) or WebP (default lossless).
+        source: See :func:`write_image`.
+        signer: See :func:`write_image`; it needs a source.
+
+    Raises:
+        SigningError: It was to be signed, and could not be.
     """
     text = json.dumps(dict(record))
     options: dict[str, Any]
     if kind == "PNG":
         chunk = PngInfo()
         chunk.add_text(PNG_KEY, text)
+        if source is not None:
+            chunk.add_itxt(PNG_XMP, xmp_packet(source).decode())
         options = {"pnginfo": chunk}
     else:
         exif = Image.Exif()
@@ -359,9 +384,12 @@ def encode_image(
             options["quality"] = quality
         else:
             options |= {"quality": JPEG_QUALITY} if kind == "JPEG" else {"lossless": True}
+        if source is not None:
+            options["xmp"] = xmp_packet(source)
     content = BytesIO()
     image.save(content, format=kind, **options)
-    return content.getvalue()
+    data = content.getvalue()
+    return data if signer is None or source is None else signer.signed(data, kind, source)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from deepgen.images.io import (
     WRITE_FORMATS,
     open_image,
 )
+from deepgen.images.provenance import stated_source
+from deepgen.images.signing import stated_manifest
 from deepgen.reading import parse_json
 
 MAX_RECORD_BYTES = 1 << 20
@@ -40,3 +42,30 @@ def stored_record(data: bytes) -> dict[str, Any]:
         # Whatever decoders and parsers raise: then there is no record of ours.
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def statement(data: bytes, *, name: str = "the image") -> dict[str, Any]:
+    """All that an image file says of itself.
+
+    Args:
+        data: The file.
+        name: For messages.
+
+    Returns:
+        ``format``, ``width``, ``height``, ``record`` (see :func:`stored_record`; None without one),
+        ``digital_source_type`` (the IPTC address; None without one) and ``c2pa`` (see
+        :func:`deepgen.images.signing.stated_manifest`).
+
+    Raises:
+        ImageError: It is no image.
+    """
+    with open_image(data, name=name) as image:
+        kind, size, source = image.format or "", image.size, stated_source(image.info)
+    return {
+        "format": kind,
+        "width": size[0],
+        "height": size[1],
+        "record": stored_record(data) or None,
+        "digital_source_type": source,
+        "c2pa": stated_manifest(data, kind),
+    }

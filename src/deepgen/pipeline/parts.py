@@ -15,6 +15,7 @@ from deepgen.conditioning.encoder import Conditioner
 from deepgen.config.sizes import LATENT_SCALE
 from deepgen.flow.guidance import is_guided
 from deepgen.images.io import PNG_KEY, image_record
+from deepgen.images.provenance import SOURCE_KEY, source_of
 from deepgen.images.tensors import resize, to_image, to_pixels
 from deepgen.model import DeepGen
 from deepgen.pipeline.request import Request, Sampling
@@ -130,3 +131,4 @@ def record(
         model=model,
     )
     image.info[PNG_KEY] = json.dumps(made)
+    image.info[SOURCE_KEY] = source_of(is_edit=bool(request.references))

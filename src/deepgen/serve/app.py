@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
 from deepgen.config.serve import ServeConfig
-from deepgen.images.records import stored_record
+from deepgen.images.records import statement
+from deepgen.images.signing import Signer
 from deepgen.reading import parse_json
 from deepgen.serve import uploads
 from deepgen.serve.encoding import in_thread, to_json
@@ -76,6 +77,7 @@ class Server:
         self.started = int(time.time())
         self.is_draining = False
         self.running: dict[str, Generation] = {}
+        self.signer = None if config.sign is None else Signer(config.sign)
         self._examples = examples(model.path)
         self._page = _page_files() if config.page else {}
 
@@ -220,6 +222,7 @@ class Server:
             metrics=self.metrics,
             model=self.config.model,
             seconds=self.config.deadline,
+            signer=self.signer,
         )
         state.log = {
             "images": resolved.count,
@@ -308,6 +311,7 @@ class Server:
                 "mask": "blend",
                 "formats": ["png", "jpeg", "webp"],
                 "metadata": config.metadata,
+                "signed": self.signer is not None,
                 "needs_key": bool(config.keys),
                 "examples": self._examples,
             }
@@ -323,8 +327,9 @@ class Server:
             data = await sent.read(uploads.MAX_BYTES + 1)
         uploads.decoded_bytes(data, "image")
         image = await in_thread(uploads.read_upload, data, "image")
-        record = await in_thread(stored_record, data)
-        return _json({"record": record or None, "width": image.width, "height": image.height})
+        found = await in_thread(statement, data)
+        # Upright.
+        return _json({**found, "width": image.width, "height": image.height})
 
     async def health(self) -> Response:
         """That the server answers."""

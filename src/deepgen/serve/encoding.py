@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from deepgen.images.io import JPEG_QUALITY, encode_image, image_record
+from deepgen.images.provenance import source_of
+from deepgen.images.signing import Signer
 from deepgen.serve.requests import ImageRequest
 
 Returned = TypeVar("Returned")
@@ -34,9 +36,11 @@ async def in_thread(function: Callable[..., Returned], *arguments: Any) -> Retur
     return await loop.run_in_executor(THREADS, partial(function, *arguments))
 
 
-async def encoded(image: Image.Image, request: ImageRequest, *, seed: int, model: str) -> str:
+async def encoded(
+    image: Image.Image, request: ImageRequest, *, seed: int, model: str, signer: Signer | None
+) -> str:
     """Base64 of an image's file, with the record of how it was made."""
-    return await in_thread(_encoded, image, request, seed, model)
+    return await in_thread(_encoded, image, request, seed, model, signer)
 
 
 async def encoded_preview(image: Image.Image) -> str:
@@ -44,7 +48,9 @@ async def encoded_preview(image: Image.Image) -> str:
     return await in_thread(_preview, image)
 
 
-def _encoded(image: Image.Image, request: ImageRequest, seed: int, model: str) -> str:
+def _encoded(
+    image: Image.Image, request: ImageRequest, seed: int, model: str, signer: Signer | None
+) -> str:
     record: dict[str, Any] = image_record(
         image,
         prompt=request.prompt,
@@ -65,7 +71,8 @@ def _encoded(image: Image.Image, request: ImageRequest, seed: int, model: str) -
         quality = JPEG_QUALITY if request.compression == 100 else max(1, request.compression)
     elif kind == "WEBP" and request.compression != 100:
         quality = request.compression
-    data = encode_image(image, kind, record, quality=quality)
+    source = source_of(is_edit=request.is_edit)
+    data = encode_image(image, kind, record, quality=quality, source=source, signer=signer)
     return base64.b64encode(data).decode()
 
 

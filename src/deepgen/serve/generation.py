@@ -11,6 +11,7 @@ from typing import Any
 
 from PIL import Image
 
+from deepgen.images.signing import Signer
 from deepgen.serve.encoding import encoded, encoded_preview, to_json
 from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
@@ -36,6 +37,7 @@ class Generation:
         metrics: Of the server.
         model: Its name.
         seconds: Until it is given up.
+        signer: Signs its images.
     """
 
     request: ImageRequest
@@ -45,6 +47,7 @@ class Generation:
     metrics: Metrics
     model: str
     seconds: float
+    signer: Signer | None = None
     started: float = field(default_factory=time.monotonic)
     queue_seconds: float = 0.0
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +79,7 @@ class Generation:
         data = []
         for command, image in zip(commands, images, strict=True):
             seed = command.values["seed"]
-            content = await encoded(image, self.request, seed=seed, model=self.model)
+            content = await self._file(image, seed)
             data.append({"b64_json": content, "seed": seed, "revised_prompt": None})
         self.metrics.images.inc(len(data))
         return {
@@ -184,7 +187,7 @@ class Generation:
                 yield name, {**own, "b64_json": content}
             elif kind in ("partial", "finished"):
                 image = read_image_frame("RGB", values, frame.blobs[0])
-                content = await encoded(image, request, seed=seed, model=self.model)
+                content = await self._file(image, seed)
                 common = {"b64_json": content, "created_at": int(time.time())}
                 common |= self._described(image)
                 if kind == "partial":
@@ -196,6 +199,10 @@ class Generation:
                 name = f"{request.kind}.completed"
                 own = {"usage": self._usage([image]), "seed": seed, "deepgen": self._own(image)}
                 yield name, {"type": name, **common, **own}
+
+    async def _file(self, image: Image.Image, seed: int) -> str:
+        """Base64 of an image's file."""
+        return await encoded(image, self.request, seed=seed, model=self.model, signer=self.signer)
 
     def _begin(self) -> None:
         if not self.queue_seconds:

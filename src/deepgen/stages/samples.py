@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from deepgen.config.stage import StageConfig
-from deepgen.images.io import atomic_file, read_image
+from deepgen.images.io import read_image, save_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.pipeline import DeepGenPipeline
 
@@ -38,7 +38,6 @@ class Samples:
             path = self.folder / f"step_{step:08}_{seed + 1}.png"
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with atomic_file(path, overwrite=True) as part:
-                    result.images[0].save(part, format="PNG")
+                save_image(result.images[0], path, overwrite=True)
             except OSError as cause:
                 warnings.warn(f"{path} cannot be written: {cause.strerror}", stacklevel=2)
