@@ -17,6 +17,7 @@ from deepgen.checkpoint.finding import find_model
 from deepgen.cli.console import aligned, print_line, print_result, progress_bar
 from deepgen.cli.options import DeviceChoice, Folder, Text, Whole
 from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
+from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.config.sizes import check_side
 from deepgen.data.importers.registry import IMPORTERS, open_source
 from deepgen.devices import pick_device
@@ -25,6 +26,7 @@ from deepgen.errors import DataError
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
     from deepgen.data.latents import LatentCache
+    from deepgen.data.parallel import Engine
 
     ImporterName = str
 else:
@@ -63,10 +65,16 @@ class Import:
     """Ending of caption files, such as .caption (default: .txt or .json)."""
     ignore_metadata: bool = False
     """Read caption files even where the folder has a metadata table."""
-    licence: str = "unknown"
-    """Recorded with every sample."""
-    redistributable: bool = False
-    """Record that the images may be redistributed."""
+    part: Text = None
+    """Import only this part of a published data set (default: all that training uses)."""
+    map: tuple[str, ...] = ()
+    """What fields or members hold, such as --map target=jpg caption_long=recap."""
+    strip_prefix: Text = None
+    """Beginning of the paths in a published table that the files do not have."""
+    licence: Text = None
+    """Recorded with every sample that states none (default: that of a published data set)."""
+    redistributable: bool | None = None
+    """Record that the images may be redistributed (default: as published)."""
     val_fraction: float = 0.0
     """Fraction of samples held out of training; runs report their loss as val/loss."""
     min_side: int = 81
@@ -75,6 +83,12 @@ class Import:
     """Quarantine edits with more references."""
     shard_mib: int = 256
     """Size of a shard; an interrupted import repeats at most this much."""
+    max_bad_fraction: float = 0.5
+    """Stop where more of the rows are faulty; a larger fraction resumes the import."""
+    workers: Whole = None
+    """Processes that decode images (default: threads of this one)."""
+    ray: bool = False
+    """Decode on the machines of the Ray cluster that RAY_ADDRESS names."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -85,20 +99,31 @@ class Import:
         from deepgen.data.dataset import QUARANTINE, read_manifest
         from deepgen.data.importing import ImportOptions, import_source
 
-        options = ImportOptions(
-            name=self.name or _name_of(self.source),
-            licence=self.licence,
-            redistributable=self.redistributable,
-            val_fraction=self.val_fraction,
-            min_side=self.min_side,
-            max_references=self.max_references,
-            shard_bytes=self.shard_mib << 20,
-        )
+        check_fraction("--max-bad-fraction", self.max_bad_fraction)
+        engine = self._engine()
         with _reporting_disk_failures(self.folder):
             source = self._source()
+            may = self.redistributable
+            options = ImportOptions(
+                name=self.name or _name_of(self.source),
+                licence=source.licence if self.licence is None else self.licence,
+                redistributable=source.redistributable if may is None else may,
+                val_fraction=self.val_fraction,
+                min_side=self.min_side,
+                max_references=self.max_references,
+                shard_bytes=self.shard_mib << 20,
+            )
             before = read_manifest(self.folder) if self.folder.is_dir() else None
             with progress_bar("importing", None) as advance:
-                report = import_source(source, self.folder, options, watch=lambda rows: advance())
+                report = import_source(
+                    source,
+                    self.folder,
+                    options,
+                    engine=engine,
+                    max_bad_fraction=self.max_bad_fraction,
+                    watch=lambda rows: advance(),
+                    say=print_line,
+                )
         for note in source.notes():
             print_line(f"warning: {note}")
         if before is not None and before.complete:
@@ -114,14 +139,29 @@ class Import:
         if report.quarantined:
             print_line(f"every reason is in {self.folder / QUARANTINE}")
 
+    def _engine(self) -> Engine | None:
+        from deepgen.data.parallel import Processes, RayCluster
+
+        if self.ray and self.workers is not None:
+            raise ValueError("--workers is for one machine, --ray for several; choose one")
+        if self.workers is None:
+            return RayCluster() if self.ray else None
+        check_at_least("--workers", self.workers, 1)
+        return Processes(self.workers)
+
     def _source(self) -> Source:
         from deepgen.data.importers.source import SourceOptions
+        from deepgen.data.importing import SCRATCH
 
         options = SourceOptions(
             images=self.images,
             caption_key=self.caption_key,
             caption_suffix=self.caption_suffix,
             ignore_metadata=self.ignore_metadata,
+            part=self.part,
+            mapping=self.map,
+            strip_prefix=self.strip_prefix,
+            scratch=self.folder / SCRATCH,
         )
         source = open_source(self.importer, self.source, options)
         if self.source.is_dir() and self.folder.resolve().is_relative_to(self.source.resolve()):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,10 @@ from deepgen.data.dataset import (
     read_manifest,
     read_quarantine,
 )
-from deepgen.data.importers.source import BadRow, BadSampleError, ImageSource, RawSample, Source
-from deepgen.data.records import Record, content_hash, sid_of, split_of
+from deepgen.data.examining import Examiner, with_bytes
+from deepgen.data.importers.source import EXCLUDED, BadRow, BadSampleError, RawSample, Source
+from deepgen.data.parallel import Engine, Threads
+from deepgen.data.records import Record, sid_of, split_of
 from deepgen.data.shards import (
     Progress,
     ShardWriter,
@@ -36,12 +39,14 @@ from deepgen.data.shards import (
     committed_indexes,
     read_progress,
 )
-from deepgen.errors import DataError, ImageError
-from deepgen.images.io import open_image, read_file, to_rgb
+from deepgen.errors import DataError
 from deepgen.locks import LOCK, locked
-from deepgen.threads import bounded_map
 
-ORIENTATION_TAG = 0x0112
+SCRATCH = "scratch"
+"""Folder of unpacked archives, which is removed when the import is complete."""
+
+JUDGED_ROWS = 1000
+"""Faulty rows from which on an import with too many stops at once and not at its end."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,9 +93,8 @@ class _Decoded:
     """A sample with its images decoded."""
 
     sample: RawSample
-    target: StoredImage
-    references: list[StoredImage] = field(default_factory=list)
-    negative_target: StoredImage | None = None
+    images: list[StoredImage]
+    """In the order of the sample's own."""
 
 
 def import_source(
@@ -99,7 +103,10 @@ def import_source(
     options: ImportOptions,
     *,
     workers: int | None = None,
+    engine: Engine | None = None,
+    max_bad_fraction: float = 1.0,
     watch: Callable[[int], None] = lambda rows: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ImportReport:
     """Import a source into a folder, or resume an interrupted import.
 
@@ -107,28 +114,69 @@ def import_source(
         folder: A new or empty folder, or that of the same import.
         workers: Threads that decode; by default one per core, at most eight. Their number never
             changes the result.
+        engine: What decodes instead of these threads: processes, or several machines.
+        max_bad_fraction: Fraction of the rows that may be faulty. With more the import stops; what
+            is stored stays, and a larger fraction resumes it.
         watch: Called after each row with the number of rows processed.
+        say: Called with what the importer found out about its source, line by line.
 
     Raises:
-        DataError: The folder holds something else, the source has changed since, or none of its
-            rows can be used.
+        DataError: The folder holds something else, the source has changed since or is not what
+            its importer reads, or too many or all of its rows are faulty.
         FolderInUseError: Another import is writing there.
         OSError: The disk is full or fails; finished shards stay.
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file, expected a folder to import into")
     with locked(folder):
-        revision = source.revision()
+        _check_new_or_data(folder)
+        try:
+            for line in source.probe():
+                say(line)
+            revision = source.revision()
+        except BaseException:
+            # Nothing is imported yet, so nothing is to be resumed.
+            if read_manifest(folder) is None:
+                shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+            raise
         manifest = _begin(revision.state, folder, options)
         if not manifest.complete:
             importing = _Import(source, folder, options, revision.content)
-            importing.run(workers or min(os.cpu_count() or 1, 8), watch)
+            most_bad = max_bad_fraction * revision.rows
+            threads = Threads(workers or min(os.cpu_count() or 1, 8))
+            importing.run(engine or threads, watch, most_bad)
             if importing.samples == 0:
                 replace(manifest, unusable=True).write(folder)
                 raise DataError(nothing_usable(folder))
+            if importing.bad > most_bad:
+                raise too_many_bad(folder, importing.bad, most_bad)
             build_index(folder)
             manifest.finished(folder)
+        shutil.rmtree(folder / SCRATCH, ignore_errors=True)
         return _report(folder)
+
+
+def too_many_bad(folder: Path, bad: int, most: float) -> DataError:
+    """The error of an import with too many faulty rows; the same command can accept them."""
+    counts = Counter(each["reason"] for each in read_quarantine(folder))
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in counts.most_common(5))
+    named = f" ({reasons})" if reasons else ""
+    return DataError(
+        f"{bad:,} rows are faulty{named}, at most {int(most):,} may be: see {folder / QUARANTINE}. "
+        "Correct the source, or resume with a larger --max-bad-fraction"
+    )
+
+
+def _check_new_or_data(folder: Path) -> None:
+    """Refuse a folder of something else before anything is written into it.
+
+    Raises:
+        DataError: It is one.
+    """
+    # A kill may have left the manifest half-written, or archives unpacked.
+    ours = (f"{MANIFEST}.part", LOCK, SCRATCH)
+    if read_manifest(folder) is None and any(each.name not in ours for each in folder.iterdir()):
+        raise DataError(f"{folder} is neither empty nor a data set; choose a new folder")
 
 
 def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManifest:
@@ -141,9 +189,6 @@ def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManife
     folder.mkdir(parents=True, exist_ok=True)
     found = read_manifest(folder)
     if found is None:
-        # A kill may have left the manifest half-written.
-        if any(each.name not in (f"{MANIFEST}.part", LOCK) for each in folder.iterdir()):
-            raise DataError(f"{folder} is neither empty nor a data set; choose a new folder")
         wanted.write(folder)
         return wanted
     if not found.complete and not committed_indexes(folder):
@@ -194,13 +239,23 @@ class _Import:
         self.quarantine = self.folder / QUARANTINE
         with self.quarantine.open("ab") as file:
             file.truncate(progress.quarantine_bytes)
+        self.bad = sum(each["reason"] != EXCLUDED for each in read_quarantine(self.folder))
+        """Faulty rows so far."""
 
-    def run(self, workers: int, watch: Callable[[int], None]) -> None:
-        """Process all remaining rows."""
+    def run(self, engine: Engine, watch: Callable[[int], None], most_bad: float) -> None:
+        """Process all remaining rows.
+
+        Args:
+            most_bad: Rows that may be faulty, checked once that says anything.
+
+        Raises:
+            DataError: More are.
+        """
         try:
-            rows = self.source.rows_from(self.rows)
-            for outcome in bounded_map(self._decode, rows, workers=workers):
+            for outcome in self._examined(engine):
                 self._add(outcome)
+                if self.bad > max(most_bad, JUDGED_ROWS):
+                    raise too_many_bad(self.folder, self.bad, most_bad)
                 self.rows += 1
                 if self.writer is not None and self.writer.size >= self.options.shard_bytes:
                     self._commit()
@@ -210,72 +265,29 @@ class _Import:
             if self.writer is not None:
                 self.writer.abandon()
 
-    def _decode(self, row: RawSample | BadRow) -> _Decoded | BadRow:
-        """Decode the images of a row; runs in a worker thread."""
-        if isinstance(row, BadRow):
-            return row
-        try:
-            is_limited = row.provenance is None
-            if is_limited and len(row.references) > self.options.max_references:
-                count, limit = len(row.references), self.options.max_references
-                raise BadSampleError(
-                    "references", f"{count} references, at most {limit} are accepted"
-                )
-            target = self._image(row.target, "the target", is_limited=is_limited)
-            references = [
-                self._image(each, f"reference {number}", is_limited=is_limited)
-                for number, each in enumerate(row.references, 1)
-            ]
-            negative = row.negative_target
-            rejected = None
-            if negative is not None:
-                rejected = self._image(negative, "the negative target", is_limited=is_limited)
-            if target.hash in {each.hash for each in references}:
-                raise BadSampleError("ref_target_identical", "a reference is the target itself")
-        except BadSampleError as error:
-            return BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
-        return _Decoded(sample=row, target=target, references=references, negative_target=rejected)
-
-    def _image(self, source: ImageSource, role: str, *, is_limited: bool) -> StoredImage:
-        """Read an image and decode it.
-
-        Raises:
-            BadSampleError: It cannot be read, or the options exclude it.
-        """
-        try:
-            if isinstance(source, bytes):
-                data, name = source, role
-            else:
-                data, name = read_file(self.source.root / source, name=source), source
-            with open_image(data, name=name) as image:
-                mode, kind = image.mode, image.format or "unknown"
-                stated = image.size
-                width, height = to_rgb(image, name=name).size
-                orientation = image.getexif().get(ORIENTATION_TAG, 1)
-                if image.size != stated and kind in ("JPEG", "MPO"):
-                    # Decoded at a reduced scale: it is the file's own size that counts.
-                    width, height = stated if orientation <= 4 else stated[::-1]
-        except ImageError as error:
-            raise BadSampleError(error.reason, str(error)) from None
-        short, long = sorted((width, height))
-        size = f"{width} x {height}"
-        if is_limited and short < self.options.min_side:
-            least = self.options.min_side
-            raise BadSampleError(
-                "too_small", f"{name} is {size}, expected sides of {least} or more"
-            )
-        if is_limited and long >= self.options.max_aspect * short:
-            limit = self.options.max_aspect
-            raise BadSampleError("aspect", f"{name} is {size}, expected less than {limit} to 1")
-        return StoredImage(
-            data=data,
-            format=kind,
-            width=width,
-            height=height,
-            exif_orientation=orientation if orientation in range(1, 9) else 1,
-            mode=mode,
-            hash=content_hash(data),
+    def _examined(self, engine: Engine) -> Iterator[_Decoded | BadRow]:
+        """The remaining rows in their order, examined by some means."""
+        options = self.options
+        examiner = Examiner(
+            root=self.source.root.absolute(),
+            min_side=options.min_side,
+            max_aspect=options.max_aspect,
+            max_references=options.max_references,
+            keeps_bytes=engine.is_local,
         )
+        for row, found in engine.map(examiner, self.source.rows_from(self.rows)):
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            if isinstance(found, BadRow):
+                yield found
+                continue
+            try:
+                images = found if engine.is_local else with_bytes(examiner.root, row, found)
+            except BadSampleError as error:
+                yield BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
+                continue
+            yield _Decoded(sample=row, images=images)
 
     def _add(self, outcome: _Decoded | BadRow) -> None:
         if isinstance(outcome, _Decoded):
@@ -292,6 +304,8 @@ class _Import:
                 reason="duplicate",
                 message="an earlier row has the same id",
             )
+        if outcome.reason != EXCLUDED:
+            self.bad += 1
         line = {
             "sample_id": f"{self.options.name}/{outcome.native_id}",
             "reason": outcome.reason,
@@ -310,18 +324,20 @@ class _Import:
             self.writer = ShardWriter(self.folder, f"{self.options.name}-{self.shards:06d}")
         writer, sample, known = self.writer, looked.sample, looked.sample.provenance
         key = f"{self.samples:09d}"
-        images = {"": looked.target}
-        images |= {f"reference{number}": each for number, each in enumerate(looked.references)}
-        if looked.negative_target is not None:
-            images["negative"] = looked.negative_target
-        placed = [writer.add_image(key, each, role=role) for role, each in images.items()]
+        roles = ["", *(f"reference{number}" for number in range(len(sample.references)))]
+        if sample.negative_target is not None:
+            roles.append("negative")
+        placed = [
+            writer.add_image(key, each, role=role)
+            for role, each in zip(roles, looked.images, strict=True)
+        ]
         if known is not None:
             placed = [
                 each.model_copy(update={"url": url})
                 for each, url in zip(placed, known.urls, strict=True)
             ]
         target, *others = placed
-        negative = others.pop() if looked.negative_target is not None else None
+        negative = others.pop() if sample.negative_target is not None else None
         licence, may = sample.licence, sample.redistributable
         record = Record(
             sample_id=sample_id,

@@ -21,8 +21,20 @@ from deepgen.data.records import (
 from deepgen.errors import DataError
 from deepgen.reading import MAX_TEXT_BYTES, parse_json
 
-ImageSource = str | bytes
-"""A path relative to the source's root, or the bytes themselves."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Span:
+    """An image that is a range of bytes of a file, such as a member of an archive."""
+
+    file: Path
+    name: str
+    """Of the archive and the member; the same wherever the source is."""
+    offset: int
+    length: int
+
+
+ImageSource = str | bytes | Span
+"""A path relative to the source's root, the bytes themselves, or a place in an archive."""
 
 # Of references and targets, the first of these names with a value counts; of texts, only one may
 # have a value. Empty values count as absent: some tables have columns that are never filled.
@@ -36,6 +48,9 @@ TARGET_KEYS = (
     "output_image", "image_path", "output", "edited_file_name", "target", "image", "file_name"
 )  # fmt: skip
 ID_KEYS = ("sample_id", "id")
+
+EXCLUDED = "excluded"
+"""Reason of rows that are left out on purpose; they are no faults of the source."""
 
 
 class BadSampleError(Exception):
@@ -98,12 +113,13 @@ class RawSample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Revision:
-    """Two hashes of a source."""
+    """Two hashes of a source, and its size."""
 
     content: str
     """Hash of all rows and of the names and sizes of the images; equal for a copy of the source."""
     state: str
     """Hash of the same and of the modification times of the images."""
+    rows: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +134,14 @@ class SourceOptions:
     """Ending of the text files beside the images of a folder; None means the usual ones."""
     ignore_metadata: bool = False
     """Read captions beside the images even where a table in the folder lists them."""
+    part: str | None = None
+    """The only part of a published data set that is imported; None means its usual parts."""
+    mapping: tuple[str, ...] = ()
+    """``role=key`` pairs: which columns, keys or members hold what."""
+    strip_prefix: str | None = None
+    """Beginning of the paths in a published data set's tables that its files do not have."""
+    scratch: Path | None = None
+    """Where compressed archives are unpacked."""
 
 
 class Source(ABC):
@@ -125,6 +149,20 @@ class Source(ABC):
 
     root: Path
     """What the paths of images are relative to."""
+    licence: str = "unknown"
+    """That of all samples which have none of their own, unless the user states one."""
+    redistributable: bool = False
+
+    def probe(self) -> list[str]:
+        """Check what the importer assumes about its source on the first rows, before anything else.
+
+        Returns:
+            What was found, one line each.
+
+        Raises:
+            DataError: An assumption does not hold.
+        """
+        return []
 
     def revision(self) -> Revision:
         """Hashes that identify the content of the source.
@@ -136,7 +174,8 @@ class Source(ABC):
             DataError: The source cannot be read to its end.
         """
         content, state = blake2b(digest_size=16), blake2b(digest_size=16)
-        for row in self.rows():
+        count = 0
+        for count, row in enumerate(self.rows(), 1):  # noqa: B007
             images: tuple[ImageSource, ...] = ()
             if isinstance(row, RawSample):
                 images = row.images
@@ -145,7 +184,7 @@ class Source(ABC):
             text = "".join(f"{each}\0" for each in (repr(row), *(name for name, _ in found)))
             content.update(text.encode())
             state.update((text + "".join(f"{changed}\0" for _, changed in found)).encode())
-        return Revision(content=content.hexdigest(), state=state.hexdigest())
+        return Revision(content=content.hexdigest(), state=state.hexdigest(), rows=count)
 
     def notes(self) -> list[str]:
         """What the user should know once the source has been read; one line each."""
@@ -172,6 +211,8 @@ def _fingerprint(root: Path, image: ImageSource) -> tuple[str, int]:
     """Name and size of an image, and its modification time in nanoseconds."""
     if isinstance(image, bytes):
         return content_hash(image), 0
+    if isinstance(image, Span):
+        return f"{image.name} {image.length}", image.file.stat().st_mtime_ns
     try:
         found = (root / image).stat()
     except OSError:
@@ -191,24 +232,24 @@ def read_row(
     Raises:
         DataError: Several columns may be the caption, and no ``caption_key`` is given.
     """
-    own = _first(row, ID_KEYS)
+    own = first_of(row, ID_KEYS)
     native_id = native_id if own is None else str(own)
     try:
-        target = _first(row, TARGET_KEYS)
+        target = first_of(row, TARGET_KEYS)
         if target is None:
             raise BadSampleError("missing", f"no target image under {', '.join(TARGET_KEYS)}")
-        references = tuple(image_of(each) for each in _list(_first(row, REFERENCE_KEYS)))
-        reasoning = _first(row, ("reasoning",))
+        references = tuple(image_of(each) for each in as_list(first_of(row, REFERENCE_KEYS)))
+        reasoning = first_of(row, ("reasoning",))
         sample = RawSample(
             native_id=native_id,
             prompts=read_prompts(row, is_edit=bool(references), caption_key=caption_key),
             target=image_of(target),
             references=references,
             reasoning=None if reasoning is None else str(reasoning),
-            skills=tuple(str(each) for each in _list(row.get("skills"))) or ("general",),
-            render_text=tuple(str(each) for each in _list(row.get("render_text"))),
+            skills=tuple(str(each) for each in as_list(row.get("skills"))) or ("general",),
+            render_text=tuple(str(each) for each in as_list(row.get("render_text"))),
         )
-        _check_whole(sample)
+        check_whole(sample)
         return sample
     except BadSampleError as error:
         return BadRow(native_id=native_id, reason=error.reason, message=str(error))
@@ -226,12 +267,12 @@ def read_prompts(
         BadSampleError: There is none, or an instruction without a reference image.
         DataError: There are several, and which one to use is not stated.
     """
-    variants = _list(row.get(caption_key or "prompts"))
+    variants = as_list(row.get(caption_key or "prompts"))
     if not variants and caption_key is not None:
         raise BadSampleError("empty_prompt", f"no prompt under {caption_key}")
     if not variants:
-        variants = _list(row[_caption_key(row, is_edit=is_edit)])
-    return tuple(_variant(each, row.get("lang"), is_edit=is_edit) for each in variants)
+        variants = as_list(row[_caption_key(row, is_edit=is_edit)])
+    return tuple(variant_of(each, row.get("lang"), is_edit=is_edit) for each in variants)
 
 
 def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
@@ -241,7 +282,7 @@ def _caption_key(row: Mapping[str, Any], *, is_edit: bool) -> str:
         BadSampleError: There is none, or an instruction without a reference image.
         DataError: There are several.
     """
-    filled = [key for key in PROMPT_KEYS if not _is_empty(row.get(key))]
+    filled = [key for key in PROMPT_KEYS if not is_empty(row.get(key))]
     if not filled:
         raise BadSampleError("empty_prompt", f"no prompt under {', '.join(PROMPT_KEYS)}")
     if "instruction" in filled:
@@ -263,7 +304,7 @@ def named_images(row: object) -> list[str]:
     """Paths of all images that a row of a table names, whether the row can be used or not."""
     if not isinstance(row, dict):
         return []
-    values = [each for key in (*TARGET_KEYS, *REFERENCE_KEYS) for each in _list(row.get(key))]
+    values = [each for key in (*TARGET_KEYS, *REFERENCE_KEYS) for each in as_list(row.get(key))]
     paths = [each.get("path") if isinstance(each, Mapping) else each for each in values]
     return [each for each in paths if isinstance(each, str)]
 
@@ -277,7 +318,7 @@ def image_of(value: object) -> ImageSource:
     if isinstance(value, Mapping):
         content = value.get("bytes")
         value = value.get("path") if content is None else content
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | Span):
         return value
     if not isinstance(value, str) or not value.strip():
         raise BadSampleError("missing", f"expected the path of an image, found {str(value)[:60]!r}")
@@ -302,7 +343,7 @@ def check_relative(path: str) -> None:
         raise BadSampleError("path", f"{path!r} is not a path")
 
 
-def _check_whole(sample: RawSample) -> None:
+def check_whole(sample: RawSample) -> None:
     """Refuse lone surrogates: JSON can encode them, but neither files nor hashes can.
 
     Raises:
@@ -322,7 +363,12 @@ def _check_whole(sample: RawSample) -> None:
         raise BadSampleError("row", "a text or name has a lone surrogate") from None
 
 
-def _variant(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
+def variant_of(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
+    """A prompt from a text, or from an object with a text and perhaps kind, language and weight.
+
+    Raises:
+        BadSampleError: The text is empty, or one of the values is none.
+    """
     own: Mapping[str, Any] = value if isinstance(value, Mapping) else {"text": value}
     text = own.get("text")
     if not isinstance(text, str):
@@ -331,6 +377,8 @@ def _variant(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
         raise BadSampleError("empty_prompt", "the prompt is empty")
     if len(text) > MAX_TEXT_BYTES:
         raise BadSampleError("row", f"the prompt has more than {MAX_TEXT_BYTES:,} characters")
+    if "\0" in text:
+        raise BadSampleError("row", "the prompt has a NUL character")
     weight = own.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e9:
         raise BadSampleError(
@@ -349,17 +397,19 @@ def _kind(text: str, *, is_edit: bool) -> PromptKind:
     return "caption_long" if len(text) > LONG_CAPTION else "caption_short"
 
 
-def _first(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
-    return next((row[key] for key in keys if not _is_empty(row.get(key))), None)
+def first_of(row: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    """The value of the first of these keys that is filled; None if none is."""
+    return next((row[key] for key in keys if not is_empty(row.get(key))), None)
 
 
-def _is_empty(value: object) -> bool:
+def is_empty(value: object) -> bool:
+    """Whether a field counts as absent."""
     return value is None or (isinstance(value, str | bytes | list | dict) and not value)
 
 
-def _list(value: object) -> list[Any]:
+def as_list(value: object) -> list[Any]:
     """A list from one value, a list, or a list written as JSON."""
-    if _is_empty(value):
+    if is_empty(value):
         return []
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:

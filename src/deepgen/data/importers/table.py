@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from deepgen.data.importers.fields import Fields, fields_of, read_fields
 from deepgen.data.importers.source import (
+    ID_KEYS,
+    PROMPT_KEYS,
+    REFERENCE_KEYS,
+    TARGET_KEYS,
     BadRow,
     BadSampleError,
     RawSample,
@@ -62,6 +68,21 @@ for 500 MB."""
 
 SHOWN_REASON = 200
 """Characters of an error of a library that are shown."""
+
+PROBED_ROWS = 1000
+"""Rows in which the columns of a mapping are looked for."""
+
+USUAL = Fields(
+    target=TARGET_KEYS,
+    references=REFERENCE_KEYS,
+    texts={"prompts": None, **dict.fromkeys(PROMPT_KEYS)},
+    rivals=PROMPT_KEYS,
+    id=ID_KEYS,
+    reasoning=("reasoning",),
+    render_text=("render_text",),
+    has_edits_only=False,
+)
+"""What columns hold that the user does not map."""
 
 PARQUET_ROWS = 256
 """Rows read at a time; they may contain images."""
@@ -143,6 +164,33 @@ class TableSource(Source):
             raise DataError(f"{self.path} cannot be read ({reason_of(error)})") from None
 
 
+class MappedTable(TableSource):
+    """A table of which the user states what its columns hold; others are not read."""
+
+    def __init__(self, path: Path, root: Path | None, mapping: Sequence[str]) -> None:
+        super().__init__(path, root)
+        self.fields = fields_of(mapping, USUAL)
+
+    def probe(self) -> list[str]:
+        """Check that the first rows have the columns of the mapping.
+
+        Raises:
+            DataError: They do not.
+        """
+        first = [row for row in islice(self.raw_rows(), PROBED_ROWS) if isinstance(row, dict)]
+        seen = {key for row in first for key in row}
+        for names in self.fields.required:
+            if first and not seen.intersection(names):
+                raise DataError(
+                    f"{self.path} has no column {' or '.join(names)}; it has {', '.join(seen)}"
+                )
+        return []
+
+    def _read(self, row: dict[str, Any], native_id: str) -> RawSample | BadRow:
+        found: RawSample | BadRow = read_fields(row, self.fields, native_id, lambda path: path)
+        return found
+
+
 def open_source(path: Path, options: SourceOptions) -> TableSource:
     """A table, with its images in its own folder or in another.
 
@@ -153,6 +201,8 @@ def open_source(path: Path, options: SourceOptions) -> TableSource:
         raise ValueError("--caption-suffix and --ignore-metadata are for folders, not for tables")
     if options.images is not None and not options.images.is_dir():
         raise DataError(f"there is no folder {options.images} of images; check the path")
+    if options.mapping:
+        return MappedTable(path, options.images, options.mapping)
     return TableSource(path, options.images, caption_key=options.caption_key)
 
 

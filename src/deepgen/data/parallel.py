@@ -1,0 +1,157 @@
+"""Work on rows in several processes or machines; results come in the order of the rows."""
+
+from __future__ import annotations
+
+import pickle
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
+from typing import Any, ClassVar, TypeVar
+
+from deepgen.errors import DataError
+from deepgen.threads import bounded_map
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+CHUNK_ROWS = 16
+"""Rows that a process is sent together: an image takes milliseconds, a message a tenth of one."""
+
+AHEAD = 4
+"""Chunks on their way per process."""
+
+BLOCK_ROWS = 20_000
+"""Rows that are handed to Ray at a time; only their paths and texts are in memory."""
+
+BATCH_ROWS = 64
+
+
+class Engine(ABC):
+    """What computes a function of each item; results come with their items, in order."""
+
+    is_local: ClassVar[bool] = False
+    """Whether results stay in this process, so that they may be large."""
+
+    @abstractmethod
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """Each item with its result."""
+
+
+@dataclass(frozen=True)
+class Threads(Engine):
+    """Threads of this process."""
+
+    count: int
+    is_local = True
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """See :class:`Engine`."""
+        return bounded_map(lambda item: (item, work(item)), items, workers=self.count)
+
+
+@dataclass(frozen=True)
+class Processes(Engine):
+    """Processes of this machine."""
+
+    count: int
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """See :class:`Engine`."""
+        return in_processes(work, items, self.count)
+
+
+@dataclass(frozen=True)
+class RayCluster(Engine):
+    """The machines of a Ray cluster."""
+
+    def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+        """See :class:`Engine`."""
+        return on_ray(work, items)
+
+
+def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
+    """Each item with its result, computed in ``workers`` processes.
+
+    Args:
+        work: A function that can be pickled; it is sent once with each chunk.
+
+    Raises:
+        DataError: A process was killed, usually for want of memory.
+    """
+    # Not forked: threads of this process may hold locks.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    source = iter(items)
+    pending: deque[tuple[list[T], Future[list[R]]]] = deque()
+    failure: Exception | None = None
+    try:
+        while True:
+            while failure is None and len(pending) < AHEAD * workers:
+                chunk: list[T] = []
+                try:
+                    chunk.extend(islice(source, CHUNK_ROWS))
+                except Exception as error:
+                    failure = error
+                if not chunk:
+                    break
+                pending.append((chunk, pool.submit(_chunk, work, chunk)))
+            if not pending:
+                break
+            chunk, future = pending.popleft()
+            try:
+                results = future.result()
+            except BrokenProcessPool:
+                raise DataError(
+                    "a process of the import was killed, perhaps for want of memory; the same "
+                    "command resumes, with fewer --workers if it happens again"
+                ) from None
+            yield from zip(chunk, results, strict=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    if failure is not None:
+        raise failure
+
+
+def on_ray(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
+    """Each item with its result, computed on the machines of a Ray cluster.
+
+    The cluster is that of ``RAY_ADDRESS``, or this machine alone. All must see the same files.
+
+    Raises:
+        DataError: Ray is not installed.
+    """
+    try:
+        import ray
+        import ray.data
+    except ImportError:
+        raise DataError(
+            "several machines need Ray Data: pip install 'deepgen-image[ray]'"
+        ) from None
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    source = iter(items)
+    sent = pickle.dumps(work)
+    while block := list(islice(source, BLOCK_ROWS)):
+        rows = [{"row": pickle.dumps(each)} for each in block]
+        done = ray.data.from_items(rows).map_batches(
+            _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
+        )
+        for each, found in zip(block, done.iter_rows(), strict=True):
+            yield each, pickle.loads(found["result"])
+
+
+def _chunk(work: Callable[[T], R], chunk: list[T]) -> list[R]:
+    return [work(each) for each in chunk]
+
+
+def _batch(batch: dict[str, Any], work: bytes) -> dict[str, Any]:
+    """What a task of Ray does: pickled rows to pickled results. Both are this program's own."""
+    call = pickle.loads(work)
+    return {"result": [pickle.dumps(call(pickle.loads(each))) for each in batch["row"]]}
