@@ -3,7 +3,7 @@
 ``python perf/serve_load.py result.json --minutes 5`` starts ``deepgen serve`` with the embedded
 model, first asks for images one after the other, then with all clients at once. Every image is
 compared with the one that the pipeline makes of the same request alone. The result has counts,
-waiting times, memory of both processes over time, and the ratio of throughputs.
+waiting times and their bound, memory of both processes over time, and the ratio of throughputs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import base64
 import json
+import math
 import random
 import subprocess
 import sys
@@ -33,6 +34,11 @@ EDITS = ("make the background yellow", "make the background blue")
 SIZES = ((64, 64), (96, 64), (64, 96))
 SEEDS = 3
 STEPS = 20
+
+ROWS = 8
+"""Images that the engine makes at once; none here is guided, so each is one row."""
+
+SAMPLE_SECONDS = 15.0
 
 SEQUENTIAL = 30
 """Images that are made one after the other, to compare with."""
@@ -80,6 +86,29 @@ def children(pid: int) -> list[int]:
     """Processes that a process started."""
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
     return [int(each) for each in text.split()]
+
+
+def wait_bound(clients: int, tick_seconds: float) -> float:
+    """Longest time to an image where nothing but the work that was there before has to be done.
+
+    Every client has at most one request, so at most ``clients - 1`` are ahead. The engine makes
+    ``ROWS`` at once, each in ``STEPS`` ticks, in the order in which they came (all clients have
+    one address, so there are no turns): the last begins after that many rounds, and takes another.
+
+    Args:
+        clients: Of the server.
+        tick_seconds: Of the engine, as its metrics say.
+    """
+    rounds = math.ceil((clients - 1) / ROWS) + 1
+    return rounds * STEPS * tick_seconds
+
+
+async def ticks(client: httpx2.AsyncClient, url: str) -> tuple[float, int]:
+    """Seconds and number of all ticks so far."""
+    text = (await client.get(f"{url}/metrics")).text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    name = "deepgen_tick_seconds"
+    return float(values[f"{name}_sum"]), int(float(values[f"{name}_count"]))
 
 
 class Load:
@@ -197,10 +226,18 @@ async def measured(url: str, pid: int, clients: int, minutes: float) -> dict[str
     visits = [
         asyncio.create_task(load.visit(until, random.Random(number))) for number in range(clients)
     ]
-    while time.monotonic() < until:
-        seconds = round(time.monotonic() - started)
-        used.append({"seconds": seconds, "server": memory(pid), "engine": memory(worker)})
-        await asyncio.sleep(min(15.0, max(0.1, until - time.monotonic())))
+    # Means over a sample: other work on the machine makes some of them slow.
+    tick_seconds: list[float] = []
+    async with httpx2.AsyncClient(timeout=300) as client:
+        done = await ticks(client, url)
+        while time.monotonic() < until:
+            seconds = round(time.monotonic() - started)
+            used.append({"seconds": seconds, "server": memory(pid), "engine": memory(worker)})
+            await asyncio.sleep(min(SAMPLE_SECONDS, max(0.1, until - time.monotonic())))
+            now = await ticks(client, url)
+            if now[1] > done[1]:
+                tick_seconds.append((now[0] - done[0]) / (now[1] - done[1]))
+            done = now
     await asyncio.gather(*visits)
     together = load.tally.ends["image"] / (time.monotonic() - started)
     waits = np.array(load.tally.seconds)
@@ -214,6 +251,14 @@ async def measured(url: str, pid: int, clients: int, minutes: float) -> dict[str
         "ratio": round(together / one_by_one, 2),
         "seconds to an image": {
             f"p{each}": round(float(np.percentile(waits, each)), 2) for each in (50, 95, 99)
+        },
+        "seconds of a tick": {
+            "mean": round(float(np.mean(tick_seconds)), 4),
+            f"mean of the slowest {SAMPLE_SECONDS:.0f} s": round(max(tick_seconds), 4),
+        },
+        "bound of the wait, s": {
+            "at the mean tick": round(wait_bound(clients, float(np.mean(tick_seconds))), 2),
+            "at the slowest": round(wait_bound(clients, max(tick_seconds)), 2),
         },
         "memory, MiB": used,
         "same engine at the end": children(pid) == [worker],

@@ -232,3 +232,8 @@ def _too_deep() -> ValueError:
 def _shown(message: str) -> str:
     message = " ".join(message.split())
     return message if len(message) <= SHOWN else f"{message[: SHOWN - 4]} ..."
+
+
+def is_readable_by_all(path: Path) -> bool:
+    """Whether every user of this machine may read a file, as no file with a secret should be."""
+    return bool(path.stat().st_mode & stat.S_IROTH)

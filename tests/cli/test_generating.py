@@ -281,6 +281,12 @@ def test_progress_counts_all_images_and_says_the_time_left(capsys: Captured) -> 
         lines.advance()
     err = capsys.readouterr().err.splitlines()
     assert err == [f"image 1 of 2, {left} left" for left in ("1 min 0 s", "40 s", "20 s")]
+    slow_start = ProgressLines("", 8, counted=False, clock=lambda: now[0])
+    for seconds in (30.0, 30.0, 2.0, 2.0, 2.0, 30.0):
+        now[0] += seconds
+        slow_start.advance()
+    # The later half of six steps: 34 s for three, and two are left.
+    assert capsys.readouterr().err.splitlines()[-1] == ", 23 s left"
     counted = ProgressLines("importing", None, clock=lambda: now[0])
     now[0] += 20
     counted.advance()

@@ -37,6 +37,7 @@ def test_other_machines_are_not_let_in_without_a_key(capsys: pytest.CaptureFixtu
         (["--allow-origin", "*"], "expected an address"),
         (["--allow-host", "a.example:80"], "expected a name"),
         (["--max-batch-rows", "1"], "at least 2"),
+        (["--max-pixels", "4000"], "at least 4096"),
         (["--model", "absent"], "absent"),
     ],
 )
@@ -53,11 +54,15 @@ def test_keys_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     path = tmp_path / "keys"
     path.write_text("# keys\nann:a-key-of-some-length\n\nanother-key-of-length\n")
     monkeypatch.setenv("DEEPGEN_API_KEY", "the-key-of-the-variable")
-    assert read_keys(path) == (
+    path.chmod(0o644)
+    with pytest.warns(UserWarning, match="chmod 600"):
+        found = read_keys(path)
+    assert found == (
         ("ann", "a-key-of-some-length"),
         ("key 4", "another-key-of-length"),
         ("environment", "the-key-of-the-variable"),
     )
+    path.chmod(0o600)
     path.write_text("short\n")
     with pytest.raises(UsageError, match="less than 16 characters"):
         read_keys(path)
@@ -68,6 +73,16 @@ def test_a_port_in_use_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
         port = other.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 2
     assert f"cannot listen at 127.0.0.1:{port}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["name.invalid", "a" * 70, "203.0.113.7"])
+def test_a_host_that_is_no_address_of_this_machine_is_said_so(
+    host: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEEPGEN_API_KEY", "the-key-of-the-variable")
+    line = failure(["--host", host], capsys)
+    assert host in line
+    assert "use 127.0.0.1 for this machine alone" in line
 
 
 def test_it_says_where_it_is_draws_and_ends_what_runs_when_told_to_stop() -> None:

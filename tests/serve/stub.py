@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,7 +41,10 @@ def color(prompt: str, seed: int) -> tuple[int, int, int]:
 
 
 class StubEngine(EngineClient):
-    """Answers in this process. A prompt with ``slow`` takes long, one with ``fail CODE`` fails."""
+    """Answers in this process.
+
+    The prompt ``slow`` takes long, ``fail CODE`` fails, ``noise`` makes large files.
+    """
 
     def __init__(self, *, max_queue: int = 64, step_seconds: float = 0.0) -> None:
         super().__init__({}, max_queue=max_queue)
@@ -84,6 +89,8 @@ class StubEngine(EngineClient):
         if values["images"] and values["width"] is None:
             size = (values["images"][0]["width"], values["images"][0]["height"])
         image = Image.new("RGB", size, color(prompt, values["seed"]))
+        if prompt == "noise":
+            image = Image.frombytes("RGB", size, os.urandom(3 * size[0] * size[1]))
         if prompt.startswith("fail "):
             tell("failed", code=prompt.removeprefix("fail "), message="as the prompt says")
             return
@@ -106,7 +113,16 @@ class StubEngine(EngineClient):
 class Running:
     """A server in a thread."""
 
-    def __init__(self, server: Server, guard: App, engine: StubEngine, url: str) -> None:
+    def __init__(
+        self,
+        server: Server,
+        guard: App,
+        engine: StubEngine,
+        url: str,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self.sockets = sockets
+        """That listen."""
         self.server = server
         self.guard = guard
         self.engine = engine
@@ -128,7 +144,7 @@ def running(engine: StubEngine | None = None, **settings: Any) -> Iterator[Runni
         time.sleep(0.01)
     port = web.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(server, guard, engine, f"http://127.0.0.1:{port}")
+        yield Running(server, guard, engine, f"http://127.0.0.1:{port}", web.servers[0].sockets)
     finally:
         web.should_exit = True
         thread.join(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,11 @@ import openai
 import pytest
 from PIL import Image
 
+from deepgen.checkpoint.finding import find_model
+from deepgen.config.serve import ServeConfig
+from deepgen.errors import UsageError
 from deepgen.images.records import statement, stored_record
+from deepgen.serve.requests import Resolver
 from tests.images.certificates import write_key
 from tests.serve.stub import Running, StubEngine, color, running
 
@@ -111,6 +116,49 @@ def test_an_edit_may_come_as_json(here: Running) -> None:
     found = post(here, "edits", prompt="make it blue", images=[{"image_url": url}])
     assert found.status_code == 200
     assert found.json()["size"] == "64x64"
+
+
+def test_an_image_in_json_may_be_the_address_alone(here: Running) -> None:
+    url = "data:image/png;base64," + base64.b64encode(image_file()).decode()
+    found = post(here, "edits", prompt="make it blue", images=[url])
+    assert found.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param", "text"),
+    [
+        ("generations", {"steps": 0}, "steps", "steps must be"),
+        ("generations", {"true_cfg_scale": 99}, "true_cfg_scale", "true_cfg_scale must be"),
+        ("edits", {"images": [5]}, "images.0", 'such as {"image_url"'),
+        ("edits", {"images": []}, "images", "images is empty"),
+        ("edits", {"images": "a.png"}, "images", "images must be a list"),
+        ("edits", {"images": ["data:image/png;base64,AAAA"]}, "images.0", "images.0 is no PNG"),
+        ("edits", {"images": [{"url": "data:"}]}, "images.0.url", "no field images.0.url"),
+    ],
+)
+def test_messages_name_the_field_that_was_sent(
+    here: Running, path: str, fields: dict[str, Any], param: str, text: str
+) -> None:
+    error = post(here, path, prompt="a cat", **fields).json()["error"]
+    assert error["param"] == param
+    assert text in error["message"]
+    assert "ImageSource" not in error["message"]
+
+
+def test_given_steps_are_not_called_a_quality(client: openai.OpenAI, here: Running) -> None:
+    assert "quality" not in post(here, prompt="a cat", steps=3).json()
+    stream = client.images.generate(prompt="a cat", stream=True, extra_body={"steps": 3})
+    (event,) = list(stream)
+    assert event.quality == "auto"
+    error = post(here, prompt="a cat", steps=3, quality="low").json()["error"]
+    assert error["param"] == "quality"
+
+
+def test_a_limit_below_the_models_own_size_is_refused() -> None:
+    found = find_model("mini")
+    large = replace(found, defaults=replace(found.defaults, width=256))
+    with pytest.raises(UsageError, match="256x64"):
+        Resolver(large, ServeConfig(max_pixels=10_000))
 
 
 @pytest.mark.parametrize("partials", [0, 1, 3])
@@ -211,7 +259,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"size": "big"}, "invalid_value", "size"),
     ({"size": "100000x10000"}, "invalid_value", "size"),
     ({"quality": "best"}, "invalid_value", "quality"),
-    ({"quality": "low", "steps": 3}, "invalid_value", "num_inference_steps"),
+    ({"quality": "low", "steps": 3}, "invalid_value", "quality"),
     ({"background": "transparent"}, "unsupported_value", "background"),
     ({"output_format": "gif"}, "unsupported_value", "output_format"),
     ({"output_compression": 50}, "invalid_value", "output_compression"),
@@ -224,7 +272,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"progress": True}, "invalid_value", "progress"),
     ({"seed": -1}, "invalid_value", "seed"),
     ({"seed": 2**63 - 1, "n": 2}, "invalid_value", "seed"),
-    ({"steps": 0}, "invalid_value", "num_inference_steps"),
+    ({"num_inference_steps": 0}, "invalid_value", "num_inference_steps"),
     ({"steps": 3, "num_inference_steps": 3}, "invalid_value", "steps"),
     ({"guidance_scale": 21}, "invalid_value", "guidance_scale"),
     ({"guidance_scale": "2"}, "invalid_type", "guidance_scale"),

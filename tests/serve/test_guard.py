@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -15,8 +16,9 @@ import pytest
 from deepgen.config.serve import ServeConfig
 from deepgen.serve.errors import ApiError
 from deepgen.serve.limits import RateLimit
+from deepgen.serve.logs import JsonLines
 from deepgen.serve.protocol import TimedProtocol
-from tests.serve.stub import Running, running
+from tests.serve.stub import Running, StubEngine, running
 
 KEY = "a-key-of-some-length"
 
@@ -205,11 +207,93 @@ def test_slow_requests_are_closed_and_others_served(
             pass
 
 
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: loc",
+        b"POST /v1/images/generations HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+    ],
+    ids=["half the headers", "half a body"],
+)
+def test_half_a_request_behind_a_whole_one_is_closed_once_that_is_answered(
+    here: Running, monkeypatch: pytest.MonkeyPatch, second: bytes
+) -> None:
+    monkeypatch.setattr("deepgen.serve.protocol.HEADER_SECONDS", 0.3)
+    monkeypatch.setattr("deepgen.serve.protocol.BODY_SECONDS", 0.3)
+    host, port = here.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n" + second)
+        client.settimeout(5)
+        answer = b""
+        while part := client.recv(4096):
+            answer += part
+        assert answer.startswith(b"HTTP/1.1 200") and b'"object":"list"' in answer
+    assert status(here) == (200, None)
+
+
+def test_the_second_half_may_come_in_time(here: Running) -> None:
+    host, port = here.url.removeprefix("http://").split(":")
+    request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with socket.create_connection((host, int(port))) as client:
+        client.settimeout(5)
+        client.sendall(request + request[:20])
+        answer = client.recv(4096)
+        client.sendall(request[20:])
+        while answer.count(b'"status":"ok"') < 2:
+            answer += client.recv(4096)
+        assert answer.count(b"HTTP/1.1 200") == 2
+
+
+def test_large_headers_are_refused_at_once_or_in_drips(here: Running) -> None:
+    host, port = here.url.removeprefix("http://").split(":")
+    head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-A: "
+    for content in (head + b"a" * (17 << 10) + b"\r\n\r\n", head + b"a" * (17 << 10)):
+        with socket.create_connection((host, int(port))) as client:
+            client.settimeout(5)
+            client.sendall(content)
+            answer = b""
+            with contextlib.suppress(ConnectionResetError):
+                while part := client.recv(4096):
+                    answer += part
+        assert answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
+        assert b'"error"' in answer
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head + b"a" * (15 << 10) + b"\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_stops_reading_is_closed_and_others_served(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deepgen.serve.protocol.READER_SECONDS", 0.2)
+    engine = StubEngine(step_seconds=0.02)
+    with running(engine, max_pixels=1 << 20) as here:
+        host, port = here.url.removeprefix("http://").split(":")
+        # Small buffers of the system's, so that little has to be sent until they are full.
+        for each in here.sockets:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            values = {"prompt": "noise", "size": "256x256", "steps": 60, "stream": True}
+            body = json.dumps({**values, "partial_images": 3}).encode()
+            head = f"Host: localhost\r\nContent-Length: {len(body)}\r\n"
+            head += "Content-Type: application/json\r\n\r\n"
+            client.sendall(f"POST /v1/images/generations HTTP/1.1\r\n{head}".encode() + body)
+            deadline = time.monotonic() + 10
+            while not engine.cancelled:
+                assert status(here) == (200, None)
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            while here.server.running:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+
+
 def test_a_long_stream_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepgen.serve.protocol.HEADER_SECONDS", 0.1)
     monkeypatch.setattr("deepgen.serve.protocol.BODY_SECONDS", 0.1)
-    from tests.serve.stub import StubEngine
-
     with running(StubEngine(step_seconds=0.03)) as here:
         values = {"prompt": "a cat", "stream": True, "steps": 20}
         found = httpx2.post(f"{here.url}/v1/images/generations", json=values)
@@ -247,8 +331,9 @@ def test_logs_and_metrics_have_no_prompt_no_key_and_no_name(
     assert "deepgen_requests_total" in metrics
     assert 'endpoint="/v1/images/generations",status="200"' in metrics
 
-    def lines() -> list[str]:
-        return [each.message for each in caplog.records if each.name == "deepgen.serve.requests"]
+    def lines() -> list[dict[str, Any]]:
+        records = [each for each in caplog.records if each.name == "deepgen.serve.requests"]
+        return [json.loads(JsonLines().format(each)) for each in records]
 
     # A line is written after the answer.
     deadline = time.monotonic() + 5
@@ -258,4 +343,5 @@ def test_logs_and_metrics_have_no_prompt_no_key_and_no_name(
     for text in (ours, metrics):
         assert marker not in text
         assert "another-key" not in text
-    assert {json.loads(each)["status"] for each in lines()} >= {200, 404}
+    assert {each["status"] for each in lines()} >= {200, 404}
+    assert {each["event"] for each in lines()} == {"request"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -91,6 +92,9 @@ def waiting(word: str) -> Iterator[None]:
 SECONDS_BETWEEN_LINES = 15.0
 """Of progress where there is no terminal."""
 
+RECENT_STEPS = 1000
+"""Of the last so many the later half decides what time is left."""
+
 
 @contextmanager
 def progress_bar(
@@ -162,12 +166,15 @@ class ProgressLines:
         self._counted, self._seconds = counted, seconds
         self._clock, self._write = clock, write
         self._done = 0
-        self._start = self._last = clock()
+        self._last = clock()
+        self._times = deque([self._last], maxlen=RECENT_STEPS)
+        """When the last steps ended, and the first began."""
 
     def advance(self) -> None:
         """Count one step, and print a line if the last one is old enough."""
         self._done += 1
         now = self._clock()
+        self._times.append(now)
         if now - self._last < self._seconds or self._done == self._steps:
             return
         self._last = now
@@ -177,7 +184,10 @@ class ProgressLines:
             return
         if self._counted:
             count += f" of {self._steps:,}"
-        left = (now - self._start) / self._done * (self._steps - self._done)
+        # By the later half of the steps, since the first ones may be slow.
+        middle = (len(self._times) - 1) // 2
+        each = (now - self._times[middle]) / max(1, len(self._times) - 1 - middle)
+        left = each * (self._steps - self._done)
         self._write(f"{self.description}{count}, {duration(left)} left")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from PIL import Image
+from PIL import Image, ImageOps
 from tyro.conf import arg
 
 from deepgen.checkpoint.finding import find_model
@@ -22,6 +22,10 @@ from deepgen.locks import locked
 FOLDER = Path("deepgen-demo")
 
 COLUMNS = 2
+
+CAPTION_SIZE = 15
+MARGIN = 10
+"""Of the gallery, in pixels."""
 
 SHOWN_SIDE = 192
 """Images of the gallery are enlarged to at least this side; their own files are not."""
@@ -101,4 +105,5 @@ def _gallery(wanted: list[dict[str, Any]], images: list[Image.Image]) -> Image.I
     for each, image in zip(wanted, large, strict=True):
         sources = [large[each["edits"] - 1]] if "edits" in each else []
         cells.append(([*sources, image], each["prompt"]))
-    return contact_sheet(cells, columns=COLUMNS)
+    sheet = contact_sheet(cells, columns=COLUMNS, font_size=CAPTION_SIZE)
+    return ImageOps.expand(sheet, MARGIN, "white")

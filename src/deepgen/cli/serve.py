@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
-from deepgen.cli.console import print_line, print_result
+from deepgen.cli.console import print_result
 from deepgen.cli.options import ComputeOptions, File, KeyFiles, Whole, parse_adapters
 from deepgen.config.serve import ServeConfig
 from deepgen.errors import UsageError, reason_of
-from deepgen.reading import read_text
+from deepgen.reading import is_readable_by_all, read_text
+
+logger = logging.getLogger(__name__)
 
 KEY_VARIABLE = "DEEPGEN_API_KEY"
 
@@ -91,16 +94,17 @@ class Serve:
 
         model = find_model(self.model)
         try:
+            from deepgen.serve.logs import set_up
             from deepgen.serve.server import serve
         except ModuleNotFoundError as error:
             raise UsageError(
                 f"{error.name} is not installed; use pip install 'deepgen-image[serve]'"
             ) from None
-        logging.basicConfig(format="%(message)s", level=logging.INFO)
+        set_up()
 
         def announce(address: str) -> None:
             print_result(address)
-            print_line(f"serving {self.model}; open {address} in a browser, Ctrl-C ends it")
+            logger.info({"message": f"loading {self.model}"}, extra={"event": "loading"})
 
         serve(config, model, announce)
 
@@ -149,6 +153,11 @@ def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:
             raise UsageError(
                 f"--api-key-file {path} cannot be read ({reason_of(error)}); check the path"
             ) from None
+        if is_readable_by_all(path):
+            warnings.warn(
+                f"every user of this machine can read the keys in {path}; run chmod 600 {path}",
+                stacklevel=2,
+            )
         for number, line in enumerate(map(str.strip, lines), start=1):
             if line and not line.startswith("#"):
                 name, colon, key = line.rpartition(":")

@@ -10,6 +10,9 @@ from typing import Literal
 from deepgen.config.checks import check_at_least, check_choice, check_positive
 from deepgen.config.model import Padding, RopePrecision
 
+SMALLEST_SIDE = 64
+"""Pixels along a side of an image, at least."""
+
 TOKEN_SIDE = 16
 """Pixels along each side of a token."""
 
@@ -87,8 +90,9 @@ class ServeConfig:
     def __post_init__(self) -> None:
         # A guided image has two.
         check_at_least("max_batch_rows", self.max_batch_rows, 2)
-        for name in ("max_batch_tokens", "max_queue", "max_n", "max_pixels"):
+        for name in ("max_batch_tokens", "max_queue", "max_n"):
             check_at_least(name, getattr(self, name), 1)
+        check_at_least("max_pixels", self.max_pixels, SMALLEST_SIDE**2)
         check_at_least("max_references", self.max_references, 1)
         check_at_least("images_per_minute", self.images_per_minute, 1)
         check_positive("deadline", self.deadline)

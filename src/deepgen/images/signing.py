@@ -6,7 +6,6 @@ Content Credentials, https://spec.c2pa.org. The library signs and verifies; noth
 from __future__ import annotations
 
 import json
-import stat
 import threading
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -17,7 +16,7 @@ from typing import Any, Literal
 
 from deepgen.errors import DeepGenError, UsageError, reason_of
 from deepgen.images.provenance import DigitalSource
-from deepgen.reading import read_text
+from deepgen.reading import is_readable_by_all, read_text
 
 KeyFiles = tuple[Path, Path]
 """The private key and its certificate chain, both PEM."""
@@ -167,7 +166,7 @@ def _check_private(path: Path) -> None:
     Raises:
         UsageError: It is one.
     """
-    if path.stat().st_mode & stat.S_IROTH:
+    if is_readable_by_all(path):
         raise UsageError(f"every user can read the private key {path}; run chmod 600 {path}")
 
 

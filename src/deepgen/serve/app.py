@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
-from deepgen.config.serve import ServeConfig
+from deepgen.config.serve import SMALLEST_SIDE, ServeConfig
 from deepgen.images.records import statement
 from deepgen.images.signing import Signer
 from deepgen.reading import parse_json
@@ -30,7 +30,7 @@ from deepgen.serve.generation import Generation
 from deepgen.serve.guard import App, Guard
 from deepgen.serve.limits import ByteBudget, RateLimit
 from deepgen.serve.metrics import Metrics
-from deepgen.serve.requests import SMALLEST_SIDE, ImageRequest, Resolver
+from deepgen.serve.requests import ImageRequest, Resolver
 from deepgen.serve.schemas import (
     MAX_GUIDANCE,
     MAX_STEPS,
@@ -160,14 +160,15 @@ class Server:
         if len(masks) > 1:
             raise ApiError("invalid_value", "there can be only one mask", param="mask")
         fields, ignored = self._fields(EditParameters, text_values(texts))
-        images = sent.get("image", []) + sent.get("image[]", [])
+        name = "image[]" if "image[]" in sent else "image"
+        images = [(name, each) for each in sent.get(name, [])]
         return await self._edit(request, fields, ignored, images, masks[0] if masks else None)
 
     async def _json_edit(self, request: Request) -> ImageRequest:
         fields, ignored = self._fields(JsonEditParameters, await _json_object(request))
         images = [
-            uploads.from_data_url(each.image_url, each.file_id, name=f"images.{index}")
-            for index, each in enumerate(fields.images)
+            (name, uploads.from_data_url(each.image_url, each.file_id, name=name))
+            for name, each in ((f"images.{i}", each) for i, each in enumerate(fields.images))
         ]
         mask = None
         if fields.mask is not None:
@@ -185,15 +186,15 @@ class Server:
         request: Request,
         fields: Any,
         ignored: list[str],
-        sent: list[bytes],
+        sent: list[tuple[str, bytes]],
         sent_mask: bytes | None,
     ) -> ImageRequest:
         uploads.check_count(sent, self.config.max_references)
         # Before anything is decoded.
         self.engine.check_room(1, self.config.deadline)
-        needed = sum(uploads.decoded_bytes(each, "image") for each in sent)
+        needed = sum(uploads.decoded_bytes(data, name) for name, data in sent)
         self.budget.reserve(request, uploads.COPIES * needed)
-        images = [await in_thread(uploads.read_upload, each, "image") for each in sent]
+        images = [await in_thread(uploads.read_upload, data, name) for name, data in sent]
         mask = None
         if sent_mask is not None:
             mask = await in_thread(uploads.read_mask, sent_mask, images[0])

@@ -95,6 +95,10 @@ def do_nothing() -> None:
     """Nobody waits for a failure."""
 
 
+def do_nothing_with(_: object) -> None:
+    """Nobody waits for an engine."""
+
+
 class EngineClient:
     """The engine, to the handlers of requests.
 
@@ -117,6 +121,8 @@ class EngineClient:
         """Why there is no engine, if it could not be started."""
         self.on_failure: Callable[[], None] = do_nothing
         """Called then."""
+        self.on_ready: Callable[[Mapping[str, Any]], None] = do_nothing_with
+        """Called with what the engine said of itself, each time that it is ready."""
         self._tasks: dict[str, _Task] = {}
         self._numbers = itertools.count(1)
         self._process: asyncio.subprocess.Process | None = None
@@ -193,6 +199,7 @@ class EngineClient:
             operation = frame.values["op"]
             if operation == "ready":
                 was_ready, self.ready, self.failure = True, frame.values, None
+                self.on_ready(frame.values)
                 for task in self._tasks.values():
                     self._submit(task)
             elif operation == "tick":

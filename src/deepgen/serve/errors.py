@@ -46,6 +46,7 @@ KINDS: Mapping[str, Kind] = {
     "payload_too_large": Kind(413),
     "image_too_large": Kind(413),
     "unsupported_media_type": Kind(415),
+    "headers_too_large": Kind(431),
     "queue_full": Kind(429, "rate_limit_error", should_retry=True),
     "rate_limit_exceeded": Kind(429, "rate_limit_error", should_retry=True),
     "cancelled": Kind(499, should_retry=False),

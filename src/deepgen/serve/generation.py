@@ -165,19 +165,23 @@ class Generation:
         request = self.request
         (command,) = request.commands(self.client)
         seed = command.values["seed"]
-        partials, step_started = 0, time.monotonic()
+        partials, times = 0, [time.monotonic()]
         if request.progress:
             yield self._progress("queued", position=self.engine.waiting)
         async for frame in self.engine.run(command, seconds=self.seconds):
             values, kind = frame.values, frame.values["kind"]
             if kind == "started":
                 self._begin()
-                step_started = time.monotonic()
+                times = [time.monotonic()]
             if kind == "position" and request.progress:
                 yield self._progress("queued", position=values["position"])
             elif kind in ("started", "step") and request.progress:
                 step = values["step"]
-                each = (time.monotonic() - step_started) / step if step else 0.0
+                if kind == "step":
+                    times.append(time.monotonic())
+                # By the later half of the steps, since the first ones may be slow.
+                middle = (len(times) - 1) // 2
+                each = (times[-1] - times[middle]) / max(1, len(times) - 1 - middle)
                 eta = round(each * (request.steps - step), 2)
                 yield self._progress("running", step=step, eta_seconds=eta if step else None)
             elif kind == "preview" and request.progress:
@@ -189,7 +193,8 @@ class Generation:
                 image = read_image_frame("RGB", values, frame.blobs[0])
                 content = await self._file(image, seed)
                 common = {"b64_json": content, "created_at": int(time.time())}
-                common |= self._described(image)
+                # Events always have a quality; "auto" says that the steps were given.
+                common |= {"quality": "auto", **self._described(image)}
                 if kind == "partial":
                     name = f"{request.kind}.partial_image"
                     yield name, {"type": name, "partial_image_index": partials, **common}
@@ -226,8 +231,9 @@ class Generation:
             "background": "opaque",
             "output_format": request.format,
             "size": f"{image.width}x{image.height}",
-            "quality": request.quality or "high",
         }
+        if request.quality is not None:
+            values["quality"] = request.quality
         if request.safety_identifier:
             values["safety_identifier"] = request.safety_identifier
         return values

@@ -43,6 +43,9 @@ FAILED_KEYS = 10
 
 MAX_ADDRESSES = 10_000
 
+MAX_HEADER_BYTES = 16 << 10
+"""Of a request line with all headers."""
+
 HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -98,6 +101,7 @@ class Guard:
 
         body = _Body(receive, self.config.max_upload_bytes, self.budget)
         try:
+            _check_size(scope)
             headers = _headers(scope)
             self._check_browser(scope, headers)
             if scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
@@ -229,7 +233,7 @@ class Guard:
             "client": hashlib.sha256(client.encode()).hexdigest()[:12],
             **scope["state"].get("log", {}),
         }
-        requests_log.info(json.dumps(line))
+        requests_log.info(line, extra={"event": "request"})
 
 
 class _Body:
@@ -279,6 +283,19 @@ class _Body:
 def _digest(key: bytes) -> bytes:
     """Of one length for all keys."""
     return hashlib.sha256(key).digest()
+
+
+def _check_size(scope: Scope) -> None:
+    """Refuse headers above the limit, which arrived at once; those that drip are refused earlier.
+
+    Raises:
+        ApiError: They are.
+    """
+    size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    size += len(scope.get("raw_path") or b"") + len(scope.get("query_string") or b"")
+    if size > MAX_HEADER_BYTES:
+        message = f"the headers have {size:,} bytes, {MAX_HEADER_BYTES:,} are the limit"
+        raise ApiError("headers_too_large", message)
 
 
 def _headers(scope: Scope) -> dict[str, str]:

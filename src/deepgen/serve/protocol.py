@@ -27,8 +27,6 @@ MAX_PER_ADDRESS = 32
 
 LOOPBACK: tuple[str, ...] = ("127.", "::1")
 
-MAX_HEADER_BYTES = 16 << 10
-
 
 class TimedProtocol(H11Protocol):
     """Closes connections whose request does not arrive in time, and those that are too many.

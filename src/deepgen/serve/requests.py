@@ -13,14 +13,13 @@ from PIL import Image
 
 from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
-from deepgen.config.serve import ServeConfig, rows_of, tokens_of
+from deepgen.config.serve import SMALLEST_SIDE, ServeConfig, rows_of, tokens_of
 from deepgen.config.sizes import nearest_side, reference_size
+from deepgen.errors import UsageError
 from deepgen.serve.engine_client import Command
 from deepgen.serve.errors import ApiError
 from deepgen.serve.schemas import MAX_STEPS, ImageParameters
 from deepgen.serve.worker import image_frame
-
-SMALLEST_SIDE = 64
 
 QUALITIES: Mapping[str, float] = {
     "low": 0.4,
@@ -54,6 +53,7 @@ class ImageRequest:
     steps: int
     guidance: float
     quality: str | None
+    """None where the steps were given."""
     format: Format
     compression: int
     stream: bool
@@ -126,6 +126,9 @@ class Resolver:
     Args:
         model: That is served.
         config: The limits.
+
+    Raises:
+        UsageError: They do not allow the model's own size.
     """
 
     def __init__(self, model: FoundModel, config: ServeConfig) -> None:
@@ -134,6 +137,12 @@ class Resolver:
         defaults = model.defaults
         self.side = round(math.sqrt(defaults.height * defaults.width))
         self.max_pixels = config.max_pixels or (2 * self.side) ** 2
+        usual = defaults.height * defaults.width
+        if self.max_pixels < usual:
+            raise UsageError(
+                f"--max-pixels {self.max_pixels} is less than the {usual} of the model's own size, "
+                f"{defaults.width}x{defaults.height}; allow at least these"
+            )
 
     @property
     def names(self) -> list[str]:
@@ -185,7 +194,7 @@ class Resolver:
             steps=steps,
             guidance=guidance,
             tokens=self._tokens(height, width, images, guidance),
-            quality=fields.quality if fields.quality in NAMED else None,
+            quality=_quality(fields),
             format=kind,
             compression=_compression(fields),
             stream=bool(fields.stream),
@@ -225,7 +234,7 @@ class Resolver:
         if fields.num_inference_steps is not None:
             if fields.quality not in (None, "auto"):
                 message = "quality decides the number of steps; give either it or the steps"
-                raise ApiError("invalid_value", message, param="num_inference_steps")
+                raise ApiError("invalid_value", message, param="quality")
             return int(fields.num_inference_steps)
         factor = QUALITIES[fields.quality or "auto"]
         usual = self.model.defaults.num_inference_steps
@@ -317,6 +326,12 @@ def _check_supported(fields: ImageParameters) -> None:
     for name, other in needs:
         if getattr(fields, name) and not getattr(fields, other):
             raise ApiError("invalid_value", f"{name} needs {other}", param=name)
+
+
+def _quality(fields: ImageParameters) -> str | None:
+    if fields.num_inference_steps is not None:
+        return None
+    return fields.quality if fields.quality in NAMED else "high"
 
 
 def _compression(fields: ImageParameters) -> int:

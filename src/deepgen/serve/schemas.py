@@ -103,11 +103,23 @@ class ImageSource(BaseModel):
     file_id: Label | None = None
 
 
+def _source(value: Any) -> Any:
+    """An image may also come as the address alone."""
+    if isinstance(value, str):
+        return {"image_url": value}
+    if not isinstance(value, dict | ImageSource):
+        raise ValueError('an object such as {"image_url": "data:image/png;base64,..."}')
+    return value
+
+
+Source = Annotated[ImageSource, BeforeValidator(_source)]
+
+
 class JsonEditParameters(EditParameters):
     """Fields of an edit in JSON."""
 
-    images: Annotated[list[ImageSource], Field(min_length=1, max_length=16)]
-    mask: ImageSource | None = None
+    images: Annotated[list[Source], Field(min_length=1, max_length=16)]
+    mask: Source | None = None
 
 
 def parse_fields(
@@ -119,8 +131,10 @@ def parse_fields(
         ApiError: The first field that cannot be used.
     """
     known = dict(values)
+    sent: dict[str, str] = {}
     for alias, name in ALIASES.items():
         if alias in known:
+            sent[name] = alias
             if known.get(name) is not None:
                 message = f"give either {name} or {alias}, not both"
                 raise ApiError("invalid_value", message, param=alias)
@@ -137,7 +151,7 @@ def parse_fields(
     try:
         fields = kind.model_validate({k: v for k, v in known.items() if v is not None})
     except PydanticError as error:
-        raise _explained(error) from None
+        raise _explained(error, sent) from None
     return fields, [*unknown, *(name for name in IGNORED if known.get(name) is not None)]
 
 
@@ -190,10 +204,16 @@ def _unknown(name: str, kind: type[BaseModel]) -> ApiError:
     return ApiError("unknown_parameter", f"there is no field {shown(name)}{hint}", param=name[:100])
 
 
-def _explained(error: PydanticError) -> ApiError:
-    """The first problem that pydantic found, as an error of the API."""
+def _explained(error: PydanticError, sent: Mapping[str, str]) -> ApiError:
+    """The first problem that pydantic found, as an error of the API.
+
+    Args:
+        error: What it found.
+        sent: Names that the client used, by ours.
+    """
     problem = error.errors(include_url=False)[0]
-    name = ".".join(str(each) for each in problem["loc"]) or None
+    first, *rest = (str(each) for each in problem["loc"])
+    name = ".".join([sent.get(first, first), *rest])
     kind, found = problem["type"], shown(problem.get("input"))
     if kind == "missing":
         return ApiError("missing_required_parameter", f"{name} is missing", param=name)
@@ -202,6 +222,11 @@ def _explained(error: PydanticError) -> ApiError:
     if kind == "too_long":
         most = problem["ctx"]["max_length"]
         return ApiError("invalid_value", f"at most {most} {name} can be used", param=name)
+    if kind == "too_short":
+        return ApiError("invalid_value", f"{name} is empty, expected at least one", param=name)
+    if kind == "list_type":
+        message = f"{name} must be a list, got {found}"
+        return ApiError("invalid_type", message, param=name)
     if kind == "string_too_long":
         most = problem["ctx"]["max_length"]
         message = f"{name} is too long; {most:,} characters are the limit"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import logging
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +20,10 @@ from deepgen.config.serve import ServeConfig
 from deepgen.errors import DeepGenError
 from deepgen.serve.app import Server
 from deepgen.serve.engine_client import EngineClient
-from deepgen.serve.protocol import MAX_HEADER_BYTES, TimedProtocol
+from deepgen.serve.guard import MAX_HEADER_BYTES
+from deepgen.serve.protocol import TimedProtocol
+
+logger = logging.getLogger(__name__)
 
 HTTP_SETTINGS: Mapping[str, Any] = {
     "http": TimedProtocol,
@@ -40,6 +46,8 @@ class _Uvicorn(uvicorn.Server):
         self._server = server
         self._grace = grace
         self._drain: asyncio.Task[None] | None = None
+        self.was_interrupted = False
+        """Whether it was Ctrl-C that ended it."""
 
     def stop(self) -> None:
         """End at once."""
@@ -47,6 +55,7 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Refuse new requests, and stop once the running ones have ended."""
+        self.was_interrupted = sig == signal.SIGINT
         if self._server.is_draining:
             self.force_exit = self.should_exit = True
             return
@@ -90,23 +99,25 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
 
     Raises:
         DeepGenError: The address cannot be used, or the model cannot draw.
+        KeyboardInterrupt: It was Ctrl-C that ended it; running requests have been answered.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((config.host, config.port))
-        listener.listen()
-    except OSError as error:
-        listener.close()
-        raise DeepGenError(
-            f"cannot listen at {config.host}:{config.port}: {error.strerror}; choose another "
-            "--port or --host"
-        ) from None
     engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)
     server = Server(config, model, engine)
-    name = f"[{config.host}]" if family == socket.AF_INET6 else config.host
-    on_start(f"http://{name}:{listener.getsockname()[1]}")
+    listener = _listen(config)
+    name = f"[{config.host}]" if listener.family == socket.AF_INET6 else config.host
+    address = f"http://{name}:{listener.getsockname()[1]}"
+    on_start(address)
+
+    def announce(ready: Mapping[str, Any]) -> None:
+        line = {
+            "message": f"{config.model} is ready; open {address} in a browser, Ctrl-C ends it",
+            "address": address,
+            "model": config.model,
+            "device": ready["device"],
+        }
+        logger.info(line, extra={"event": "ready"})
+
+    engine.on_ready = announce
     settings = uvicorn.Config(server.application(), **HTTP_SETTINGS)
     web = _Uvicorn(settings, server, config.grace)
     engine.on_failure = web.stop
@@ -116,3 +127,33 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
         listener.close()
     if engine.failure is not None:
         raise DeepGenError(engine.failure)
+    if web.was_interrupted:
+        raise KeyboardInterrupt
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    """A socket at the address of the settings.
+
+    Raises:
+        DeepGenError: It cannot be used.
+    """
+    host, port = config.host, config.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen()
+    except (OSError, UnicodeError) as error:
+        listener.close()
+        if isinstance(error, socket.gaierror | UnicodeError):
+            reason = f"--host {host} is no address and no name that resolves to one"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = f"this machine has no address {host}"
+        else:
+            raise DeepGenError(
+                f"cannot listen at {host}:{port}: {error.strerror}; choose another --port or --host"
+            ) from None
+        advice = "use 127.0.0.1 for this machine alone, or 0.0.0.0 for all its addresses"
+        raise DeepGenError(f"{reason}; {advice}") from None
+    return listener

@@ -19,28 +19,35 @@ from deepgen.mini.world.scene import Scene, Thing
 
 _GAP = 8
 _SIDE = 96
-_LINE_HEIGHT = 12
-# Of the sheet's font, a line of 10 points fits about one letter per 5.2 pixels.
-_LETTER_WIDTH = 5.2
+# Of the sheet's font, in multiples of its size.
+_LINE_HEIGHT = 1.2
+_LETTER_WIDTH = 0.52
 
 Cell = tuple[Sequence[Image.Image], str]
 """Images of one size, side by side, and the text below them."""
 
 
-def contact_sheet(cells: Sequence[Cell], *, columns: int) -> Image.Image:
-    """All cells in a grid, each image with a border, since white ones need one."""
+def contact_sheet(cells: Sequence[Cell], *, columns: int, font_size: int = 10) -> Image.Image:
+    """All cells in a grid, each image with a border, since white ones need one.
+
+    Args:
+        cells: Images, with the text below them.
+        columns: Of the grid.
+        font_size: Of the texts, in pixels.
+    """
+    line_height = round(_LINE_HEIGHT * font_size)
     side = max(max(image.size) for images, _ in cells for image in images) + 2
     width = max(len(images) for images, _ in cells) * (side + 2)
-    texts = [wrap(text, int(width / _LETTER_WIDTH)) for _, text in cells]
-    pitch = width + _GAP, side + max(map(len, texts)) * _LINE_HEIGHT + _GAP
+    texts = [wrap(text, int(width / (_LETTER_WIDTH * font_size))) for _, text in cells]
+    pitch = width + _GAP, side + max(map(len, texts)) * line_height + _GAP
     page = Image.new("RGB", (columns * pitch[0], -(-len(cells) // columns) * pitch[1]), "white")
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(10)
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(font_size)
     for index, ((images, _), lines) in enumerate(zip(cells, texts, strict=True)):
         left, top = index % columns * pitch[0], index // columns * pitch[1]
         for number, image in enumerate(images):
             page.paste(ImageOps.expand(image, 1, "#c0c0c0"), (left + number * (side + 2), top))
         for line, text in enumerate(lines):
-            pen.text((left, top + side + line * _LINE_HEIGHT), text, fill="black", font=font)
+            pen.text((left, top + side + line * line_height), text, fill="black", font=font)
     return page
 
 
