@@ -100,6 +100,23 @@ def test_shards_share_a_folder_which_nobody_then_has_alone(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_last_of_those_that_share_tidies_up_alone(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    left.touch()
+    with held(tmp_path, shared=True), locked(tmp_path, shared=True, last=left.unlink):
+        pass
+    assert left.exists()
+
+    def tidy() -> None:
+        with pytest.raises(FolderInUseError), locked(tmp_path, shared=True):
+            pass
+        left.unlink()
+
+    with locked(tmp_path, shared=True, last=tidy):
+        pass
+    assert not left.exists()
+
+
 def test_a_thread_may_lock_again_what_it_has(tmp_path: Path) -> None:
     with locked(tmp_path):
         with locked(tmp_path / ".." / tmp_path.name), locked(tmp_path, shared=True):

@@ -16,7 +16,7 @@ import platform
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -62,7 +62,12 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked(
-    folder: Path, *, shared: bool = False, beside: bool = False, name: str = LOCK
+    folder: Path,
+    *,
+    shared: bool = False,
+    beside: bool = False,
+    name: str = LOCK,
+    last: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Have a folder to oneself in the body; a thread may lock again what it has locked.
 
@@ -74,6 +79,7 @@ def locked(
         shared: Others that share it may write too: the processes of one evaluation.
         beside: Keep the file next to the folder, which is going to be replaced as a whole.
         name: Of the file; files of other names are other locks.
+        last: Called at the end by the last of those that share it, while nobody else can lock it.
 
     Raises:
         FolderInUseError: Another process, or another thread, is writing there.
@@ -87,7 +93,7 @@ def locked(
             yield
         finally:
             if held is not None:
-                _leave(held)
+                _leave(held, last)
     finally:
         for each in created:
             # Whoever wrote into it keeps it.
@@ -125,7 +131,7 @@ def _enter(path: Path, folder: Path, *, shared: bool) -> _Held | None:
     return held
 
 
-def _leave(held: _Held) -> None:
+def _leave(held: _Held, last: Callable[[], None] | None) -> None:
     with _guard:
         held.depth -= 1
         if held.depth:
@@ -136,6 +142,8 @@ def _leave(held: _Held) -> None:
     try:
         # Only the last one removes the file, while nobody else can lock it.
         if _lock(held.descriptor, shared=False) and _is_at(held.descriptor, held.path):
+            if last is not None:
+                last()
             with suppress(OSError):
                 held.path.unlink()
     finally:

@@ -26,15 +26,15 @@ def check_output_folder(folder: Path, inputs: Mapping[str, Path | str | None], *
         ValueError: It is a file or below one, read-only, an input, inside a data set or a model, or
             something else than what the command writes.
     """
-    resolved = _resolved(folder)
+    place = resolved(folder)
     for option, value in inputs.items():
-        source = None if value is None else _resolved(Path(value))
+        source = None if value is None else resolved(Path(value))
         if source is None or not source.is_dir():
             continue
         # Elsewhere, as below a folder of prompts, more files do no harm.
         is_whole = any((source / marker).is_file() for marker in KINDS)
-        if resolved == source or (is_whole and resolved.is_relative_to(source)):
-            where = "is the folder" if resolved == source else "is inside the folder"
+        if place == source or (is_whole and place.is_relative_to(source)):
+            where = "is the folder" if place == source else "is inside the folder"
             raise ValueError(
                 f"--output {folder} {where} of {option} {value}, which is only read; choose "
                 "another --output"
@@ -75,7 +75,8 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
-def _resolved(path: Path) -> Path:
+def resolved(path: Path) -> Path:
+    """An absolute path without links, ``~`` resolved too."""
     try:
         return path.expanduser().resolve()
     except RuntimeError:

@@ -352,13 +352,12 @@ def gradients(backend):
     return max(error(mine, true) for mine, true in pairs if true.any())
 
 def any_sizes(backend):
-    dit, _ = twins(num_layers=3, dual_attention_layers=(0,))
+    dit, _ = twins(num_layers=2, dual_attention_layers=(0,))
     dit.requires_grad_(True)
     cases = []
     for sizes, lengths, count in [
-        (((8, 8), (8, 8)), (9, 9), 0), (((8, 8), (4, 8)), (5, 7), 0),
-        (((4, 8), (4, 8)), (5, 7), 1), (((6, 8),), (12,), 2),
-        (((6, 4), (6, 4), (4, 6)), (3, 3, 4), 1), (((4, 4),), (20,), 0),
+        (((8, 8), (4, 8)), (5, 7), 0), (((4, 8), (4, 8)), (5, 7), 1),
+        (((6, 8),), (12,), 2), (((6, 4), (6, 4), (4, 6)), (3, 3, 4), 1),
     ]:
         told = [random_condition(length) for length in lengths]
         references = [latents(*[(4, 4)] * count) for _ in sizes]

@@ -6,17 +6,15 @@ file's name, if they cannot be used.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
-
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.headers import HasShape
+from deepgen.config.decoding import decode
 from deepgen.config.model import (
     ROPE_PRECISIONS,
     BridgeConfig,
@@ -293,13 +291,9 @@ def _read(config: type[T], values: Mapping[str, Any], where: str) -> T:
     names = [each.name for each in fields(config)]  # type: ignore[arg-type]
     known = {name: values[name] for name in names if name in values}
     try:
-        return TypeAdapter(config).validate_json(json.dumps(known), strict=True)
-    except ValidationError as cause:
-        first = cause.errors()[0]
-        place = "".join(f": {each}" for each in first["loc"])
-        found = f", got {shown(first['input'])}" if place else ""
-        problem = first["msg"].removeprefix("Value error, ")
-        raise CheckpointError(f"{where}{place}: {problem}{found}") from cause
+        return decode(config, known)
+    except ValueError as cause:
+        raise CheckpointError(f"{where}: {cause}") from cause
 
 
 def _matrix(

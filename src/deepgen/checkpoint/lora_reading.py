@@ -157,8 +157,8 @@ def _layers(stored: Mapping[str, StoredTensor], file: Path) -> dict[str, Roles]:
             unknown.append(key)
             continue
         layers.setdefault(found[0], {})[found[1]] = tensor
-    lone = [layer for layer, roles in layers.items() if roles.keys() == {ALPHA}]
-    unknown += [layers.pop(layer)[ALPHA].name for layer in lone]
+    without_matrices = [layer for layer, roles in layers.items() if roles.keys() == {ALPHA}]
+    unknown += [layers.pop(layer)[ALPHA].name for layer in without_matrices]
     if unknown or not layers:
         kinds = listed(unknown) if unknown else "no lora_A weights"
         raise CheckpointError(f"{file.name} is not a supported LoRA adapter: {kinds}")

@@ -67,7 +67,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StatedTensor:
+class PickledTensor:
     """A tensor, as the pickle describes it."""
 
     storage: Storage
@@ -100,12 +100,12 @@ _MARK = _Global("mark")
 
 
 def read_outline(pickle: bytes) -> tuple[Any, list[Storage]]:
-    """What a pickle would give, with ``StatedTensor`` in place of tensors; and all its storages.
+    """What a pickle would give, with ``PickledTensor`` in place of tensors; and all its storages.
 
     Raises:
         CheckpointError: It is damaged, or has more than dictionaries of tensors and plain values.
     """
-    machine = _Machine()
+    machine = _PickleReader()
     try:
         machine.run(pickle)
         (value,) = machine.stack
@@ -117,7 +117,7 @@ def read_outline(pickle: bytes) -> tuple[Any, list[Storage]]:
     return value, machine.storages
 
 
-class _Machine:
+class _PickleReader:
     """The stack and the memo of a pickle."""
 
     def __init__(self) -> None:
@@ -225,13 +225,13 @@ def _called(name: str, arguments: tuple[Any, ...]) -> Any:
         (lengths,) = arguments
         return _lengths(lengths)
     if name == PARAMETER:
-        return _expect(StatedTensor, arguments[0])
+        return _expect(PickledTensor, arguments[0])
     if name == TENSOR:
         storage, offset, shape, strides = arguments[:4]
         shape, strides = _lengths(shape), _lengths(strides)
         if type(offset) is not int or len(shape) != len(strides):
             raise ValueError("a tensor is described in an unknown way")
-        return StatedTensor(_expect(Storage, storage), offset, shape, strides)
+        return PickledTensor(_expect(Storage, storage), offset, shape, strides)
     raise ValueError(f"{name} is called with {len(arguments)} values")
 
 

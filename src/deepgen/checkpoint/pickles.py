@@ -22,7 +22,7 @@ from typing import Any
 
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.native import by_component
-from deepgen.checkpoint.outline import DTYPES, StatedTensor, Storage, read_outline
+from deepgen.checkpoint.outline import DTYPES, PickledTensor, Storage, read_outline
 from deepgen.errors import CheckpointError, reason_of, shown
 from deepgen.reading import open_regular
 
@@ -49,7 +49,7 @@ CONVERTED_SHARD_BYTES = 2 << 30
 class NativeOutline:
     """Names and shapes of a native checkpoint."""
 
-    parts: Mapping[str, Mapping[str, StatedTensor]]
+    parts: Mapping[str, Mapping[str, PickledTensor]]
     """Tensors by component and name, without wrappers."""
     left_out: Mapping[str, int]
     """Entries beside the model's with tensors of their own, such as an optimizer's; how many."""
@@ -234,20 +234,20 @@ def state_dict(loaded: Any) -> tuple[Mapping[str, Any], dict[str, Any]]:
     return loaded, beside
 
 
-def _tensors(loaded: Any) -> tuple[dict[str, StatedTensor], dict[str, int]]:
+def _tensors(loaded: Any) -> tuple[dict[str, PickledTensor], dict[str, int]]:
     """The model's tensors by name; and the entries beside them, with their numbers of tensors."""
     entries, beside = state_dict(loaded)
     unusable = [
         str(key)
         for key, value in entries.items()
-        if not (type(key) is str and isinstance(value, StatedTensor) and value.is_whole)
+        if not (type(key) is str and isinstance(value, PickledTensor) and value.is_whole)
     ]
     if unusable:
         raise CheckpointError(
             f"it has {len(unusable)} entries that are not whole tensors of "
             f"{', '.join(DTYPES.values())}: {listed(unusable)}"
         )
-    loose = [name for name, value in beside.items() if isinstance(value, StatedTensor)]
+    loose = [name for name, value in beside.items() if isinstance(value, PickledTensor)]
     if loose:
         raise CheckpointError(
             f"it has {len(loose)} tensors beside those of its state dict: {listed(loose)}; save "
@@ -262,7 +262,7 @@ def _count(value: Any) -> int:
     remaining, seen, count = [value], {id(value)}, 0
     while remaining:
         each = remaining.pop()
-        count += isinstance(each, StatedTensor)
+        count += isinstance(each, PickledTensor)
         parts = each.values() if isinstance(each, dict) else each
         if isinstance(each, dict | list | tuple):
             new = {id(part): part for part in parts if id(part) not in seen}

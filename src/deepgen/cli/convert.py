@@ -67,16 +67,16 @@ class Convert:
                 raise ValueError("--lora-alpha is for native checkpoints; a folder needs none")
             if self.target.is_dir():
                 raise CheckpointError(f"{self.target} is a folder; a native checkpoint is a file")
-            said = self._to_native()
+            summary = self._to_native()
         elif self.source.is_dir():
             self._expect("diffusers")
-            said = self._to_untrained()
+            summary = self._to_untrained()
         else:
             self._expect("diffusers")
             check_archive(self.source)
-            said = self._to_folder()
+            summary = self._to_folder()
         if self.json:
-            print_result(json.dumps({"path": str(self.target), **said}))
+            print_result(json.dumps({"path": str(self.target), **summary}))
         else:
             print_result(str(self.target))
 

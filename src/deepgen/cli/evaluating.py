@@ -211,12 +211,12 @@ def locked_run(
         FolderInUseError: Another process works on the same run.
         ValueError: The folder cannot be the output.
     """
-    from deepgen.eval.run.folder import MANIFEST
+    from deepgen.eval.run.folder import MANIFEST, RunFolder
     from deepgen.eval.run.generation import choose_shard
 
     shared = choose_shard(shard).count > 1
     check_output_folder(output, inputs, own=MANIFEST)
-    with locked(output, shared=shared):
+    with locked(output, shared=shared, last=RunFolder(output).tidy):
         yield
 
 

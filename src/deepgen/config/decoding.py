@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def decode(kind: type[T], values: object) -> T:
-    """A dataclass with the types of its fields checked, whole.
+    """A dataclass with every field of exactly the declared JSON type: "5" is no number.
 
     Args:
         kind: The dataclass; its fields may be dataclasses.
@@ -26,17 +26,37 @@ def decode(kind: type[T], values: object) -> T:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object, found {shown(values)}")
-    known = {each.name for each in fields(kind)}  # type: ignore[arg-type]
-    if unknown := sorted(map(str, values.keys() - known)):
-        raise ValueError(f"unknown {', '.join(unknown)}")
+    adapter = _adapter(kind)
     try:
-        decoded: T = _adapter(kind).validate_python(values)  # type: ignore[arg-type]
+        decoded: T = adapter.validate_json(json.dumps(values), strict=True)
     except ValidationError as cause:
         problem = cause.errors(include_url=False)[0]
         name = ".".join(map(str, problem["loc"]))
-        message = f"{name}: {problem['msg']}, found {shown(problem['input'])}"
-        raise ValueError(message) from None
+        reason = problem["msg"].removeprefix("Value error, ")
+        if not name:
+            raise ValueError(reason) from None
+        raise ValueError(f"{name}: {reason}, found {shown(problem['input'])}") from None
+    if unknown := _unknown(values, adapter.dump_python(decoded, mode="json")):
+        raise ValueError(f"unknown {', '.join(unknown)}")
     return decoded
+
+
+def _unknown(values: object, decoded: object, prefix: str = "") -> list[str]:
+    """Names that the values have and no dataclass; those of inner objects with a dot."""
+    if isinstance(values, list) and isinstance(decoded, list):
+        pairs = enumerate(zip(values, decoded, strict=True))
+        return [name for at, pair in pairs for name in _unknown(*pair, f"{prefix}{at}.")]
+    if not (isinstance(values, Mapping) and isinstance(decoded, Mapping)):
+        return []
+    return [
+        name
+        for key, value in values.items()
+        for name in (
+            _unknown(value, decoded[key], f"{prefix}{key}.")
+            if key in decoded
+            else [f"{prefix}{key}"]
+        )
+    ]
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 from deepgen.config.codec import write_yaml
 from deepgen.config.stage import StageConfig
 from deepgen.images.io import atomic_file
-from deepgen.outputs import check_output_folder
+from deepgen.outputs import check_output_folder, resolved
 from deepgen.reading import read_yaml
 from deepgen.train.monitor.logs import METRICS, REPLACEMENTS
 
@@ -33,7 +33,7 @@ def check_output(config: StageConfig) -> None:
     output = config.output
     check_output_folder(output, {"--data": config.data.folder, "--model": config.model}, own="")
     result = (output / MODEL).resolve()
-    if _folder(config.model).is_relative_to(result):
+    if resolved(Path(config.model)).is_relative_to(result):
         raise ValueError(
             f"--model {config.model} is in {output / MODEL}, which the run would replace; use "
             "another --output"
@@ -69,14 +69,6 @@ def save_settings(path: Path, config: Any) -> None:
     """Write all settings of a run, atomically."""
     with atomic_file(path, overwrite=True) as part:
         write_yaml(part, config)
-
-
-def _folder(model: str) -> Path:
-    try:
-        return Path(model).expanduser().resolve()
-    except RuntimeError:
-        # An unknown home directory, which the loader reports.
-        return Path(model).resolve()
 
 
 def _is_of_a_run(settings: Path) -> bool:

@@ -58,10 +58,7 @@ def test_images_of_others_are_taken_as_they_lie_and_none_is_copied(
     seen = taken(images, tmp_path / "run")
     assert len(seen) == len(ITEMS) * IMAGES_PER_PROMPT
     assert files_of(images) == before
-    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        "images.jsonl",
-        "run.json",
-    ]
+    assert sorted(files_of(tmp_path / "run")) == ["images.jsonl", "run.json"]
     manifest = RunFolder(tmp_path / "run").manifest()
     assert (manifest.base_seed, manifest.images) == (None, str(images))
     # Once more changes nothing.

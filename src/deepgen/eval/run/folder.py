@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,8 +32,6 @@ LINES = "images.jsonl"
 PARTS = ".parts"
 REPORT_LOCK = ".report.lock"
 """Held while a report is written; see :mod:`deepgen.locks`."""
-WRITING_TRIES = 10
-"""How often one process tries to write a file, while others close the same run."""
 REPLIES = "replies.sqlite"
 """Replies of the judge of a run; may exist before the first image, as the judge is probed first."""
 FORMAT = 3
@@ -220,20 +219,13 @@ class RunFolder:
         self.write(PurePosixPath(LINES), text.encode(), below=self.path)
         for part in parts:
             part.unlink(missing_ok=True)
-        self.tidy()
 
     def tidy(self) -> None:
         """Remove what killed processes left of files they were writing.
 
-        What others are writing now, they write again.
+        Only for whoever has the folder to itself: others may be writing such files now.
         """
-        parts = self.path / PARTS
-        # Another process may be tidying too and remove the folder before any of these lines.
-        with suppress(FileNotFoundError):
-            for left in list(parts.iterdir()):
-                left.unlink(missing_ok=True)
-        with suppress(OSError):
-            parts.rmdir()
+        shutil.rmtree(self.path / PARTS, ignore_errors=True)
 
     def write(self, path: PurePosixPath, content: bytes, *, below: Path | None = None) -> None:
         """Write a file among the images, atomically.
@@ -243,18 +235,10 @@ class RunFolder:
         target = (below or self.images) / path
         if target.is_file() and target.read_bytes() == content:
             return
-        for tries_left in reversed(range(WRITING_TRIES)):
-            try:
-                with self._part() as part:
-                    part.write_bytes(content)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    part.replace(target)
-                return
-            except (FileNotFoundError, FileExistsError):
-                # Another process of the run tidies up: the folder of parts is there when made and
-                # gone when used, or the other way round.
-                if not tries_left:
-                    raise
+        with self._part() as part:
+            part.write_bytes(content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part.replace(target)
 
     def write_first(self, name: str, text: str) -> None:
         """As :meth:`write`, but a file that another process has just written stays."""

@@ -153,5 +153,4 @@ def _close(run: PlannedRun, images: Mapping[ImageKey, ImageEntry], shard: Shard)
             for image, record in latest.items()
         ]
         folder.write(PurePosixPath(RECORDS), "".join(lines).encode(), below=folder.path)
-        folder.tidy()
     return scoring
