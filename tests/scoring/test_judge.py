@@ -101,7 +101,7 @@ def test_faults_of_the_server_leave_the_scores_as_they_are(tmp_path: Path) -> No
         true = values(list_all(judge(server, tmp_path / "calm"), asked, concurrency=16))
     faulty = Faulty(errors=0.2, prose=0.1, hangs=0.05)
     with serve(faulty) as server:
-        client = judge(server, tmp_path, timeout_seconds=1.0, request_attempts=8)
+        client = judge(server, tmp_path, timeout_seconds=2.0, request_attempts=8)
         answers = list_all(client, asked, concurrency=16)
     assert true == [number % 5 + 1 for number in range(100)]
     assert values(answers) == true

@@ -26,7 +26,7 @@ def decode(kind: type[T], values: object) -> T:
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"expected an object, found {shown(values)}")
-    adapter = _adapter(kind)
+    adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
     try:
         decoded: T = adapter.validate_json(json.dumps(values), strict=True)
     except ValidationError as cause:
