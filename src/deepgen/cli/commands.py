@@ -121,6 +121,7 @@ COMMANDS: Mapping[str, Entry] = {
         examples=(
             "deepgen data import folder ./photos ./data",
             "deepgen data import table edits.jsonl ./data --images ./images",
+            "deepgen data import opengpt4o_image ./OpenGPT-4o-Image ./sets/opengpt4o_image",
         ),
     ),
     "data check": Entry(
@@ -141,7 +142,15 @@ COMMANDS: Mapping[str, Entry] = {
     "data stats": Entry(
         target="deepgen.cli.data:Stats",
         text="Count samples by task, size and length of prompts",
-        examples=("deepgen data stats ./data --side 512",),
+        examples=(
+            "deepgen data stats ./data --side 512",
+            "deepgen data stats sets/stage2_public.yaml --samples 2000000",
+        ),
+    ),
+    "data mixture": Entry(
+        target="deepgen.cli.data:MixtureFile",
+        text="Write a mixture of data sets, such as the paper's",
+        examples=("deepgen data mixture stage2_public ./sets",),
     ),
     "data prompts": Entry(
         target="deepgen.cli.prompts:Prompts",

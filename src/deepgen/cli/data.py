@@ -20,6 +20,7 @@ from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.config.sizes import check_side
 from deepgen.data.importers.registry import IMPORTERS, open_source
+from deepgen.data.mixture_presets import PRESETS
 from deepgen.devices import pick_device
 from deepgen.errors import DataError
 
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
     from deepgen.data.parallel import Engine
 
     ImporterName = str
+    MixtureName = str
 else:
     ImporterName = Literal[tuple(IMPORTERS)]
+    MixtureName = Literal[PRESETS]
 
 NAMES = "{" + ",".join(IMPORTERS) + "}"
 DESCRIPTIONS = "; ".join(f"{name}: {text}" for name, text in IMPORTERS.items())
@@ -271,18 +274,19 @@ class Cache:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Encode, and print the folder of the cache."""
+        """Encode, and print the folder of the cache, or of that of each member of a mixture."""
         with _reporting_disk_failures(self.folder):
-            cache = self._encode()
-        path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
-        print_result(json.dumps({"path": path, **found}) if self.json else path)
+            caches = self._encode()
+        for cache in caches:
+            path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
+            print_result(json.dumps({"path": path, **found}) if self.json else path)
 
-    def _encode(self) -> LatentCache:
-        from deepgen.data.dataset import DataSet
+    def _encode(self) -> list[LatentCache]:
+        from deepgen.data.mixture import open_data
 
         if self.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
-        data, model = DataSet.open(self.folder), find_model(self.model)
+        data, model = open_data(self.folder), find_model(self.model)
         own = round(math.sqrt(model.defaults.height * model.defaults.width))
         side = check_side("--side", own if self.side is None else self.side)
         import torch
@@ -295,24 +299,30 @@ class Cache:
         # In float32: rounding here would affect every epoch.
         codec = LatentCodec(vae_part(model.folder).load(torch.float32, device)).eval()
         with torch.inference_mode(), progress_bar("encoding", None) as advance:
-            return build_cache(
-                data,
-                lambda pixels: codec.posterior_parameters(pixels.to(device)),
-                vae_hash=weights_hash(codec),
-                side=side,
-                batch_size=self.batch_size,
-                watch=advance,
-            )
+            return [
+                build_cache(
+                    member,
+                    lambda pixels: codec.posterior_parameters(pixels.to(device)),
+                    vae_hash=weights_hash(codec),
+                    side=side,
+                    batch_size=self.batch_size,
+                    watch=advance,
+                )
+                for member, _ in data.parts
+            ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stats:
-    """Count samples by task, bucket, kind and length of prompts, and size."""
+    """Count samples by task, bucket, kind and length of prompts, and size; of a mixture, by source
+    what a run will see."""
 
     folder: DataFolder
-    """A data set."""
+    """A data set, or the file of a mixture."""
     side: int = 512
     """Buckets are of about SIDE * SIDE pixels."""
+    samples: int = 1_000_000
+    """Of a mixture: samples of the run, all tasks together."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -320,15 +330,19 @@ class Stats:
 
     def run(self) -> None:
         """Print the numbers."""
-        from deepgen.data.dataset import DataSet
+        from deepgen.data.mixture import MixedData, open_data
         from deepgen.data.stats import stats_of
 
-        if self.side < 1:
-            raise ValueError(f"--side must be at least 1, got {self.side}")
-        found = asdict(stats_of(DataSet.open(self.folder), side=self.side))
+        check_at_least("--side", self.side, 1)
+        check_at_least("--samples", self.samples, 1)
+        data = open_data(self.folder)
+        found = asdict(stats_of(data, side=self.side))
+        seen = data.seen(data.split_samples(self.samples)) if isinstance(data, MixedData) else []
         if self.json:
-            print_result(json.dumps(found))
+            print_result(json.dumps({**found, "sources": seen} if seen else found))
             return
+        if seen:
+            _print_sources(self.folder, seen, self.samples)
         lines: Lines = []
         for name, value in found.items():
             title = name.replace("_", " ")
@@ -340,6 +354,56 @@ class Stats:
             if len(value) > SHOWN_BUCKETS:
                 lines.append(("  others", sum(islice(value.values(), SHOWN_BUCKETS, None))))
         _print_lines(str(self.folder), lines)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixtureFile:
+    """Write a mixture that comes with deepgen, the paper's among them, beside its data sets."""
+
+    preset: Positional[Annotated[MixtureName, arg(metavar="{" + ",".join(PRESETS) + "}")]]
+    """Which mixture."""
+    folder: Positional[Annotated[Path, arg(metavar="DIR")]] = Path()
+    """Folder that holds the data sets, each imported under the name of its importer."""
+    overwrite: bool = False
+    """Replace an existing file."""
+    debug: bool = False
+    """Show where an error comes from."""
+
+    def run(self) -> None:
+        """Write the file, and print its path and which of its data sets are there."""
+        from deepgen.data.mixture import read_mixture
+        from deepgen.data.mixture_presets import preset_text
+
+        path = self.folder / f"{self.preset}.yaml"
+        if not self.folder.is_dir():
+            raise DataError(f"there is no folder {self.folder}; name that of the data sets")
+        if path.exists() and not self.overwrite:
+            raise ValueError(f"{path} exists; add --overwrite to replace it")
+        path.write_text(preset_text(self.preset), encoding="utf-8")
+        sources = read_mixture(path).sources
+        absent = {
+            each.data: each.optional for each in sources if not (self.folder / each.data).exists()
+        }
+        for name, is_optional in absent.items():
+            kind = "optional" if is_optional else "required"
+            print_line(f"{name} is not in {self.folder} ({kind})")
+        print_result(str(path))
+
+
+def _print_sources(path: Path, seen: list[dict[str, Any]], samples: int) -> None:
+    """What a run sees of each source of a mixture."""
+    rows: list[tuple[str, ...]] = [("task", "source", "samples", "share", "seen", "passes")]
+    for each in seen:
+        numbers = (f"{each['samples']:,}", f"{each['share']:.2%}", f"{each['seen']:,}")
+        rows.append((each["task"], each["source"], *numbers, f"{each['passes']:.2f}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    print_result(f"{path}: a run of {samples:,} samples sees")
+    for row in rows:
+        cells = [
+            cell.ljust(width) if number < 2 else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print_result("  " + "  ".join(cells).rstrip())
 
 
 @contextmanager

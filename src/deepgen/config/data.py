@@ -19,7 +19,7 @@ class DataConfig:
     """Which samples are trained on, and how they are prepared."""
 
     folder: Annotated[Path | None, arg(name="data", metavar="DIR"), MAY_CHANGE] = None
-    """Data set made by deepgen data import."""
+    """Data set made by deepgen data import, or the file of a mixture of several."""
     side: Annotated[int | None, arg(metavar="PIXELS", help_behavior_hint="")] = None
     """Images are resized to about SIDE * SIDE pixels, in their own aspect ratio (default: the
     model's side)."""

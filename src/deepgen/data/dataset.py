@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from deepgen.config.decoding import decode
 from deepgen.config.sizes import Size, fix_pixels
+from deepgen.data.order import EpochOrder
 from deepgen.data.records import SCHEMA, TASKS, ImageRef, Record, Split, Task, content_hash
 from deepgen.data.shards import committed_indexes, read_bytes, write_atomically
 from deepgen.errors import DataError
@@ -212,6 +213,15 @@ class DataSet:
             if value is not None:
                 chosen &= pc.equal(self.table[column], value).to_numpy()
         return np.flatnonzero(chosen)
+
+    @property
+    def parts(self) -> list[tuple[DataSet, int]]:
+        """The data sets that this one is made of, with the numbers of their first rows."""
+        return [(self, 0)]
+
+    def order(self, rows: npt.NDArray[np.int64], *, seed: int, task: Task) -> EpochOrder:
+        """The endless order in which training sees some rows of a task."""
+        return EpochOrder(rows, seed=seed, name=task)
 
     def read(self, image: ImageRef) -> bytes:
         """The bytes of an image, unchanged from the user's file.

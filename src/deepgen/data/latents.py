@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+from bisect import bisect_right
 from collections.abc import Callable
 from functools import lru_cache
 from hashlib import blake2b
@@ -67,6 +68,9 @@ class LatentCache:
         Raises:
             DataError: There is none for this VAE and side, or it is unfinished.
         """
+        members = data.parts
+        if members[0][0] is not data:
+            return JoinedLatentCache(data, vae_hash=vae_hash, side=side)
         cache = cls(data, vae_hash=vae_hash, side=side)
         missing = sum(not cache.path(number).exists() for number in range(cache.files))
         if missing:
@@ -107,6 +111,30 @@ class LatentCache:
         if found != self.metadata:
             raise DataError(f"{path} belongs to other data or another model; delete {self.folder}")
         return file
+
+
+class JoinedLatentCache(LatentCache):
+    """The caches of all data sets of a mixture; rows are numbered as in the mixture.
+
+    Raises:
+        DataError: One of them has none.
+    """
+
+    def __init__(self, data: DataSet, *, vae_hash: str, side: int) -> None:
+        self.side = side
+        self.caches = [
+            LatentCache.open(each, vae_hash=vae_hash, side=side) for each, _ in data.parts
+        ]
+        self.first_rows = [first for _, first in data.parts]
+        self.folder = self.caches[0].folder
+        self.files = sum(each.files for each in self.caches)
+
+    def posterior_parameters(self, row: int, image: int) -> PosteriorParameters:
+        """See :meth:`LatentCache.posterior_parameters`."""
+        member = bisect_right(self.first_rows, row) - 1
+        own = row - self.first_rows[member]
+        found: PosteriorParameters = self.caches[member].posterior_parameters(own, image)
+        return found
 
 
 def build_cache(

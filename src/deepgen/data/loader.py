@@ -163,7 +163,10 @@ class Loader:
         # Edits before text-to-image, on all ranks.
         self.streams = [
             Stream(
-                EpochOrder(self._rows[task], seed=options.seed, name=task),
+                # Held-out samples once each, whatever the weights of their sources.
+                data.order(self._rows[task], seed=options.seed, task=task)
+                if options.split == "train"
+                else EpochOrder(self._rows[task], seed=options.seed, name=task),
                 self._buckets,
                 microbatch_size=plan.microbatch_size,
                 microbatches=plan.microbatches,

@@ -48,7 +48,11 @@ class EpochOrder:
 
     def between(self, first: int, end: int) -> tuple[Rows, Rows]:
         """Rows and epochs at the positions ``first`` to ``end``, without computing any before."""
-        epochs, positions = np.divmod(np.arange(first, end, dtype=np.int64), len(self.rows))
+        return self.at(np.arange(first, end, dtype=np.int64))
+
+    def at(self, places: Rows) -> tuple[Rows, Rows]:
+        """Rows and epochs at some positions."""
+        epochs, positions = np.divmod(places, len(self.rows))
         rows = np.empty(len(epochs), dtype=np.int64)
         for epoch in np.unique(epochs).tolist():
             mine = epochs == epoch

@@ -24,6 +24,7 @@ from deepgen.config.train import OptimizerConfig, Precision
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import LatentCache
 from deepgen.data.loader import Loader, LoaderOptions
+from deepgen.data.mixture import open_data as open_set_or_mixture
 from deepgen.errors import DataError
 from deepgen.flow.schedule import training_sigmas
 from deepgen.locks import locked
@@ -348,14 +349,14 @@ def make_optimizer(config: OptimizerConfig, trained: Mapping[str, nn.Parameter])
 
 
 def open_data(config: StageConfig) -> DataSet:
-    """The data set of a stage.
+    """The data set or mixture of a stage.
 
     Raises:
         DataError: None is named, or it cannot be used.
     """
     if config.data.folder is None:
         raise DataError("no data to train on; make them with deepgen data import, then add --data")
-    return DataSet.open(config.data.folder)
+    return open_set_or_mixture(config.data.folder)
 
 
 def shard_model(

@@ -12,7 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
+import numpy as np
+import pyarrow as pa
 
 from deepgen.checkpoint.files import CARD_NAME, ModelFolder
 from deepgen.checkpoint.hub import EMBEDDED
@@ -68,9 +69,13 @@ def make_card(
 def _sources(loader: Loader) -> list[dict[str, Any]]:
     """The rows of the data by source, licence and task."""
     table = loader.data.table
+    # A mixture may use only some of the rows of its members.
+    used = np.zeros(len(table), dtype=bool)
+    used[loader.data.rows(split="train")] = True
     columns = ["source", "source_rev", "licence", "redistributable", "task"]
     found: list[dict[str, Any]] = (
-        table.filter(pc.equal(table["split"], "train"))
+        table.select(columns)
+        .filter(pa.array(used))
         .group_by(columns, use_threads=False)
         .aggregate([([], "count_all")])
         .to_pylist()

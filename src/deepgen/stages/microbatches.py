@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from deepgen.config.stage import StageConfig
 from deepgen.data.dataset import DataSet
 from deepgen.data.loader import TaskPlan
+from deepgen.data.mixture import MixedData
 from deepgen.data.records import Task
 from deepgen.errors import DataError
 
@@ -44,8 +45,9 @@ def task_plans(config: StageConfig, data: DataSet, world_size: int) -> dict[Task
     """Micro-batches of each task in a step; tasks without samples in the data are left out.
 
     Raises:
-        DataError: Nothing is left.
-        ValueError: There are fewer micro-batches than processes.
+        DataError: Nothing is left, or a source of a mixture would be seen too often.
+        ValueError: There are fewer micro-batches than processes, or tasks in another ratio than
+            a mixture states.
     """
     counts: dict[Task, int | None] = {
         "t2i": config.t2i_microbatches,
@@ -59,6 +61,9 @@ def task_plans(config: StageConfig, data: DataSet, world_size: int) -> dict[Task
     }
     if not tasks:
         raise DataError(f"{data.folder} has no samples of the tasks that are to be trained")
+    if isinstance(data, MixedData):
+        data.check_ratio({task: each.microbatches for task, each in tasks.items()})
+        data.check_passes({task: config.steps * each.samples for task, each in tasks.items()})
     found = sum(each.microbatches for each in tasks.values())
     if found < world_size:
         raise ValueError(
