@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ImageFault = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged"]
+ImageFault = Literal["missing", "io", "empty", "not_an_image", "too_large", "damaged", "mode"]
 """Why an image cannot be read, in one word, for counting."""
 
 

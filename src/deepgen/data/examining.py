@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from deepgen.data.importers.archives import read_span
@@ -50,6 +51,13 @@ class Examiner:
         roles = ["the target", *(f"reference {n}" for n in range(1, len(row.references) + 1))]
         if row.negative_target is not None:
             roles.append("the negative target")
+        if row.sha256 is not None:
+            # Before it is decoded: what else is wrong with it follows from that.
+            data = _read(self.root, row.target, roles[0])
+            if sha256(data).hexdigest() != row.sha256:
+                raise BadSampleError(
+                    "hash_mismatch", "the target is not the file whose SHA-256 the row states"
+                )
         found = [
             self._image(each, role, is_limited=is_limited)
             for each, role in zip(row.images, roles, strict=True)
@@ -133,14 +141,18 @@ def with_bytes(root: Path, row: RawSample, found: list[StoredImage]) -> list[Sto
     complete = []
     for source, image in zip(row.images, found, strict=True):
         name = _name(source, "an image")
-        try:
-            data = read_source(root, source, name=name)
-        except ImageError as error:
-            raise BadSampleError(error.reason, str(error)) from None
+        data = _read(root, source, "an image")
         if content_hash(data) != image.hash:
             raise BadSampleError("hash_mismatch", f"{name} changed while it was imported")
         complete.append(replace(image, data=data))
     return complete
+
+
+def _read(root: Path, source: ImageSource, role: str) -> bytes:
+    try:
+        return read_source(root, source, name=_name(source, role))
+    except ImageError as error:
+        raise BadSampleError(error.reason, str(error)) from None
 
 
 def _name(source: ImageSource, role: str) -> str:

@@ -97,11 +97,7 @@ def read_mixture(path: Path) -> Mixture:
         DataError: The file cannot be read, or says something impossible.
     """
     try:
-        values = read_yaml(path)
-        if isinstance(values, Mapping) and isinstance(values.get("sources"), list):
-            # One by one, so that unknown names are errors there too.
-            values = {**values, "sources": [decode(MixtureSource, v) for v in values["sources"]]}
-        return decode(Mixture, values)
+        return decode(Mixture, read_yaml(path))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -173,7 +173,9 @@ def to_rgb(image: Image.Image, *, name: str = "the image") -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(f"{name} ({image.width} x {image.height})")
     if image.mode == "F":
-        raise ImageError(f"{name} has floating-point pixels, expected 8 or 16 bits; convert it")
+        raise ImageError(
+            f"{name} has floating-point pixels, expected 8 or 16 bits; convert it", reason="mode"
+        )
     if min(image.size) < 1:
         size = f"{image.width} x {image.height}"
         raise ImageError(f"{name} is {size}, expected at least one pixel", reason="empty")

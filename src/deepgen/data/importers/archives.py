@@ -165,7 +165,8 @@ def _copy(stream: BufferedIOBase, out: BufferedIOBase, limit: int, name: str) ->
     written = 0
     while True:
         try:
-            block = stream.read(CHUNK)
+            # Not read(), which gives nothing of a block that ends early.
+            block = stream.read1(CHUNK)
         except (EOFError, BadGzipFile, zlib.error):
             return
         if not block:

@@ -41,6 +41,8 @@ class Fields:
     reasoning: tuple[str, ...] = ()
     render_text: tuple[str, ...] = ()
     licence: tuple[str, ...] = ()
+    sha256: tuple[str, ...] = ()
+    """Of the target, as hexadecimal digits."""
     lang: tuple[str, ...] = ()
     skills: tuple[str, ...] = ("general",)
     skill_fields: tuple[str, ...] = ()
@@ -77,7 +79,7 @@ def read_fields(row: Mapping[str, Any], fields: Fields, native_id: str, locate: 
         references = tuple(located(each, locate, fields.absolute) for each in values)
         reasoning = first_of(row, fields.reasoning)
         extra = [str(row[each]) for each in fields.skill_fields if not is_empty(row.get(each))]
-        licence = first_of(row, fields.licence)
+        licence, digest = first_of(row, fields.licence), first_of(row, fields.sha256)
         sample = RawSample(
             native_id=native_id,
             prompts=prompts_of(row, fields, is_edit=bool(references)),
@@ -87,6 +89,7 @@ def read_fields(row: Mapping[str, Any], fields: Fields, native_id: str, locate: 
             skills=tuple(dict.fromkeys([*fields.skills, *extra])),
             render_text=tuple(str(each) for each in as_list(first_of(row, fields.render_text))),
             licence=None if licence is None else str(licence),
+            sha256=None if digest is None else str(digest).lower(),
         )
         check_whole(sample)
         return sample
@@ -151,6 +154,7 @@ def fields_of(pairs: Iterable[str], usual: Fields) -> Fields:
         "reasoning",
         "render_text",
         "licence",
+        "sha256",
         "lang",
     )
     single: dict[str, list[str]] = {}
@@ -168,7 +172,7 @@ def fields_of(pairs: Iterable[str], usual: Fields) -> Fields:
     values: dict[str, Any] = {role: tuple(keys) for role, keys in single.items()}
     if texts:
         values |= {"texts": texts, "rivals": ()}
-    if "references" in single:
+    if any(kind is not None and kind.startswith("instruction") for kind in texts.values()):
         values["has_edits_only"] = True
     return replace(usual, **values)
 

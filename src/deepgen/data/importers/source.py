@@ -19,7 +19,7 @@ from deepgen.data.records import (
     content_hash,
 )
 from deepgen.errors import DataError
-from deepgen.reading import MAX_TEXT_BYTES, parse_json
+from deepgen.reading import parse_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +48,9 @@ TARGET_KEYS = (
     "output_image", "image_path", "output", "edited_file_name", "target", "image", "file_name"
 )  # fmt: skip
 ID_KEYS = ("sample_id", "id")
+
+LONGEST_PROMPT = 32_768
+"""Characters; about eight times what the model reads, which training cuts and counts."""
 
 EXCLUDED = "excluded"
 """Reason of rows that are left out on purpose; they are no faults of the source."""
@@ -102,6 +105,8 @@ class RawSample:
     """Of this sample; None means that of the import."""
     redistributable: bool | None = None
     """Whether this sample may be redistributed; None means as the import says."""
+    sha256: str | None = None
+    """Of the target's bytes, where the source states it."""
     provenance: Provenance | None = None
 
     @property
@@ -375,8 +380,11 @@ def variant_of(value: object, lang: object, *, is_edit: bool) -> PromptVariant:
         raise BadSampleError("empty_prompt", f"expected a text as prompt, found {text!r}")
     if not text.strip():
         raise BadSampleError("empty_prompt", "the prompt is empty")
-    if len(text) > MAX_TEXT_BYTES:
-        raise BadSampleError("row", f"the prompt has more than {MAX_TEXT_BYTES:,} characters")
+    if len(text) > LONGEST_PROMPT:
+        raise BadSampleError(
+            "prompt_too_long",
+            f"the prompt has {len(text):,} characters, at most {LONGEST_PROMPT:,}",
+        )
     if "\0" in text:
         raise BadSampleError("row", "the prompt has a NUL character")
     weight = own.get("weight", 1.0)
