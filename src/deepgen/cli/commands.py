@@ -124,6 +124,14 @@ COMMANDS: Mapping[str, Entry] = {
             "deepgen data import opengpt4o_image ./OpenGPT-4o-Image ./sets/opengpt4o_image",
         ),
     ),
+    "data render-text": Entry(
+        target="deepgen.cli.render_text:RenderText",
+        text="Render texts in English and Chinese as a data set",
+        examples=(
+            "deepgen data render-text ./data --fonts ./fonts --count 10000",
+            "deepgen data render-text ./data --fonts ./fonts --photos ./photos --kinds sign",
+        ),
+    ),
     "data check": Entry(
         target="deepgen.cli.data:Check",
         text="Read and decode every image of a data set",

@@ -26,6 +26,7 @@ from deepgen.errors import DataError
 
 if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
+    from deepgen.data.importing import ImportReport
     from deepgen.data.latents import LatentCache
     from deepgen.data.parallel import Engine
 
@@ -99,12 +100,12 @@ class Import:
 
     def run(self) -> None:
         """Import, and print the counts."""
-        from deepgen.data.dataset import QUARANTINE, read_manifest
+        from deepgen.data.dataset import read_manifest
         from deepgen.data.importing import ImportOptions, import_source
 
         check_fraction("--max-bad-fraction", self.max_bad_fraction)
         engine = self._engine()
-        with _reporting_disk_failures(self.folder):
+        with reporting_disk_failures(self.folder):
             source = self._source()
             may = self.redistributable
             options = ImportOptions(
@@ -131,16 +132,7 @@ class Import:
             print_line(f"warning: {note}")
         if before is not None and before.complete:
             print_line("already imported, nothing changed")
-        if self.json:
-            print_result(json.dumps({"path": str(self.folder), **asdict(report)}))
-            return
-        lines: Lines = [("rows", report.rows), ("samples", report.samples)]
-        lines += _indented(report.tasks)
-        lines += [("quarantined", sum(report.quarantined.values()))]
-        lines += [*_indented(report.quarantined), ("shards", report.shards)]
-        _print_lines(str(self.folder), lines)
-        if report.quarantined:
-            print_line(f"every reason is in {self.folder / QUARANTINE}")
+        print_report(self.folder, report, as_json=self.json)
 
     def _engine(self) -> Engine | None:
         from deepgen.data.parallel import Processes, RayCluster
@@ -275,7 +267,7 @@ class Cache:
 
     def run(self) -> None:
         """Encode, and print the folder of the cache, or of that of each member of a mixture."""
-        with _reporting_disk_failures(self.folder):
+        with reporting_disk_failures(self.folder):
             caches = self._encode()
         for cache in caches:
             path, found = str(cache.folder), {"side": cache.side, "files": cache.files}
@@ -406,8 +398,24 @@ def _print_sources(path: Path, seen: list[dict[str, Any]], samples: int) -> None
         print_result("  " + "  ".join(cells).rstrip())
 
 
+def print_report(folder: Path, report: ImportReport, *, as_json: bool) -> None:
+    """Print what an import made of its rows."""
+    from deepgen.data.dataset import QUARANTINE
+
+    if as_json:
+        print_result(json.dumps({"path": str(folder), **asdict(report)}))
+        return
+    lines: Lines = [("rows", report.rows), ("samples", report.samples)]
+    lines += _indented(report.tasks)
+    lines += [("quarantined", sum(report.quarantined.values()))]
+    lines += [*_indented(report.quarantined), ("shards", report.shards)]
+    _print_lines(str(folder), lines)
+    if report.quarantined:
+        print_line(f"every reason is in {folder / QUARANTINE}")
+
+
 @contextmanager
-def _reporting_disk_failures(folder: Path) -> Iterator[None]:
+def reporting_disk_failures(folder: Path) -> Iterator[None]:
     """Report a failure of the disk in one line; finished files stay.
 
     Raises:
