@@ -123,7 +123,7 @@ CASES = [
     ("image a folder", ["edit", "a", "folder.png"], "is a folder"),
     ("image too slim", ["edit", "a", "slim.png"], "at most 1024"),
     ("model missing", ["generate", "a", "--model", "./absent"], "./absent"),
-    ("model a file", ["info", "own.png"], "own.png"),
+    ("model a file", ["generate", "a", "--model", "own.png"], "own.png"),
     ("model unknown to the hub", ["info", "nobody/nothing"], "nobody/nothing"),
     ("model without a part", ["info", "partless"], "vae/diffusion_pytorch_model.safetensors"),
     ("model without its index", ["info", "folder.png"], "model_index.json"),

@@ -74,7 +74,7 @@ def test_without_a_name_the_seed_names_the_file(
     pipe: StubPipeline, tmp_path: Path, image: Path
 ) -> None:
     assert main(["generate", "a cat", "--seed", "5"]) == 0
-    assert main(["edit", "greener", "own.png", "--seed", "5"]) == 0
+    assert main(["edit", "green", "own.png", "--seed", "5"]) == 0
     assert files(tmp_path) == {"own.png", "generated-5.png", "edited-5.png"}
 
 
@@ -126,7 +126,7 @@ def test_a_warning_is_one_line_on_standard_error(
 ) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    assert main(["edit", "greener", "a.gif", "--seed", "1"]) == 0
+    assert main(["edit", "green", "a.gif", "--seed", "1"]) == 0
     assert capsys.readouterr().err == "warning: a.gif is animated; its first frame is used\n"
 
 
@@ -237,11 +237,14 @@ def test_standard_input_is_read_once(pipe: StubPipeline, capsys: Captured) -> No
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["make", "it", "red", "own.png"], 'needs quotes: deepgen edit "make it red" own.png'),
-        (["make", "it", "red"], 'needs quotes: deepgen edit "make it red" IMAGE'),
-        (["own.png", "make it red"], 'instruction comes first: deepgen edit "make it red" own.png'),
+        (["make", "it", "green", "own.png"], 'needs quotes: deepgen edit "make it green" own.png'),
+        (["make", "it", "green"], 'needs quotes: deepgen edit "make it green" IMAGE'),
+        (
+            ["own.png", "make it green"],
+            'instruction comes first: deepgen edit "make it green" own.png',
+        ),
         (["own.png", "redder"], 'instruction comes first: deepgen edit "redder" own.png'),
-        (["own.png", "make", "it", "red"], 'comes first: deepgen edit "make it red" own.png'),
+        (["own.png", "make", "it", "green"], 'comes first: deepgen edit "make it green" own.png'),
         (["redder", "absent.png"], "no image at absent.png"),
         (["redder", "https://example.org/a.png"], "https://example.org/a.png is an address"),
     ],
@@ -267,9 +270,9 @@ def test_an_edit_that_changed_nothing_is_said(
     pipe: StubPipeline, capsys: Captured, tmp_path: Path
 ) -> None:
     Image.new("RGB", (64, 64), (1, 100, 200)).save(tmp_path / "same.png")
-    assert main(["edit", "make it red", "same.png", "--seed", "1"]) == 0
+    assert main(["edit", "make it green", "same.png", "--seed", "1"]) == 0
     assert "note: edited-1.png hardly differs from same.png" in capsys.readouterr().err
-    assert main(["edit", "make it red", "same.png", "--seed", "99"]) == 0
+    assert main(["edit", "make it green", "same.png", "--seed", "99"]) == 0
     assert "note:" not in capsys.readouterr().err
 
 

@@ -224,7 +224,7 @@ def test_fields_are_mapped_for_tars_and_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no column scan; it has"):
         run(tmp_path / "rows.parquet", tmp_path / "other", mapping=("target=scan",))
     with pytest.raises(ValueError, match="takes ROLE=FIELD"):
-        run(tmp_path / "rows.parquet", tmp_path / "other", mapping=("picture",))
+        run(tmp_path / "rows.parquet", tmp_path / "other", mapping=("image",))
     with pytest.raises(ValueError, match="--map is for table and webdataset"):
         run(captioned_folder(tmp_path / "f", 1), tmp_path / "o", "folder", mapping=("target=a",))
 

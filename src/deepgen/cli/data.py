@@ -77,8 +77,8 @@ class Import:
     """Beginning of the paths in a published table that the files do not have."""
     licence: Text = None
     """Recorded with every sample that states none (default: that of a published data set)."""
-    redistributable: bool | None = None
-    """Record that the images may be redistributed (default: as published)."""
+    redistributable: bool = False
+    """Record that the images may be redistributed (a published data set's own answer is kept)."""
     val_fraction: float = 0.0
     """Fraction of samples held out of training; runs report their loss as val/loss."""
     min_side: int = 81
@@ -107,11 +107,10 @@ class Import:
         engine = self._engine()
         with reporting_disk_failures(self.folder):
             source = self._source()
-            may = self.redistributable
             options = ImportOptions(
                 name=self.name or _name_of(self.source),
                 licence=source.licence if self.licence is None else self.licence,
-                redistributable=source.redistributable if may is None else may,
+                redistributable=self.redistributable or source.redistributable,
                 val_fraction=self.val_fraction,
                 min_side=self.min_side,
                 max_references=self.max_references,

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from deepgen.checkpoint.finding import FoundModel, find_model
-from deepgen.checkpoint.hub import EMBEDDED
+from deepgen.checkpoint.hub import EMBEDDED, resolve
 from deepgen.cli.collecting import collector_paused
 from deepgen.cli.console import ProgressLines, print_line, print_result, progress_bar
 from deepgen.cli.options import MAX_SEED, ImageOptions
@@ -119,13 +119,18 @@ def _note_unchanged(before: Image.Image, after: Image.Image, *, path: Path, sour
 def _note_unknown_words(
     model: FoundModel, options: ImageOptions, prompts: Sequence[str], *, is_edit: bool
 ) -> None:
-    """Say which prompts are about nothing that the embedded model was taught."""
+    """Say which prompts have words, or nothing but words, that the embedded model does not know."""
     if options.model != EMBEDDED:
         return
-    from deepgen.mini.world.vocabulary import vocabulary_note
+    from tokenizers import Tokenizer
 
+    from deepgen.mini.world.vocabulary import unseen_words_note, vocabulary_note
+
+    tokenizer = Tokenizer.from_file(str(resolve(EMBEDDED) / "tokenizer" / "tokenizer.json"))
     for prompt in dict.fromkeys(prompts):
-        note = vocabulary_note(prompt, is_edit=is_edit, side=model.defaults.width)
+        note = vocabulary_note(
+            prompt, is_edit=is_edit, side=model.defaults.width
+        ) or unseen_words_note(prompt, lambda text: len(tokenizer.encode(text)))
         if note is not None:
             print_line(f"note: {prompt[:60]!r}: {note}")
 

@@ -199,8 +199,9 @@ def _parsed(arguments: Sequence[str], recipe: str | None, examples: Sequence[str
     if recipe is not None:
         settings = _settings(recipe, arguments)
     default = Train(recipe=recipe or "", settings=settings)
+    name = "train" if recipe is None else f"train {recipe}"
     return parse(
-        Train, arguments, name="train", examples=examples, default=default, keep_prefixes=True
+        Train, arguments, name=name, examples=examples, default=default, keep_prefixes=True
     )
 
 

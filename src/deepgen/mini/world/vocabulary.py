@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from deepgen.mini.world.knowledge import CATEGORIES, OBJECTS, Kind
 from deepgen.mini.world.version0 import OBJECT_NAMES, SIDE
@@ -13,7 +13,10 @@ EDITED = ("background", "word", "text", "letter", "sign", "背景", "文字", "�
 """What an instruction may change besides objects."""
 
 SHOWN = 8
-"""Objects that a note names."""
+"""Objects, or words, that a note names."""
+
+WORD = re.compile(r"\b[A-Za-z]{3,}\b")
+"""English words that may carry a meaning; most shorter ones do not."""
 
 
 def known_objects(side: int) -> dict[str, Kind]:
@@ -47,6 +50,32 @@ def vocabulary_note(text: str, *, is_edit: bool, side: int) -> str | None:
         f"such as {shown} on plain backgrounds; for anything else give the released model as "
         "--model"
     )
+
+
+def unseen_words_note(text: str, count_tokens: Callable[[str], int]) -> str | None:
+    """What to tell about English words that the mini never met in its training.
+
+    Its tokenizer learned a token for every word it met often enough; other words fall apart.
+
+    Args:
+        text: A prompt or instruction; words in capitals are to be drawn, and need no meaning.
+        count_tokens: Number of tokens of a text.
+    """
+    words = dict.fromkeys(each for each in WORD.findall(text) if not each.isupper())
+    unseen = [word for word in words if min(map(count_tokens, _forms(word.lower()))) > 1]
+    if not unseen:
+        return None
+    return (
+        f"the embedded model never saw the word{'s' * (len(unseen) > 1)} "
+        f"{', '.join(map(repr, unseen[:SHOWN]))} in training, and may ignore what "
+        f"{'they mean' if len(unseen) > 1 else 'it means'}"
+    )
+
+
+def _forms(word: str) -> list[str]:
+    """A word and its singular, within a text and at its beginning."""
+    singulars = [word.removesuffix(end) for end in ("s", "es") if word.endswith(end)]
+    return [f"{space}{each}" for each in (word, *singulars) for space in (" ", "")]
 
 
 def _names(kind: Kind) -> list[str]:
