@@ -33,10 +33,10 @@ from deepgen.pipeline.request import parse_requests, parse_sampling
 
 LOAD = 0.8
 ROWS = 8
-IMAGES = 150
+IMAGES = 60
 """In each series of arrivals."""
 
-SERIES = 3
+SERIES = 2
 STEPS = (10, 20, 40)
 SIZES = ((64, 64), (96, 64))
 PROMPTS = ("a red apple", "two green circles", "a yellow car on a blue background")
@@ -149,6 +149,7 @@ def main() -> None:
             arrivals.append(Arrival(second, replace(job, id=f"{number} {job.id}")))
         for name, way in ways.items():
             seconds[name] += way(arrivals)
+            print(number, name, round(float(np.mean(seconds[name])), 2), flush=True)
     means = {name: float(np.mean(each)) for name, each in seconds.items()}
     result: dict[str, Any] = {
         "environment": before,
