@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import struct
+import zlib
 from hashlib import sha256
 from pathlib import Path
 
@@ -43,9 +45,9 @@ def encoded(number: int, size: tuple[int, int] = (96, 96), kind: str = "JPEG") -
 
 def huge_header() -> bytes:
     """A PNG whose header states 50,000 x 50,000 pixels."""
-    from tests.images.test_io import png_header
-
-    return png_header(50_000, 50_000)
+    header = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    start = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + start + struct.pack(">I", 1 << 20) + b"IDAT" + bytes(64)
 
 
 def faulty_set(root: Path, count: int, faulty: int, *, first: int = 0) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-Files = Mapping[str, bytes | str]
+Files = Mapping[str, Any]
 
 
 def jpeg(number: int, size: tuple[int, int] = (96, 96)) -> bytes:
