@@ -132,6 +132,14 @@ COMMANDS: Mapping[str, Entry] = {
             "deepgen data render-text ./data --fonts ./fonts --photos ./photos --kinds sign",
         ),
     ),
+    "data export": Entry(
+        target="deepgen.cli.export:Export",
+        text="Write a data set as WebDataset, Parquet or a folder",
+        examples=(
+            "deepgen data export ./data ./tars --format webdataset",
+            "deepgen data export ./data ./parquet --format parquet --restricted skip",
+        ),
+    ),
     "data check": Entry(
         target="deepgen.cli.data:Check",
         text="Read and decode every image of a data set",

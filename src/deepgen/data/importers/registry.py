@@ -16,6 +16,7 @@ IMPORTERS: Mapping[str, str] = {
     "folder": "x.jpg with x.txt, x.jpg.txt or x.json, or a metadata.jsonl that names them",
     "table": "JSON Lines, a JSON array, CSV or Parquet whose paths are relative to its own folder",
     "webdataset": "tars of images with texts or JSON of the same key",
+    "exported": "what deepgen data export wrote, taken back with all fields",
     "text_to_image_2m": "jackyhate/text-to-image-2M",
     "laion_aesthetic": "wusize/laion6m_recap, downloaded with img2dataset",
     "megalith": "Megalith-10M, images and captions joined (unverified)",
