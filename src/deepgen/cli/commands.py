@@ -147,8 +147,11 @@ COMMANDS: Mapping[str, Entry] = {
     ),
     "data preview": Entry(
         target="deepgen.cli.data:Preview",
-        text="Write a contact sheet of some samples",
-        examples=("deepgen data preview ./data sheet.png --count 40",),
+        text="Show samples as a contact sheet or a page",
+        examples=(
+            "deepgen data preview ./data sheet.png --count 40",
+            "deepgen data preview ./data --html",
+        ),
     ),
     "data cache": Entry(
         target="deepgen.cli.data:Cache",

@@ -213,14 +213,17 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """Write a contact sheet of some samples with their texts and references."""
+    """Write a contact sheet of some samples, or a page with search, filters and histograms."""
 
     folder: DataFolder
     """A data set."""
-    output: Positional[Annotated[Path, arg(metavar="OUT")]]
-    """Image file: .png, .jpg or .webp; - is standard output."""
-    count: int = 24
-    """Samples shown."""
+    output: Positional[Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="")]] = None
+    """Image file: .png, .jpg or .webp; - is standard output. With --html the page (default: named
+    like the data set)."""
+    html: bool = False
+    """Write a page for the browser, which loads nothing from elsewhere."""
+    count: Whole = None
+    """Samples shown (default: 24, in a page 200)."""
     seed: int = 0
     """Chooses the samples."""
     overwrite: bool = False
@@ -231,18 +234,49 @@ class Preview:
     """Show where an error comes from."""
 
     def run(self) -> None:
-        """Write the sheet and print its path."""
+        """Write the sheet or the page, and print its path."""
         from deepgen.data.dataset import DataSet
         from deepgen.data.preview import contact_sheet
 
-        if self.count < 1:
+        if self.count is not None and self.count < 1:
             raise ValueError(f"--count must be at least 1, got {self.count}")
+        if self.html:
+            self._write_page()
+            return
+        if self.output is None:
+            raise ValueError("name an image file, such as sheet.png, or add --html for a page")
+        count = self.count or 24
         (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite)
-        sheet = contact_sheet(DataSet.open(self.folder), count=self.count, seed=self.seed)
-        record = {"data": self.folder.name, "count": self.count, "seed": self.seed}
+        sheet = contact_sheet(DataSet.open(self.folder), count=count, seed=self.seed)
+        record = {"data": self.folder.name, "count": count, "seed": self.seed}
         save_output(sheet, path, record, overwrite=self.overwrite)
         if path != STANDARD_OUTPUT:
             print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
+
+    def _write_page(self) -> None:
+        from deepgen.data.dataset import DataSet
+        from deepgen.data.preview_page import preview_page
+        from deepgen.images.io import atomic_file
+        from deepgen.outputs import check_output_file
+
+        data = DataSet.open(self.folder)
+        path = self.output or Path(f"{data.manifest.name}.html")
+        if path.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"{path} must end in .html")
+        check_output_file(path)
+        if path.exists() and not self.overwrite:
+            raise ValueError(f"{path} exists; add --overwrite to replace it")
+        count = self.count or 200
+        with progress_bar("showing", min(count, len(data))) as advance:
+            page = preview_page(data, count=count, seed=self.seed, watch=advance)
+        with atomic_file(path, overwrite=self.overwrite) as part:
+            part.write_text(page.html, encoding="utf-8")
+        found = {"path": str(path), "samples": page.shown, "of": page.total}
+        if self.json:
+            print_result(json.dumps(found))
+        else:
+            print_line(f"{page.shown:,} of {page.total:,} samples")
+            print_result(str(path))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
