@@ -25,7 +25,8 @@ class StubPipeline:
     def __call__(self, prompt: str, image: Any = None, **arguments: Any) -> Any:
         self.calls.append({"prompt": prompt, "image": image, **arguments})
         for step in range(arguments["num_inference_steps"]):
-            arguments["callback_on_step_end"](self, step, 0.0, {})
+            if "callback_on_step_end" in arguments:
+                arguments["callback_on_step_end"](self, step, 0.0, {})
         if self.failure is not None:
             raise self.failure
         size = (arguments["width"] or 64, arguments["height"] or 64)
@@ -40,5 +41,5 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
     (folder / "model_index.json").write_text("{}")
     found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
     monkeypatch.setattr(generating, "find_model", lambda name: found)
-    monkeypatch.setattr(generating, "_load", lambda model, options: pipe)
+    monkeypatch.setattr(generating, "load_pipeline", lambda model, options: pipe)
     return pipe

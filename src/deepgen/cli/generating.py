@@ -73,9 +73,17 @@ def generate_images(
 
     _note_unknown_words(model, options, prompts, is_edit=bool(images))
 
-    # From here on torch is needed, which takes seconds to import.
-    pipe: Any = _load(model, options)
     settings = _settings(options, model)
+    if options.ray is not None:
+        from deepgen.cli.generating_on_ray import generate_on_ray
+
+        texts = [each for each in prompts for _ in range(options.num_images)]
+        wanted = list(zip(texts, range(seed, seed + count), paths, strict=True))
+        for record in generate_on_ray(options, model, settings, wanted, references):
+            _report(record, options)
+        return
+    # From here on torch is needed, which takes seconds to import.
+    pipe: Any = load_pipeline(model, options)
     steps = settings["num_inference_steps"]
     lines = ProgressLines("", count * steps, counted=False)
     for index, path in enumerate(paths):
@@ -183,7 +191,7 @@ def _report(record: dict[str, Any], options: ImageOptions) -> None:
         print_line(f"{record['path']}: --seed {record['seed']}")
 
 
-def _load(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
+def load_pipeline(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
     print_line(f"loading {options.model}")
     with collector_paused():

@@ -102,6 +102,9 @@ class ImageOptions:
     """Replace existing output files."""
     sign: KeyFiles = None
     """Private key and certificate chain (PEM) that sign a C2PA manifest in every file."""
+    ray: Whole = None
+    """Share the images among so many processes of a Ray cluster (extra ray); all need to see the
+    same folders."""
     json: bool = False
     """Print a JSON object per image instead of its path."""
     debug: bool = False

@@ -6,14 +6,15 @@ import logging
 import os
 import warnings
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction, arg
 
 from deepgen.cli.console import print_result
-from deepgen.cli.options import ComputeOptions, File, KeyFiles, Whole, parse_adapters
-from deepgen.config.serve import ServeConfig
+from deepgen.cli.options import ComputeOptions, File, KeyFiles, Text, Whole, parse_adapters
+from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.errors import UsageError, reason_of
 from deepgen.reading import is_readable_by_all, read_text
 
@@ -66,6 +67,8 @@ class Serve:
     """Whether prompts are written into images."""
     sign: KeyFiles = None
     """Private key and certificate chain (PEM) that sign a C2PA manifest in every image."""
+    ray: Text = None
+    """Serve on a Ray cluster (extra ray) with so many replicas, as NUMBER or LEAST:MOST."""
     no_page: bool = False
     """Serve the page; the API remains."""
     deterministic: bool = False
@@ -106,7 +109,16 @@ class Serve:
             print_result(address)
             logger.info({"message": f"loading {self.model}"}, extra={"event": "loading"})
 
-        serve(config, model, announce)
+        if self.ray is None:
+            serve(config, model, announce)
+            return
+        if self.port == 0:
+            raise UsageError("--ray needs a --port, the same on all machines, not 0")
+        if find_spec("ray") is None:
+            raise UsageError("ray is not installed; use pip install 'deepgen-image[serve,ray]'")
+        from deepgen.serve.ray_serve import serve_on_ray
+
+        serve_on_ray(config, parse_replicas(self.ray), announce)
 
     def _config(self) -> ServeConfig:
         return ServeConfig(
@@ -137,6 +149,20 @@ class Serve:
             deterministic=self.deterministic,
             log_prompts=self.log_prompts,
         )
+
+
+def parse_replicas(text: str) -> Replicas:
+    """How many replicas: ``NUMBER`` or ``LEAST:MOST``.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    first, colon, last = text.partition(":")
+    if first.isdecimal() and (last.isdecimal() if colon else not last):
+        least, most = int(first), int(last or first)
+        if 1 <= least <= most:
+            return Replicas(least=least, most=most)
+    raise UsageError(f"--ray must be a number of replicas or LEAST:MOST, such as 1:4, got {text!r}")
 
 
 def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:

@@ -106,3 +106,11 @@ class ServeConfig:
     def is_local(self) -> bool:
         """Whether only this machine can reach it; with a name, others do through a proxy."""
         return not self.allow_host and self.host in ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replicas:
+    """How many replicas of the server a Ray cluster has."""
+
+    least: int = 1
+    most: int = 1
