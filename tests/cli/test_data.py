@@ -12,6 +12,7 @@ from deepgen.data.dataset import DataSet
 from deepgen.data.importers.registry import IMPORTERS, open_source
 from deepgen.data.importers.source import SourceOptions
 from deepgen.errors import DataError
+from tests.data.importers.published_sets import sharegpt4o_image
 from tests.data.sets import captioned_folder, edits, fill_the_disk
 
 
@@ -242,3 +243,61 @@ def test_what_cannot_be_used_is_refused_in_one_line(
     assert shown.err.startswith("error: ")
     assert shown.err.count("\n") == 1
     assert message in shown.err
+
+
+def test_a_published_set_is_probed_imported_and_mixed(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sharegpt4o_image(folder / "shared")
+    command = ["data", "import", "sharegpt4o_image", "shared", "sets/sharegpt4o_image"]
+    assert main([*command, "--part", "edit", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "ShareGPT-4o-Image: unverified (the names of its fields); checked here" in shown.err
+    assert json.loads(shown.out)["quarantined"] == {"missing": 1}
+    assert main(["data", "import", "folder", "images", "sets/mine"]) == 0
+    capsys.readouterr()
+    (folder / "sets" / "mix.yaml").write_text("sources: [{data: sharegpt4o_image}, {data: mine}]")
+    assert main(["data", "stats", "sets/mix.yaml", "--samples", "200", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {each["source"]: each["seen"] for each in found["sources"]} == {
+        "sharegpt4o_image": 100,
+        "mine": 100,
+    }
+    assert main(["data", "stats", "sets/mix.yaml"]) == 0
+    assert "a run of 1,000,000 samples sees" in capsys.readouterr().out
+    (folder / "sets" / "mix.yaml").write_text("sources: [{data: mine, weight: 0}]")
+    assert main(["data", "stats", "sets/mix.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert one_line(error)
+    assert "weight must be a number above 0, got 0" in error
+
+
+def test_a_preset_is_written_beside_its_data_sets(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "mixture", "stage1_paper", "images"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{Path('images', 'stage1_paper.yaml')}\n"
+    assert "megalith is not in images (required)" in shown.err
+    assert main(["data", "mixture", "stage1_paper", "images"]) == 2
+    assert "stage1_paper.yaml exists; add --overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "0"], "--workers must be at least 1"),
+        (["--workers", "2", "--ray"], "choose one"),
+        (["--max-bad-fraction", "2"], "--max-bad-fraction must"),
+        (["--map", "target=a"], "--map is for table and webdataset"),
+        (["--part", "edit"], "--part and --strip-prefix are for published data sets"),
+    ],
+)
+def test_options_that_do_not_apply_to_an_import_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["data", "import", "folder", "images", "data", *options]) == 2
+    error = capsys.readouterr().err
+    assert one_line(error)
+    assert message in error
+    assert not (folder / "data").exists()

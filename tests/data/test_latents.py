@@ -8,6 +8,7 @@ import torch
 from deepgen.data.dataset import DataSet
 from deepgen.data.latents import LatentCache, PosteriorParameters, build_cache, weights_hash
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
+from deepgen.data.mixture import open_data
 from deepgen.errors import DataError
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_autoencoder
@@ -132,3 +133,19 @@ def test_images_that_could_not_be_encoded_are_replaced_in_training(
     ]
     assert lost not in ids
     assert {each.sample_id for each in found.replacements} == {lost}
+
+
+def test_a_mixture_reads_the_caches_of_its_members(
+    tmp_path: Path, codec: LatentCodec, data: DataSet
+) -> None:
+    other = imported(edits(tmp_path / "more", 4), tmp_path / "other", name="other")
+    (tmp_path / "mix.yaml").write_text("sources: [{data: data}, {data: other}]")
+    mixed, vae_hash = open_data(tmp_path / "mix.yaml"), weights_hash(codec)
+    first = built(data, codec)
+    with pytest.raises(DataError, match=r"data cache .*other"):
+        LatentCache.open(mixed, vae_hash=vae_hash, side=SIDE)
+    second = built(other, codec)
+    joined = LatentCache.open(mixed, vae_hash=vae_hash, side=SIDE)
+    for row in range(len(mixed)):
+        own, place = (first, row) if row < len(data) else (second, row - len(data))
+        assert torch.equal(joined.posterior_parameters(row, 1), own.posterior_parameters(place, 1))

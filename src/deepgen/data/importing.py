@@ -339,6 +339,7 @@ class _Import:
         target, *others = placed
         negative = others.pop() if sample.negative_target is not None else None
         licence, may = sample.licence, sample.redistributable
+        group = sid if sample.split_key is None else sid_of(sample.split_key)
         record = Record(
             sample_id=sample_id,
             sid=sid,
@@ -354,7 +355,7 @@ class _Import:
             render_text=list(sample.render_text),
             licence=self.options.licence if licence is None else licence,
             redistributable=self.options.redistributable if may is None else may,
-            split=split_of(sid, self.options.val_fraction) if known is None else known.split,
+            split=split_of(group, self.options.val_fraction) if known is None else known.split,
         )
         writer.add_record(key, record)
         self.fresh.add(sid)

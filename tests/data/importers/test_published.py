@@ -19,13 +19,19 @@ from tests.data.sets import content, quarantine
 OWN = ("folder", "table", "webdataset")
 
 
-def run(name: str, source: Path, folder: Path, **options: Any) -> tuple[ImportReport, list[str]]:
+def run(
+    name: str, source: Path, folder: Path, val_fraction: float = 0.0, **options: Any
+) -> tuple[ImportReport, list[str]]:
     """Import a source; also what was said about it."""
     said: list[str] = []
     chosen = SourceOptions(scratch=folder / "scratch", **options)
     opened = open_source(name, source, chosen)
     wanted = ImportOptions(
-        name=name, licence=opened.licence, redistributable=opened.redistributable, min_side=64
+        name=name,
+        licence=opened.licence,
+        redistributable=opened.redistributable,
+        val_fraction=val_fraction,
+        min_side=64,
     )
     report = import_source(opened, folder, wanted, workers=1, say=said.append)
     return report, said
@@ -230,3 +236,20 @@ def test_a_missing_part_of_an_archive_is_named(tmp_path: Path) -> None:
     (source / "gen.tar.gz.01").unlink()
     with pytest.raises(DataError, match=r"part 1 of gen\.tar\.gz is missing"):
         run("opengpt4o_image", source, tmp_path / "data")
+
+
+def test_all_edits_of_one_portrait_are_held_out_together(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    names = [f"images/{n}.jpg" for n in range(6)]
+    sets.loose(source, [*names, "images/out.jpg"])
+    rows = [
+        {"instruction": f"do {n}", "input_images": [names[n % 6]], "output_image": "images/out.jpg"}
+        for n in range(24)
+    ]
+    sets.lines(source / "json" / "a_cleaned.jsonl", rows)
+    run("nano_consistent", source, tmp_path / "data", val_fraction=0.5)
+    splits: dict[str, set[str]] = {}
+    for record in records(tmp_path / "data").values():
+        splits.setdefault(record.references[0].hash, set()).add(record.split)
+    assert all(len(each) == 1 for each in splits.values())
+    assert {split for each in splits.values() for split in each} == {"train", "val"}

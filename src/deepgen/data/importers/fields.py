@@ -49,6 +49,8 @@ class Fields:
     """Fields whose values are skills as well, such as the kind of an edit."""
     has_edits_only: bool = True
     """Whether a row without references is a fault, where there are fields of references."""
+    split_by_reference: bool = False
+    """Whether all edits of one image are held out together, because they are so alike."""
     absolute: bool = False
     """Whether paths begin with a slash that means the folder of the data set."""
 
@@ -90,6 +92,7 @@ def read_fields(row: Mapping[str, Any], fields: Fields, native_id: str, locate: 
             render_text=tuple(str(each) for each in as_list(first_of(row, fields.render_text))),
             licence=None if licence is None else str(licence),
             sha256=None if digest is None else str(digest).lower(),
+            split_key=str(values[0]) if fields.split_by_reference and values else None,
         )
         check_whole(sample)
         return sample

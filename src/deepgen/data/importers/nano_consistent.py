@@ -16,6 +16,7 @@ LAYOUT = Layout(
                 texts={"instruction": "instruction"},
                 skills=("general", "identity"),
                 absolute=True,
+                split_by_reference=True,
             ),
             tables=("json/*.jsonl", "jsons/*.jsonl"),
         )
@@ -24,10 +25,7 @@ LAYOUT = Layout(
     redistributable=True,
     prefixes=("Nano-150k",),
     unverified="the names of its files and fields",
-    advice=(
-        "there are dozens of edits of each portrait: hold out whole portraits, not single edits, "
-        "to measure generalisation",
-    ),
+    advice=("all edits of one portrait are held out together",),
 )
 
 open_source = LAYOUT.open_source

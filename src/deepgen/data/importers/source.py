@@ -107,6 +107,8 @@ class RawSample:
     """Whether this sample may be redistributed; None means as the import says."""
     sha256: str | None = None
     """Of the target's bytes, where the source states it."""
+    split_key: str | None = None
+    """Samples with one key are held out together; None means each by itself."""
     provenance: Provenance | None = None
 
     @property
