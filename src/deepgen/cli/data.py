@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,13 +23,15 @@ from deepgen.config.sizes import check_side
 from deepgen.data.importers.registry import IMPORTERS, open_source
 from deepgen.data.mixture_presets import PRESETS
 from deepgen.devices import pick_device
-from deepgen.errors import DataError
+from deepgen.errors import BenchmarkError, DataError
 
 if TYPE_CHECKING:
+    from deepgen.data.dataset import DataSet
     from deepgen.data.importers.source import Source
     from deepgen.data.importing import ImportReport
     from deepgen.data.latents import LatentCache
     from deepgen.data.parallel import Engine
+    from deepgen.eval.contamination import PromptIndex
 
     ImporterName = str
     MixtureName = str
@@ -172,6 +175,11 @@ class Check:
 
     folder: DataFolder
     """A data set."""
+    measure: bool = False
+    """Also measure duplicates, prompts of benchmarks, and edits whose images do not coincide;
+    data stats counts them, data export --exclude and mixtures leave them out."""
+    prompts: Folder = None
+    """Folder of prompt files of benchmarks, instead of the fetched ones."""
     json: bool = False
     """Print one JSON object per problem."""
     debug: bool = False
@@ -209,6 +217,26 @@ class Check:
             )
         if not self.json:
             print_result(f"{self.folder}: {len(data)} samples, all as imported")
+        if self.measure:
+            self._measure(data)
+
+    def _measure(self, data: DataSet) -> None:
+        from deepgen.cli.eval import prompt_index
+        from deepgen.data.measures import measure
+
+        find: Callable[[Sequence[str]], str | None] | None = None
+        try:
+            _, index = prompt_index(self.prompts)
+        except BenchmarkError as error:
+            print_line(f"warning: contamination is not measured: {error}")
+        else:
+            find = partial(_first_match, index)
+        with progress_bar("measuring", len(data)) as advance:
+            counts = measure(data, find, watch=advance)
+        if self.json:
+            print_result(json.dumps({"measured": counts}))
+        else:
+            _print_lines("measured", _indented(counts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -255,6 +283,7 @@ class Preview:
 
     def _write_page(self) -> None:
         from deepgen.data.dataset import DataSet
+        from deepgen.data.measures import flags_by_row
         from deepgen.data.preview_page import preview_page
         from deepgen.images.io import atomic_file
         from deepgen.outputs import check_output_file
@@ -268,7 +297,9 @@ class Preview:
             raise ValueError(f"{path} exists; add --overwrite to replace it")
         count = self.count or 200
         with progress_bar("showing", min(count, len(data))) as advance:
-            page = preview_page(data, count=count, seed=self.seed, watch=advance)
+            page = preview_page(
+                data, count=count, seed=self.seed, faults=flags_by_row(data), watch=advance
+            )
         with atomic_file(path, overwrite=self.overwrite) as part:
             part.write_text(page.html, encoding="utf-8")
         found = {"path": str(path), "samples": page.shown, "of": page.total}
@@ -445,6 +476,12 @@ def print_report(folder: Path, report: ImportReport, *, as_json: bool) -> None:
     _print_lines(str(folder), lines)
     if report.quarantined:
         print_line(f"every reason is in {folder / QUARANTINE}")
+
+
+def _first_match(index: PromptIndex, texts: Sequence[str]) -> str | None:
+    """A benchmark's item among the prompts of a sample."""
+    found = index.find(texts)
+    return f"{found[0].kind} {found[0].benchmark} {found[0].item}" if found else None
 
 
 @contextmanager

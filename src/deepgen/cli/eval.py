@@ -105,7 +105,7 @@ class Contamination:
         if not self.prompts:
             raise BenchmarkError("name at least one list of prompts")
         lists = {path: read_prompt_list(path) for path in self.prompts}
-        sizes, index = self._index()
+        sizes, index = prompt_index(self.data)
         for path, listed in lists.items():
             matches = index.find(listed)
             if self.json:
@@ -115,26 +115,32 @@ class Contamination:
                     "\n".join([f"{path}: {len(listed):,} prompts", *_table(sizes, matches), ""])
                 )
 
-    def _index(self) -> tuple[dict[str, int], PromptIndex]:
-        loaded, absent = {}, []
-        for benchmark in distinct_prompts():
-            try:
-                found = benchmark.load(locate(benchmark, self.data))
-            except MissingPromptsError as error:
-                absent.append(f"{benchmark.name} ({error})")
-                continue
-            loaded[benchmark.name] = found.items
-            if found.absent:
-                print_line(f"warning: {benchmark.name} lacks {', '.join(found.absent)}")
-        # Computed prompts are always here, and never the only ones wanted.
-        if all(find_benchmark(name).render_sources is not None for name in loaded):
-            raise BenchmarkError(
-                "no benchmark prompts found, except computed ones; fetch some, for example "
-                "deepgen eval fetch geneval wise, or name their folder with --data"
-            )
-        for each in absent:
-            print_line(f"warning: not compared with {each}")
-        return {name: len(items) for name, items in loaded.items()}, PromptIndex(loaded)
+
+def prompt_index(data: Path | None) -> tuple[dict[str, int], PromptIndex]:
+    """The prompts of all benchmarks that are here, and how many each has.
+
+    Raises:
+        BenchmarkError: None is.
+    """
+    loaded, absent = {}, []
+    for benchmark in distinct_prompts():
+        try:
+            found = benchmark.load(locate(benchmark, data))
+        except MissingPromptsError as error:
+            absent.append(f"{benchmark.name} ({error})")
+            continue
+        loaded[benchmark.name] = found.items
+        if found.absent:
+            print_line(f"warning: {benchmark.name} lacks {', '.join(found.absent)}")
+    # Computed prompts are always here, and never the only ones wanted.
+    if all(find_benchmark(name).render_sources is not None for name in loaded):
+        raise BenchmarkError(
+            "no benchmark prompts found, except computed ones; fetch some, for example "
+            "deepgen eval fetch geneval wise, or name their folder with --data"
+        )
+    for each in absent:
+        print_line(f"warning: not compared with {each}")
+    return {name: len(items) for name, items in loaded.items()}, PromptIndex(loaded)
 
 
 def _description(benchmark: Benchmark, data: Path | None) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.data import reporting_disk_failures
 from deepgen.outputs import check_output_folder
 
+Flag = Literal["exact_duplicate", "near_duplicate", "contaminated", "misaligned"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Export:
@@ -30,6 +32,9 @@ class Export:
     """Only samples of this split (default: all)."""
     licences: Annotated[tuple[str, ...], arg(metavar="LICENCE [LICENCE ...]")] = ()
     """Only samples with one of these licences."""
+    exclude: Annotated[tuple[Flag, ...], arg(metavar="FLAG [FLAG ...]")] = ()
+    """Leave out samples that data check --measure flagged: exact_duplicate, near_duplicate,
+    contaminated, misaligned."""
     restricted: Literal["refuse", "include", "skip"] = "refuse"
     """What to do about samples that are not marked as redistributable."""
     shard_mib: int = 512
@@ -42,6 +47,7 @@ class Export:
     def run(self) -> None:
         """Export, and print the counts."""
         from deepgen.data.exporting import ExportOptions, export
+        from deepgen.data.measures import flagged
         from deepgen.data.mixture import open_data
 
         if self.shard_mib < 1:
@@ -56,8 +62,9 @@ class Export:
             restricted=self.restricted,
             shard_bytes=self.shard_mib << 20,
         )
+        excluded = flagged(data, self.exclude) if self.exclude else None
         with reporting_disk_failures(self.output), progress_bar("exporting", None) as advance:
-            report = export(data, self.output, options, watch=advance)
+            report = export(data, self.output, options, excluded=excluded, watch=advance)
         if self.json:
             print_result(json.dumps({"path": str(self.output), **asdict(report)}))
             return

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from deepgen.config.decoding import decode
 from deepgen.data.dataset import DataSet, DataSetManifest
+from deepgen.data.measures import FLAGS, flagged
 from deepgen.data.mixed_order import MixedOrder, Share
 from deepgen.data.order import EpochOrder
 from deepgen.data.records import TASKS, ImageRef, Split, Task
@@ -46,7 +47,7 @@ class MixtureSource:
     repeat: float = 1.0
     """Passes over this source for each pass over one with 1; only by size."""
     exclude: tuple[str, ...] = ()
-    """Samples with one of these skills are left out."""
+    """Samples with one of these skills, or flags of ``data check --measure``, are left out."""
     licences: tuple[str, ...] = ()
     """Only samples with one of these licences; empty means any."""
     optional: bool = False
@@ -316,6 +317,9 @@ class MixedData(DataSet):
             rows = data.rows(task=task)
             if each.exclude:
                 rows = rows[~_has_any(data.table["skills"], each.exclude)[rows]]
+                flags = [flag for flag in FLAGS if flag in each.exclude]
+                if flags:
+                    rows = rows[~flagged(data, flags)[rows]]
             if each.licences:
                 allowed = pc.is_in(data.table["licence"], value_set=pa.array(each.licences))
                 rows = rows[allowed.to_numpy()[rows]]

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from deepgen.data.dataset import BucketKey, DataSet
+from deepgen.data.measures import flag_counts
 
 QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
@@ -34,6 +35,9 @@ class Stats:
     short_side: dict[str, int]
     """Pixels of the target's shorter side."""
     unstated_licence: int
+    licences: dict[str, int]
+    measured: dict[str, int]
+    """Samples by flag (see ``measures``); empty if the data set was not measured."""
 
 
 def stats_of(data: DataSet, *, side: int) -> Stats:
@@ -63,6 +67,8 @@ def stats_of(data: DataSet, *, side: int) -> Stats:
         prompt_characters=_spread(pc.utf8_length(pc.struct_field(prompts, "text"))),
         short_side=_spread(sides),
         unstated_licence=pc.sum(pc.equal(table["licence"], "unknown")).as_py(),
+        licences=_counts(table["licence"]),
+        measured=flag_counts(data),
     )
 
 
