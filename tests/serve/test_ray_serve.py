@@ -13,9 +13,11 @@ import httpx2
 import pytest
 
 import deepgen.serve.ray_serve
+from deepgen.checkpoint.finding import find_model
 from deepgen.cli.serve import parse_replicas
 from deepgen.config.serve import Replicas, ServeConfig
-from deepgen.errors import UsageError
+from deepgen.errors import DeepGenError, UsageError
+from deepgen.serve.app import Server
 from deepgen.serve.ray_serve import application, deployment_options, serve_on_ray
 from tests.serve.stub import StubEngine
 
@@ -106,6 +108,36 @@ def test_it_is_the_same_application_under_rays_proxy_until_a_signal(
             return await client.get("http://localhost/v1/models")
 
     assert asyncio.run(ask()).json()["data"][0]["id"] == "mini"
+
+
+def test_a_replica_has_started_once_it_can_make_images() -> None:
+    class Loading(StubEngine):
+        def start(self) -> None:
+            self.start_later = asyncio.get_running_loop().call_later(0.05, super().start)
+
+    engine = Loading()
+    server = Server(ServeConfig(), find_model("mini"), engine)
+    was_ready: list[bool] = []
+
+    async def start() -> None:
+        messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive() -> dict[str, Any]:
+            return {"type": next(messages)}
+
+        async def send(message: Any) -> None:
+            was_ready.append(engine.ready is not None)
+
+        app = server.application(starts_ready=True)
+        await app({"type": "lifespan", "state": {}}, receive, send)
+
+    asyncio.run(start())
+    assert was_ready[0]
+
+    failed = StubEngine()
+    failed.failure = "no engine"
+    with pytest.raises(DeepGenError, match="no engine"):
+        asyncio.run(failed.until_ready())
 
 
 def test_settings_travel_to_a_replica() -> None:

@@ -81,12 +81,19 @@ class Server:
         self._examples = examples(model.path)
         self._page = _page_files() if config.page else {}
 
-    def application(self) -> App:
-        """The ASGI application."""
+    def application(self, *, starts_ready: bool = False) -> App:
+        """The ASGI application.
+
+        Args:
+            starts_ready: Whether it counts as started only once images can be made, for what hands
+                requests to several of them.
+        """
 
         @asynccontextmanager
         async def lifespan(_: FastAPI) -> AsyncIterator[None]:
             self.engine.start()
+            if starts_ready:
+                await self.engine.until_ready()
             yield
             await self.engine.close()
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from deepgen.errors import DeepGenError
 from deepgen.serve.errors import ApiError
 from deepgen.serve.frames import Frame, FrameError, packed, read_frame_async
 
@@ -38,6 +39,8 @@ MOST_CRASHES = 2
 """A job that was there in so many crashes may be the reason, and is not tried again."""
 
 GRACE_SECONDS = 5.0
+
+POLL_SECONDS = 0.1
 
 NEWEST_WINS = frozenset({"position", "step", "preview"})
 """Events of which a slow reader gets the newest only, so that none pile up."""
@@ -135,6 +138,17 @@ class EngineClient:
     def start(self) -> None:
         """Start the process, and keep one running."""
         self._supervisor = asyncio.create_task(self._supervise())
+
+    async def until_ready(self) -> None:
+        """Wait until images can be made.
+
+        Raises:
+            DeepGenError: They never will be.
+        """
+        while self.ready is None:
+            if self.failure is not None:
+                raise DeepGenError(self.failure)
+            await asyncio.sleep(POLL_SECONDS)
 
     async def close(self) -> None:
         """End the process; jobs that are left get an error."""

@@ -63,7 +63,8 @@ def application(config: ServeConfig) -> App:
     set_up()
     model = find_model(config.model)
     engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)
-    return Server(config, model, engine).application()
+    # A replica that loads its model answers quickly, with 503, and would get all requests.
+    return Server(config, model, engine).application(starts_ready=True)
 
 
 def serve_on_ray(config: ServeConfig, replicas: Replicas, on_start: Callable[[str], None]) -> None:
