@@ -1,13 +1,12 @@
 """Step-level batching of the engine against batches whose images wait for each other.
 
 ``python perf/serve_batching.py`` lets images arrive at random times (Poisson) at 80 % of what
-request-level batching can make, and measures the mean time from arrival to image. Three ways to
+request-level batching can make, and measures the mean time from arrival to image. Two ways to
 serve the same arrivals, all by the engine's own steps:
 
 - step: an image joins at the next step and leaves when it is done;
 - request: all that wait and have the same steps, guidance and references run together from first
-  step to last, as servers do by default;
-- mixed request: all that wait run together, whatever they are; no server is known that does.
+  step to last, as servers do by default.
 
 Time is the CPU time of the one thread that computes, so that other work on the machine does not
 count; arrivals happen on that clock. The result is ``perf/results/serve_batching.json``.
@@ -33,10 +32,14 @@ from deepgen.pipeline.request import parse_requests, parse_sampling
 
 LOAD = 0.8
 ROWS = 8
-IMAGES = 60
+IMAGES = 160
 """In each series of arrivals."""
 
 SERIES = 2
+
+WARM_UP = 60
+"""Images that are there at once, to see how many are made in a second."""
+
 STEPS = (10, 20, 40)
 SIZES = ((64, 64), (96, 64))
 PROMPTS = ("a red apple", "two green circles", "a yellow car on a blue background")
@@ -98,7 +101,7 @@ def step_level(engine: Engine, arrivals: Sequence[Arrival]) -> list[float]:
     return seconds
 
 
-def request_level(engine: Engine, arrivals: Sequence[Arrival], *, is_mixed: bool) -> list[float]:
+def request_level(engine: Engine, arrivals: Sequence[Arrival]) -> list[float]:
     """The same, where a batch is closed from its first step to its last."""
     coming, waiting, now, seconds = deque(arrivals), list[Arrival](), 0.0, []
     while coming or waiting:
@@ -109,7 +112,7 @@ def request_level(engine: Engine, arrivals: Sequence[Arrival], *, is_mixed: bool
         batch, rows = list[Arrival](), 0
         for each in waiting:
             fits = rows + each.job.rows <= ROWS
-            if fits and (is_mixed or each.kind == waiting[0].kind):
+            if fits and each.kind == waiting[0].kind:
                 batch.append(each)
                 rows += each.job.rows
         waiting = [each for each in waiting if each not in batch]
@@ -130,15 +133,14 @@ def main() -> None:
     engine = Engine(pipe.model, EngineLimits(rows=ROWS, admitted=ROWS))
     ways: dict[str, Callable[[Sequence[Arrival]], list[float]]] = {
         "step": lambda arrivals: step_level(engine, arrivals),
-        "request": lambda arrivals: request_level(engine, arrivals, is_mixed=False),
-        "mixed request": lambda arrivals: request_level(engine, arrivals, is_mixed=True),
+        "request": lambda arrivals: request_level(engine, arrivals),
     }
     before = environment()
     series = [jobs(engine, IMAGES, random.Random(number)) for number in range(SERIES)]
     # All there at once; the first images warm everything up.
     step_level(engine, [Arrival(0.0, each) for each in series[0][:ROWS]])
-    together = [Arrival(0.0, each) for each in series[0]]
-    capacity = {name: IMAGES / max(way(together)) for name, way in ways.items()}
+    together = [Arrival(0.0, each) for each in series[0][:WARM_UP]]
+    capacity = {name: WARM_UP / max(way(together)) for name, way in ways.items()}
     rate = LOAD * capacity["request"]
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number, each in enumerate(series):
