@@ -16,7 +16,7 @@ from deepgen.errors import DataError
 from tests.data.importers import published_sets as sets
 from tests.data.sets import content, quarantine
 
-OWN = ("folder", "table", "webdataset")
+OWN = ("folder", "table", "webdataset", "exported")
 
 
 def run(
