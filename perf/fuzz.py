@@ -2,14 +2,15 @@
 
 ``python perf/fuzz.py --cases 100000`` reads so many damaged inputs of each target of
 ``tests/fuzzing.py``, and fails if one raises anything but a refusal, takes more than 2 s of CPU
-time, or the process more than 512 MB above its start. ``--minutes`` bounds the time for each
-target; what was run until then is recorded in ``perf/results/fuzz.json``.
+time, or the process more than 512 MB above its start, or ends it. ``--minutes`` bounds the time
+for each target; what was run until then is recorded in ``perf/results/fuzz.json``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import resource
 import sys
 import tempfile
@@ -26,6 +27,9 @@ from tests.fuzzing import TARGETS, run_case
 MOST_SECONDS = 2.0
 MOST_MEGABYTES = 512
 
+EMPTY = {"slowest_seconds": 0.0, "slowest_seed": 0, "megabytes_above_start": 0}
+"""What is recorded of a target whose process did not live to tell."""
+
 
 def main() -> int:
     """Run all cases, write the record, and say what failed."""
@@ -40,19 +44,44 @@ def main() -> int:
     )
     parser.add_argument("--targets", nargs="*", default=list(TARGETS))
     arguments = parser.parse_args()
-    found = {
-        name: run(name, arguments.first, arguments.cases, 60 * arguments.minutes)
-        for name in arguments.targets
-    }
-    if arguments.first:
-        found = added(json.loads((RESULTS / "fuzz.json").read_text())["targets"], found)
+    record = RESULTS / "fuzz.json"
     bounds = {"seconds": MOST_SECONDS, "megabytes": MOST_MEGABYTES}
-    write("fuzz", {"environment": environment(), "bounds": bounds, "targets": found})
-    return 1 if any(each["failures"] for each in found.values()) else 0
+    failed = False
+    for name in arguments.targets:
+        found = alone(name, arguments.first, arguments.cases, 60 * arguments.minutes)
+        failed |= bool(found["failures"])
+        before = json.loads(record.read_text())["targets"] if record.exists() else {}
+        both = added(before, {name: found}) if arguments.first else {**before, name: found}
+        write("fuzz", {"environment": environment(), "bounds": bounds, "targets": both})
+    return int(failed)
 
 
-def run(name: str, first: int, cases: int, seconds: float) -> dict[str, Any]:
-    """Cases of one target, until the time is over."""
+def alone(name: str, first: int, cases: int, seconds: float) -> dict[str, Any]:
+    """Cases in a process of their own, which a library may end."""
+    processes = multiprocessing.get_context("fork")
+    receiving, sending = processes.Pipe(duplex=False)
+    seed = processes.Value("q", first)
+
+    def work() -> None:
+        sending.send(run(name, first, cases, seconds, seed))
+
+    process = processes.Process(target=work)
+    process.start()
+    sending.close()
+    try:
+        found: dict[str, Any] = receiving.recv()
+    except EOFError:
+        process.join()
+        problem = f"seed {seed.value}: the process ended with {process.exitcode}"
+        print(name, problem, flush=True)
+        done = seed.value - first + 1
+        return {**EMPTY, "cases": done, "failures": [problem], "failure_count": 1}
+    process.join()
+    return found
+
+
+def run(name: str, first: int, cases: int, seconds: float, now: Any) -> dict[str, Any]:
+    """Cases of one target, until the time is over; ``now`` is told each seed."""
     failures: list[str] = []
     slowest, slowest_seed, done = 0.0, first, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -62,6 +91,7 @@ def run(name: str, first: int, cases: int, seconds: float) -> dict[str, Any]:
         for seed in range(first, first + cases):
             if time.monotonic() > deadline:
                 break
+            now.value = seed
             before = time.process_time()
             problem = run_case(name, seed, Path(folder))
             taken = time.process_time() - before

@@ -390,13 +390,13 @@ def test_long_captions_of_a_parquet_table_are_refused_before_they_are_decoded(
     assert [each.reason for each in rows if isinstance(each, BadRow)] == ["row"] * 5
 
 
-def test_a_parquet_column_that_stands_for_far_more_bytes_than_it_has_is_not_read(
+def test_a_parquet_table_that_stands_for_far_more_bytes_than_it_has_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(tables, "MAX_UNPACKED_BYTES", 1 << 20)
     table = pa.table({"image": ["a.png"], "txt": ["x" * (8 << 20)]})
     pq.write_table(table, tmp_path / "t.parquet", compression="zstd")
-    with pytest.raises(DataError, match="of txt stand for"):
+    with pytest.raises(DataError, match="bytes stand for 8,3"):
         list(TableSource(tmp_path / "t.parquet").rows())
 
 

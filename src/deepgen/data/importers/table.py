@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from io import TextIOWrapper
@@ -60,10 +61,10 @@ SEPARATORS = tuple(" \t\r\n,")
 DELIMITERS = (",", ";", "\t", "|")
 """Column delimiters of tables as text."""
 
-MAX_CHUNK_BYTES = 64 << 20
+MAX_UNPACKED_BYTES = 64 << 20
 MAX_RATIO = 1000
-"""A column of a Parquet file that takes more bytes in memory than both, the second times those on
-disk, is refused before it is read. Captions take up to some ten times as much; two kB can stand
+"""A Parquet file that takes more bytes in memory than both, the second times those on disk, is
+refused before it is read. Captions take up to some ten times as much; two kB can stand
 for 500 MB."""
 
 SHOWN_REASON = 200
@@ -227,7 +228,7 @@ def read_annotation(path: Path) -> Mapping[str, Any]:
 
 def _parquet_rows(path: Path) -> Iterator[Any]:
     with open_regular(path) as opened, pq.ParquetFile(opened) as stored:
-        texts = _check_sizes(stored)
+        texts = _check_sizes(stored, os.fstat(opened.fileno()).st_size)
     # As a dictionary a text that many rows share is in memory once.
     with open_regular(path) as opened, pq.ParquetFile(opened, read_dictionary=texts) as file:
         for batch in file.iter_batches(batch_size=PARQUET_ROWS):
@@ -253,20 +254,24 @@ def _parquet_row(batch: pa.RecordBatch) -> Any:
         return BadSampleError("row", f"a value cannot be read ({str(error)[:SHOWN_REASON]})")
 
 
-def _check_sizes(file: pq.ParquetFile) -> list[str]:
-    """Names of the columns of texts, none of which takes far more memory than bytes on disk.
+def _check_sizes(file: pq.ParquetFile, stored: int) -> list[str]:
+    """Names of the columns of texts, if the rows do not take far more memory than bytes on disk.
+
+    Of row groups, because pyarrow ends the process where the sizes of a column are damaged.
+
+    Args:
+        file: The table.
+        stored: Bytes of its file.
 
     Raises:
-        ValueError: One does.
+        ValueError: They do.
     """
     schema = file.schema_arrow
     names = {each.name for each in schema if each.type in (pa.string(), pa.large_string())}
-    for group in range(file.metadata.num_row_groups):
-        for column in range(file.metadata.num_columns):
-            chunk = file.metadata.row_group(group).column(column)
-            size, stored = chunk.total_uncompressed_size, max(chunk.total_compressed_size, 1)
-            if size > MAX_CHUNK_BYTES and size > MAX_RATIO * stored:
-                raise ValueError(f"{stored:,} bytes of {chunk.path_in_schema} stand for {size:,}")
+    groups = range(file.metadata.num_row_groups)
+    size = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+    if size > MAX_UNPACKED_BYTES and size > MAX_RATIO * stored:
+        raise ValueError(f"{stored:,} bytes stand for {size:,}")
     return sorted(names)
 
 
