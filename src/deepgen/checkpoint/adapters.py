@@ -87,6 +87,8 @@ class AdapterSet:
         self._model = weakref.ref(model)
         self._adapters: dict[str, Adapter] = {}
         self._originals: dict[str, Tensor] = {}
+        self._disabled: dict[str, float] | None = None
+        """Scales to return to, while all are disabled."""
 
     @property
     def scales(self) -> dict[str, float]:
@@ -157,12 +159,26 @@ class AdapterSet:
         self._require(scales)
         for scale in scales.values():
             _check_scale(scale)
+        self._disabled = None
         self._change(
             {
                 name: replace(each, is_active=name in scales, scale=scales.get(name, each.scale))
                 for name, each in self._adapters.items()
             }
         )
+
+    def disable(self) -> None:
+        """Deactivate all adapters until :meth:`enable`; what is fused stays."""
+        if self._disabled is None:
+            scales = self.scales
+            self.activate({})
+            self._disabled = scales
+
+    def enable(self) -> None:
+        """Activate again what was active before :meth:`disable`, and is still loaded."""
+        if self._disabled is not None:
+            back = {name: each for name, each in self._disabled.items() if name in self._adapters}
+            self.activate({**back, **self.scales})
 
     def remove(self, names: Iterable[str] | None = None) -> None:
         """Take adapters off; None is all. What is fused becomes part of the original weights.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,22 @@ class ModelFolder:
     """A model folder in the layout of diffusers.
 
     Raises:
-        CheckpointError: It is not a model folder, or a link in it leads out of it.
+        CheckpointError: It is not a model folder, has no files of the variant, or a link in it
+            leads out of it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, variant: str | None = None) -> None:
         self.path = path
+        self.variant = variant
         if not path.is_dir():
             raise CheckpointError(f"{path} is not a folder")
         if not (path / INDEX_NAME).is_file():
             raise CheckpointError(f"{path} is not a model folder: it has no {INDEX_NAME}")
         refuse_links_outside(path)
+        if variant is not None:
+            check_variant(variant)
+            if not any(_variant_file(path / e, s, variant) for e, s in WEIGHT_STEMS.items()):
+                raise CheckpointError(f"{path} has no weights of the variant {variant}")
 
     def missing(self) -> list[str]:
         """Required files that this folder lacks."""
@@ -91,7 +98,7 @@ class ModelFolder:
         Raises:
             CheckpointError: Files are missing, damaged, pickles, or differ from their index.
         """
-        return stored_weights(self.path / component, WEIGHT_STEMS[component])
+        return stored_weights(self.path / component, WEIGHT_STEMS[component], self.variant)
 
 
 def read_json(path: Path, name: str) -> dict[str, Any]:
@@ -116,16 +123,36 @@ def read_json(path: Path, name: str) -> dict[str, Any]:
     return values
 
 
-def stored_weights(folder: Path, stem: str) -> dict[str, StoredTensor]:
+def check_variant(variant: str) -> None:
+    """Refuse a variant, such as ``fp16``, that cannot be part of a file's name.
+
+    Raises:
+        CheckpointError: It is anything but letters, digits, ``_`` and ``-``.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", variant):
+        raise CheckpointError(f"a variant is a word such as fp16, got {shown(variant)}")
+
+
+def _variant_file(folder: Path, stem: str, variant: str) -> Path | None:
+    """The single file of a variant, or its index, as diffusers and transformers name them."""
+    names = f"{stem}.{variant}.safetensors", f"{stem}.safetensors.index.{variant}.json"
+    return next((folder / name for name in names if (folder / name).is_file()), None)
+
+
+def stored_weights(folder: Path, stem: str, variant: str | None = None) -> dict[str, StoredTensor]:
     """All tensors of a folder by name, from one file or several.
 
     Args:
         folder: Named in messages by its last part.
         stem: Of the files' names, see ``WEIGHT_STEMS``.
+        variant: Taken where the folder has it, as diffusers does.
 
     Raises:
         CheckpointError: Files are missing, damaged, pickles, or differ from their index.
     """
+    own = _variant_file(folder, stem, variant) if variant else None
+    if own is not None:
+        return _sharded(own) if own.suffix == ".json" else read_header(own)
     single = folder / f"{stem}.safetensors"
     if single.is_file():
         return read_header(single)

@@ -26,7 +26,13 @@ from deepgen.checkpoint.configs import (
     write_index,
     write_schedule,
 )
-from deepgen.checkpoint.files import CARD_NAME, INDEX_NAME, TEMPLATE_NAME, ModelFolder
+from deepgen.checkpoint.files import (
+    CARD_NAME,
+    INDEX_NAME,
+    TEMPLATE_NAME,
+    ModelFolder,
+    check_variant,
+)
 from deepgen.checkpoint.parts import (
     bridge_part,
     dit_part,
@@ -53,6 +59,7 @@ def load_folder(
     dtype: torch.dtype | str | None = None,
     device: torch.device | str = "cpu",
     rope_precision: RopePrecision | None = None,
+    variant: str | None = None,
 ) -> DeepGen:
     """Load a model folder.
 
@@ -62,6 +69,7 @@ def load_folder(
     Args:
         dtype: To compute in; None and ``auto`` choose by device, see :func:`compute_dtype`.
         rope_precision: Of the rotary frequencies of the VLM; None uses the folder's setting.
+        variant: Of the weight files, such as ``fp16``, where a component has it.
 
     Returns:
         The model in evaluation mode.
@@ -74,7 +82,7 @@ def load_folder(
     dtype = compute_dtype(dtype, device)
     if rope_precision is not None:
         check_choice("rope_precision", rope_precision, ROPE_PRECISIONS)
-    plan = _Plan(path, rope_precision)
+    plan = _Plan(path, rope_precision, variant=variant)
     problems = Problems(path)
     for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):
         with problems.collect():
@@ -102,6 +110,8 @@ def save_folder(
     dtype: torch.dtype | None = None,
     overwrite: bool = False,
     card: Mapping[str, Any] | None = None,
+    shard_bytes: int | None = None,
+    variant: str | None = None,
 ) -> None:
     """Write a model folder; it appears complete or not at all.
 
@@ -113,10 +123,14 @@ def save_folder(
 
     Args:
         dtype: Of the stored weights; None keeps the model's.
+        shard_bytes: Of a weight file at most; None is ``SHARD_BYTES``.
+        variant: A word in the names of the weight files, such as ``fp16``.
 
     Raises:
         CheckpointError: ``path`` exists, or cannot be written.
     """
+    if variant is not None:
+        check_variant(variant)
     conditioner = model.conditioner
     vlm, bridge = conditioner.vlm, conditioner.bridge
     vision = vlm.require_vision().state_dict()
@@ -155,7 +169,14 @@ def save_folder(
         for name, values in configs.items():
             write_json(folder / name, values)
         for component, tensors in weights.items():
-            write_weights(folder / component, component, tensors, dtype)
+            write_weights(
+                folder / component,
+                component,
+                tensors,
+                dtype,
+                shard_bytes=shard_bytes,
+                variant=variant,
+            )
         conditioner.tokenize.tokenizer.save_pretrained(folder / "tokenizer")
 
 
@@ -209,9 +230,14 @@ class _Plan:
     """
 
     def __init__(
-        self, path: Path, rope_precision: RopePrecision | None = None, *, name: Path | None = None
+        self,
+        path: Path,
+        rope_precision: RopePrecision | None = None,
+        *,
+        name: Path | None = None,
+        variant: str | None = None,
     ) -> None:
-        folder = ModelFolder(path)
+        folder = ModelFolder(path, variant)
         problems = Problems(name or path)
         missing = folder.missing()
         if missing:

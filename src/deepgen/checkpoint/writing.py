@@ -132,6 +132,7 @@ def write_weights(
     dtype: torch.dtype | None,
     *,
     shard_bytes: int | None = None,
+    variant: str | None = None,
 ) -> None:
     """Write a component's tensors: one file, or shards with an index above a size."""
     sizes = {
@@ -143,6 +144,7 @@ def write_weights(
         sizes,
         lambda key: tensors[key].detach().to("cpu", dtype),
         shard_bytes=shard_bytes,
+        variant=variant,
     )
 
 
@@ -153,6 +155,7 @@ def write_shards(
     read: Callable[[str], Tensor],
     *,
     shard_bytes: int | None = None,
+    variant: str | None = None,
 ) -> None:
     """Write a component's tensors while no more than one file of them is in memory.
 
@@ -163,11 +166,14 @@ def write_shards(
         read: Gives a tensor by its name.
         shard_bytes: Of a file at most, unless one tensor is larger; None is ``SHARD_BYTES``. Twice
             as much is in memory, since safetensors copies what it writes.
+        variant: A word in the files' names, such as ``fp16``.
     """
+    stem = WEIGHT_STEMS[component]
+    word = f".{variant}" if variant else ""
     split = split_state_dict_into_shards_factory(
         dict(sizes),
         get_storage_size=lambda size: size,
-        filename_pattern=f"{WEIGHT_STEMS[component]}{{suffix}}.safetensors",
+        filename_pattern=f"{stem}{word}{{suffix}}.safetensors",
         max_shard_size=shard_bytes or SHARD_BYTES,
     )
     for name, keys in split.filename_to_tensors.items():
@@ -176,4 +182,4 @@ def write_shards(
         save_file(stored, folder / name, metadata={"format": "pt"})
     if split.is_sharded:
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
-        write_json(folder / f"{WEIGHT_STEMS[component]}.safetensors.index.json", index)
+        write_json(folder / f"{stem}.safetensors.index{word}.json", index)

@@ -8,6 +8,7 @@ already, and the shift is then applied once more; both are kept, since the weigh
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,7 +46,11 @@ def training_sigmas(config: ScheduleConfig) -> Float[Tensor, " timesteps"]:
 
 
 def sampling_sigmas(
-    steps: int, config: ScheduleConfig, *, tokens: int
+    steps: int,
+    config: ScheduleConfig,
+    *,
+    tokens: int,
+    unshifted: Sequence[float] | None = None,
 ) -> Float[Tensor, " steps_and_end"]:
     """Noise levels of a sampling run: ``steps`` descending values, then 0.
 
@@ -54,6 +59,7 @@ def sampling_sigmas(
         config: The model's schedule.
         tokens: Image tokens of the target, ``(height / 16) * (width / 16)`` in pixels; only a
             dynamic schedule depends on them.
+        unshifted: Noise levels before the shift, as many as steps, in place of evenly spaced ones.
 
     Returns:
         ``steps + 1`` values in float32 on the CPU.
@@ -65,7 +71,10 @@ def sampling_sigmas(
         raise ValueError(f"the number of steps must be at least 1, got {steps}")
     scale = config.num_train_timesteps
     last = float(training_sigmas(config)[-1]) * scale
-    levels = np.linspace(scale, last, steps) / scale
+    if unshifted is None:
+        levels = np.linspace(scale, last, steps) / scale
+    else:
+        levels = np.array(unshifted, dtype=np.float32)
     if config.use_dynamic_shifting:
         levels = shift_by_length(levels, tokens, config)
     else:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from deepgen.checkpoint.adapters import adapters_of
+from deepgen.checkpoint.hub import resolve_adapter
 from deepgen.model import DeepGen
+from deepgen.pipeline.keywords import REFUSED_ON_LOADING, check_keywords
 from deepgen.pipeline.turns import turn
 
 
@@ -22,30 +24,50 @@ class AdapterMethods:
 
     def load_lora_weights(
         self,
-        pretrained_model_name_or_path: str | os.PathLike[str],
+        pretrained_model_name_or_path: str | os.PathLike[str] | Mapping[str, Any],
         adapter_name: str | None = None,
         *,
         weight_name: str | None = None,
         scale: float = 1.0,
         hotswap: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        **others: Any,
     ) -> None:
         """Load an adapter and add it to the active ones; several add up.
 
         Args:
             pretrained_model_name_or_path: A safetensors file in the layout of peft, diffusers,
-                kohya or LyCORIS (LoRA, LoHa, LoKr), or a folder with one.
+                kohya or LyCORIS (LoRA, LoHa, LoKr), a folder with one, or a hub id.
             adapter_name: What it is called; by default ``default_0`` and so on.
             weight_name: The file's name in the folder.
             scale: Its strength.
             hotswap: Take the place of the loaded adapter of that name.
+            revision: Branch, tag or commit of a hub adapter.
+            local_files_only: Never use the network.
+            cache_dir: Where hub adapters are kept; None is the hub's own cache.
+            token: For private and gated hub adapters; None is that of ``hf auth login``.
+            others: As of other pipelines of diffusers; refused where they would have an effect.
 
         Raises:
             CheckpointError: It is not an adapter, or one for another model; nothing was changed.
             ValueError: The name is taken, or the scale beyond ``MAX_LORA_SCALE``.
         """
+        check_keywords("load_lora_weights", others, REFUSED_ON_LOADING)
+        if isinstance(pretrained_model_name_or_path, Mapping):
+            raise ValueError("load_lora_weights reads files; save these tensors as safetensors")
+        path = resolve_adapter(
+            os.fspath(pretrained_model_name_or_path),
+            revision=revision,
+            local_files_only=local_files_only,
+            cache_dir=cache_dir,
+            token=token,
+        )
         with turn(self.model):
             adapters_of(self.model).load(
-                Path(pretrained_model_name_or_path),
+                path,
                 adapter_name,
                 scale=scale,
                 file_name=weight_name,
@@ -79,6 +101,20 @@ class AdapterMethods:
     def get_active_adapters(self) -> list[str]:
         """Names of the active adapters."""
         return [*adapters_of(self.model).scales]
+
+    def disable_lora(self) -> None:
+        """Take all adapters off until :meth:`enable_lora`; what is fused stays."""
+        with turn(self.model):
+            adapters_of(self.model).disable()
+
+    def enable_lora(self) -> None:
+        """Make those adapters active again that :meth:`disable_lora` took off."""
+        with turn(self.model):
+            adapters_of(self.model).enable()
+
+    def get_list_adapters(self) -> dict[str, list[str]]:
+        """Names of all loaded adapters; they may reach into any part, so there is one list."""
+        return {"model": adapters_of(self.model).names}
 
     def delete_adapters(self, adapter_names: str | Sequence[str]) -> None:
         """Take adapters off and forget them.

@@ -16,7 +16,7 @@ from torch import Tensor
 from deepgen.config.model import ScheduleConfig
 from deepgen.dit.groups import Group
 from deepgen.dit.model import DiT
-from deepgen.flow.guidance import guide
+from deepgen.flow.guidance import guide, is_guided
 from deepgen.flow.ode import Step, euler_step
 from deepgen.flow.path import interpolate
 from deepgen.flow.schedule import sampling_sigmas
@@ -132,8 +132,10 @@ def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
     sigma, following = images.sigmas[images.step : images.step + 2]
     if images.is_guided:
         count = len(images.latents)
+        # At 1 or below, which a callback may set, the prompt alone counts.
+        scale = images.guidance_scale if is_guided(images.guidance_scale) else 1.0
         velocities = [
-            guide(away, towards, images.guidance_scale)
+            guide(away, towards, scale)
             for away, towards in zip(velocities[:count], velocities[count:], strict=True)
         ]
     pairs = zip(images.latents, velocities, strict=True)
@@ -153,7 +155,11 @@ def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
 
 
 def schedules(
-    noise: Sequence[Latents], steps: int, config: ScheduleConfig, patch_size: int
+    noise: Sequence[Latents],
+    steps: int,
+    config: ScheduleConfig,
+    patch_size: int,
+    unshifted: Sequence[float] | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, " steps_and_end"]]]:
     """Split images by schedule: (their indices, the sigmas they share).
 
@@ -164,4 +170,4 @@ def schedules(
         tokens = image.shape[1] * image.shape[2] // patch_size**2
         groups.setdefault(tokens if config.use_dynamic_shifting else 0, []).append(index)
     for tokens, members in groups.items():
-        yield members, sampling_sigmas(steps, config, tokens=tokens)
+        yield members, sampling_sigmas(steps, config, tokens=tokens, unshifted=unshifted)

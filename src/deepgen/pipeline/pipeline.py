@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +16,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor, nn
 
-from deepgen.checkpoint.folder import load_folder, save_folder
+from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.model import Padding, RopePrecision
 from deepgen.flow.guidance import is_guided
@@ -26,7 +25,14 @@ from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
 from deepgen.pipeline.adapters import AdapterMethods
+from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
 from deepgen.pipeline.denoising import advance, begin, schedules
+from deepgen.pipeline.embeddings import Embeddings, EncodingMethods, repeated
+from deepgen.pipeline.keywords import (
+    REFUSED_IN_CALLS,
+    REFUSED_ON_LOADING,
+    check_keywords,
+)
 from deepgen.pipeline.parts import (
     check_finite,
     encode_prompts,
@@ -36,6 +42,8 @@ from deepgen.pipeline.parts import (
     record,
     reference_pixels,
 )
+from deepgen.pipeline.progress import ProgressMethods
+from deepgen.pipeline.registration import register
 from deepgen.pipeline.request import (
     Generators,
     Prompts,
@@ -45,7 +53,6 @@ from deepgen.pipeline.request import (
     beyond_training,
     noise_generators,
     parse_count,
-    parse_requests,
     parse_sampling,
 )
 from deepgen.pipeline.turns import Call, Calls, turn
@@ -70,21 +77,54 @@ class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
     """The seed that reproduces each image; None where a generator or latents were given."""
 
 
-class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
+class DeepGenPipeline(
+    AdapterMethods,
+    EncodingMethods,
+    PartMethods,
+    ProgressMethods,
+    DiffusionPipeline,  # type: ignore[misc]
+):
     """Generates images from prompts and edits images by instructions.
 
-    A diffusers pipeline (``to``, ``save_pretrained``, progress bar, callbacks, offloading) with one
-    component, the whole model. Loading reads safetensors and JSON only; no code and no pickle from
-    a model is ever run.
+    A diffusers pipeline (``to``, ``save_pretrained``, progress bar, callbacks, offloading) whose
+    parts are ``transformer``, ``vae``, ``vlm``, ``connector``, ``scheduler`` and ``tokenizer``;
+    ``model`` is all of them. Loading reads safetensors and JSON only; no code and no pickle from a
+    model is ever run.
 
     Threads may share a pipeline, and pipelines a model: calls take turns, as do changes of weights
     and places. So a callback must not wait for a call of another thread.
     """
 
-    def __init__(self, model: DeepGen) -> None:
+    _callback_tensor_inputs = CALLBACK_TENSORS
+
+    def __init__(
+        self,
+        model: DeepGen | None = None,
+        *,
+        transformer: Any = None,
+        vae: Any = None,
+        vlm: Any = None,
+        connector: Any = None,
+        scheduler: Any = None,
+        tokenizer: Any = None,
+    ) -> None:
         super().__init__()
-        self.register_modules(model=model)
-        self.model: DeepGen
+        given = {
+            "transformer": transformer,
+            "vae": vae,
+            "vlm": vlm,
+            "connector": connector,
+            "scheduler": scheduler,
+            "tokenizer": tokenizer,
+        }
+        if model is not None and any(part is not None for part in given.values()):
+            raise ValueError("give either a model or its parts, not both")
+        self.model = model_of(given) if model is None else model
+        parts = parts_of(self.model)
+        if scheduler is not None:
+            parts["scheduler"] = scheduler
+        self.register_modules(**parts)
+        self._last_guidance = self.model.defaults.guidance_scale
         self._offload_device: torch.device | None = None
         self._calls = Calls()
         self._source: str | None = None
@@ -103,6 +143,10 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
         revision: str | None = None,
         local_files_only: bool = False,
         rope_precision: RopePrecision | None = None,
+        variant: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        token: str | bool | None = None,
+        **others: Any,
     ) -> DeepGenPipeline:
         """Load ``"mini"``, a model folder, or a hub id (``org/name`` or ``org/name@revision``).
 
@@ -114,31 +158,37 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
             revision: Branch, tag or commit of a hub model.
             local_files_only: Never use the network.
             rope_precision: Of the rotary frequencies of the VLM; None uses the model's setting.
+            variant: Of the weight files, such as ``fp16``, where the model has it.
+            cache_dir: Where hub models are kept; None is the hub's own cache.
+            token: For private and gated hub models; None is that of ``hf auth login``.
+            others: Parts to take in place of the model's own (``vae=`` and so on), and what other
+                pipelines of diffusers know: accepted where it changes nothing, else refused.
 
         Raises:
             CheckpointError: The model cannot be found or loaded; the message names what and why.
+            ValueError: An argument cannot be used.
         """
+        parts = {name: others.pop(name) for name in PART_CLASSES if name in others}
+        check_keywords("from_pretrained", others, REFUSED_ON_LOADING)
         path = resolve(
             os.fspath(pretrained_model_name_or_path),
             revision=revision,
             local_files_only=local_files_only,
+            cache_dir=cache_dir,
+            token=token,
         )
         model = load_folder(
             path,
             dtype=dtype if dtype is not None else torch_dtype,
             device=device,
             rope_precision=rope_precision,
+            variant=variant,
         )
         pipe = cls(model)
+        for name, part in parts.items():
+            setattr(pipe, name, part)
         pipe._source = os.fspath(pretrained_model_name_or_path)
         return pipe
-
-    def save_pretrained(
-        self, save_directory: str | os.PathLike[str], *, overwrite: bool = False
-    ) -> None:
-        """Write the model folder; it appears complete or not at all."""
-        with turn(self.model):
-            save_folder(self.model, Path(save_directory), overwrite=overwrite)
 
     def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
         """Move to a device, a dtype, or both, as ``nn.Module.to``."""
@@ -213,6 +263,8 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
             if value:
                 self.interrupt()
             return
+        if name in PART_CLASSES and name in self.__dict__ and value is not self.__dict__[name]:
+            self.model = self._replaced(name, value)
         super().__setattr__(name, value)
 
     # -- generation ------------------------------------------------------------------------------
@@ -221,13 +273,18 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
     @torch.no_grad()
     def __call__(
         self,
-        prompt: Prompts,
+        prompt: Prompts | None = None,
         image: References = None,
         *,
         negative_prompt: Prompts | None = None,
+        prompt_embeds: Embeddings | None = None,
+        negative_prompt_embeds: Embeddings | None = None,
+        pooled_prompt_embeds: Tensor | None = None,
+        negative_pooled_prompt_embeds: Tensor | None = None,
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
+        sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
@@ -238,6 +295,7 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         return_dict: bool = True,
+        **others: Any,
     ) -> DeepGenPipelineOutput | Any:
         """Make images.
 
@@ -246,10 +304,17 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
             image: None for text-to-image; an image or a list of images to edit. For a list of
                 prompts, a list of lists.
             negative_prompt: What to steer away from; None is the model's default for the task.
+            prompt_embeds: In place of ``prompt``: what :meth:`encode_prompt` returned; so too the
+                three others, the negative ones only with guidance.
+            negative_prompt_embeds: In place of ``negative_prompt``.
+            pooled_prompt_embeds: That belong to ``prompt_embeds``.
+            negative_pooled_prompt_embeds: That belong to ``negative_prompt_embeds``.
             height: Of the result in pixels, a multiple of 32; None is the model's default, or that
                 of the first image to edit.
             width: As ``height``.
             num_inference_steps: Euler steps; None is the model's default.
+            sigmas: Noise levels of the steps, falling from 1, before the model's shift (as in
+                diffusers); None spaces them evenly.
             guidance_scale: Weight of the prompt against the negative one; None is the model's
                 default. At 1 or below there is no guidance, and the negative prompt has no effect.
             num_images_per_prompt: Images per prompt, adjacent in the result.
@@ -267,29 +332,41 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
                 estimate of the result) and ``preview`` (that decoded, as PIL images) the callback
                 gets.
             return_dict: False returns the tuple ``(images,)``, for older diffusers scripts.
+            others: What other pipelines of diffusers know; None, else refused with the reason.
 
         Raises:
             ValueError: An argument cannot be used; nothing was computed.
             FloatingPointError: The result is NaN or infinite somewhere.
         """
         model = self.model
+        check_keywords("this pipeline", others, REFUSED_IN_CALLS)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
         unknown = set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
         if unknown:
             raise ValueError(f"callbacks can have {CALLBACK_TENSORS}, not {sorted(unknown)}")
         per_prompt = parse_count("num_images_per_prompt", num_images_per_prompt)
-        sampling = parse_sampling(num_inference_steps, guidance_scale, padding, model.defaults)
-        requests = parse_requests(
+        sampling = parse_sampling(
+            num_inference_steps, guidance_scale, padding, model.defaults, sigmas
+        )
+        embedded = self._embedded(
+            prompt,
+            negative_prompt,
+            (prompt_embeds, pooled_prompt_embeds),
+            (negative_prompt_embeds, negative_pooled_prompt_embeds),
+            is_guided(sampling.guidance_scale),
+        )
+        if embedded is not None:
+            # Only their number counts: nothing reads these texts.
+            prompt = ["embeddings"] * len(embedded[0])
+            prompt = prompt[0] if len(prompt) == 1 else prompt
+        requests = self._requests(
             prompt,
             image,
             negative_prompt=negative_prompt,
             height=height,
             width=width,
             latents=latents,
-            channels=model.dit.config.in_channels,
-            defaults=model.defaults,
-            max_side=model.max_side,
         )
         has_negatives = negative_prompt and any(each.negative_prompt for each in requests)
         if has_negatives and not is_guided(sampling.guidance_scale):
@@ -304,12 +381,17 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
         count = len(requests) * per_prompt
         if latents is not None and latents.shape[0] != count:
             raise ValueError(f"{count} images need as many latents, got {latents.shape[0]}")
-        repeated = _repeat(requests, per_prompt)
+        every = repeated(requests, per_prompt)
         with self._calls.enter() as call, turn(model):
             generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
             pixels = [reference_pixels(request, self.device) for request in requests]
-            with self._on_device(model.conditioner):
-                positive, negative = encode_prompts(model.conditioner, requests, pixels, sampling)
+            if embedded is not None:
+                positive, negative = embedded
+            else:
+                with self._on_device(model.conditioner):
+                    positive, negative = encode_prompts(
+                        model.conditioner, requests, pixels, sampling
+                    )
             with self._on_device(model.vae) if any(pixels) else nullcontext():
                 references = encode_references(model.vae, pixels)
             noise = (
@@ -317,22 +399,22 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
                 if latents is not None
                 else [
                     initial_noise(model, each, generator).to(self.device)
-                    for each, generator in zip(repeated, generators, strict=True)
+                    for each, generator in zip(every, generators, strict=True)
                 ]
             )
             final = self._denoise(
                 call,
                 noise,
-                _repeat(positive, per_prompt),
-                _repeat(negative, per_prompt),
-                _repeat(references, per_prompt),
+                repeated(positive, per_prompt),
+                repeated(negative, per_prompt),
+                repeated(references, per_prompt),
                 sampling,
                 callback_on_step_end,
                 callback_on_step_end_tensor_inputs,
             )
-            images = self._finish(final, repeated, output_type)
-        if output_type == "pil":
-            for made, request, own in zip(images, repeated, seeds, strict=True):
+            images = self._finish(final, every, output_type)
+        if output_type == "pil" and embedded is None:
+            for made, request, own in zip(images, every, seeds, strict=True):
                 record(made, request, seed=own, sampling=sampling, model=self._source)
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
@@ -350,7 +432,9 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
     ) -> list[Latents]:
         model = self.model
         result: dict[int, Latents] = {}
-        groups = schedules(noise, sampling.steps, model.schedule, model.dit.config.patch_size)
+        groups = schedules(
+            noise, sampling.steps, model.schedule, model.dit.config.patch_size, sampling.sigmas
+        )
         for members, sigmas in groups:
             with self._on_device(model.dit), self.progress_bar(total=sampling.steps) as bar:
                 images = begin(
@@ -363,14 +447,18 @@ class DeepGenPipeline(AdapterMethods, DiffusionPipeline):  # type: ignore[misc]
                     sampling.guidance_scale,
                 )
                 replaced = False
-                while not images.is_done:
-                    (step,) = advance(model.dit, [images])
-                    if callback is not None:
-                        replaced = self._call_back(callback, callback_inputs, step)
-                    bar.update()
-                    if call.is_interrupted:
-                        break
-            is_unfinished = call.is_interrupted and not replaced
+                self._begin_call(images, sampling)
+                try:
+                    while images.step < self._steps:
+                        (step,) = advance(model.dit, [images])
+                        if callback is not None:
+                            replaced = self._call_back(callback, callback_inputs, step)
+                        bar.update()
+                        if call.is_interrupted:
+                            break
+                finally:
+                    self._running = None
+            is_unfinished = not images.is_done and not replaced
             finished = step.clean_latents if is_unfinished else step.latents
             result.update(zip(members, finished, strict=True))
         return [result[index] for index in range(len(noise))]
@@ -429,6 +517,4 @@ def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:
     return torch.stack(images) if len({each.shape for each in images}) == 1 else images
 
 
-def _repeat(items: Sequence[T], count: int) -> list[T]:
-    """Each item ``count`` times, adjacent."""
-    return [item for item in items for _ in range(count)]
+register(DeepGenPipeline)

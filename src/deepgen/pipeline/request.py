@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -52,6 +53,8 @@ class Sampling:
     steps: int
     guidance_scale: float
     padding: Padding
+    sigmas: tuple[float, ...] | None = None
+    """Noise levels before the schedule's shift, one a step; None is evenly spaced ones."""
 
 
 def parse_requests(
@@ -148,13 +151,17 @@ def parse_sampling(
     guidance_scale: object,
     padding: str | None,
     defaults: GenerationDefaults,
+    sigmas: object = None,
 ) -> Sampling:
     """Check and complete the settings that all images of a call share.
 
     Raises:
         ValueError: What was found, what was expected.
     """
-    steps = defaults.num_inference_steps if steps is None else steps
+    levels = None if sigmas is None else _levels(sigmas)
+    if levels is not None and steps not in (None, len(levels)):
+        raise ValueError(f"{len(levels)} sigmas are as many steps, but num_inference_steps={steps}")
+    steps = len(levels) if levels else defaults.num_inference_steps if steps is None else steps
     steps = parse_count("num_inference_steps", steps)
     check_within("num_inference_steps", steps, 1, MAX_STEPS)
     scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
@@ -163,8 +170,23 @@ def parse_sampling(
     guidance = float(scale)  # type: ignore[arg-type]
     for known in PADDINGS:
         if known == (padding or defaults.padding):
-            return Sampling(steps=steps, guidance_scale=guidance, padding=known)
+            return Sampling(steps=steps, guidance_scale=guidance, padding=known, sigmas=levels)
     raise ValueError(f"padding must be one of {', '.join(PADDINGS)}, got {padding!r}")
+
+
+def _levels(sigmas: object) -> tuple[float, ...]:
+    """Given noise levels, falling; a 0 at the end, which is there anyway, may be left out."""
+    values = np.asarray(sigmas, dtype=object).tolist()
+    values = values[:-1] if isinstance(values, list) and values and values[-1] == 0 else values
+    if not isinstance(values, list) or not values or not all(_is_level(each) for each in values):
+        raise ValueError(f"sigmas must be a list of noise levels from 1 down to 0, got {sigmas!r}")
+    if any(later >= earlier for earlier, later in pairwise(values)):
+        raise ValueError(f"sigmas must fall from one step to the next, got {sigmas!r}")
+    return tuple(float(each) for each in values)
+
+
+def _is_level(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1
 
 
 def parse_count(name: str, value: object) -> int:
