@@ -232,6 +232,9 @@ def test_every_composed_text_has_no_gaps_and_its_words_once() -> None:
                     assert text.text.strip() == text.text != ""
                     assert not set("{}") & set(text.text)
                     assert all(text.text.count(word) == 1 for _, word in text.words)
+                    assert not re.search(r"\ba [aeiou]", text.text)
+                    changed = text.replaced(rng)
+                    assert changed is None or not re.search(r"\ba [aeiou]", changed[0].text)
     assert len(common_characters()) == len(set(common_characters())) == 3755
 
 

@@ -167,19 +167,22 @@ def draw_design(choices: Choices, rng: np.random.Generator) -> Design:
     if kind == "sign":
         return _sign(design, texts, face, rng)
     if kind in ("word", "sentence"):
-        return _single(design, texts[0], face, rng)
+        return _single(design, texts[0], face, choices.faces[face].is_vertical, rng)
     if kind == "poem":
-        return _poem(design, texts, face, rng)
+        return _poem(design, texts, face, choices.faces[face].is_vertical, rng)
     return _poster(design, texts, face, rng)
 
 
-def _single(design: Design, text: Text, face: int, rng: np.random.Generator) -> Design:
+def _single(
+    design: Design, text: Text, face: int, may_be_vertical: bool, rng: np.random.Generator
+) -> Design:
     """One text in the middle, in any layout that it suits."""
     is_short = len(text.text) <= (10 if text.is_chinese else 24)
     layouts: list[Layout] = ["straight", "straight", "slanted"]
     if is_short:
         layouts.append("curved")
-    if design.language == "zh" and not any(each.isascii() for each in text.text):
+    is_han = design.language == "zh" and not any(each.isascii() for each in text.text)
+    if is_han and may_be_vertical:
         layouts.append("vertical")
     layout = _pick(layouts, rng)
     em = rng.uniform(0.1, 0.3) if design.kind == "word" else rng.uniform(0.07, 0.14)
@@ -220,10 +223,16 @@ def _poster(design: Design, texts: Sequence[Text], face: int, rng: np.random.Gen
     return replace(design, blocks=tuple(blocks), angle=float(rng.uniform(50, 90)))
 
 
-def _poem(design: Design, texts: Sequence[Text], face: int, rng: np.random.Generator) -> Design:
+def _poem(
+    design: Design,
+    texts: Sequence[Text],
+    face: int,
+    may_be_vertical: bool,
+    rng: np.random.Generator,
+) -> Design:
     """A title and lines; Chinese ones also in columns, from right to left."""
     title, body = texts
-    if design.language == "zh" and rng.random() < 0.5:
+    if design.language == "zh" and may_be_vertical and rng.random() < 0.5:
         blocks = (
             Block(text=title, face=face, box=(0.8, 0.08, 0.92, 0.92), em=0.1, layout="vertical"),
             Block(text=body, face=face, box=(0.08, 0.12, 0.74, 0.92), em=0.085, layout="vertical"),

@@ -18,6 +18,8 @@ LATIN_SAMPLE = "AZaz09&!?.,:'"
 
 CHINESE_SAMPLE = "永的一是国东汉字，。"
 
+VERTICAL_SAMPLE = "永鹊总喜国的"
+
 SIMPLIFIED = re.compile(r"\b(SC|CN)\b")
 """Marks the faces of a collection whose Chinese characters have the shapes of the mainland."""
 
@@ -50,6 +52,8 @@ class Face:
     is_italic: bool
     is_chinese: bool
     is_latin: bool
+    is_vertical: bool
+    """Whether each character lies in its own cell of a column; some fonts lack what that takes."""
     has_capitals_only: bool
     """Whether it writes small letters as capitals, so that only capitals are what they seem."""
 
@@ -108,6 +112,7 @@ def _face(path: Path, index: int, family: str, style: str) -> Face:
     name = f"{family} {style} {path.stem}".lower()
     called = next((each[1:] for each in STYLES if re.search(each[0], family.lower())), None)
     probe = ImageFont.truetype(path, 24, index=index)
+    is_chinese = all(_has(path, index, each) for each in CHINESE_SAMPLE)
     return Face(
         path=path,
         index=index,
@@ -115,9 +120,18 @@ def _face(path: Path, index: int, family: str, style: str) -> Face:
         style=called,
         is_bold=re.search(r"bold|black|heavy", name) is not None,
         is_italic=re.search(r"italic|oblique", name) is not None,
-        is_chinese=all(_has(path, index, each) for each in CHINESE_SAMPLE),
+        is_chinese=is_chinese,
         is_latin=all(_has(path, index, each) for each in LATIN_SAMPLE),
+        is_vertical=is_chinese and _is_vertical(_font(path, index, 100)),
         has_capitals_only=bytes(probe.getmask("a")) == bytes(probe.getmask("A")),
+    )
+
+
+def _is_vertical(font: ImageFont.FreeTypeFont) -> bool:
+    """Whether the ink of characters is where a column has them."""
+    boxes = [font.getbbox(each, direction="ttb", anchor="mt") for each in VERTICAL_SAMPLE]
+    return all(
+        top >= -0.05 * font.size and bottom <= 1.05 * font.size for _, top, _, bottom in boxes
     )
 
 

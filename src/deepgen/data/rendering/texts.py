@@ -25,6 +25,9 @@ from deepgen.data.rendering.vocabulary import (
 
 CATEGORY = re.compile(r"\{(.+?)\}")
 
+ARTICLE = re.compile(r"\b([Aa]) (?=[aeiouAEIOU])")
+"""An ``a`` before a vowel."""
+
 CJK = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Han characters, and the punctuation and wide forms used with them."""
 
@@ -58,7 +61,12 @@ class Text:
         category, old = self.words[number]
         is_upper = old == old.upper()
         present = {word.casefold() for _, word in self.words}
-        options = [each for each in WORDS[category] if each.casefold() not in present]
+        # Of the same kind of first letter, so that an article before it stays right.
+        options = [
+            each
+            for each in WORDS[category]
+            if each.casefold() not in present and _has_vowel(each) == _has_vowel(old)
+        ]
         if not options:
             return None
         new = str(options[int(rng.integers(len(options)))])
@@ -68,6 +76,10 @@ class Text:
             (category, new) if place == number else each for place, each in enumerate(self.words)
         )
         return replace(self, text=self.text.replace(old, new), words=words), old, new
+
+
+def _has_vowel(word: str) -> bool:
+    return word[:1].lower() in "aeiou"
 
 
 def compose(
@@ -150,7 +162,7 @@ def _filled(templates: Sequence[str], rng: np.random.Generator) -> Text:
         words.append((found[1], word))
         return word
 
-    text = CATEGORY.sub(draw, template)
+    text = ARTICLE.sub(r"\1n ", CATEGORY.sub(draw, template))
     once = tuple((category, word) for category, word in words if text.count(word) == 1)
     return Text(text=text, words=once)
 

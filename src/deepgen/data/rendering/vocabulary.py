@@ -64,6 +64,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
         "January February March April May June July August September October November December"
     ),
     "hour": tuple(f"{hour}:{minute:02d}" for hour in range(7, 22) for minute in (0, 15, 30, 45)),
+    "date": tuple(str(each) for each in range(1, 29)),
     "number": tuple(str(each) for each in range(2, 100)),
     "price": tuple(f"${whole}.{cents}" for whole in range(1, 40) for cents in ("00", "50", "99")),
     "notice": (
@@ -100,6 +101,7 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     ),
     "星期": _words("星期一 星期二 星期三 星期四 星期五 星期六 星期日"),
     "月份": _words("一月 二月 三月 四月 五月 六月 七月 八月 九月 十月 十一月 十二月"),
+    "日期": tuple(str(each) for each in range(1, 29)),
     "数字": tuple(str(each) for each in range(2, 100)),
     "时刻": tuple(f"{hour}:{minute:02d}" for hour in range(7, 22) for minute in (0, 15, 30, 45)),
     "价格": tuple(f"{whole}元" for whole in range(3, 200)),
@@ -143,7 +145,7 @@ SENTENCES: Mapping[Language, tuple[str, ...]] = {
     ),
     "mixed": (
         "欢迎来到{城市} {theme} {event}",
-        "{theme} {event}：{月份}{数字}日 {时刻} 开幕",
+        "{theme} {event}：{月份}{日期}日 {时刻} 开幕",
         "今日推荐 {food}，每份{价格}",
         "{name} 在{城市}等你",
         "{星期} Happy Hour {hour} 开始",
@@ -160,18 +162,18 @@ TITLES: Mapping[Language, tuple[str, ...]] = {
 
 DETAILS: Mapping[Language, tuple[str, ...]] = {
     "en": (
-        "{day}, {month} {number} at {hour}",
+        "{day}, {month} {date} at {hour}",
         "{place}, {hour} to {hour}",
         "with {name} and {name}",
         "{food}, {food} and {food}",
     ),
     "zh": (
-        "{月份}{数字}日 {时刻}",
+        "{月份}{日期}日 {时刻}",
         "{城市}{街道}{数字}号",
         "{星期}{时刻}开始",
         "{食物}、{食物}和{食物}",
     ),
-    "mixed": ("{月份}{数字}日 {hour}", "{城市}{街道} No. {number}", "{day} {星期} {hour}"),
+    "mixed": ("{月份}{日期}日 {hour}", "{城市}{街道} No. {number}", "{day} {星期} {hour}"),
 }
 
 CLOSINGS: Mapping[Language, tuple[str, ...]] = {
