@@ -7,12 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from deepgen.data.dataset import DataSet
+from deepgen.data.exporting import ExportOptions, export
 from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
-from deepgen.data.mixed_order import BLOCK, MixedOrder, Share, block_counts
+from deepgen.data.measures import measure
+from deepgen.data.mixed_order import BLOCK, PERIOD, MixedOrder, Share, draws_before, whole_counts
 from deepgen.data.mixture import MixedData, open_data, read_mixture
 from deepgen.data.mixture_presets import PRESETS, preset_text
+from deepgen.data.stats import stats_of
 from deepgen.errors import DataError
 from tests.data.sets import captioned_folder, edits, image, imported, table
 
@@ -90,9 +94,34 @@ def test_any_position_is_computed_without_those_before_it() -> None:
 
 
 def test_counts_are_whole_and_no_source_is_forgotten() -> None:
-    assert block_counts([1 / 3, 1 / 3, 1 / 3]).sum() == BLOCK
-    tiny = block_counts([1e-9] * 3 + [1 - 3e-9])
+    assert whole_counts([1 / 3, 1 / 3, 1 / 3], BLOCK).sum() == BLOCK
+    tiny = whole_counts([1e-9] * 3 + [1 - 3e-9], BLOCK)
     assert tiny.tolist() == [1, 1, 1, BLOCK - 3]
+
+
+def test_a_share_below_one_draw_of_a_block_is_carried_over_to_later_blocks() -> None:
+    shares = [0.3 / BLOCK, 0.6 / BLOCK, 1 / 3, 2 / 3 - 0.9 / BLOCK]
+    before = draws_before(shares)
+    counts = np.diff(before, axis=0)
+    assert (counts.sum(axis=1) == BLOCK).all()
+    assert np.abs(counts - np.array(shares) * BLOCK).max() < 1
+    assert before[-1][:2].tolist() == [300, 600]
+    # Evenly: no stretch of blocks strays from the share.
+    assert np.abs(before - np.arange(PERIOD + 1)[:, None] * np.array(shares) * BLOCK).max() < 4
+    ends = np.array([1, 2, 5002, 10_002])
+    rows = np.split(np.arange(ends[-1]), ends[:-1])
+    sources = [
+        Share(source=str(number), rows=rows[number], share=share)
+        for number, share in enumerate(shares)
+    ]
+    order = MixedOrder(sources, seed=1, name="t2i", wanted=np.arange(ends[-1]))
+    start = (PERIOD - 3) * BLOCK
+    drawn, epochs = order.between(start, start + 6 * BLOCK)
+    for number, own in enumerate(rows):
+        mine = np.sort(epochs[np.isin(drawn, own)])
+        first = order.seen(start)[str(number)]
+        assert mine.tolist() == (np.arange(first, first + len(mine)) // len(own)).tolist()
+    assert order.seen(2 * PERIOD * BLOCK)["1"] == 1200
 
 
 def test_weights_decide_how_often_a_source_is_seen(root: Path) -> None:
@@ -171,6 +200,37 @@ def test_other_weights_are_another_identity(root: Path) -> None:
     first = mixture(root, "sources: [{data: small, weight: 1}, {data: large, weight: 1}]")
     second = mixture(root, "sources: [{data: small, weight: 2}, {data: large, weight: 1}]")
     assert first.manifest.identity != second.manifest.identity
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> DataSet:
+    """Three images, of which the first is in a benchmark."""
+    data = imported(captioned_folder(tmp_path / "s", 3), tmp_path / "measured", name="measured")
+    measure(data, lambda prompts: "item" if prompts[0].endswith("0") else None, workers=1)
+    return data
+
+
+CLEAN = "sources: [{data: measured, exclude: [contaminated]}]"
+
+
+def test_measuring_again_is_another_identity(measured: DataSet) -> None:
+    first = mixture(measured.folder.parent, CLEAN)
+    measure(measured, lambda _: None, workers=1)
+    second = mixture(measured.folder.parent, CLEAN)
+    assert (len(first.rows()), len(second.rows())) == (2, 3)
+    assert first.manifest.identity != second.manifest.identity
+    assert mixture(measured.folder.parent, CLEAN).manifest.identity == second.manifest.identity
+
+
+def test_what_a_mixture_leaves_out_is_neither_counted_nor_exported(
+    measured: DataSet, tmp_path: Path
+) -> None:
+    data = mixture(tmp_path, CLEAN)
+    stats = stats_of(data, side=SIDE)
+    assert (stats.samples, stats.images, stats.tasks) == (2, 2, {"t2i": 2})
+    assert sum(stats.buckets.values()) == 2
+    found = export(data, tmp_path / "out", ExportOptions(format="folder", restricted="include"))
+    assert (found.samples, found.left_out) == (2, {"mixture": 1})
 
 
 def test_too_many_passes_and_another_ratio_are_refused(root: Path) -> None:

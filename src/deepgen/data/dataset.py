@@ -215,6 +215,13 @@ class DataSet:
         return np.flatnonzero(chosen)
 
     @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """For each row whether it is used; a mixture may leave out some."""
+        found = np.zeros(len(self), dtype=bool)
+        found[self.rows()] = True
+        return found
+
+    @property
     def parts(self) -> list[tuple[DataSet, int]]:
         """The data sets that this one is made of, with the numbers of their first rows."""
         return [(self, 0)]

@@ -146,7 +146,7 @@ def _chosen(
     """Rows that are exported, and how many each option leaves out."""
     table = data.table
     kept = np.ones(len(data), dtype=bool)
-    left_out = {}
+    left_out: dict[str, int] = {}
 
     def keep(name: str, wanted: npt.NDArray[np.bool_]) -> None:
         nonlocal kept
@@ -155,6 +155,8 @@ def _chosen(
             left_out[name] = count
         kept = kept & wanted
 
+    # A mixture may use only some of the rows of its members.
+    keep("mixture", data.used)
     for name in ("task", "split"):
         value = getattr(options, name)
         if value is not None:

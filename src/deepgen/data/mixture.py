@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from deepgen.config.decoding import decode
 from deepgen.data.dataset import DataSet, DataSetManifest
 from deepgen.data.measures import FLAGS, flagged
-from deepgen.data.mixed_order import MixedOrder, Share
+from deepgen.data.mixed_order import LEAST_SHARE, MixedOrder, Share
 from deepgen.data.order import EpochOrder
 from deepgen.data.records import TASKS, ImageRef, Split, Task
 from deepgen.errors import DataError
@@ -135,16 +135,21 @@ class MixedData(DataSet):
             )
         tables = [each.table for each in self.members.values()]
         states = {key: each.manifest.identity for key, each in self.members.items()}
-        content = json.dumps([states, asdict(mixture)["sources"]], sort_keys=True)
-        identity = blake2b(content.encode(), digest_size=16).hexdigest()
-        manifest = DataSetManifest(
-            name=path.stem, revision=identity, complete=True, identity=identity
-        )
-        super().__init__(path, manifest, pa.concat_tables(tables))
         starts = np.cumsum([0, *(len(each) for each in self.members.values())]).tolist()
         self.first_rows = dict(zip(self.members, starts, strict=False))
         """Number of the first row of each member."""
         self._usable = {task: self._rows_of_sources(task) for task in TASKS}
+        content = json.dumps([states, asdict(mixture)["sources"]], sort_keys=True)
+        digest = blake2b(content.encode(), digest_size=16)
+        # What flags leave out changes where a member is measured again.
+        for usable in self._usable.values():
+            for rows in usable.values():
+                digest.update(rows.data)
+        identity = digest.hexdigest()
+        manifest = DataSetManifest(
+            name=path.stem, revision=identity, complete=True, identity=identity
+        )
+        super().__init__(path, manifest, pa.concat_tables(tables))
 
     @classmethod
     def from_file(cls, path: Path) -> MixedData:
@@ -247,7 +252,7 @@ class MixedData(DataSet):
         """
         for task, count in samples.items():
             for each in self.shares(task):
-                passes = each.share * count / len(each.rows)
+                passes = max(each.share, LEAST_SHARE) * count / len(each.rows)
                 if passes > self.mixture.max_passes:
                     raise DataError(
                         f"this run would pass {passes:.1f} times over the {len(each.rows):,} "

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from deepgen.data.dataset import BucketKey, DataSet
 from deepgen.data.measures import flag_counts
+from deepgen.errors import DataError
 
 QUANTILES = {"min": 0.0, "median": 0.5, "p95": 0.95, "max": 1.0}
 
@@ -41,8 +42,15 @@ class Stats:
 
 
 def stats_of(data: DataSet, *, side: int) -> Stats:
-    """Count over all rows; no image is opened."""
-    table = data.table
+    """Count over all rows that are used; no image is opened.
+
+    Raises:
+        DataError: A mixture uses none.
+    """
+    used = data.used
+    if not used.any():
+        raise DataError(f"{data.folder} uses no sample; remove conditions from its sources")
+    table = data.table if used.all() else data.table.filter(pa.array(used))
     prompts = pc.list_flatten(table["prompts"])
     target, references = table["target"], pc.list_flatten(table["references"])
     sides = pc.min_element_wise(pc.struct_field(target, "width"), pc.struct_field(target, "height"))
@@ -50,10 +58,11 @@ def stats_of(data: DataSet, *, side: int) -> Stats:
         pc.sum(pc.struct_field(each, "length")).as_py() or 0 for each in (target, references)
     ]
     keys, numbers = data.bucket_keys(side)
-    counts = np.bincount(numbers, minlength=len(keys)).tolist()
-    by_count = sorted(zip(keys, counts, strict=True), key=lambda each: (-each[1], each[0]))
+    counts = np.bincount(numbers[used], minlength=len(keys)).tolist()
+    found = [(key, count) for key, count in zip(keys, counts, strict=True) if count]
+    by_count = sorted(found, key=lambda each: (-each[1], each[0]))
     return Stats(
-        samples=len(data),
+        samples=len(table),
         images=len(target) + len(references),
         bytes=sum(pc.sum(each).as_py() or 0 for each in lengths),
         tasks=_counts(table["task"]),
