@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from dataclasses import replace
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from deepgen.cli.main import main
 from deepgen.data.dataset import DataSet
 from deepgen.data.exporting import FORMATS, ExportFormat, ExportOptions, export
 from deepgen.data.importers.exported import open_source
-from deepgen.data.importers.source import RawSample, SourceOptions
+from deepgen.data.importers.source import BadRow, RawSample, SourceOptions
 from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.records import PromptVariant
@@ -131,6 +133,9 @@ def test_only_what_may_be_and_was_chosen_is_exported(
     assert main(["data", "export", folder, out, "--restricted", "skip", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["samples"], report["left_out"]) == (1, {"redistributable": 2})
+    assert main(["data", "import", "exported", out, str(tmp_path / "back"), "--workers", "1"]) == 0
+    assert len(DataSet.open(tmp_path / "back")) == 1
+    capsys.readouterr()
     assert main(["data", "export", folder, out, "--restricted", "skip"]) == 2
     assert "is not an empty folder" in capsys.readouterr().err
     chosen = ExportOptions(format="folder", licences=("CC-BY-4.0",), restricted="include")
@@ -164,8 +169,25 @@ def test_foreign_and_altered_exports_are_refused_or_quarantined(
     assert list(reasons.values()) == ["path", "row", "row"]
     export(data, tmp_path / "tars", replace(everything, format="webdataset"))
     (tar,) = (tmp_path / "tars").iterdir()
-    tar.write_bytes(tar.read_bytes()[:3000])
-    with pytest.raises(DataError, match="cannot be read"):
+    whole = tar.read_bytes()
+    with tarfile.open(tar) as opened:
+        (third,) = (each.offset for each in opened if each.name == "000000002.json")
+        first = min(each.offset for each in opened if each.name.startswith("000000002."))
+    # Cut between two samples, cut inside one, and a header with a negative size.
+    size = (b"\xff" + (256**11 - 512).to_bytes(11, "big")).join(
+        (whole[third : third + 124], whole[third + 136 : third + 512])
+    )
+    size = size[:148] + b" " * 8 + size[156:]
+    header = size[:148] + b"%06o\0 " % sum(size) + size[156:]
+    hostile = whole[:third] + header + whole[third + 512 :]
+    for altered in (whole[:first], whole[:3000], hostile):
+        tar.write_bytes(altered)
+        found = islice(open_source(tmp_path / "tars", SourceOptions()).rows(), 20)
+        reasons = [each.reason for each in found if isinstance(each, BadRow)]
+        assert 0 < len(reasons) < 4
+        assert "truncated" in reasons
+    tar.write_bytes(gzip.compress(whole))
+    with pytest.raises(DataError, match="is compressed"):
         list(open_source(tmp_path / "tars", SourceOptions()).rows())
     export(data, tmp_path / "rows", replace(everything, format="parquet"))
     (rows_path,) = (tmp_path / "rows").iterdir()

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from deepgen.data.dataset import DataSet
+from deepgen.data.importers.archives import find_archives, members
 from deepgen.data.importers.registry import IMPORTERS, open_source
-from deepgen.data.importers.source import SourceOptions
+from deepgen.data.importers.source import BadRow, SourceOptions
 from deepgen.data.importing import ImportOptions, ImportReport, import_source
 from deepgen.data.records import Record
 from deepgen.errors import DataError
@@ -236,6 +239,25 @@ def test_a_missing_part_of_an_archive_is_named(tmp_path: Path) -> None:
     (source / "gen.tar.gz.01").unlink()
     with pytest.raises(DataError, match=r"part 1 of gen\.tar\.gz is missing"):
         run("opengpt4o_image", source, tmp_path / "data")
+
+
+def test_a_part_of_an_archive_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    for part in ("x.tar.1", "x.tar.01"):
+        (tmp_path / part).write_bytes(b"abc")
+    with pytest.raises(DataError, match=r"x\.tar has part 1 twice, with the endings 1 and 01"):
+        find_archives(tmp_path)
+
+
+def test_a_member_of_a_negative_size_ends_its_archive(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("a.txt").tobuf()
+    negative = bytearray(tarfile.TarInfo("b.txt").tobuf())
+    negative[124:136] = b"\xff" + (256**11 - 512).to_bytes(11, "big")
+    negative[148:156] = b" " * 8
+    negative[148:156] = b"%06o\0 " % sum(negative)
+    (tmp_path / "x.tar").write_bytes(member + negative + member + bytes(1024))
+    (archive,) = find_archives(tmp_path)
+    found = list(islice(members(archive, tmp_path / "scratch"), 10))
+    assert [each.reason for each in found if isinstance(each, BadRow)] == ["truncated"]
 
 
 def test_all_edits_of_one_portrait_are_held_out_together(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def find_archives(root: Path, patterns: Sequence[str] = ("**/*",)) -> list[Archi
     """All archives below a folder whose first file matches a pattern, by name.
 
     Raises:
-        DataError: Parts of one are missing.
+        DataError: Parts of one are missing, or there twice.
     """
     groups: dict[str, list[tuple[str, Path]]] = {}
     seen: set[Path] = set()
@@ -106,12 +106,21 @@ def find_archives(root: Path, patterns: Sequence[str] = ("**/*",)) -> list[Archi
 
 
 def _check_parts(stem: str, parts: Sequence[str]) -> None:
-    """Refuse an archive of which a part in the middle or the first is missing.
+    """Refuse an archive of which a part is there twice, or one in the middle or the first is not.
 
     Raises:
-        DataError: It is.
+        DataError: It is so.
     """
-    numbers = [int(each) if each.isdigit() else _letters(each) for each in parts if each]
+    named = [each for each in parts if each]
+    numbers = [int(each) if each.isdigit() else _letters(each) for each in named]
+    by_number: dict[int, str] = {}
+    for number, part in zip(numbers, named, strict=True):
+        if number in by_number:
+            raise DataError(
+                f"{stem} has part {number} twice, with the endings {by_number[number]} and {part}; "
+                "remove one of the two files, then import again"
+            )
+        by_number[number] = part
     if numbers and numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         missing = next(n for n in range(numbers[0], numbers[-1]) if n not in numbers)
         raise DataError(f"part {missing} of {stem} is missing; download it, then import again")
@@ -217,12 +226,23 @@ def members(archive: Archive, scratch: Path) -> Iterator[Member | BadRow]:
     path = plain_tar(archive, scratch)
     size = path.stat().st_size
     end = 0
+    start = -1
     with open_regular(path) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 while (info := tar.next()) is not None:
                     # It keeps every header otherwise.
                     tar.members = []  # type: ignore[attr-defined]
+                    # Some versions of tarfile give such a member again and again.
+                    if info.size < 0 or info.offset <= start:
+                        yield _fault(
+                            archive,
+                            "truncated",
+                            f"the header at byte {info.offset:,} states an impossible size; what "
+                            "followed is unknown. Download it again",
+                        )
+                        return
+                    start = info.offset
                     end = info.offset_data + -(-info.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                     if info.isreg() and info.offset_data + info.size > size:
                         break

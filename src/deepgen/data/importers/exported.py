@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from tarfile import TarError, TarFile
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from deepgen.data.exporting import FACTS, METADATA
+from deepgen.data.importers.archives import Archive, is_compressed, members, read_span
 from deepgen.data.importers.source import (
     BadRow,
     BadSampleError,
@@ -92,8 +93,9 @@ def open_source(path: Path, options: SourceOptions) -> ExportedSource:
     Raises:
         DataError: It is something else.
     """
-    if options != SourceOptions():
-        raise ValueError("what was exported states all of its fields; leave the options away")
+    # The command always states a folder for unpacked archives; exports need none.
+    if replace(options, scratch=None) != SourceOptions():
+        raise ValueError("what was exported states all of its fields; omit the options")
     if not path.is_dir():
         raise DataError(f"there is no folder {path}; check the path")
     return ExportedSource(path)
@@ -166,33 +168,32 @@ def _from_parquet(path: Path) -> Iterator[RawSample | BadRow]:
 
 
 def _from_tar(path: Path) -> Iterator[RawSample | BadRow]:
-    """The samples of a tar, one after the other; only regular members count."""
-    members: dict[str, bytes] = {}
+    """The samples of a tar, one after the other; a row for everything in it that is no file."""
+    archive = Archive(name=path.name, files=(path,))
+    content: dict[str, bytes] = {}
     key = ""
     try:
-        with open_regular(path) as opened, TarFile(fileobj=opened) as archive:
-            for member in archive:
-                if not member.isfile():
-                    yield BadRow(
-                        native_id=f"{path.stem}/{member.name[:100]}",
-                        reason="path",
-                        message=f"{member.name[:100]!r} is a link or a folder, expected a file",
-                    )
-                    continue
-                own, _, role = member.name.partition(".")
-                if own != key and members:
-                    yield _from_members(f"{path.stem}/{key}", members)
-                    members = {}
-                key = own
-                limit = MAX_TEXT_BYTES if role in ("txt", "json") else max_file_bytes()
-                content = archive.extractfile(member)
-                # One byte more than allowed, which the reader of images then refuses.
-                members[role] = b"" if content is None else content.read(limit + 1)
-    except (TarError, OSError, EOFError) as error:
+        if is_compressed(archive):
+            raise DataError(f"{path} is compressed, exports are not; unpack it, or export again")
+        # Nothing is unpacked, so nothing is written beside it.
+        for member in members(archive, path.parent):
+            if isinstance(member, BadRow):
+                yield member
+                continue
+            own, _, role = member.name.partition(".")
+            if own != key and content:
+                yield _from_members(f"{path.stem}/{key}", content)
+                content = {}
+            key = own
+            limit = MAX_TEXT_BYTES if role in ("txt", "json") else max_file_bytes()
+            # One byte more than allowed, which the reader of images then refuses.
+            span = member.span
+            content[role] = read_span(replace(span, length=min(span.length, limit + 1)))
+    except OSError as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path} cannot be read ({reason}); export again") from None
-    if members:
-        yield _from_members(f"{path.stem}/{key}", members)
+    if content:
+        yield _from_members(f"{path.stem}/{key}", content)
 
 
 def _from_members(name: str, members: Mapping[str, bytes]) -> RawSample | BadRow:
