@@ -15,7 +15,8 @@ import pytest
 
 from deepgen.config.serve import ServeConfig
 from deepgen.serve.errors import ApiError
-from deepgen.serve.limits import RateLimit
+from deepgen.serve.guard import FAILED_KEYS, Guard
+from deepgen.serve.limits import ByteBudget, RateLimit
 from deepgen.serve.logs import JsonLines
 from deepgen.serve.protocol import TimedProtocol
 from tests.serve.stub import Running, StubEngine, running
@@ -106,7 +107,8 @@ def test_a_listed_page_may_ask_from_elsewhere_and_no_other(here: Running) -> Non
 
 
 def test_a_key_is_needed_where_there_are_keys(locked: Running) -> None:
-    assert status(locked, authorization=f"Bearer {KEY}") == (200, None)
+    for scheme in ("Bearer", "bearer", "BEARER"):
+        assert status(locked, authorization=f"{scheme} {KEY}") == (200, None)
     assert status(locked) == (401, "invalid_api_key")
     for path in ("/healthz", "/readyz", "/"):
         assert status(locked, path) == (200, None)
@@ -122,6 +124,27 @@ def test_wrong_keys_may_be_tried_a_few_times(locked: Running) -> None:
     assert status(locked, authorization=f"Bearer {KEY}") == (200, None)
     locked_guard: Any = locked.guard
     locked_guard._failures.clear()
+
+
+def test_wrong_keys_of_many_addresses_do_not_clear_the_count_of_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deepgen.serve.guard.MAX_ADDRESSES", 3)
+    guard: Any = Guard(StubEngine, ServeConfig(), ByteBudget(1), lambda *_: None)  # type: ignore[arg-type]
+
+    def code(address: str) -> str:
+        with pytest.raises(ApiError) as found:
+            guard._refuse_key(address)
+        return found.value.code
+
+    for number in range(FAILED_KEYS):
+        # One client has many addresses of an IPv6 network.
+        assert code(f"2001:db8::{number + 1:x}") == "invalid_api_key"
+        assert code(f"10.0.0.{number}") == "invalid_api_key"
+    assert code("2001:db8::ffff") == "rate_limit_exceeded"
+    assert code("2001:db8:0:1::1") == "invalid_api_key"
+    assert code("::ffff:10.0.0.1") == "invalid_api_key"
+    assert len(guard._failures) == 3
 
 
 def test_a_client_has_so_many_images_a_minute(locked: Running) -> None:

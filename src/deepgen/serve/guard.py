@@ -12,9 +12,10 @@ import hmac
 import ipaddress
 import json
 import logging
+import re
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -42,6 +43,10 @@ FAILED_KEYS = 10
 """Wrong keys of an address in a minute, before it has to wait."""
 
 MAX_ADDRESSES = 10_000
+"""Whose wrong keys are counted at a time; the one that failed longest ago is forgotten first."""
+
+# The scheme is matched without regard to case (RFC 9110, section 11.1).
+_BEARER = re.compile(r"^bearer\s+", re.IGNORECASE)
 
 MAX_HEADER_BYTES = 16 << 10
 """Of a request line with all headers."""
@@ -76,7 +81,7 @@ class Guard:
         self.budget = budget
         self._count = count
         self._hosts = frozenset(each.lower() for each in config.allow_host)
-        self._failures: dict[str, deque[float]] = defaultdict(deque)
+        self._failures: dict[str, deque[float]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it with an error."""
@@ -190,7 +195,7 @@ class Guard:
         path = scope["path"]
         if not self.config.keys or path in OPEN_PATHS or path.startswith("/assets/"):
             return f"address:{address}"
-        given = headers.get("authorization", "").removeprefix("Bearer ").strip().encode()
+        given = _BEARER.sub("", headers.get("authorization", "")).strip().encode()
         found = None
         # All are compared, so that the time says nothing.
         for name, key in self.config.keys:
@@ -207,15 +212,17 @@ class Guard:
             ApiError: Always.
         """
         now = time.monotonic()
-        failures = self._failures[address]
+        network = _network(address)
+        # Taken out and put back, so that the order is that of the last failures.
+        failures = self._failures[network] = self._failures.pop(network, deque())
+        if len(self._failures) > MAX_ADDRESSES:
+            del self._failures[next(iter(self._failures))]
         while failures and failures[0] < now - 60:
             failures.popleft()
         if len(failures) >= FAILED_KEYS:
             message = "too many wrong keys; wait a minute"
             raise ApiError("rate_limit_exceeded", message, retry_after=60)
         failures.append(now)
-        if len(self._failures) > MAX_ADDRESSES:
-            self._failures.clear()
         message = "the API key is missing or wrong; send it as Authorization: Bearer KEY"
         raise ApiError("invalid_api_key", message)
 
@@ -278,6 +285,19 @@ class _Body:
         if count > self._limit:
             message = f"the request is larger than {self._limit >> 20} MiB"
             raise ApiError("payload_too_large", message)
+
+
+def _network(address: str) -> str:
+    """What one client has: an IPv4 address, or an IPv6 network of 64 bits."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 def _digest(key: bytes) -> bytes:
