@@ -15,13 +15,14 @@ from deepgen.cli.main import main
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.source import BadRow, RawSample
 from deepgen.data.importing import ImportOptions, import_source
+from deepgen.data.rendering import source
 from deepgen.data.rendering.captions import captions
 from deepgen.data.rendering.design import COLORS, CONTRAST, Block, Design, contrast
 from deepgen.data.rendering.edits import draw_edit
 from deepgen.data.rendering.faces import Face, find_faces
 from deepgen.data.rendering.layout import DoesNotFitError, fit
 from deepgen.data.rendering.painting import render
-from deepgen.data.rendering.source import RenderedTexts, Renderer, RenderOptions
+from deepgen.data.rendering.source import ATTEMPTS, RenderedTexts, Renderer, RenderOptions
 from deepgen.data.rendering.texts import Text, compose
 from deepgen.data.rendering.vocabulary import common_characters
 from deepgen.errors import DataError
@@ -128,6 +129,37 @@ def test_outside_of_the_changed_word_an_edit_leaves_the_image_as_it_was(fonts: P
     after, before = (np.asarray(each).astype(int) for each in images)
     assert before.shape == after.shape
     assert 0 < (before != after).any(axis=2).mean() < 0.3
+
+
+def test_an_edit_that_never_fits_is_a_bad_row(fonts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer = _renderer(fonts, kinds=("word",), edit_fraction=1.0)
+    tries = []
+
+    def fails(*arguments: object) -> RawSample:
+        tries.append(arguments)
+        raise DoesNotFitError("long")
+
+    drawn = renderer.draw(0)
+    monkeypatch.setattr(renderer, "draw", lambda number: drawn)
+    monkeypatch.setattr(renderer, "_render", fails)
+    found = renderer.sample(0)
+    assert isinstance(found, BadRow)
+    assert found.reason == "layout"
+    assert len(tries) == ATTEMPTS
+
+
+def test_another_version_of_what_renders_is_another_revision(
+    fonts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = RenderedTexts(RenderOptions(fonts=fonts, count=1, languages=("en",), workers=1))
+    found = {texts.revision()}
+    for name in ("uniseg", "numpy"):
+        with monkeypatch.context() as patch:
+            patch.setattr(source, "version", lambda each, name=name: f"{each == name}")
+            found.add(texts.revision())
+    monkeypatch.setattr(source, "RENDERING", source.RENDERING + 1)
+    found.add(texts.revision())
+    assert len(found) == 4
 
 
 def test_text_can_be_read_on_its_ground(fonts: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
 from hashlib import blake2b
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, get_args
@@ -24,7 +25,7 @@ from deepgen.data.randomness import sample_generator
 from deepgen.data.records import PromptVariant
 from deepgen.data.rendering.captions import captions
 from deepgen.data.rendering.design import Choices, Design, draw_design
-from deepgen.data.rendering.edits import draw_edit
+from deepgen.data.rendering.edits import Edit, draw_edit
 from deepgen.data.rendering.faces import Face, find_faces
 from deepgen.data.rendering.layout import DoesNotFitError, check_line_breaking
 from deepgen.data.rendering.painting import Rendering, render
@@ -33,6 +34,9 @@ from deepgen.errors import DataError, ImageError
 from deepgen.images.formats import looks_like_image
 from deepgen.images.io import JPEG_QUALITY, read_image
 from deepgen.reading import read_text
+
+RENDERING = 1
+"""Number of this package's rendering; raised when a sample of the same options changes."""
 
 ATTEMPTS = 16
 """Designs drawn for a sample until one's texts fit; a tenth of them do not."""
@@ -146,14 +150,23 @@ class Renderer:
     def _edit(
         self, name: str, design: Design, first: Rendering, rng: np.random.Generator
     ) -> RawSample:
-        edit = draw_edit(design, rng)
+        """An edit of a design whose texts fit.
+
+        Raises:
+            DoesNotFitError: None of several edits has room for its texts.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._edited(name, draw_edit(design, rng), first)
+            except DoesNotFitError:
+                continue
+        raise DoesNotFitError(f"an edit of sample {name}")
+
+    def _edited(self, name: str, edit: Edit, first: Rendering) -> RawSample:
         before, after = first, first
         if edit.change == "replace":
             # Sizes of the longer text, so that nothing changes but the word.
-            try:
-                after = self._render(edit.after)
-            except DoesNotFitError:
-                return self._edit(name, design, first, rng)
+            after = self._render(edit.after)
             ems = tuple(map(min, first.ems, after.ems))
             before, after = self._render(edit.before, ems), self._render(edit.after, ems)
         elif edit.change == "add":
@@ -214,7 +227,10 @@ class RenderedTexts(Source):
             for name, value in asdict(self.options).items()
             if name not in ("fonts", "photos", "texts", "workers")
         }
-        digest = blake2b(repr(sorted(options.items())).encode(), digest_size=16)
+        stated = [RENDERING, sorted(options.items())]
+        digest = blake2b(repr(stated).encode(), digest_size=16)
+        for package in ("uniseg", "numpy"):
+            digest.update(f"{package} {version(package)}\0".encode())
         for library in ("pil", "freetype2", "raqm", "harfbuzz"):
             digest.update(f"{library} {features.version(library)}\0".encode())
         fonts = sorted({each.path for each in self.renderer.faces})
