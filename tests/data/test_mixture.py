@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.exporting import ExportOptions, export
+from deepgen.data.importers import megalith
 from deepgen.data.importers.table import TableSource
 from deepgen.data.importing import ImportOptions, import_source
 from deepgen.data.loader import Loader, LoaderOptions, TaskPlan
@@ -154,13 +157,28 @@ def stream(loader: Loader, first: int) -> Any:
 
 
 def test_a_source_can_be_limited_by_task_skill_and_licence(root: Path) -> None:
-    data = mixture(root, "sources: [{data: small, exclude: [general]}, {data: large}]")
+    text = "sources: [{data: small, exclude: [general], optional: true}, {data: large}]"
+    with pytest.warns(UserWarning, match="no sample of small is left"):
+        data = mixture(root, text)
     assert {data.record(int(row)).source for row in data.rows()} == {"large"}
     data = mixture(root, "sources: [{data: small}, {data: large, licences: [MIT]}]")
     assert len(data.rows()) == 12
-    data = mixture(root, "sources: [{data: small, licences: [MIT]}, {data: large, task: t2i}]")
-    assert len(data.rows(task="t2i")) == 8
+    data = mixture(root, "sources: [{data: small}, {data: large, task: t2i}]")
+    assert len(data.rows(task="t2i")) == 12
     assert len(data.rows(task="edit")) == 0
+
+
+def test_a_name_that_excludes_nothing_is_told_with_those_there_are(root: Path) -> None:
+    with pytest.warns(UserWarning, match="has the skill genral, so .* its skills: 'general'; fl"):
+        mixture(root, "sources: [{data: small, exclude: [genral]}]")
+
+
+def test_the_documented_mixture_filters_by_a_licence_that_its_importer_writes() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "data.md").read_text("utf-8")
+    (example,) = re.findall("```yaml\n(ratio:.*?)```", text, re.DOTALL)
+    sources = yaml.safe_load(example)["sources"]
+    found = [(each["data"], each["licences"]) for each in sources if "licences" in each]
+    assert found == [("megalith", [megalith.LAYOUT.licence])]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +194,12 @@ def test_a_source_can_be_limited_by_task_skill_and_licence(root: Path) -> None:
         ("sources: [{data: small}, {data: absent}]", "names absent, which .* does not hold"),
         ("sources: [{data: absent, optional: true}]", "none of the data sets"),
         ("ratio: {t2i: 0}\nsources: [{data: small}]", "t2i must be at least 1"),
-        ("sources: {", "is no mixture: line 1"),
+        ("sources: [{data: small, licences: [CC0]}]", "small is left; .* licences 'unknown'; the"),
+        (
+            "sources: [{data: small, task: edit}]",
+            "no sample of small is left; it has the tasks t2i",
+        ),
+        ("sources: {", "is not a mixture: line 1"),
     ],
 )
 def test_a_mixture_that_cannot_be_meant_is_refused(root: Path, text: str, message: str) -> None:
@@ -191,7 +214,7 @@ def test_weights_for_some_sources_only_are_refused(root: Path) -> None:
 
 
 def test_absent_optional_sources_are_named(root: Path) -> None:
-    with pytest.warns(UserWarning, match="does without absent"):
+    with pytest.warns(UserWarning, match="is used without absent"):
         data = mixture(root, "sources: [{data: small}, {data: absent, optional: true}]")
     assert data.absent == ["absent"]
 
@@ -256,7 +279,7 @@ def test_a_preset_opens_where_its_data_sets_are(tmp_path: Path, name: str) -> No
     rows = TableSource(table(tmp_path / "source" / "rows.jsonl", [row, edit]))
     for each in {each.data for each in sources if not each.optional}:
         import_source(rows, tmp_path / each, ImportOptions(name=each), workers=1)
-    with pytest.warns(UserWarning, match="does without"):
+    with pytest.warns(UserWarning, match="is used without"):
         data = open_data(path)
     assert isinstance(data, MixedData)
     required = [each for each in sources if not each.optional]

@@ -33,6 +33,9 @@ SUFFIXES = (".yaml", ".yml")
 MAX_PASSES = 8.0
 """Passes over a source in one run beyond which a model learns its samples by heart."""
 
+SHOWN_VALUES = 20
+"""Licences or skills that a message lists."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixtureSource:
@@ -51,7 +54,7 @@ class MixtureSource:
     licences: tuple[str, ...] = ()
     """Only samples with one of these licences; empty means any."""
     optional: bool = False
-    """Whether the mixture does without it where it is absent."""
+    """Whether the mixture is used without it where it is absent or has no samples left."""
 
     def __post_init__(self) -> None:
         for name in ("weight", "repeat"):
@@ -102,7 +105,7 @@ def read_mixture(path: Path) -> Mixture:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
     except ValueError as error:
-        raise DataError(f"{path} is no mixture: {error}") from None
+        raise DataError(f"{path} is not a mixture: {error}") from None
 
 
 def open_data(path: Path) -> DataSet:
@@ -139,6 +142,7 @@ class MixedData(DataSet):
         self.first_rows = dict(zip(self.members, starts, strict=False))
         """Number of the first row of each member."""
         self._usable = {task: self._rows_of_sources(task) for task in TASKS}
+        self._check_used(path)
         content = json.dumps([states, asdict(mixture)["sources"]], sort_keys=True)
         digest = blake2b(content.encode(), digest_size=16)
         # What flags leave out changes where a member is measured again.
@@ -156,7 +160,7 @@ class MixedData(DataSet):
         """Open all members of a mixture.
 
         Raises:
-            DataError: One that is not optional is missing, or the file is no mixture.
+            DataError: One that is not optional is missing, or the file is not a mixture.
         """
         mixture = read_mixture(path)
         members: dict[str, DataSet] = {}
@@ -178,7 +182,8 @@ class MixedData(DataSet):
         if not members:
             raise DataError(f"none of the data sets that {path} names is in {path.parent}")
         if absent:
-            warnings.warn(f"{path.name} does without {', '.join(absent)}", stacklevel=3)
+            message = f"{path.name} is used without {', '.join(absent)}, not in {path.parent}"
+            warnings.warn(message, stacklevel=3)
         return cls(path, mixture, members, absent)
 
     @property
@@ -312,6 +317,38 @@ class MixedData(DataSet):
                 )
         return found
 
+    def _check_used(self, path: Path) -> None:
+        """Refuse a source without samples, and warn of conditions that leave none out.
+
+        Raises:
+            DataError: One that is not optional has none.
+        """
+        for each in self.mixture.sources:
+            data = self.members.get(each.data)
+            if data is None:
+                continue
+            skills = pc.unique(pc.list_flatten(data.table["skills"])).to_pylist()
+            unknown = [name for name in each.exclude if name not in (*FLAGS, *skills)]
+            if unknown:
+                message = (
+                    f"{path}: no sample of {each.data} has the skill {' or '.join(unknown)}, so "
+                    f"exclude leaves none out; its skills: {_listed(skills)}; flags: "
+                    f"{', '.join(FLAGS)}"
+                )
+                warnings.warn(message, stacklevel=5)
+            tasks = TASKS if each.task is None else (each.task,)
+            if any(len(self._usable[task][each.data]) for task in tasks):
+                continue
+            licences = pc.unique(data.table["licence"]).to_pylist()
+            message = (
+                f"{path}: no sample of {each.data} is left; it has the tasks "
+                f"{', '.join(data.tasks)}; the licences {_listed(licences)}; the skills "
+                f"{_listed(skills)}. Correct task, licences or exclude of this source, or remove it"
+            )
+            if not each.optional:
+                raise DataError(message)
+            warnings.warn(message, stacklevel=5)
+
     def _rows_of_sources(self, task: Task) -> dict[str, npt.NDArray[np.int64]]:
         """Rows of a task, by the source that they are used as."""
         found = {}
@@ -330,6 +367,13 @@ class MixedData(DataSet):
                 rows = rows[allowed.to_numpy()[rows]]
             found[each.data] = rows + self.first_rows[each.data]
         return found
+
+
+def _listed(values: Sequence[str]) -> str:
+    """Quoted values, the first of many."""
+    shown = ", ".join(repr(each) for each in sorted(values)[:SHOWN_VALUES])
+    rest = len(values) - SHOWN_VALUES
+    return f"{shown} and {rest} more" if rest > 0 else shown
 
 
 def _has_any(skills: pa.ChunkedArray, wanted: Sequence[str]) -> npt.NDArray[np.bool_]:
