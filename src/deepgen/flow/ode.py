@@ -1,4 +1,7 @@
-"""From noise to image: Euler's method on the flow's differential equation."""
+"""From noise to image: solvers of the flow's differential equation.
+
+Euler's method, with which the model was evaluated, and the Adams-Bashforth method of second order.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from deepgen.types import Latents
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """The result of one Euler step."""
+    """The result of one step."""
 
     index: int
     """0 for the first."""
@@ -42,3 +45,27 @@ def euler_step(
     """
     slope = velocity.to(torch.float32)
     return latents.add(slope, alpha=following - sigma), clean_estimate(latents, slope, sigma)
+
+
+def extrapolated_velocity(
+    velocity: Latents, previous: Latents, last_step: float, step: float
+) -> Latents:
+    """The mean velocity over the coming step, on a line through the last two velocities.
+
+    An :func:`euler_step` along it is a step of Adams-Bashforth's method of second order, at one
+    evaluation a step (Hairer, Norsett and Wanner, "Solving Ordinary Differential Equations I",
+    section III.5, equation 5.2; as a sampler: Zhang and Chen, arXiv 2204.13902, section 3.3)::
+
+        velocity + step / (2 * last_step) * (velocity - previous)
+
+    Args:
+        velocity: Where the step begins.
+        previous: Where the last step began.
+        last_step: Change of sigma in the last step; not 0.
+        step: Change of sigma in the coming step.
+
+    Returns:
+        The velocity in float32.
+    """
+    slope = velocity.to(torch.float32)
+    return slope + step / (2 * last_step) * (slope - previous.to(torch.float32))

@@ -1,4 +1,4 @@
-"""Images on their way from noise: the DiT with guidance, integrated by Euler's method.
+"""Images on their way from noise: the DiT with guidance, integrated step by step.
 
 The pipeline denoises a fixed set of images; the engine (:mod:`deepgen.pipeline.engine`) several
 sets, each at a step of its own. Both call :func:`begin` and :func:`advance`.
@@ -13,14 +13,46 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deepgen.config.model import ScheduleConfig
+from deepgen.config.checks import check_within
+from deepgen.config.model import SOLVERS, ScheduleConfig
 from deepgen.dit.groups import Group
 from deepgen.dit.model import DiT
-from deepgen.flow.guidance import guide, is_guided
-from deepgen.flow.ode import Step, euler_step
+from deepgen.flow.guidance import guide, is_guided, rescale
+from deepgen.flow.ode import Step, euler_step, extrapolated_velocity
 from deepgen.flow.path import interpolate
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.types import Condition, Latents
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SolverOptions:
+    """How the flow is integrated; the defaults are how the model was evaluated."""
+
+    solver: str = "euler"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Noise levels, lowest and highest, of the steps with guidance; the others cost half
+    (Kynkaanniemi et al., arXiv 2404.07724)."""
+    guidance_rescale: float = 0.0
+    """See :func:`deepgen.flow.guidance.rescale`."""
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
+        check_within("guidance_rescale", self.guidance_rescale, 0, 1)
+        try:
+            low, high = self.guidance_interval
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                "guidance_interval must be two noise levels LOW <= HIGH from 0 to 1, "
+                f"got {self.guidance_interval!r}"
+            )
+
+    def covers(self, sigma: float) -> bool:
+        """Whether a step at this noise level has guidance."""
+        low, high = self.guidance_interval
+        return low <= sigma <= high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,17 +82,30 @@ class Denoising:
     """Falling noise levels, the last of which is 0."""
     guidance_scale: float
     is_guided: bool
+    """Whether there are rows of negative prompts."""
     prepared: list[Group]
     """Rows of the negative prompts, if guided, then those of the prompts."""
     kept: list[Kept | None] = field(default_factory=list)
     """Of each image, if any image keeps something."""
+    options: SolverOptions = SolverOptions()
+    unguided: list[Group] = field(default_factory=list)
+    """Rows of the prompts alone, for steps outside of the guidance interval, if there are any."""
+    previous: list[Latents] = field(default_factory=list)
+    """Velocities of the last step, for the solver of second order."""
     step: int = 0
     """Index of the next step."""
 
     @property
     def rows(self) -> int:
         """Rows of a pass through the DiT."""
-        return len(self.latents) * (2 if self.is_guided else 1)
+        return len(self.latents) * (2 if self.guides_now else 1)
+
+    @property
+    def guides_now(self) -> bool:
+        """Whether the next step has guidance."""
+        if not self.unguided:
+            return self.is_guided
+        return self.options.covers(self.sigmas[self.step])
 
     @property
     def is_done(self) -> bool:
@@ -76,6 +121,7 @@ def begin(
     references: Sequence[Sequence[Latents]],
     sigmas: Float[Tensor, " steps_and_end"],
     guidance_scale: float,
+    options: SolverOptions = SolverOptions(),
 ) -> Denoising:
     """Compute everything that is the same in all steps.
 
@@ -88,27 +134,31 @@ def begin(
         sigmas: Falling noise levels that end with 0. They are read on the host once, so no step
             waits for the device.
         guidance_scale: See :func:`deepgen.flow.guidance.guide`.
+        options: Of the integration.
     """
+    sizes = [(each.shape[1], each.shape[2]) for each in noise]
+    rows = [list(row) for row in references]
+    timesteps = 1000 * sigmas[:-1]
     branches = 2 if negative else 1
-    prepared = dit.prepare(
-        [*negative, *positive],
-        [(each.shape[1], each.shape[2]) for each in noise] * branches,
-        1000 * sigmas[:-1],
-        [list(row) for row in references] * branches,
-    )
+    prepared = dit.prepare([*negative, *positive], sizes * branches, timesteps, rows * branches)
+    unguided: list[Group] = []
+    if negative and not all(options.covers(sigma) for sigma in sigmas[:-1].tolist()):
+        unguided = dit.prepare(positive, sizes, timesteps, rows)
     return Denoising(
         latents=[image.to(torch.float32, copy=True) for image in noise],
         sigmas=sigmas.tolist(),
         guidance_scale=guidance_scale,
         is_guided=bool(negative),
         prepared=prepared,
+        options=options,
+        unguided=unguided,
     )
 
 
 def advance(
     dit: DiT, running: Sequence[Denoising], joined: Sequence[Group] | None = None
 ) -> list[Step]:
-    """One Euler step of every set of images, at the step that each is at.
+    """One step of every set of images, at the step that each is at.
 
     Args:
         dit: The denoiser.
@@ -121,23 +171,34 @@ def advance(
     """
     rows, steps = [], []
     for each in running:
-        rows += each.latents * (2 if each.is_guided else 1)
+        rows += each.latents * (2 if each.guides_now else 1)
         steps += [each.step] * each.rows
-    every = iter(dit.velocity(rows, steps, running[0].prepared if joined is None else joined))
+    if joined is None:
+        only = running[0]
+        joined = only.unguided if only.unguided and not only.guides_now else only.prepared
+    every = iter(dit.velocity(rows, steps, joined))
     return [_stepped(each, [next(every) for _ in range(each.rows)]) for each in running]
 
 
 def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
     """The step of one set of images, given the velocities of its rows."""
     sigma, following = images.sigmas[images.step : images.step + 2]
-    if images.is_guided:
+    if images.guides_now:
         count = len(images.latents)
         # At 1 or below, which a callback may set, the prompt alone counts.
         scale = images.guidance_scale if is_guided(images.guidance_scale) else 1.0
+        prompted = velocities[count:]
         velocities = [
             guide(away, towards, scale)
-            for away, towards in zip(velocities[:count], velocities[count:], strict=True)
+            for away, towards in zip(velocities[:count], prompted, strict=True)
         ]
+        if images.options.guidance_rescale:
+            velocities = [
+                rescale(guided, towards, images.options.guidance_rescale)
+                for guided, towards in zip(velocities, prompted, strict=True)
+            ]
+    if images.options.solver == "ab2":
+        velocities = _of_second_order(images, velocities)
     pairs = zip(images.latents, velocities, strict=True)
     stepped = [euler_step(latents, velocity, sigma, following) for latents, velocity in pairs]
     images.latents = [latents for latents, _ in stepped]
@@ -152,6 +213,18 @@ def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
     )
     images.step += 1
     return step
+
+
+def _of_second_order(images: Denoising, velocities: Sequence[Latents]) -> list[Latents]:
+    """Velocities along which the step is one of second order; the first step stays Euler's."""
+    previous, images.previous = images.previous, list(velocities)
+    if not previous:
+        return list(velocities)
+    before, sigma, following = images.sigmas[images.step - 1 : images.step + 2]
+    return [
+        extrapolated_velocity(own, last, sigma - before, following - sigma)
+        for own, last in zip(velocities, previous, strict=True)
+    ]
 
 
 def schedules(

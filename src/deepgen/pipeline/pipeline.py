@@ -26,7 +26,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
 from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
-from deepgen.pipeline.denoising import advance, begin, schedules
+from deepgen.pipeline.denoising import SolverOptions, advance, begin, schedules
 from deepgen.pipeline.embeddings import Embeddings, EncodingMethods, repeated
 from deepgen.pipeline.keywords import (
     REFUSED_IN_CALLS,
@@ -286,6 +286,9 @@ class DeepGenPipeline(
         num_inference_steps: int | None = None,
         sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
+        solver: str = "euler",
+        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_rescale: float = 0.0,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: Generators = None,
@@ -312,11 +315,15 @@ class DeepGenPipeline(
             height: Of the result in pixels, a multiple of 32; None is the model's default, or that
                 of the first image to edit.
             width: As ``height``.
-            num_inference_steps: Euler steps; None is the model's default.
+            num_inference_steps: Steps of the solver; None is the model's default.
             sigmas: Noise levels of the steps, falling from 1, before the model's shift (as in
                 diffusers); None spaces them evenly.
             guidance_scale: Weight of the prompt against the negative one; None is the model's
                 default. At 1 or below there is no guidance, and the negative prompt has no effect.
+            solver: ``euler``, or ``ab2``: of second order, at the same cost a step.
+            guidance_interval: Lowest and highest noise level (sigma) of steps with guidance; the
+                others cost half.
+            guidance_rescale: From 0, none, to 1; less contrast at high guidance scales.
             num_images_per_prompt: Images per prompt, adjacent in the result.
             seed: Image *i* of the call uses ``seed + i``.
             generator: Instead of a seed: one generator, or one per image. Noise is drawn on
@@ -348,6 +355,11 @@ class DeepGenPipeline(
         per_prompt = parse_count("num_images_per_prompt", num_images_per_prompt)
         sampling = parse_sampling(
             num_inference_steps, guidance_scale, padding, model.defaults, sigmas
+        )
+        options = SolverOptions(
+            solver=solver,
+            guidance_interval=guidance_interval,
+            guidance_rescale=guidance_rescale,
         )
         embedded = self._embedded(
             prompt,
@@ -409,6 +421,7 @@ class DeepGenPipeline(
                 repeated(negative, per_prompt),
                 repeated(references, per_prompt),
                 sampling,
+                options,
                 callback_on_step_end,
                 callback_on_step_end_tensor_inputs,
             )
@@ -427,6 +440,7 @@ class DeepGenPipeline(
         negative: list[Condition],
         references: list[list[Latents]],
         sampling: Sampling,
+        options: SolverOptions,
         callback: StepCallback | None,
         callback_inputs: Sequence[str],
     ) -> list[Latents]:
@@ -445,6 +459,7 @@ class DeepGenPipeline(
                     [references[index] for index in members],
                     sigmas,
                     sampling.guidance_scale,
+                    options,
                 )
                 replaced = False
                 self._begin_call(images, sampling)
