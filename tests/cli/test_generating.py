@@ -92,6 +92,37 @@ def test_options_reach_the_pipeline(pipe: StubPipeline) -> None:
     assert (call["negative_prompt"], call["padding"], call["seed"]) == ("", "none", 3)
 
 
+def test_settings_of_the_sampler_reach_the_pipeline_and_the_record_only_if_given(
+    pipe: StubPipeline, capsys: Captured
+) -> None:
+    words = ["--solver", "ab2", "--guidance-interval", "0.2", "0.9", "--guidance-rescale", "0.5"]
+    given = {"solver": "ab2", "guidance_interval": (0.2, 0.9), "guidance_rescale": 0.5}
+    assert main(["generate", "a cat", "--seed", "1", "-o", "a.png", "--json", *words]) == 0
+    assert main(["generate", "a cat", "--seed", "1", "-o", "b.png", "--json"]) == 0
+    assert given.items() <= pipe.calls[0].items()
+    assert not given.keys() & pipe.calls[1].keys()
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {name: first[name] for name in given} == {**given, "guidance_interval": [0.2, 0.9]}
+    assert not given.keys() & second.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("--guidance-interval 0.9 0.2", "--guidance-interval must be LOW <= HIGH"),
+        ("--guidance-interval 0.5 nan", "--guidance-interval must be LOW <= HIGH"),
+        ("--guidance-rescale 2", "--guidance-rescale must be a number from 0 to 1"),
+        ("--solver heun", "--solver: found 'heun', expected euler or ab2"),
+    ],
+)
+def test_settings_of_the_sampler_that_cannot_be_used_are_one_line(
+    pipe: StubPipeline, capsys: Captured, words: str, complaint: str
+) -> None:
+    assert main(["generate", "a cat", *words.split()]) == 2
+    assert complaint in capsys.readouterr().err
+    assert pipe.calls == []
+
+
 def test_several_images_count_seeds_and_names_up(
     pipe: StubPipeline, capsys: Captured, tmp_path: Path
 ) -> None:

@@ -106,6 +106,7 @@ def generate_images(
             steps=steps,
             guidance=settings["guidance_scale"],
             model=options.model,
+            further=options.sampling.arguments(),
         )
         source = source_of(is_edit=bool(references))
         save_output(image, path, record, overwrite=options.overwrite, source=source, signer=signer)
@@ -174,6 +175,7 @@ def _settings(options: ImageOptions, model: FoundModel) -> dict[str, Any]:
         "num_inference_steps": model.defaults.num_inference_steps if steps is None else steps,
         "guidance_scale": model.defaults.guidance_scale if guidance is None else guidance,
         "padding": options.compute.padding,
+        **options.sampling.arguments(),
     }
 
 

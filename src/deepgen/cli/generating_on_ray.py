@@ -65,6 +65,7 @@ class ImageMaker:
             steps=self._settings["num_inference_steps"],
             guidance=self._settings["guidance_scale"],
             model=self._options.model,
+            further=self._options.sampling.arguments(),
         )
         source = source_of(is_edit=bool(self._references))
         overwrite = self._options.overwrite

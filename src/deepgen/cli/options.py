@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import UseAppendAction, arg
 
@@ -38,6 +38,7 @@ Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
 OutputFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", aliases=["-o"])]
 OutputFile = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", aliases=["-o"])]
+Interval = Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH", help_behavior_hint="")]
 KeyFiles = Annotated[tuple[Path, Path] | None, arg(metavar="KEY CHAIN", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
@@ -69,6 +70,29 @@ class ComputeOptions:
     """How a prompt and its negative are padded (default: the model's setting)."""
     rope_precision: RopeChoice = None
     """Precision of the text model's rotary frequencies (default: the model's setting)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingOptions:
+    """How the flow is integrated; the defaults are how the model was evaluated."""
+
+    solver: Literal["euler", "ab2"] = "euler"
+    """ab2 (Adams-Bashforth) is of second order at the same cost a step."""
+    guidance_interval: Interval = None
+    """Noise levels from 0 to 1 of the steps with guidance; the others cost half (default: all)."""
+    guidance_rescale: Annotated[float, arg(metavar="FLOAT")] = 0.0
+    """From 0, none, to 1: less contrast at high guidance scales."""
+
+    def arguments(self) -> dict[str, Any]:
+        """What differs from the default, as arguments of the pipeline."""
+        found: dict[str, Any] = {}
+        if self.solver != "euler":
+            found["solver"] = self.solver
+        if self.guidance_interval is not None:
+            found["guidance_interval"] = self.guidance_interval
+        if self.guidance_rescale:
+            found["guidance_rescale"] = self.guidance_rescale
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +133,8 @@ class ImageOptions:
     """Print a JSON object per image instead of its path."""
     debug: bool = False
     """Print the traceback of an error."""
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    """How the flow is integrated."""
     compute: ComputeOptions = field(default_factory=ComputeOptions)
     """Device and precision, for experts."""
 
@@ -125,6 +151,12 @@ class ImageOptions:
             raise ValueError(f"--steps must be from 1 to {MAX_STEPS}, got {self.steps}")
         if self.guidance is not None:
             check_within("--guidance", self.guidance, 0, MAX_GUIDANCE)
+        low, high = self.sampling.guidance_interval or (0, 1)
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                f"--guidance-interval must be LOW <= HIGH from 0 to 1, got {low:g} {high:g}"
+            )
+        check_within("--guidance-rescale", self.sampling.guidance_rescale, 0, 1)
         if not 1 <= self.num_images <= MAX_IMAGES:
             raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:

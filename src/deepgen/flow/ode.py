@@ -54,7 +54,7 @@ def extrapolated_velocity(
 
     An :func:`euler_step` along it is a step of Adams-Bashforth's method of second order, at one
     evaluation a step (Hairer, Norsett and Wanner, "Solving Ordinary Differential Equations I",
-    section III.5, equation 5.2; as a sampler: Zhang and Chen, arXiv 2204.13902, section 3.3)::
+    section III.5; as a sampler of diffusion models: Zhang and Chen, arXiv 2204.13902)::
 
         velocity + step / (2 * last_step) * (velocity - previous)
 

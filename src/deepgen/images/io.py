@@ -316,12 +316,15 @@ def image_record(
     steps: int,
     guidance: float,
     model: str | None,
+    further: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What is stored in an image's file of how it was made."""
+    """What is stored in an image's file of how it was made; ``further`` are settings of samplers
+    that differ from the default."""
     size = {"width": image.width, "height": image.height}
     return {"prompt": prompt, "seed": seed, **size} | {
         "steps": steps,
         "guidance": guidance,
+        **(further or {}),
         "model": model,
     }
 

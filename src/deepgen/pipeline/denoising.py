@@ -7,7 +7,8 @@ sets, each at a step of its own. Both call :func:`begin` and :func:`advance`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,6 +49,12 @@ class SolverOptions:
                 "guidance_interval must be two noise levels LOW <= HIGH from 0 to 1, "
                 f"got {self.guidance_interval!r}"
             )
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Settings that are not the default, by name."""
+        named = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in named.items() if value != default}
 
     def covers(self, sigma: float) -> bool:
         """Whether a step at this noise level has guidance."""

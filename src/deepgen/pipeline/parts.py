@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,6 +121,7 @@ def record(
     seed: int | None,
     sampling: Sampling,
     model: str | None,
+    further: Mapping[str, Any] | None = None,
 ) -> None:
     """Leave in an image how it was made, for :func:`deepgen.images.io.save_image`."""
     made = image_record(
@@ -129,6 +131,7 @@ def record(
         steps=sampling.steps,
         guidance=sampling.guidance_scale,
         model=model,
+        further=further,
     )
     image.info[PNG_KEY] = json.dumps(made)
     image.info[SOURCE_KEY] = source_of(is_edit=bool(request.references))

@@ -428,7 +428,14 @@ class DeepGenPipeline(
             images = self._finish(final, every, output_type)
         if output_type == "pil" and embedded is None:
             for made, request, own in zip(images, every, seeds, strict=True):
-                record(made, request, seed=own, sampling=sampling, model=self._source)
+                record(
+                    made,
+                    request,
+                    seed=own,
+                    sampling=sampling,
+                    model=self._source,
+                    further=options.changed,
+                )
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
 
