@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from deepgen.conditioning.encoder import CACHED_CONDITIONS, Conditioner, padding_counts
+from deepgen.model import DeepGen
+from deepgen.nn.lora import without_adapters
 from deepgen.types import Condition, Prompt
 from tests.conditioning.models import (
     TINY_LAST_BRIDGE,
@@ -22,6 +24,7 @@ from tests.conditioning.models import (
     tiny_tokenizer,
 )
 from tests.shared import error, golden
+from tests.train.golden_model import adapted_model
 
 TOLERANCE = 2e-5
 PADDED = (
@@ -183,6 +186,32 @@ def test_golden_connector_outputs(reference_model, case):
     ):
         expected = whole[max(condition.padding - 1, 0) :]
         assert error(tokens[0], expected) <= TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def adapted() -> DeepGen:
+    return adapted_model().eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "case", "state"),
+    # The vision tower, which edits need, has no adapters beside its weights.
+    [
+        ("t2i", "t2i_pair_empty", "adapter"),
+        ("t2i", "t2i_pair_empty", "base"),
+        ("edit", "edit_1ref_pair", "base"),
+    ],
+)
+def test_golden_adapters_beside_their_weights(adapted, name, case, state):
+    arrays = np.load(golden("lora/equivalence.npz"))
+    # What was encoded with the adapters in another state is not taken again.
+    conditioner = adapted.conditioner.train().eval()
+    with nullcontext() if state == "adapter" else without_adapters(conditioner):
+        conditions = encode_golden(conditioner, case)
+    context = torch.stack([each.expanded() for each in conditions])
+    pooled = torch.stack([each.pooled_prompt_embeds for each in conditions])
+    assert error(context, arrays[f"{name}.{state}.seq_out"]) <= TOLERANCE
+    assert error(pooled, arrays[f"{name}.{state}.pooled_out"]) <= TOLERANCE
 
 
 def test_golden_input_embeddings(reference_model):
