@@ -54,7 +54,8 @@ from deepgen.mini.world.drawing import draw
 
 IMAGES = 6
 STEPS = 4
-DISK_MIB = 512
+DISK_MIB = 768
+"""Room for the checkpoints that are kept, a damaged one, and one that is being written."""
 
 HANGING_SECONDS = 900
 
