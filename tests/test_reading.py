@@ -140,6 +140,10 @@ OWN_FILES = {
     "mini/reader/objects.py",
     "mini/reader/scenes.py",
     "mini/world/drawing.py",
+    "data/mixture_presets.py",
+    "data/preview_page.py",
+    # What a library says of a manifest that it has checked.
+    "images/signing.py",
     # Files of the data set or run that was opened, compared with hashes of their content.
     "data/dataset.py",
     "eval/run/folder.py",

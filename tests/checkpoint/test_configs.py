@@ -92,7 +92,7 @@ def test_the_schedule_is_read_with_diffusers_default_shift() -> None:
         (
             CONNECTOR,
             lambda c: c["connector"].update(num_attention_heads=-3),
-            "got -3",
+            "found -3",
         ),
         (CONNECTOR, lambda c: c["connector"].update(hidden_act="relu"), "hidden_act must be"),
         (CONNECTOR, lambda c: c.update(num_queries=77), "4 think tokens"),

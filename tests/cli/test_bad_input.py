@@ -106,7 +106,7 @@ CASES = [
     ("words too many", ["info", "mini", "b"], "found b, which deepgen info has no use for"),
     ("unknown command", ["paint", "a"], "paint"),
     ("no such command", ["generat", "a"], "did you mean generate?"),
-    ("no command of a group", ["data"], "needs one of import, check"),
+    ("no command of a group", ["data"], "needs one of import, render-text"),
     ("output format", ["generate", "a", "--output", "a.bmp"], ".webp"),
     ("output exists", ["generate", "a", "--output", "own.png"], "--overwrite"),
     ("output below a file", ["generate", "a", "--output", "own.png/a.png"], "not a folder"),

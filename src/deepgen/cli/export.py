@@ -26,9 +26,13 @@ class Export:
     """A new folder; deepgen data import exported OUT takes it back."""
     format: Literal["webdataset", "parquet", "folder"] = "webdataset"
     """Tars, Parquet files with images, or image files with a metadata.jsonl."""
-    task: Annotated[Literal["t2i", "edit"] | None, arg(help_behavior_hint="")] = None
+    task: Annotated[
+        Literal["t2i", "edit"] | None, arg(metavar="t2i|edit", help_behavior_hint="")
+    ] = None
     """Only samples of this task (default: all)."""
-    split: Annotated[Literal["train", "val"] | None, arg(help_behavior_hint="")] = None
+    split: Annotated[
+        Literal["train", "val"] | None, arg(metavar="train|val", help_behavior_hint="")
+    ] = None
     """Only samples of this split (default: all)."""
     licences: Annotated[tuple[str, ...], arg(metavar="LICENCE [LICENCE ...]")] = ()
     """Only samples with one of these licences."""
