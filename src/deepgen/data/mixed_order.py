@@ -23,8 +23,8 @@ BLOCK = 10_000
 PERIOD = 1000
 """Blocks after which numbers of draws repeat; a source has at least one draw in them."""
 
-LEAST_SHARE = 1 / (BLOCK * PERIOD)
-"""Of the draws, that any source has."""
+SMALLEST = 1 / (BLOCK * PERIOD)
+"""Share of the draws that any source has."""
 
 STRIDE = 703
 """Its multiples are spread evenly over the period: the continued fraction of 703 / 1000 has no

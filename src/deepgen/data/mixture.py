@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from deepgen.config.decoding import decode
 from deepgen.data.dataset import DataSet, DataSetManifest
 from deepgen.data.measures import FLAGS, flagged
-from deepgen.data.mixed_order import LEAST_SHARE, MixedOrder, Share
+from deepgen.data.mixed_order import SMALLEST, MixedOrder, Share
 from deepgen.data.order import EpochOrder
 from deepgen.data.records import TASKS, ImageRef, Split, Task
 from deepgen.errors import DataError
@@ -257,7 +257,7 @@ class MixedData(DataSet):
         """
         for task, count in samples.items():
             for each in self.shares(task):
-                passes = max(each.share, LEAST_SHARE) * count / len(each.rows)
+                passes = max(each.share, SMALLEST) * count / len(each.rows)
                 if passes > self.mixture.max_passes:
                     raise DataError(
                         f"this run would pass {passes:.1f} times over the {len(each.rows):,} "
