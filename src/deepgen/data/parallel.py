@@ -26,7 +26,10 @@ AHEAD = 4
 """Chunks on their way per process."""
 
 BLOCK_ROWS = 20_000
-"""Rows that are handed to Ray at a time; only their paths and texts are in memory."""
+"""Rows that are handed to Ray at a time, at most."""
+
+BLOCK_BYTES = 256 << 20
+"""Size of pickled rows at which a block ends before that: rows of Parquet hold their images."""
 
 BATCH_ROWS = 64
 
@@ -136,15 +139,30 @@ def on_ray(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True
     context.enable_progress_bars = False
-    source = iter(items)
     sent = pickle.dumps(work)
-    while block := list(islice(source, BLOCK_ROWS)):
-        rows = [{"row": pickle.dumps(each)} for each in block]
+    for block, pickled in blocks(items):
+        rows = [{"row": each} for each in pickled]
         done = ray.data.from_items(rows).map_batches(
             _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
         )
         for each, found in zip(block, done.iter_rows(), strict=True):
             yield each, pickle.loads(found["result"])
+
+
+def blocks(items: Iterable[T]) -> Iterator[tuple[list[T], list[bytes]]]:
+    """Items, and each of them pickled, in blocks that fit in memory."""
+    block: list[T] = []
+    pickled: list[bytes] = []
+    size = 0
+    for each in items:
+        block.append(each)
+        pickled.append(pickle.dumps(each))
+        size += len(pickled[-1])
+        if len(block) >= BLOCK_ROWS or size >= BLOCK_BYTES:
+            yield block, pickled
+            block, pickled, size = [], [], 0
+    if block:
+        yield block, pickled
 
 
 def _chunk(work: Callable[[T], R], chunk: list[T]) -> list[R]:
