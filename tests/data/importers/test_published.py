@@ -11,8 +11,11 @@ import pytest
 
 from deepgen.data.dataset import DataSet
 from deepgen.data.importers.archives import find_archives, members
+from deepgen.data.importers.blip3o_60k import GENEVAL
+from deepgen.data.importers.member_index import Images
 from deepgen.data.importers.registry import IMPORTERS, open_source
-from deepgen.data.importers.source import BadRow, SourceOptions
+from deepgen.data.importers.source import BadRow, SourceOptions, Span
+from deepgen.data.importers.uniworld import is_perception
 from deepgen.data.importing import ImportOptions, ImportReport, import_source
 from deepgen.data.records import Record
 from deepgen.errors import DataError
@@ -100,7 +103,7 @@ EXPECTED: dict[str, tuple[dict[str, tuple[int, list[str]]], dict[str, str]]] = {
         {},
     ),
     "gpt_image_edit": (
-        {"gpt-edit/omniedit/color/metadata/1/1": (1, ["Make the man's hat red."])},
+        {"gpt-edit/omniedit/color/metadata/1/1/rewrite": (1, ["Make the man's hat red."])},
         {"gpt-edit/omniedit/color/metadata/1/000001": "kind"},
     ),
     "nano_consistent": (
@@ -258,6 +261,74 @@ def test_a_member_of_a_negative_size_ends_its_archive(tmp_path: Path) -> None:
     (archive,) = find_archives(tmp_path)
     found = list(islice(members(archive, tmp_path / "scratch"), 10))
     assert [each.reason for each in found if isinstance(each, BadRow)] == ["truncated"]
+
+
+def test_an_archive_with_equal_file_names_never_supplies_images_of_another(tmp_path: Path) -> None:
+    for name in ("setB.tar", "setC.tar"):
+        sets.tar(tmp_path / name, {f"{name}.jpg": b"x", "1.jpg": b"x", "imgs/2.jpg": b"x"})
+    images = Images(tmp_path, tmp_path / "scratch", ("*.tar",))
+    for absent in ("setA/1.jpg", "setA/setB.tar.jpg", "other/2.jpg"):
+        assert images.find(absent) == absent
+    for stated, name in (
+        ("setB/1.jpg", "setB.tar/1.jpg"),
+        ("root/setC/1.jpg", "setC.tar/1.jpg"),
+        ("root/setC/imgs/2.jpg", "setC.tar/imgs/2.jpg"),
+        ("setB.tar.jpg", "setB.tar/setB.tar.jpg"),
+    ):
+        found = images.find(stated)
+        assert isinstance(found, Span) and found.name == name
+    images.close()
+
+
+def test_images_located_by_the_end_of_their_path_are_counted_once(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    sets.tar(source / "imgs.tar", {"s.jpg": sets.jpeg(1), "t.jpg": sets.jpeg(2)})
+    talk = [{"from": "human", "value": "Make it rain."}]
+    row = {"image": ["imgs/s.jpg", "imgs/t.jpg"], "conversations": talk}
+    sets.array(source / "edit.json", [row])
+    opened = open_source("uniworld", source, SourceOptions(scratch=tmp_path / "scratch"))
+    opened.probe()
+    opened.revision()
+    assert len(list(opened.rows())) == 1
+    (note,) = opened.notes()
+    assert note.startswith("2 images were found")
+
+
+def test_instructions_of_three_kinds_for_one_source_image_are_three_samples(tmp_path: Path) -> None:
+    source = made(tmp_path, "gpt_image_edit")
+    row = {
+        "id": "1", "input": "input/1.png", "output": "output/1.png", "instruction": "do it",
+        "task": "color", "dataset_source": "omniedit",
+    }  # fmt: skip
+    rows = [{**row, "instruction_type": kind} for kind in ("original", "rewrite", "complex")]
+    sets.array(source / "gpt-edit" / "omniedit" / "color" / "metadata" / "1.json", rows)
+    run("gpt_image_edit", source, tmp_path / "data")
+    found = records(tmp_path / "data")
+    assert [each.rpartition("1/1")[2] for each in found] == ["", "/rewrite", "/complex"]
+    assert quarantine(tmp_path / "data") == {}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tagged"),
+    [
+        ("a photo of two dogs", True),
+        ("a photo of a red computer keyboard and a blue bus", True),
+        ("A photo of a cat left of a tv remote.", True),
+        ("a photo of a dog on the beach", False),
+        ("a photo of an old man smiling", False),
+    ],
+)
+def test_only_prompts_with_the_templates_of_geneval_are_tagged(prompt: str, tagged: bool) -> None:
+    assert (GENEVAL.fullmatch(prompt) is not None) is tagged
+
+
+def test_only_tables_of_perception_pairs_are_left_out_and_they_are_named(tmp_path: Path) -> None:
+    for table in ("coco2017_canny_236574", "blip3o_canny_data", "json/depth/000001"):
+        assert is_perception(table), table
+    edits = ("depth_of_field_edit/1", "pose_change", "sketch_style/000001", "normal_edits/1")
+    assert not any(is_perception(f"json/{each}") for each in edits)
+    _, said = run("uniworld", made(tmp_path, "uniworld"), tmp_path / "data")
+    assert "part edit leaves these tables out: blip3o_canny_data" in said
 
 
 def test_all_edits_of_one_portrait_are_held_out_together(tmp_path: Path) -> None:

@@ -13,7 +13,10 @@ from deepgen.data.importers.source import BadRow, RawSample
 
 FIELDS = Fields(target=("jpg", "jpeg", "png"), texts={"txt": None})
 
-THING = r"(?:an?|one|two|three|four) [a-z]+(?: [a-z]+){0,3}"
+COLOUR = "(?:red|orange|yellow|green|blue|purple|pink|brown|black|white)"
+
+THING = rf"(?:an?|one|two|three|four) (?:{COLOUR} )?[a-z]+(?: [a-z]+)?"
+"""A thing of at most two words, as all of GenEval's are; more words are another prompt."""
 
 GENEVAL = re.compile(
     rf"a photo of {THING}(?: and {THING}| (?:left of|right of|above|below) {THING})?\.?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from deepgen.data.importers.fields import Fields, Locate, read_fields
@@ -31,6 +32,7 @@ def fields_for(kind: PromptKind | None, *, face: bool) -> Fields:
         skills=("general", "face") if face else ("general",),
         skill_fields=("task", "dataset_source"),
         id=("id",),
+        split_by_reference=True,
     )
 
 
@@ -43,7 +45,11 @@ def read(row: Mapping[str, Any], native_id: str, locate: Locate) -> Iterator[Raw
         return
     texts = f"{row.get('instruction')} {row.get('input_description')}"
     fields = fields_for(KINDS[stated], face=bool(PEOPLE.search(texts)))
-    yield read_fields(row, fields, native_id, locate)
+    found = read_fields(row, fields, native_id, locate)
+    if stated != "original" and row.get("id") not in (None, ""):
+        # The rows of one source image share its id.
+        found = replace(found, native_id=f"{found.native_id}/{stated}")
+    yield found
 
 
 LAYOUT = Layout(

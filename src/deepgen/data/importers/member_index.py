@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,6 +14,8 @@ from deepgen.data.importers.archives import Member, find_archives, members, plai
 from deepgen.data.importers.source import BadRow, ImageSource, Span
 
 JOINED_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+ARCHIVE_SUFFIX = re.compile(r"\.(tar|tgz)(\.gz)?$")
 
 ROWS_AT_ONCE = 10_000
 """Members that are written into the index together."""
@@ -94,17 +97,24 @@ class Images:
         return list(dict.fromkeys(names))
 
     def _by_end(self, name: str) -> ImageSource | None:
-        """The only member with the same file name whose folders agree as far as they go."""
+        """The only member with the same file name whose folders agree as far as they go.
+
+        A folder of the stated path must be among them, or be what the archive is called: file names
+        alone are the same in many archives.
+        """
         parts = name.split("/")
         found = self._query(
             "SELECT archive, name, start, size FROM members WHERE base = ?", parts[-1]
         )
-        fitting = []
+        fitting, with_archive = [], []
         for row in found:
             own = row[1].split("/")
-            shared = min(len(own), len(parts))
-            if own[-shared:] == parts[-shared:]:
+            stem = ARCHIVE_SUFFIX.sub("", self.archives[row[0]].name.rsplit("/", 1)[-1])
+            if _agree([stem, *own], parts):
+                with_archive.append(row)
+            elif _agree(own, parts):
                 fitting.append(row)
+        fitting = with_archive or fitting
         if len(fitting) != 1:
             return None
         self.located_by_end += 1
@@ -173,6 +183,12 @@ class Images:
             with suppress(sqlite3.Error):
                 self._database.close()
             self._database = None
+
+
+def _agree(own: Sequence[str], stated: Sequence[str]) -> bool:
+    """Whether the shorter path is the end of the other one, a folder or all that is stated."""
+    shared = min(len(own), len(stated))
+    return shared >= min(2, len(stated)) and own[-shared:] == stated[-shared:]
 
 
 def _row(number: int, member: Member) -> tuple[int, str, str, int, int]:

@@ -54,6 +54,8 @@ class Part:
     """Patterns of the archives that hold the images which tables name."""
     read: Read | None = None
     """Makes samples of a row where ``fields`` cannot say how."""
+    leaves_out: Callable[[str], bool] | None = None
+    """Whether ``read`` leaves a table out, by its path without the suffix."""
     is_default: bool = True
     """Whether it is imported unless another part is asked for."""
     starts_at: StartsAt = "folder"
@@ -137,6 +139,9 @@ class PublishedSource(Source):
 
     def rows(self) -> Iterator[Outcome]:
         """All rows of all parts; faults of archives come before the rows that use them."""
+        # Each pass counts for itself: the first rows and the revision were read before.
+        for images in self._images.values():
+            images.located_by_end = 0
         reported: set[str] = set()
         for name, part in self.parts.items():
             if self._files[name] and (part.tables or part.joined):
@@ -167,6 +172,10 @@ class PublishedSource(Source):
                 lines.append(f"part {name} is not here ({wanted}), so it is not imported")
                 continue
             lines.append(self._probe_part(name, part))
+            tables = [self._stem(path) for path in self._files[name] if part.tables]
+            left_out = [each for each in tables if part.leaves_out and part.leaves_out(each)]
+            if left_out:
+                lines.append(f"part {name} leaves these tables out: {', '.join(left_out)}")
         return lines
 
     def notes(self) -> list[str]:
@@ -224,9 +233,12 @@ class PublishedSource(Source):
             return
         for path in self._files[name]:
             (images,) = self._images_of(part, [path])
-            stem = path.relative_to(self.folder).with_suffix("").as_posix()
+            stem = self._stem(path)
             for number, row in enumerate(_table_rows(path)):
                 yield row, f"{stem}/{number:06d}", images.find
+
+    def _stem(self, table: Path) -> str:
+        return table.relative_to(self.folder).with_suffix("").as_posix()
 
     def _files_of(self, part: Part) -> list[Path]:
         if part.tars:

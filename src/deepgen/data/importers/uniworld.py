@@ -21,13 +21,23 @@ FIELDS = Fields(target=("image",), texts={"conversations": "instruction"})
 
 MARKER = re.compile(r"\s*<image>\s*")
 
-PERCEPTION = re.compile(r"\b(canny|depth|pose|openpose|hed|mlsd|sketch|segmentation|normal|det)\b")
-"""Names of the signals that perception pairs have as their source or target."""
+PERCEPTION = re.compile(
+    r"(?:^|[/_.\-])(canny|depth|pose|openpose|hed|mlsd|sketch|segmentation|normal|det)"
+    r"(?:[_.\-](?:data|pairs|\d+k?))*(?=/|$)",
+    re.IGNORECASE,
+)
+"""Tables and folders of perception pairs, such as ``coco2017_canny_236574``: the signal ends their
+name, but for a count. ``depth_of_field_edit`` and ``pose_change`` are edits."""
+
+
+def is_perception(table: str) -> bool:
+    """Whether a table is one of perception pairs, by its path without the suffix."""
+    return PERCEPTION.search(table) is not None
 
 
 def read(row: Mapping[str, Any], native_id: str, locate: Locate) -> Iterator[RawSample | BadRow]:
     """The edit of a row; perception pairs are left out."""
-    if PERCEPTION.search(re.sub(r"[_\-/.0-9]", " ", native_id.rpartition("/")[0].lower())):
+    if is_perception(native_id.rpartition("/")[0]):
         raise BadSampleError(EXCLUDED, "a perception pair; import it with --part perception")
     yield sample_of(row, native_id, locate, ("general",))
 
@@ -74,13 +84,13 @@ LAYOUT = Layout(
     title="UniWorld-V1",
     home="LanguageBind/UniWorld-V1",
     parts={
-        "edit": Part(fields=FIELDS, tables=TABLES, read=read),
+        "edit": Part(fields=FIELDS, tables=TABLES, read=read, leaves_out=is_perception),
         "perception": Part(fields=FIELDS, tables=TABLES, read=read_perception, is_default=False),
     },
     advice=(
         "paths start from the image_root that the publisher's list states for each table: name it "
         "with --images, and import tables with different ones one by one",
-        "tables named after canny, depth, pose and the like are left out",
+        "tables whose name ends in canny, depth, pose and the like are left out",
     ),
 )
 
