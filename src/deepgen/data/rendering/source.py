@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache, partial
-from hashlib import blake2b
+from hashlib import blake2b, file_digest
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -33,7 +33,7 @@ from deepgen.data.rendering.vocabulary import Language, TextKind
 from deepgen.errors import DataError, ImageError
 from deepgen.images.formats import looks_like_image
 from deepgen.images.io import JPEG_QUALITY, read_image
-from deepgen.reading import read_text
+from deepgen.reading import open_regular, read_text
 
 RENDERING = 1
 """Number of this package's rendering; raised when a sample of the same options changes."""
@@ -236,7 +236,8 @@ class RenderedTexts(Source):
         fonts = sorted({each.path for each in self.renderer.faces})
         texts = [] if self.options.texts is None else [self.options.texts]
         for path in (*fonts, *self.renderer.photos, *texts):
-            content = blake2b(path.read_bytes(), digest_size=16).hexdigest()
+            with open_regular(path) as file:
+                content = file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.name} {content}\0".encode())
         found = digest.hexdigest()
         return Revision(content=found, state=found, rows=self.options.count)
