@@ -90,7 +90,7 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     try:
         return ModelFolder(folder).json(CARD_NAME)
     except CheckpointError as cause:
-        warnings.warn(f"{folder}: {cause}; the new model's card does without it", stacklevel=2)
+        warnings.warn(f"{folder}: {cause}; the new card is written without it", stacklevel=2)
         return None
 
 
