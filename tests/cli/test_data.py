@@ -209,8 +209,8 @@ def test_a_folder_that_may_not_be_read_is_named_before_anything_is_written(
     ("arguments", "message"),
     [
         (["import", "folder", "absent", "data"], "there is no folder absent"),
-        (["import", "table", "absent.csv", "data"], "no table at absent.csv"),
-        (["import", "table", "images", "data"], "no table at images"),
+        (["import", "table", "absent.csv", "data"], "there is no file absent.csv; give a table"),
+        (["import", "table", "images", "data"], "there is no file images; give a table"),
         (["import", "folder", "images", "images/data"], "is inside images"),
         (["import", "folder", "images", "edits"], "neither empty nor a data set"),
         (["import", "folder", "images", "images/000.txt"], "is inside"),

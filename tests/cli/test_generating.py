@@ -98,7 +98,8 @@ def test_settings_of_the_sampler_reach_the_pipeline_and_the_record_only_if_given
     words = ["--solver", "ab2", "--guidance-interval", "0.2", "0.9", "--guidance-rescale", "0.5"]
     given = {"solver": "ab2", "guidance_interval": (0.2, 0.9), "guidance_rescale": 0.5}
     assert main(["generate", "a cat", "--seed", "1", "-o", "a.png", "--json", *words]) == 0
-    assert main(["generate", "a cat", "--seed", "1", "-o", "b.png", "--json"]) == 0
+    same = ["--solver", "euler", "--guidance-interval", "0", "1", "--guidance-rescale", "0"]
+    assert main(["generate", "a cat", "--seed", "1", "-o", "b.png", "--json", *same]) == 0
     assert given.items() <= pipe.calls[0].items()
     assert not given.keys() & pipe.calls[1].keys()
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -109,8 +110,9 @@ def test_settings_of_the_sampler_reach_the_pipeline_and_the_record_only_if_given
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("--guidance-interval 0.9 0.2", "--guidance-interval must be LOW <= HIGH"),
-        ("--guidance-interval 0.5 nan", "--guidance-interval must be LOW <= HIGH"),
+        ("--guidance-interval 0.9 0.2", "--guidance-interval must be two noise levels LOW <= HIGH"),
+        ("--guidance-interval 0.5 nan", "--guidance-interval must be two noise levels LOW <= HIGH"),
+        ("--guidance-interval -1 0.5", "--guidance-interval must be two noise levels"),
         ("--guidance-rescale 2", "--guidance-rescale must be a number from 0 to 1"),
         ("--solver heun", "--solver: found 'heun', expected euler or ab2"),
     ],

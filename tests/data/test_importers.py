@@ -333,7 +333,7 @@ def test_a_table_may_name_images_that_lie_elsewhere(tmp_path: Path) -> None:
     path.write_text(json.dumps(ROWS[0]))
     assert TableSource(path, tmp_path / "elsewhere").root == tmp_path / "elsewhere"
     assert TableSource(path).root == tmp_path
-    with pytest.raises(DataError, match="no table at"):
+    with pytest.raises(DataError, match=r"there is no file .*; give a table: \.jsonl"):
         TableSource(tmp_path / "absent.csv")
     (tmp_path / "rows.xml").touch()
     with pytest.raises(DataError, match="must end in"):

@@ -14,6 +14,7 @@ from deepgen.data.measures import (
     MEASURES,
     NearHashes,
     difference_hash,
+    flag_counts,
     flagged,
     measure,
     read_measures,
@@ -104,6 +105,9 @@ def test_flagged_samples_are_left_out_of_exports_and_mixtures(
     mixture.write_text("sources: [{data: data, exclude: [exact_duplicate, contaminated]}]")
     mixed = open_data(mixture)
     assert len(mixed.rows(task="t2i")) == 4
+    # A mixture is measured where its sources are; only samples that it uses count.
+    assert flag_counts(mixed) == {**flag_counts(data), "exact_duplicate": 0, "contaminated": 0}
+    assert flagged(mixed, ["misaligned"]).tolist() == flagged(data, ["misaligned"]).tolist()
     assert main(["data", "stats", str(data.folder), "--side", "64", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["measured"]["misaligned"] == 2
 

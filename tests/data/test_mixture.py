@@ -214,7 +214,7 @@ def test_weights_for_some_sources_only_are_refused(root: Path) -> None:
 
 
 def test_absent_optional_sources_are_named(root: Path) -> None:
-    with pytest.warns(UserWarning, match="is used without absent"):
+    with pytest.warns(UserWarning, match="optional sources of .* skipped, not in .*: absent"):
         data = mixture(root, "sources: [{data: small}, {data: absent, optional: true}]")
     assert data.absent == ["absent"]
 
@@ -279,7 +279,7 @@ def test_a_preset_opens_where_its_data_sets_are(tmp_path: Path, name: str) -> No
     rows = TableSource(table(tmp_path / "source" / "rows.jsonl", [row, edit]))
     for each in {each.data for each in sources if not each.optional}:
         import_source(rows, tmp_path / each, ImportOptions(name=each), workers=1)
-    with pytest.warns(UserWarning, match="is used without"):
+    with pytest.warns(UserWarning, match="optional sources of .* skipped"):
         data = open_data(path)
     assert isinstance(data, MixedData)
     required = [each for each in sources if not each.optional]

@@ -115,8 +115,10 @@ def test_keys_that_cannot_be_used_are_refused(key: tuple[Path, Path], tmp_path: 
     copy.chmod(0o644)
     with pytest.raises(UsageError, match="chmod 600"):
         Signer((copy, key[1]))
+    with pytest.raises(UsageError, match="holds no private key; give the key, then its cert"):
+        Signer((key[1], key[0]))
     (tmp_path / "text").write_text("no key")
-    with pytest.raises(UsageError, match="no PEM file"):
+    with pytest.raises(UsageError, match="is not a PEM file; give the private key, then"):
         Signer((tmp_path / "text", key[1]))
     with pytest.raises(UsageError, match="cannot be read"):
         Signer((tmp_path / "absent", key[1]))

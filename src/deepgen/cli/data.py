@@ -228,7 +228,8 @@ class Check:
         try:
             _, index = prompt_index(self.prompts)
         except BenchmarkError as error:
-            print_line(f"warning: contamination is not measured: {error}")
+            problem = str(error).replace("--data", "--prompts")
+            print_line(f"warning: contamination is not measured: {problem}")
         else:
             find = partial(_first_match, index)
         with progress_bar("measuring", len(data)) as advance:

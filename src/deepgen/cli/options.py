@@ -23,6 +23,7 @@ from deepgen.config.model import (
     RopePrecision,
 )
 from deepgen.config.sizes import check_side
+from deepgen.config.solver import WHOLE_INTERVAL, Solver, SolverOptions
 from deepgen.reading import MAX_PROMPTS_BYTES, read_text
 
 MAX_IMAGES = 100_000
@@ -76,7 +77,7 @@ class ComputeOptions:
 class SamplingOptions:
     """How the flow is integrated; the defaults are how the model was evaluated."""
 
-    solver: Literal["euler", "ab2"] = "euler"
+    solver: Solver = "euler"
     """ab2 (Adams-Bashforth) is of second order at the same cost a step."""
     guidance_interval: Interval = None
     """Noise levels from 0 to 1 of the steps with guidance; the others cost half (default: all)."""
@@ -85,14 +86,19 @@ class SamplingOptions:
 
     def arguments(self) -> dict[str, Any]:
         """What differs from the default, as arguments of the pipeline."""
-        found: dict[str, Any] = {}
-        if self.solver != "euler":
-            found["solver"] = self.solver
-        if self.guidance_interval is not None:
-            found["guidance_interval"] = self.guidance_interval
-        if self.guidance_rescale:
-            found["guidance_rescale"] = self.guidance_rescale
-        return found
+        return self.settings().changed
+
+    def settings(self) -> SolverOptions:
+        """All of them, checked.
+
+        Raises:
+            ValueError: One cannot be used.
+        """
+        return SolverOptions(
+            solver=self.solver,
+            guidance_interval=self.guidance_interval or WHOLE_INTERVAL,
+            guidance_rescale=self.guidance_rescale,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,12 +157,11 @@ class ImageOptions:
             raise ValueError(f"--steps must be from 1 to {MAX_STEPS}, got {self.steps}")
         if self.guidance is not None:
             check_within("--guidance", self.guidance, 0, MAX_GUIDANCE)
-        low, high = self.sampling.guidance_interval or (0, 1)
-        if not 0 <= low <= high <= 1:
-            raise ValueError(
-                f"--guidance-interval must be LOW <= HIGH from 0 to 1, got {low:g} {high:g}"
-            )
-        check_within("--guidance-rescale", self.sampling.guidance_rescale, 0, 1)
+        try:
+            self.sampling.settings()
+        except ValueError as cause:
+            name, _, problem = str(cause).partition(" ")
+            raise ValueError(f"--{name.replace('_', '-')} {problem}") from None
         if not 1 <= self.num_images <= MAX_IMAGES:
             raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:

@@ -28,7 +28,8 @@ def decode(kind: type[T], values: object) -> T:
         raise ValueError(f"expected an object, found {shown(values)}")
     adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
     try:
-        decoded: T = adapter.validate_json(json.dumps(values), strict=True)
+        # What JSON has not, such as the dates of YAML, becomes a text.
+        decoded: T = adapter.validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as cause:
         problem = cause.errors(include_url=False)[0]
         name = ".".join(map(str, problem["loc"]))

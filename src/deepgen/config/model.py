@@ -17,7 +17,6 @@ RopePrecision = Literal["bf16", "fp32"]
 BridgeKind = Literal["stacked", "last"]
 
 PADDINGS: tuple[Padding, ...] = get_args(Padding)
-SOLVERS = ("euler", "ab2")
 ROPE_PRECISIONS: tuple[RopePrecision, ...] = get_args(RopePrecision)
 
 SIZE_UNIT = 32

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from deepgen.data.dataset import DataSet
+from deepgen.data.records import Record
 from deepgen.data.shards import write_atomically
 from deepgen.errors import DataError, ImageError
 from deepgen.images.io import decode_image
@@ -50,26 +51,26 @@ NEAR_COLOR = 12
 BANDS = NEAR_BITS + 1
 """Of hashes that differ in fewer bits than there are bands, at least one band is equal."""
 
-MOST_CANDIDATES = 64
+MAX_CANDIDATES = 64
 """Samples of one band that a sample is compared with: flat images share most bands."""
 
 FRAME = 128
 """Side in pixels at which reference and target are compared."""
 
-MOST_SHIFT = 1.5 / FRAME
+MAX_SHIFT = 1.5 / FRAME
 """Shift, as a fraction of the side, up to which an edit counts as aligned."""
 
-LEAST_PEAK = 0.1
+MIN_PEAK = 0.1
 """Height of a correlation peak that says anything; of unrelated images it is about 0.03."""
 
-MOST_ASPECT = 0.02
+MAX_ASPECT_DIFFERENCE = 0.02
 """Relative difference of the aspect ratios of a pair; resized, the images no longer coincide."""
 
 Bits = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Looked:
+class Fingerprint:
     """One sample, decoded."""
 
     bits: Bits
@@ -114,9 +115,8 @@ def measure(
     seen: dict[str, str] = {}
     hashes: dict[tuple[str, ...], NearHashes] = defaultdict(NearHashes)
     rows: list[dict[str, str | None]] = []
-    looked = bounded_map(lambda row: _look(data, row), range(len(data)), workers=workers)
-    for row, found in enumerate(looked):
-        record = data.record(row)
+    looked = bounded_map(lambda row: _fingerprint(data, row), range(len(data)), workers=workers)
+    for record, found in looked:
         content = " ".join(each.hash for each in record.images)
         texts = [each.text for each in record.prompts]
         exact = seen.setdefault(content, record.sample_id)
@@ -131,7 +131,7 @@ def measure(
                 "exact_duplicate": exact_of,
                 "near_duplicate": None if exact_of is not None else near,
                 "contaminated": None if find_benchmark is None else find_benchmark(texts),
-                "misaligned": None if found is None else _misalignment(data, row, found),
+                "misaligned": None if found is None else _misalignment(record, found),
             }
         )
         watch()
@@ -148,9 +148,14 @@ def measure(
 
 
 def flag_counts(data: DataSet) -> dict[str, int]:
-    """Samples by flag; empty if the data set was not measured, or is a mixture of several."""
-    table = read_measures(data) if type(data) is DataSet else None
-    return {} if table is None else _counts(table)
+    """Samples by flag, of those that a mixture uses; empty if any part was not measured."""
+    tables = [read_measures(part) for part, _ in data.parts]
+    measured = [set() if table is None else set(_measured(table)) for table in tables]
+    return {
+        flag: int((flagged(data, [flag]) & data.used).sum())
+        for flag in FLAGS
+        if all(flag in each for each in measured)
+    }
 
 
 def _counts(table: pa.Table) -> dict[str, int]:
@@ -186,8 +191,12 @@ def flagged(data: DataSet, flags: Sequence[Flag]) -> npt.NDArray[np.bool_]:
     """Which samples have any of these flags.
 
     Raises:
-        DataError: The data set, or one of the flags, was not measured.
+        DataError: The data set, one that a mixture has, or one of the flags, was not measured.
     """
+    return np.concatenate([_flagged(part, flags) for part, _ in data.parts])
+
+
+def _flagged(data: DataSet, flags: Sequence[Flag]) -> npt.NDArray[np.bool_]:
     table = read_measures(data)
     if table is None or not set(flags) <= set(_measured(table)):
         raise DataError(
@@ -239,13 +248,14 @@ class NearHashes:
             self._bits.append(bits)
             self._colors.append(color)
             for band in bands:
-                if len(self._holders[band]) < MOST_CANDIDATES:
+                if len(self._holders[band]) < MAX_CANDIDATES:
                     self._holders[band].append(number)
         return found
 
 
-def _look(data: DataSet, row: int) -> Looked | None:
-    """Decode a sample; None if it is damaged, which ``data check`` reports."""
+def _fingerprint(data: DataSet, row: int) -> tuple[Record, Fingerprint | None]:
+    """A sample, and what is measured of its images; None if one is damaged, which ``data check``
+    reports."""
     record = data.record(row)
     try:
         target = decode_image(data.read(record.target))
@@ -254,9 +264,9 @@ def _look(data: DataSet, row: int) -> Looked | None:
             reference = decode_image(data.read(record.references[0]))
             shift = shift_between(reference, target)
     except (ImageError, OSError):
-        return None
+        return record, None
     color = np.asarray(target.resize((8, 8), Image.Resampling.BOX), dtype=float).mean(axis=(0, 1))
-    return Looked(bits=difference_hash(target), color=color, shift=shift)
+    return record, Fingerprint(bits=difference_hash(target), color=color, shift=shift)
 
 
 def difference_hash(image: Image.Image) -> Bits:
@@ -284,22 +294,21 @@ def shift_between(first: Image.Image, second: Image.Image) -> tuple[float, float
     cross = np.conj(spectra[0]) * spectra[1]
     correlation = np.fft.ifft2(cross / np.maximum(np.abs(cross), 1e-9)).real
     peak = int(correlation.argmax())
-    if correlation.flat[peak] < LEAST_PEAK:
+    if correlation.flat[peak] < MIN_PEAK:
         return None
     down, right = divmod(peak, FRAME)
     wrapped = [each - FRAME if each > FRAME // 2 else each for each in (down, right)]
     return wrapped[0] / FRAME, wrapped[1] / FRAME
 
 
-def _misalignment(data: DataSet, row: int, found: Looked) -> str | None:
+def _misalignment(record: Record, found: Fingerprint) -> str | None:
     """How an edit's target does not lie on its first reference, in words; None if it does."""
-    record = data.record(row)
     if not record.references:
         return None
     aspects = [each.width / each.height for each in (record.references[0], record.target)]
-    if abs(aspects[1] / aspects[0] - 1) > MOST_ASPECT:
+    if abs(aspects[1] / aspects[0] - 1) > MAX_ASPECT_DIFFERENCE:
         sizes = [f"{each.width} x {each.height}" for each in (record.references[0], record.target)]
         return f"size {sizes[0]} to {sizes[1]}"
-    if found.shift is not None and max(map(abs, found.shift)) > MOST_SHIFT:
+    if found.shift is not None and max(map(abs, found.shift)) > MAX_SHIFT:
         return f"shift {found.shift[0]:+.3f} down, {found.shift[1]:+.3f} right"
     return None

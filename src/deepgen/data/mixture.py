@@ -182,7 +182,8 @@ class MixedData(DataSet):
         if not members:
             raise DataError(f"none of the data sets that {path} names is in {path.parent}")
         if absent:
-            message = f"{path.name} is used without {', '.join(absent)}, not in {path.parent}"
+            names = ", ".join(absent)
+            message = f"optional sources of {path.name} skipped, not in {path.parent}: {names}"
             warnings.warn(message, stacklevel=3)
         return cls(path, mixture, members, absent)
 

@@ -56,6 +56,10 @@ class Signer:
         import c2pa
 
         key, chain = (_pem(path) for path in files)
+        if b"PRIVATE KEY-----" not in key:
+            raise UsageError(
+                f"--sign: {files[0]} holds no private key; give the key, then its certificates"
+            )
         _check_private(files[0])
         self._library = c2pa
         self._lock = threading.Lock()
@@ -156,7 +160,9 @@ def _pem(path: Path) -> bytes:
             f"--sign: {path} cannot be read ({reason_of(error)}); check the path"
         ) from None
     if "-----BEGIN " not in text:
-        raise UsageError(f"--sign: {path} is no PEM file, expected a key and its certificates")
+        raise UsageError(
+            f"--sign: {path} is not a PEM file; give the private key, then its certificates"
+        )
     return text.encode()
 
 

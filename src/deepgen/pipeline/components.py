@@ -83,8 +83,8 @@ def model_of(parts: Mapping[str, Any]) -> DeepGen:
         part = parts.get(name)
         if part is None or not isinstance(part, expected):
             raise ValueError(
-                f"{name} must be a {expected.__name__} of this model, got {type(part).__name__}; "
-                "take the parts from pipe.components"
+                f"{name} must be of class {expected.__name__}, got {type(part).__name__}; take the "
+                "parts from pipe.components"
             )
     try:
         schedule = read_schedule(dict(parts["scheduler"].config))

@@ -7,15 +7,14 @@ sets, each at a step of its own. Both call :func:`begin` and :func:`advance`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from deepgen.config.checks import check_within
-from deepgen.config.model import SOLVERS, ScheduleConfig
+from deepgen.config.model import ScheduleConfig
+from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
 from deepgen.dit.groups import Group
 from deepgen.dit.model import DiT
 from deepgen.flow.guidance import guide, is_guided, rescale
@@ -23,43 +22,6 @@ from deepgen.flow.ode import Step, euler_step, extrapolated_velocity
 from deepgen.flow.path import interpolate
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.types import Condition, Latents
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SolverOptions:
-    """How the flow is integrated; the defaults are how the model was evaluated."""
-
-    solver: str = "euler"
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    """Noise levels, lowest and highest, of the steps with guidance; the others cost half
-    (Kynkaanniemi et al., arXiv 2404.07724)."""
-    guidance_rescale: float = 0.0
-    """See :func:`deepgen.flow.guidance.rescale`."""
-
-    def __post_init__(self) -> None:
-        if self.solver not in SOLVERS:
-            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
-        check_within("guidance_rescale", self.guidance_rescale, 0, 1)
-        try:
-            low, high = self.guidance_interval
-        except (TypeError, ValueError):
-            low, high = 1.0, 0.0
-        if not 0 <= low <= high <= 1:
-            raise ValueError(
-                "guidance_interval must be two noise levels LOW <= HIGH from 0 to 1, "
-                f"got {self.guidance_interval!r}"
-            )
-
-    @property
-    def changed(self) -> dict[str, Any]:
-        """Settings that are not the default, by name."""
-        named = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
-        return {name: value for name, (value, default) in named.items() if value != default}
-
-    def covers(self, sigma: float) -> bool:
-        """Whether a step at this noise level has guidance."""
-        low, high = self.guidance_interval
-        return low <= sigma <= high
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +56,7 @@ class Denoising:
     """Rows of the negative prompts, if guided, then those of the prompts."""
     kept: list[Kept | None] = field(default_factory=list)
     """Of each image, if any image keeps something."""
-    options: SolverOptions = SolverOptions()
+    options: SolverOptions = DEFAULT_SOLVER
     unguided: list[Group] = field(default_factory=list)
     """Rows of the prompts alone, for steps outside of the guidance interval, if there are any."""
     previous: list[Latents] = field(default_factory=list)
@@ -128,7 +90,7 @@ def begin(
     references: Sequence[Sequence[Latents]],
     sigmas: Float[Tensor, " steps_and_end"],
     guidance_scale: float,
-    options: SolverOptions = SolverOptions(),
+    options: SolverOptions = DEFAULT_SOLVER,
 ) -> Denoising:
     """Compute everything that is the same in all steps.
 

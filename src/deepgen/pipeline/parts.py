@@ -134,4 +134,9 @@ def record(
         further=further,
     )
     image.info[PNG_KEY] = json.dumps(made)
+    state_source(image, request)
+
+
+def state_source(image: Image.Image, request: Request) -> None:
+    """Leave in an image that a model made it, which its file then states."""
     image.info[SOURCE_KEY] = source_of(is_edit=bool(request.references))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.model import Padding, RopePrecision
+from deepgen.config.solver import WHOLE_INTERVAL, SolverOptions
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step
 from deepgen.images.tensors import to_image
@@ -26,7 +27,7 @@ from deepgen.model import DeepGen
 from deepgen.nn.offloading import on_device
 from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
-from deepgen.pipeline.denoising import SolverOptions, advance, begin, schedules
+from deepgen.pipeline.denoising import advance, begin, schedules
 from deepgen.pipeline.embeddings import Embeddings, EncodingMethods, repeated
 from deepgen.pipeline.keywords import (
     REFUSED_IN_CALLS,
@@ -41,6 +42,7 @@ from deepgen.pipeline.parts import (
     initial_noise,
     record,
     reference_pixels,
+    state_source,
 )
 from deepgen.pipeline.progress import ProgressMethods
 from deepgen.pipeline.registration import register
@@ -287,7 +289,7 @@ class DeepGenPipeline(
         sigmas: Sequence[float] | np.ndarray | None = None,
         guidance_scale: float | None = None,
         solver: str = "euler",
-        guidance_interval: tuple[float, float] = (0.0, 1.0),
+        guidance_interval: tuple[float, float] = WHOLE_INTERVAL,
         guidance_rescale: float = 0.0,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
@@ -426,8 +428,12 @@ class DeepGenPipeline(
                 callback_on_step_end_tensor_inputs,
             )
             images = self._finish(final, every, output_type)
-        if output_type == "pil" and embedded is None:
+        if output_type == "pil":
             for made, request, own in zip(images, every, seeds, strict=True):
+                if embedded is not None:
+                    # Without a prompt there is no record from which to make it again.
+                    state_source(made, request)
+                    continue
                 record(
                     made,
                     request,

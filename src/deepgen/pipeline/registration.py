@@ -24,10 +24,10 @@ def register(pipeline: Any) -> None:
     """
     original = DiffusionPipeline.from_pretrained.__func__
 
-    def from_pretrained(cls: Any, name: Any, /, **options: Any) -> Any:
-        if cls is DiffusionPipeline and is_ours(name):
-            return pipeline.from_pretrained(name, **options)
-        return original(cls, name, **options)
+    def from_pretrained(cls: Any, /, pretrained_model_name_or_path: Any, **options: Any) -> Any:
+        if cls is DiffusionPipeline and is_ours(pretrained_model_name_or_path):
+            return pipeline.from_pretrained(pretrained_model_name_or_path, **options)
+        return original(cls, pretrained_model_name_or_path, **options)
 
     from_pretrained.__doc__ = original.__doc__
     DiffusionPipeline.from_pretrained = classmethod(from_pretrained)

@@ -103,7 +103,7 @@ class TableSource(Source):
         self, path: Path, root: Path | None = None, *, caption_key: str | None = None
     ) -> None:
         if not path.is_file():
-            raise DataError(f"no table at {path}; expected a file ending in {', '.join(SUFFIXES)}")
+            raise DataError(f"there is no file {path}; give a table: {', '.join(SUFFIXES)}")
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} must end in one of {', '.join(SUFFIXES)}")
         self.path = path

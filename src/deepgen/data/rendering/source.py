@@ -168,7 +168,12 @@ class Renderer:
             # Sizes of the longer text, so that nothing changes but the word.
             after = self._render(edit.after)
             ems = tuple(map(min, first.ems, after.ems))
-            before, after = self._render(edit.before, ems), self._render(edit.after, ems)
+            # A sign is rendered larger and reduced, by another path where sizes are given.
+            is_sign = edit.before.kind == "sign"
+            if is_sign or ems != first.ems:
+                before = self._render(edit.before, ems)
+            if is_sign or ems != after.ems:
+                after = self._render(edit.after, ems)
         elif edit.change == "add":
             before = self._render(edit.before)
         else:

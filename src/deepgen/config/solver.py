@@ -1,0 +1,54 @@
+"""How the flow is integrated from noise to image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from deepgen.config.checks import check_within
+from deepgen.errors import shown
+
+Solver = Literal["euler", "ab2"]
+SOLVERS: tuple[Solver, ...] = get_args(Solver)
+WHOLE_INTERVAL = (0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SolverOptions:
+    """How the flow is integrated; the defaults are how the model was evaluated."""
+
+    solver: str = "euler"
+    guidance_interval: tuple[float, float] = WHOLE_INTERVAL
+    """Noise levels, lowest and highest, of the steps with guidance; the others cost half
+    (Kynkaanniemi et al., arXiv 2404.07724)."""
+    guidance_rescale: float = 0.0
+    """See :func:`deepgen.flow.guidance.rescale`."""
+
+    def __post_init__(self) -> None:
+        if self.solver not in SOLVERS:
+            raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
+        check_within("guidance_rescale", self.guidance_rescale, 0, 1)
+        try:
+            low, high = map(float, self.guidance_interval)
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0
+        if not 0 <= low <= high <= 1:
+            raise ValueError(
+                "guidance_interval must be two noise levels LOW <= HIGH from 0 to 1, "
+                f"got {shown(self.guidance_interval)}"
+            )
+        object.__setattr__(self, "guidance_interval", (low, high))
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Settings that are not the default, by name."""
+        named = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
+        return {name: value for name, (value, default) in named.items() if value != default}
+
+    def covers(self, sigma: float) -> bool:
+        """Whether a step at this noise level has guidance."""
+        low, high = self.guidance_interval
+        return low <= sigma <= high
+
+
+DEFAULT_SOLVER = SolverOptions()
