@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class ModelFolder:
     def __init__(self, path: Path, variant: str | None = None) -> None:
         self.path = path
         self.variant = variant
+        self.replaced: Mapping[str, Mapping[str, StoredTensor]] = {}
+        """Tensors of other files in place of the folder's own, by component."""
         if not path.is_dir():
             raise CheckpointError(f"{path} is not a folder")
         if not (path / INDEX_NAME).is_file():
@@ -98,6 +101,8 @@ class ModelFolder:
         Raises:
             CheckpointError: Files are missing, damaged, pickles, or differ from their index.
         """
+        if component in self.replaced:
+            return dict(self.replaced[component])
         return stored_weights(self.path / component, WEIGHT_STEMS[component], self.variant)
 
 

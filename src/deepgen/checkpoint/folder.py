@@ -7,7 +7,7 @@ Loading trusts nothing in the folder: see :mod:`deepgen.checkpoint.files` for wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ from deepgen.checkpoint.files import (
     ModelFolder,
     check_variant,
 )
+from deepgen.checkpoint.gguf.headers import find_gguf
+from deepgen.checkpoint.gguf.reading import gguf_tensors
 from deepgen.checkpoint.parts import (
     bridge_part,
     dit_part,
@@ -60,6 +62,7 @@ def load_folder(
     device: torch.device | str = "cpu",
     rope_precision: RopePrecision | None = None,
     variant: str | None = None,
+    gguf: Sequence[Path] = (),
 ) -> DeepGen:
     """Load a model folder.
 
@@ -70,6 +73,8 @@ def load_folder(
         dtype: To compute in; None and ``auto`` choose by device, see :func:`compute_dtype`.
         rope_precision: Of the rotary frequencies of the VLM; None uses the folder's setting.
         variant: Of the weight files, such as ``fp16``, where a component has it.
+        gguf: GGUF files, or folders of them, with weights of the DiT and the VLM in place of the
+            folder's own.
 
     Returns:
         The model in evaluation mode.
@@ -82,7 +87,7 @@ def load_folder(
     dtype = compute_dtype(dtype, device)
     if rope_precision is not None:
         check_choice("rope_precision", rope_precision, ROPE_PRECISIONS)
-    plan = _Plan(path, rope_precision, variant=variant)
+    plan = _Plan(path, rope_precision, variant=variant, gguf=gguf)
     problems = Problems(path)
     for part in (plan.dit, plan.vae, plan.bridge, plan.vlm):
         with problems.collect():
@@ -236,6 +241,7 @@ class _Plan:
         *,
         name: Path | None = None,
         variant: str | None = None,
+        gguf: Sequence[Path] = (),
     ) -> None:
         folder = ModelFolder(path, variant)
         problems = Problems(name or path)
@@ -243,6 +249,9 @@ class _Plan:
         if missing:
             problems.found.append(f"it lacks {', '.join(missing)}")
         problems.raise_if_any()
+        if gguf:
+            files = [file for each in gguf for file in find_gguf(each)]
+            folder.replaced = gguf_tensors(files, folder.stored, folder.config)
 
         with problems.collect():
             index = folder.json(INDEX_NAME)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from deepgen.checkpoint.original_names import original_layers
 from deepgen.conditioning.vlm_layers import module_key
 from deepgen.dit.model import DiT
 from deepgen.model import DeepGen
@@ -139,41 +140,11 @@ def _unwrapped(name: str) -> str:
 
 def _original_names(dit: DiT) -> Iterator[tuple[str, tuple[Target, ...]]]:
     """Layers of the DiT by their names in the original code of SD3, and what they are here."""
-
-    def one(name: str, *, is_swapped: bool = False) -> tuple[Target, ...]:
-        return (Target(f"transformer.{name}.weight", is_swapped=is_swapped),)
-
-    def three(*names: str) -> tuple[Target, ...]:
-        return tuple(
-            Target(f"transformer.{name}.weight", third) for third, name in enumerate(names)
-        )
-
-    last = dit.config.num_layers - 1
-    for number in range(dit.config.num_layers):
-        block = f"transformer_blocks.{number}"
-        image, text = (f"joint_blocks.{number}.{each}_block" for each in ("x", "context"))
-        yield f"{image}.attn.qkv", three(*(f"{block}.attn.to_{each}" for each in "qkv"))
-        yield f"{text}.attn.qkv", three(*(f"{block}.attn.add_{each}_proj" for each in "qkv"))
-        yield f"{image}.attn.proj", one(f"{block}.attn.to_out.0")
-        if number in dit.config.dual_attention_layers:
-            yield f"{image}.attn2.qkv", three(*(f"{block}.attn2.to_{each}" for each in "qkv"))
-            yield f"{image}.attn2.proj", one(f"{block}.attn2.to_out.0")
-        yield f"{image}.adaLN_modulation.1", one(f"{block}.norm1.linear")
-        # The last block's text ends there, with a scale and a shift in the other order.
+    for layer in original_layers(dit.config.num_layers, dit.config.dual_attention_layers):
+        names = [f"transformer.{own}.weight" for own in layer.own]
         yield (
-            f"{text}.adaLN_modulation.1",
-            one(f"{block}.norm1_context.linear", is_swapped=number == last),
+            layer.name,
+            tuple(Target(name, third) for third, name in enumerate(names))
+            if len(names) > 1
+            else (Target(names[0], is_swapped=layer.is_swapped),),
         )
-        streams = [(image, "ff")] if number == last else [(image, "ff"), (text, "ff_context")]
-        for stream, own in streams:
-            yield f"{stream}.mlp.fc1", one(f"{block}.{own}.net.0.proj")
-            yield f"{stream}.mlp.fc2", one(f"{block}.{own}.net.2")
-        if number != last:
-            yield f"{text}.attn.proj", one(f"{block}.attn.to_add_out")
-    embedders = {"t_embedder": "timestep_embedder", "y_embedder": "text_embedder"}
-    for original, own in embedders.items():
-        for place, linear in ((0, 1), (2, 2)):
-            yield f"{original}.mlp.{place}", one(f"time_text_embed.{own}.linear_{linear}")
-    yield "context_embedder", one("context_embedder")
-    yield "final_layer.linear", one("proj_out")
-    yield "final_layer.adaLN_modulation.1", one("norm_out.linear", is_swapped=True)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from deepgen.checkpoint.files import listed
+from deepgen.checkpoint.gguf.reading import GGUFTensor
 from deepgen.checkpoint.headers import StoredTensor
 from deepgen.errors import CheckpointError, shown
 
@@ -70,9 +71,12 @@ def read_tensors(
         opened: dict[Path, Any] = {}
         for key, tensor in stored.items():
             try:
-                if tensor.file not in opened:
-                    opened[tensor.file] = stack.enter_context(safe_open(tensor.file, "pt"))
-                value: Tensor = opened[tensor.file].get_tensor(tensor.name)
+                if isinstance(tensor, GGUFTensor):
+                    value = tensor.read()
+                else:
+                    if tensor.file not in opened:
+                        opened[tensor.file] = stack.enter_context(safe_open(tensor.file, "pt"))
+                    value = opened[tensor.file].get_tensor(tensor.name)
             except (SafetensorError, OSError) as cause:
                 raise CheckpointError(f"{component}/{tensor.file.name}: {cause}") from cause
             # Moved before the cast: a GPU casts faster, and 16-bit weights cross the bus as such.
@@ -104,6 +108,8 @@ class TensorReader:
         Raises:
             CheckpointError: It cannot be read.
         """
+        if isinstance(tensor, GGUFTensor):
+            return tensor.read()
         path = tensor.file
         self._read[path] += tensor.bytes
         if self._read[path] > MAPPED_BYTES:

@@ -1,4 +1,4 @@
-"""``deepgen convert``: native training checkpoints to model folders, and back."""
+"""``deepgen convert``: native training checkpoints and GGUF files to model folders, and back."""
 
 from __future__ import annotations
 
@@ -14,36 +14,44 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from deepgen.checkpoint.bases import Bases, is_vlm
 from deepgen.checkpoint.files import INDEX_NAME
+from deepgen.checkpoint.gguf.headers import holds_gguf
 from deepgen.checkpoint.pickles import check_archive, check_no_shards
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import Number
 from deepgen.errors import CheckpointError, shown
 
 Form = Annotated[
-    Literal["diffusers", "native"] | None,
-    arg(metavar="{diffusers,native}", help_behavior_hint=""),
+    Literal["diffusers", "native", "gguf"] | None,
+    arg(metavar="{diffusers,native,gguf}", help_behavior_hint=""),
+]
+Quantization = Annotated[
+    Literal["f16", "q8_0", "q4_k"] | None,
+    arg(metavar="{f16,q8_0,q4_k}", help_behavior_hint=""),
 ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Convert:
-    """Convert a training checkpoint to a model folder, or back.
+    """Convert a training checkpoint or GGUF files to a model folder, or back.
 
-    A native checkpoint (.pt, .pth) has no VLM, VAE, scheduler and tokenizer; --base names folders
-    that do. A Qwen2.5-VL folder and an SD3.5 folder as --base give an untrained model.
+    A native checkpoint (.pt, .pth) has no VLM, VAE, scheduler and tokenizer, and GGUF files have a
+    DiT or a VLM; --base names folders with the rest. A Qwen2.5-VL folder and an SD3.5 folder as
+    --base give an untrained model.
     """
 
     source: Positional[Annotated[Path, arg(metavar="SRC")]]
-    """A native checkpoint, a model folder, or a Qwen2.5-VL folder."""
+    """A native checkpoint, a model folder, a GGUF file or a folder of such, or a Qwen2.5-VL."""
     target: Positional[Annotated[Path, arg(metavar="DST")]]
-    """What is written: a folder, or a .pt file for --to native."""
+    """What is written: a folder, of GGUF files for --to gguf, or a .pt file for --to native."""
     to: Form = None
-    """Form of DST (default: the one that SRC does not have)."""
+    """Form of DST (default: diffusers, or native if SRC is a model folder)."""
     base: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="DIR")] = ()
     """Where parts are that SRC lacks: a model folder or a Qwen2.5-VL folder. With --to native, the
     VLM that adapters are for; without it the VLM is written in full."""
     lora_alpha: Number = None
     """Alpha of the checkpoint's adapters, which it does not hold; 128 for the released model."""
+    type: Quantization = None
+    """Of the matrices in GGUF files (default: f16)."""
     overwrite: bool = False
     """Replace an existing DST."""
     json: bool = False
@@ -61,13 +69,20 @@ class Convert:
         Bases(self.base)
         if self.source.is_dir():
             check_no_shards(self.source)
-        if (self.source / INDEX_NAME).is_file():
+        if self.type is not None and self.to != "gguf":
+            raise ValueError("--type is for --to gguf")
+        if (self.source / INDEX_NAME).is_file() and self.to == "gguf":
+            summary = self._to_gguf()
+        elif (self.source / INDEX_NAME).is_file():
             self._expect("native")
             if self.lora_alpha is not None:
                 raise ValueError("--lora-alpha is for native checkpoints; a folder needs none")
             if self.target.is_dir():
                 raise CheckpointError(f"{self.target} is a folder; a native checkpoint is a file")
             summary = self._to_native()
+        elif holds_gguf(self.source):
+            self._expect("diffusers")
+            summary = self._from_gguf()
         elif self.source.is_dir():
             self._expect("diffusers")
             summary = self._to_untrained()
@@ -135,6 +150,30 @@ class Convert:
         if done.rank is not None:
             print_line(f"adapters of rank {done.rank}: --lora-alpha {done.lora_alpha:g} reads them")
         return {"tensors": dict(done.tensors), "rank": done.rank, "lora_alpha": done.lora_alpha}
+
+    def _to_gguf(self) -> dict[str, object]:
+        if self.lora_alpha is not None or self.base:
+            raise ValueError("--lora-alpha and --base are not for --to gguf; leave them out")
+        from deepgen.checkpoint.gguf.writing import folder_to_gguf
+
+        done = folder_to_gguf(
+            self.source, self.target, type=self.type or "f16", overwrite=self.overwrite
+        )
+        print_line(f"tensors: {_counts(done.tensors)}")
+        print_line(f"types: {_counts(done.types)}")
+        return {"tensors": dict(done.tensors), "types": dict(done.types)}
+
+    def _from_gguf(self) -> dict[str, object]:
+        if self.lora_alpha is not None:
+            raise ValueError("--lora-alpha is for native checkpoints; GGUF files need none")
+        from deepgen.checkpoint.gguf.conversion import gguf_to_folder
+
+        done = gguf_to_folder(self.source, self.target, bases=self.base, overwrite=self.overwrite)
+        print_line(f"tensors of {self.source}: {_counts(done.tensors)}")
+        for component, folder in done.taken.items():
+            print_line(f"{component}: from {folder}")
+        taken = {component: str(folder) for component, folder in done.taken.items()}
+        return {"tensors": dict(done.tensors), "bases": taken}
 
     def _to_untrained(self) -> dict[str, object]:
         if not is_vlm(self.source):

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -146,6 +147,7 @@ class DeepGenPipeline(
         local_files_only: bool = False,
         rope_precision: RopePrecision | None = None,
         variant: str | None = None,
+        gguf: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
         **others: Any,
@@ -161,6 +163,8 @@ class DeepGenPipeline(
             local_files_only: Never use the network.
             rope_precision: Of the rotary frequencies of the VLM; None uses the model's setting.
             variant: Of the weight files, such as ``fp16``, where the model has it.
+            gguf: GGUF files, or folders of them, with weights of the DiT and the VLM in place of
+                the model's own; they are computed with in ``dtype``.
             cache_dir: Where hub models are kept; None is the hub's own cache.
             token: For private and gated hub models; None is that of ``hf auth login``.
             others: Parts to take in place of the model's own (``vae=`` and so on), and what other
@@ -185,6 +189,7 @@ class DeepGenPipeline(
             device=device,
             rope_precision=rope_precision,
             variant=variant,
+            gguf=[Path(each) for each in ([gguf] if isinstance(gguf, str | os.PathLike) else gguf)],
         )
         pipe = cls(model)
         for name, part in parts.items():
