@@ -1,12 +1,13 @@
 """Step-level batching of the engine against batches whose images wait for each other.
 
 ``python perf/serve_batching.py`` lets images arrive at random times (Poisson) at 80 % of what
-request-level batching can make, and measures the mean time from arrival to image. Two ways to
+request-level batching can make when all are there at once (its best case), and measures the mean time from arrival to image. Two ways to
 serve the same arrivals, all by the engine's own steps:
 
 - step: an image joins at the next step and leaves when it is done;
-- request: all that wait and have the same steps, guidance and references run together from first
-  step to last, as servers do by default.
+- request: all that wait and have the same steps, guidance, size and references run together from
+  first step to last, as servers do by default. A batch is as large as it can be, and begins as soon
+  as the one before has ended: waiting for more would only make its first image later.
 
 Time is the CPU time of the one thread that computes, so that other work on the machine does not
 count; arrivals happen on that clock. The result is ``perf/results/serve_batching.json``.

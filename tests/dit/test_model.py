@@ -102,7 +102,8 @@ def test_sets_prepared_one_by_one_are_joined_at_steps_of_their_own(by_row: bool)
         for each, size, time, own in zip(told, sizes, timesteps, references, strict=True)
     ]
     joined = dit.join(sets)
-    assert len(joined) == 3
+    # Padding that is cheaper than another pass puts even different shapes together on a CPU.
+    assert len(joined) == (3 if by_row else 1)
     rows = [each for each in noisy for _ in range(2)]
     for steps in ([0, 3, 2, 6], [1, 0, 0, 5]):
         mine = dit.velocity(rows, [step for step in steps for _ in range(2)], joined)

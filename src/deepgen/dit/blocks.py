@@ -142,9 +142,9 @@ class SelfAttention(nn.Module):
             self.to_v(tokens).unflatten(-1, (self.heads, -1)),
         )
 
-    def forward(self, tokens: Tokens, queries: int) -> Tokens:
+    def forward(self, tokens: Tokens, queries: int, key_bias: KeyBias | None = None) -> Tokens:
         """Outputs of the first ``queries`` tokens, which attend to all."""
-        out: Tensor = self.to_out[0](attend(*self.project(tokens, queries)))
+        out: Tensor = self.to_out[0](attend(*self.project(tokens, queries), key_bias))
         return out
 
 
@@ -270,6 +270,7 @@ class JointBlock(nn.Module):
         targets: int,
         key_bias: KeyBias | None,
         padding: PadCounts | None = None,
+        image_bias: KeyBias | None = None,
     ) -> tuple[Tokens, Tokens]:
         """Both streams after this block.
 
@@ -281,6 +282,7 @@ class JointBlock(nn.Module):
             targets: Number of target tokens; the last block computes and returns only those.
             key_bias: Added to the logits of each key of the joint attention.
             padding: Of the contexts, where rows attend one by one.
+            image_bias: Added to the logits of each key among image tokens alone.
         """
         keep = targets if self.is_last else image.shape[1]
         shift, gain, gate, mlp_shift, mlp_gain, mlp_gate = image_modulation[:6]
@@ -299,7 +301,7 @@ class JointBlock(nn.Module):
         image = torch.addcmul(image[:, :keep], gate, attended)
         if self.attn2 is not None:
             second_shift, second_gain, second_gate = image_modulation[6:]
-            second = self.attn2(modulate(normed, second_shift, second_gain), keep)
+            second = self.attn2(modulate(normed, second_shift, second_gain), keep, image_bias)
             image = torch.addcmul(image, second_gate, second)
         moved = self.ff(modulate(layer_norm(image), mlp_shift, mlp_gain))
         image = torch.addcmul(image, mlp_gate, moved)

@@ -17,6 +17,11 @@ from deepgen.dit.blocks import KeyBias, Modulation, PadCounts, Tokens
 Modulations = list[Modulation]
 """Two per block (image, context), then that of the output."""
 
+PASS_FLOPS = 3e8
+"""What a pass through the blocks costs on a CPU besides its tokens (about 10 ms for the embedded
+model, most of it calls of operations), in operations of its tokens: padding up to that is cheaper
+than a pass of its own."""
+
 
 @dataclass(kw_only=True, slots=True)
 class Group:
@@ -46,6 +51,16 @@ class Group:
     modulations: list[Modulations] = field(default_factory=list)
     parts: Sequence[Group] = ()
     """Of a joined group: those that it was made of, in the order of its rows."""
+    shapes: Sequence[Group] = ()
+    """Of a group whose rows differ in shape: its groups of equal shape, in the order of its rows.
+    Their image tokens are padded to the longest."""
+    image_bias: KeyBias | None = None
+    """Masks that padding among image tokens alone."""
+
+    @property
+    def targets(self) -> int:
+        """Target tokens of a row, of the largest where they differ."""
+        return max((each.targets for each in self.shapes), default=self.rows * self.columns)
 
 
 def key_bias(
@@ -123,3 +138,68 @@ def _padded_bias(part: Group, image_tokens: int, longest: int) -> KeyBias:
     if bias is None:
         bias = part.context.new_zeros(len(part.members), 1, 1, image_tokens + length)
     return F.pad(bias, (0, longest - length), value=-math.inf)
+
+
+def mixed_groups(
+    groups: Sequence[Group], *, token_flops: float, token_bytes: int, most_bytes: int
+) -> list[Group]:
+    """Put groups of different shape together where their padding costs less than another pass.
+
+    Args:
+        groups: Of equal shape each, as of :func:`joined_group`.
+        token_flops: Operations that a token takes.
+        token_bytes: Of the widest activation of an image token.
+        most_bytes: Of the widest activation of a group.
+    """
+    found: list[Group] = []
+    together: list[Group] = []
+    for group in sorted(groups, key=image_tokens_of):
+        candidate = [*together, group]
+        saved = sum(_padded_tokens(each) for each in (together, [group]))
+        padding = _padded_tokens(candidate) - saved
+        rows = sum(len(each.members) for each in candidate)
+        is_small = rows * image_tokens_of(group) * token_bytes <= most_bytes
+        if together and not (is_small and padding * token_flops <= PASS_FLOPS):
+            found.append(_mixed_group(together))
+            candidate = [group]
+        together = candidate
+    return [*found, _mixed_group(together)]
+
+
+def _padded_tokens(groups: Sequence[Group]) -> int:
+    """Tokens of a pass of these groups, padding included."""
+    rows = sum(len(each.members) for each in groups)
+    longest = max((image_tokens_of(each) for each in groups), default=0)
+    return rows * (longest + max((each.context.shape[1] for each in groups), default=0))
+
+
+def _mixed_group(shapes: Sequence[Group]) -> Group:
+    """One group of rows that differ in shape."""
+    if len(shapes) == 1:
+        return shapes[0]
+    longest = max(image_tokens_of(each) for each in shapes)
+    context = max(each.context.shape[1] for each in shapes)
+    biases = []
+    for each in shapes:
+        own = image_tokens_of(each)
+        bias = _padded_bias(each, own, context)
+        image = F.pad(bias[..., :own], (0, longest - own), value=-math.inf)
+        biases.append(torch.cat([image, bias[..., own:]], dim=3))
+    bias = torch.cat(biases)
+    members = [index for each in shapes for index in each.members]
+    return replace(
+        shapes[0],
+        members=members,
+        context=torch.cat(
+            [F.pad(each.context, (0, 0, 0, context - each.context.shape[1])) for each in shapes]
+        ),
+        key_bias=bias,
+        references=None,
+        pooled=torch.cat([each.pooled for each in shapes]),
+        timesteps=shapes[0].timesteps.new_empty(0, len(members)),
+        modulations=[],
+        first_step=-1,
+        parts=[part for each in shapes for part in each.parts],
+        shapes=shapes,
+        image_bias=bias[..., :longest].contiguous(),
+    )

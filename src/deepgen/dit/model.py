@@ -34,7 +34,14 @@ from deepgen.dit.blocks import (
     layer_norm,
     modulate,
 )
-from deepgen.dit.groups import Group, Modulations, image_tokens_of, joined_group, key_bias
+from deepgen.dit.groups import (
+    Group,
+    Modulations,
+    image_tokens_of,
+    joined_group,
+    key_bias,
+    mixed_groups,
+)
 from deepgen.dit.patchify import PatchEmbed, unpatchify
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
@@ -172,7 +179,8 @@ class DiT(nn.Module):
         """Put sets of rows together that were prepared one by one, for steps of their own.
 
         Rows of equal shape become one group, so that a weight is read once for all of them. Their
-        contexts may differ in length on a CPU, and elsewhere with ``attention_by_row``.
+        contexts may differ in length on a CPU, and elsewhere with ``attention_by_row``. On a CPU
+        rows of different shape may, too, where their padding costs less than a pass of their own.
 
         Args:
             sets: What :meth:`prepare` returned for each. Their rows are numbered on, set by set.
@@ -200,7 +208,16 @@ class DiT(nn.Module):
                     count += 1
                 joined.append(joined_group(parts[:count], by_row=self.attention_by_row))
                 parts = parts[count:]
-        return joined
+        if not self.proj_out.weight.is_cpu or self.attention_by_row:
+            return joined
+        width = self.config.width
+        return mixed_groups(
+            joined,
+            # Of a multiply and an add per weight: attention's four products and the MLP's two.
+            token_flops=24.0 * width**2 * self.config.num_layers,
+            token_bytes=4 * width * self.proj_out.weight.element_size(),
+            most_bytes=CPU_ACTIVATION_BYTES,
+        )
 
     def velocity(
         self, latents: Sequence[Latents], step: int | Sequence[int], prepared: Sequence[Group]
@@ -251,27 +268,43 @@ class DiT(nn.Module):
     ) -> list[Latents]:
         result: dict[int, Latents] = {}
         for group in prepared:
-            noisy = torch.stack([latents[index] for index in group.members])
-            image = self.pos_embed(noisy.to(self.dtype))
-            targets = image.shape[1]
-            if group.references is not None:
-                image = torch.cat([image, group.references], dim=1)
             tokens = self._run(
-                image,
+                self._image_tokens(group, latents),
                 group.context,
                 self._modulations(group, [steps[index] for index in group.members]),
-                targets,
+                group.targets,
                 group.key_bias,
                 group.padding,
+                group.image_bias,
             )
-            size = self.config.patch_size
-            velocities = unpatchify(tokens, group.rows, group.columns, size).float()
+            velocities = self._unpatchified(group, tokens)
             if group.is_idle:
                 first = group.members[0]
                 result[first] = result[first] + 0 * velocities[0]
                 continue
             result.update(zip(group.members, velocities, strict=True))
         return [result[index] for index in range(len(latents))]
+
+    def _image_tokens(self, group: Group, latents: Sequence[Latents]) -> Tokens:
+        """Embedded targets with the references after them, padded to the longest row."""
+        if group.shapes:
+            every = [self._image_tokens(each, latents) for each in group.shapes]
+            longest = max(each.shape[1] for each in every)
+            return torch.cat([F.pad(each, (0, 0, 0, longest - each.shape[1])) for each in every])
+        noisy = torch.stack([latents[index] for index in group.members])
+        image: Tokens = self.pos_embed(noisy.to(self.dtype))
+        return image if group.references is None else torch.cat([image, group.references], dim=1)
+
+    def _unpatchified(
+        self, group: Group, tokens: Float[Tensor, "batch targets patch_values"]
+    ) -> list[Latents]:
+        """Velocities of a group's rows, in float32."""
+        if group.shapes:
+            every = tokens.split([len(each.members) for each in group.shapes])
+            pairs = zip(group.shapes, every, strict=True)
+            return [row for each, own in pairs for row in self._unpatchified(each, own)]
+        own = tokens[:, : group.targets]
+        return list(unpatchify(own, group.rows, group.columns, self.config.patch_size).float())
 
     def run_blocks(
         self,
@@ -281,6 +314,7 @@ class DiT(nn.Module):
         targets: int,
         key_bias: KeyBias | None,
         padding: PadCounts | None = None,
+        image_bias: KeyBias | None = None,
     ) -> Float[Tensor, "batch targets patch_values"]:
         """The network between embedded tokens and the output tokens of the target.
 
@@ -291,6 +325,7 @@ class DiT(nn.Module):
             targets: Number of target tokens.
             key_bias: Added to the logits of each key, where rows of a group differ.
             padding: Of each row's context, where rows attend one by one.
+            image_bias: Added to the logits of each key among image tokens alone.
         """
         for index, block in enumerate(self.transformer_blocks):
             image, context = run_layer(
@@ -302,6 +337,7 @@ class DiT(nn.Module):
                 targets,
                 key_bias,
                 padding,
+                image_bias,
                 checkpointing=self.checkpointing,
             )
         gain, shift = modulations[-1]
