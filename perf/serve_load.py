@@ -4,6 +4,11 @@
 model, first asks for images one after the other, then with all clients at once. Every image is
 compared with the one that the pipeline makes of the same request alone. The result has counts,
 waiting times and their bound, memory of both processes over time, and the ratio of throughputs.
+
+The bound follows from what the server promises: a full queue refuses, images begin in the order in
+which they came (all clients here have one address, so there are no turns), and none begins before
+there is room. See :func:`most_work`. It is work, in tokens times steps; the engine's own counter,
+read every second, says how many seconds it is at the time.
 """
 
 from __future__ import annotations
@@ -12,12 +17,12 @@ import argparse
 import asyncio
 import base64
 import json
-import math
 import random
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -25,8 +30,10 @@ from typing import Any
 
 import httpx2
 import numpy as np
+from measure import environment
 from PIL import Image
 
+from deepgen.config.serve import tokens_of
 from deepgen.pipeline.pipeline import DeepGenPipeline
 
 PROMPTS = ("a red apple", "an apple on a blue background", "two green circles", "a yellow car")
@@ -38,7 +45,19 @@ STEPS = 20
 ROWS = 8
 """Images that the engine makes at once; none here is guided, so each is one row."""
 
-SAMPLE_SECONDS = 15.0
+MOST_WAITING = 64
+"""As ``--max-queue`` has it."""
+
+PRICE = STEPS * max(
+    *(tokens_of([(height, width)], 1.0) for width, height in SIZES), tokens_of([SIZES[0]] * 2, 1.0)
+)
+"""Tokens times steps of the image that costs most, as the server counts them."""
+
+SAMPLE_SECONDS = 1.0
+MEMORY_SECONDS = 30.0
+
+WARM_SECONDS = 300.0
+"""Before memory has to be flat."""
 
 SEQUENTIAL = 30
 """Images that are made one after the other, to compare with."""
@@ -49,7 +68,8 @@ class Tally:
     """What happened to requests."""
 
     ends: Counter[str] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
+    waits: list[tuple[float, float]] = field(default_factory=list)
+    """Beginning and end of each request that got an image."""
     largest_difference: int = 0
 
 
@@ -88,27 +108,69 @@ def children(pid: int) -> list[int]:
     return [int(each) for each in text.split()]
 
 
-def wait_bound(clients: int, tick_seconds: float) -> float:
-    """Longest time to an image where nothing but the work that was there before has to be done.
+def most_work(clients: int) -> int:
+    """Tokens times steps that the engine makes, at most, from a request to its image.
 
-    Every client has at most one request, so at most ``clients - 1`` are ahead. The engine makes
-    ``ROWS`` at once, each in ``STEPS`` ticks, in the order in which they came (all clients have
-    one address, so there are no turns): the last begins after that many rounds, and takes another.
+    Ahead are the images that were there before: at most ``MOST_WAITING`` wait, this one included,
+    and ``ROWS`` run, and every client has one. While this one runs itself, ``ROWS - 1`` that came
+    later may run beside it.
+    """
+    return PRICE * (min(clients, MOST_WAITING + ROWS) + ROWS - 1)
+
+
+async def metric(client: httpx2.AsyncClient, url: str, name: str) -> float:
+    """A value of the server's metrics."""
+    text = (await client.get(f"{url}/metrics")).text
+    return float(dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")[name])
+
+
+def waiting(
+    waits: Sequence[tuple[float, float]], done: Sequence[tuple[float, float]], clients: int
+) -> dict[str, Any]:
+    """Seconds to an image, and their bound.
 
     Args:
+        waits: Beginning and end of each request.
+        done: Time, and what the engine had made until then.
         clients: Of the server.
-        tick_seconds: Of the engine, as its metrics say.
     """
-    rounds = math.ceil((clients - 1) / ROWS) + 1
-    return rounds * STEPS * tick_seconds
+    times, made = np.array(done).T
+    begins, ends = np.array(waits).T
+    works = np.interp(ends, times, made) - np.interp(begins, times, made)
+    seconds, bound = ends - begins, most_work(clients)
+    rate = (made[-1] - made[0]) / (times[-1] - times[0])
+    minutes = np.arange(times[0], times[-1], 60.0)
+    slowest = float(np.diff(np.interp(minutes, times, made)).min()) / 60 if len(minutes) > 1 else 0
+    p95 = float(np.percentile(seconds, 95))
+    # Of each request, at the rate of the engine between its beginning and its end.
+    own_bounds = bound * seconds / np.maximum(works, 1)
+    return {
+        "seconds to an image": {
+            f"p{each}": round(float(np.percentile(seconds, each)), 2) for each in (50, 95, 99)
+        },
+        "bound of the wait": {
+            "tokens times steps": bound,
+            "engine's rate, a second": round(rate),
+            "in the slowest minute": round(slowest),
+            "s at the rate of the whole run": round(bound / rate, 2),
+            "s at the rate of the slowest minute": round(bound / slowest, 2) if slowest else None,
+            "p95 of the wait, relative to the whole run's": round(p95 / (bound / rate), 3),
+            "p95 of wait to bound, each at the rate while it waited": round(
+                float(np.percentile(seconds / own_bounds, 95)), 3
+            ),
+            "requests within the bound, of 1": round(float((works <= bound).mean()), 5),
+        },
+    }
 
 
-async def ticks(client: httpx2.AsyncClient, url: str) -> tuple[float, int]:
-    """Seconds and number of all ticks so far."""
-    text = (await client.get(f"{url}/metrics")).text
-    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
-    name = "deepgen_tick_seconds"
-    return float(values[f"{name}_sum"]), int(float(values[f"{name}_count"]))
+def growth(used: Sequence[dict[str, float]]) -> dict[str, float]:
+    """MiB a minute by which processes grow once they are warm, by least squares."""
+    late = [each for each in used if each["seconds"] >= WARM_SECONDS] or list(used)
+    minutes = np.array([each["seconds"] / 60 for each in late])
+    return {
+        name: round(float(np.polyfit(minutes, [each[name] for each in late], 1)[0]), 4)
+        for name in ("server", "engine")
+    }
 
 
 class Load:
@@ -143,7 +205,7 @@ class Load:
                 assert int(found.headers["retry-after"]) >= 1
                 await asyncio.sleep(1)
             return
-        self.tally.seconds.append(time.monotonic() - started)
+        self.tally.waits.append((started, time.monotonic()))
         data = base64.b64decode(found.json()["data"][0]["b64_json"])
         with Image.open(BytesIO(data)) as image:
             mine = np.asarray(image.convert("RGB"), np.int16)
@@ -220,27 +282,23 @@ async def measured(url: str, pid: int, clients: int, minutes: float) -> dict[str
         one_by_one = SEQUENTIAL / (time.monotonic() - started)
     load.tally = Tally()
     (worker,) = children(pid)
-    used = []
+    used: list[dict[str, float]] = []
+    done: list[tuple[float, float]] = []
     started = time.monotonic()
     until = started + 60 * minutes
     visits = [
         asyncio.create_task(load.visit(until, random.Random(number))) for number in range(clients)
     ]
-    # Means over a sample: other work on the machine makes some of them slow.
-    tick_seconds: list[float] = []
     async with httpx2.AsyncClient(timeout=300) as client:
-        done = await ticks(client, url)
-        while time.monotonic() < until:
+        # To the last answer.
+        while not all(each.done() for each in visits):
+            done.append((time.monotonic(), await metric(client, url, "deepgen_token_steps")))
             seconds = round(time.monotonic() - started)
-            used.append({"seconds": seconds, "server": memory(pid), "engine": memory(worker)})
-            await asyncio.sleep(min(SAMPLE_SECONDS, max(0.1, until - time.monotonic())))
-            now = await ticks(client, url)
-            if now[1] > done[1]:
-                tick_seconds.append((now[0] - done[0]) / (now[1] - done[1]))
-            done = now
+            if seconds >= len(used) * MEMORY_SECONDS:
+                used.append({"seconds": seconds, "server": memory(pid), "engine": memory(worker)})
+            await asyncio.sleep(SAMPLE_SECONDS)
     await asyncio.gather(*visits)
     together = load.tally.ends["image"] / (time.monotonic() - started)
-    waits = np.array(load.tally.seconds)
     return {
         "clients": clients,
         "minutes": minutes,
@@ -249,17 +307,8 @@ async def measured(url: str, pid: int, clients: int, minutes: float) -> dict[str
         "images per second, one after the other": round(one_by_one, 2),
         "images per second, all at once": round(together, 2),
         "ratio": round(together / one_by_one, 2),
-        "seconds to an image": {
-            f"p{each}": round(float(np.percentile(waits, each)), 2) for each in (50, 95, 99)
-        },
-        "seconds of a tick": {
-            "mean": round(float(np.mean(tick_seconds)), 4),
-            f"mean of the slowest {SAMPLE_SECONDS:.0f} s": round(max(tick_seconds), 4),
-        },
-        "bound of the wait, s": {
-            "at the mean tick": round(wait_bound(clients, float(np.mean(tick_seconds))), 2),
-            "at the slowest": round(wait_bound(clients, max(tick_seconds)), 2),
-        },
+        **waiting(load.tally.waits, done, clients),
+        "growth after the first minutes, MiB a minute": growth(used),
         "memory, MiB": used,
         "same engine at the end": children(pid) == [worker],
     }
@@ -272,6 +321,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=5.0)
     options = parser.parse_args()
+    before = environment()
     command = [sys.executable, "-m", "deepgen", "serve", "--port", "0", "--device", "cpu"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -283,7 +333,7 @@ def main() -> None:
         finally:
             server.terminate()
             result_code = server.wait(60)
-    result["exit code"] = result_code
+    result = {"environment": before, **result, "exit code": result_code}
     options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({**result, "memory, MiB": result["memory, MiB"][-1]}, indent=1))
 

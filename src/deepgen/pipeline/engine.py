@@ -150,6 +150,8 @@ class Engine:
         self._reduced_tokens = self.limits.tokens
         self.seconds_per_token = 0.0
         """Moving average over ticks: of one token in one step."""
+        self.token_steps = 0
+        """Tokens of all steps so far, contexts estimated as in :attr:`Job.price`."""
 
     @property
     def is_idle(self) -> bool:
@@ -293,6 +295,7 @@ class Engine:
             # Until then only kernels have been launched.
             torch.cuda.synchronize(self.model.device)
         self._measure((time.perf_counter() - started) / tokens)
+        self.token_steps += tokens
         events: list[Event] = []
         remaining, finished, shown = [], [], []
         for each, estimate in zip(self._running, clean, strict=True):

@@ -358,6 +358,7 @@ class Server:
         metrics.queue_images.set(self.engine.waiting)
         metrics.running_rows.set(stats.get("rows", 0))
         metrics.running_tokens.set(stats.get("tokens", 0))
+        metrics.token_steps.set(stats.get("token_steps", 0))
         metrics.restarts.set(self.engine.restarts)
         while self.engine.ticks:
             metrics.tick_seconds.observe(self.engine.ticks.popleft())

@@ -25,6 +25,11 @@ class Metrics:
         self.queue_images = Gauge("deepgen_queue_images", "Images that wait", registry=own)
         self.running_rows = Gauge("deepgen_running_rows", "Rows of a pass", registry=own)
         self.running_tokens = Gauge("deepgen_running_tokens", "Tokens of a pass", registry=own)
+        self.token_steps = Gauge(
+            "deepgen_token_steps",
+            "Tokens of all steps of this engine so far, contexts estimated",
+            registry=own,
+        )
         self.queue_seconds = Histogram(
             "deepgen_queue_seconds",
             "From request to first step",

@@ -78,6 +78,7 @@ class Worker:
                     "tokens": engine.running_tokens,
                     "waiting": engine.waiting,
                     "seconds_per_token": engine.seconds_per_token,
+                    "token_steps": engine.token_steps,
                     "positions": engine.positions(),
                 }
             )
