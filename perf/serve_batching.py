@@ -1,8 +1,8 @@
 """Step-level batching of the engine against batches whose images wait for each other.
 
 ``python perf/serve_batching.py`` lets images arrive at random times (Poisson) at 80 % of what
-request-level batching can make when all are there at once (its best case), and measures the mean time from arrival to image. Two ways to
-serve the same arrivals, all by the engine's own steps:
+request-level batching can make when all are there at once (its best case), and measures the mean
+time from arrival to image. Two ways to serve the same arrivals, all by the engine's own steps:
 
 - step: an image joins at the next step and leaves when it is done;
 - request: all that wait and have the same steps, guidance, size and references run together from
