@@ -3,7 +3,8 @@
 ``python perf/serve_ray.py`` (extras ``serve`` and ``ray``) starts ``deepgen serve --ray 2``, lets
 clients ask for images that were also made by the pipeline alone, kills one replica with SIGKILL
 while they do, and waits until there are two again. Then ``deepgen generate --ray 2`` makes the
-images of ``deepgen generate``. The result is ``perf/results/serve_ray.json``.
+images of ``deepgen generate``, and ``deepgen eval generate --ray 2`` the run of one process. The
+result is ``perf/results/serve_ray.json``.
 """
 
 from __future__ import annotations
@@ -157,16 +158,32 @@ def served(url: str) -> dict[str, Any]:
 
 def generated(folder: Path) -> dict[str, Any]:
     """Whether the images of several processes are those of one."""
-    command = [sys.executable, "-m", "deepgen", "generate", PROMPT, "--num-images", "4"]
-    command += ["--seed", "1", "--steps", str(STEPS), "--device", "cpu"]
+    own = ["generate", PROMPT, "--num-images", "4", "--seed", "1", "--steps", str(STEPS)]
+    return compared(folder / "generate", own, "{i}.png")
+
+
+def evaluated(folder: Path) -> dict[str, Any]:
+    """The same of the run of a benchmark."""
+    return compared(folder / "eval", ["eval", "generate", "minibench", "--limit", "4"], "run")
+
+
+def compared(folder: Path, command: list[str], output: str) -> dict[str, Any]:
+    """The files of a command, and of the same with ``--ray 2``."""
+    start = [sys.executable, "-m", "deepgen", *command, "--device", "cpu"]
     for name, more in (("one", []), ("two", ["--ray", "2"])):
-        subprocess.run([*command, "-o", str(folder / name / "{i}.png"), *more], check=True)
-    differences = []
-    for path in sorted((folder / "one").iterdir()):
-        images = [Image.open(folder / name / path.name) for name in ("one", "two")]
-        first, second = (np.asarray(each, np.int16) for each in images)
+        subprocess.run([*start, "-o", str(folder / name / output), *more], check=True)
+    differences, equal = [], 0
+    for path in sorted((folder / "one").rglob("*.png")):
+        paths = [folder / name / path.relative_to(folder / "one") for name in ("one", "two")]
+        images = [Image.open(each) for each in paths]
+        first, second = (np.asarray(each.convert("RGB"), np.int16) for each in images)
         differences.append(int(np.abs(first - second).max()))
-    return {"images": len(differences), "largest difference, of 255": max(differences)}
+        equal += paths[0].read_bytes() == paths[1].read_bytes()
+    return {
+        "images": len(differences),
+        "largest difference, of 255": max(differences),
+        "equal files": equal,
+    }
 
 
 def main() -> None:
@@ -187,10 +204,13 @@ def main() -> None:
             server.terminate()
             result_code = server.wait(120)
     with tempfile.TemporaryDirectory() as folder:
-        images = generated(Path(folder))
+        images = {
+            "generate": generated(Path(folder)),
+            "eval generate": evaluated(Path(folder)),
+        }
     import ray
 
-    record = {"environment": before, "ray": ray.__version__, "serve": result, "generate": images}
+    record = {"environment": before, "ray": ray.__version__, "serve": result, **images}
     write("serve_ray", {**record, "exit code": result_code})
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,3 +44,26 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
     monkeypatch.setattr(generating, "find_model", lambda name: found)
     monkeypatch.setattr(generating, "load_pipeline", lambda model, options: pipe)
     return pipe
+
+
+def stub_ray(asked: list[int]) -> ModuleType:
+    """Ray in this process; ``asked`` gets the number of rows of each mapping."""
+
+    class Data:
+        def __init__(self, rows: list[dict[str, object]]) -> None:
+            self.rows = rows
+
+        def map(self, kind: Any, *, fn_constructor_args: Any, **options: Any) -> Data:
+            assert options == {"concurrency": min(2, len(self.rows)), "num_gpus": 0}
+            asked.append(len(self.rows))
+            maker = kind(*fn_constructor_args)
+            return Data([maker(row) for row in self.rows])
+
+        def iter_rows(self) -> list[dict[str, object]]:
+            return self.rows
+
+    data = SimpleNamespace(from_items=lambda rows, **_: Data(rows))
+    ray = ModuleType("ray")
+    vars(ray).update(data=data, is_initialized=lambda: True, cluster_resources=dict)
+    ray.__spec__ = ModuleSpec("ray", None)
+    return ray

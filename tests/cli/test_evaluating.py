@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,8 @@ from deepgen.cli import evaluating
 from deepgen.cli.main import main
 from deepgen.config.model import GenerationDefaults
 from deepgen.eval.run.folder import RunFolder
+from deepgen.images.provenance import NEWSCODES, stated_source
+from tests.cli.stub import stub_ray
 from tests.eval.records import prompt_folder
 
 
@@ -67,6 +70,32 @@ def test_a_subset_is_generated_in_two_shares_and_then_done(
     assert command(*start) == 0
     rule = RunFolder(Path("run")).manifest().rule
     assert (rule.steps, rule.guidance_scale, rule.height) == (3, 2.5, None)
+    with Image.open(next(Path("run").rglob("*.png"))) as image:
+        assert stated_source(image.info) == NEWSCODES + "trainedAlgorithmicMedia"
+
+
+@pytest.mark.usefixtures("pipe")
+def test_processes_of_ray_make_the_run_of_one_and_resume_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setitem(sys.modules, "ray", stub_ray(asked))
+    start = ("generate", "geneval", "--device", "cpu", "--output")
+    assert command(*start, "one", "--limit", "2") == 0
+    assert command(*start, "two", "--limit", "2", "--ray", "2") == 0
+    assert "8 of 8 images are there, done" in capsys.readouterr().err
+    for path in Path("one").rglob("*.png"):
+        other = Path("two") / path.relative_to("one")
+        assert other.read_bytes() == path.read_bytes()
+    assert (Path("one") / "images.jsonl").read_bytes() == (
+        Path("two") / "images.jsonl"
+    ).read_bytes()
+    # Only what is missing is made again.
+    next(Path("two").rglob("*.png")).unlink()
+    assert command(*start, "two", "--limit", "2", "--ray", "2") == 0
+    assert asked == [2, 1]
+    assert command(*start, "two", "--limit", "2", "--ray", "2", "--shard", "1/2") == 2
+    assert "leave --shard" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

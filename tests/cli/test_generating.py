@@ -4,18 +4,17 @@ import io
 import json
 import signal
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from deepgen.cli.console import ProgressLines, duration
+from deepgen.cli.generating_on_ray import absolute
 from deepgen.cli.main import main
+from deepgen.cli.options import ImageOptions
 from tests.cli import stub
-from tests.cli.stub import StubPipeline
+from tests.cli.stub import StubPipeline, stub_ray
 
 Captured = pytest.CaptureFixture[str]
 
@@ -244,27 +243,15 @@ def test_a_dash_writes_the_image_to_standard_output(
 def test_several_processes_of_ray_write_the_files_of_one(
     pipe: StubPipeline, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Data:
-        def __init__(self, rows: list[dict[str, object]]) -> None:
-            self.rows = rows
-
-        def map(self, kind: Any, *, fn_constructor_args: Any, **options: Any) -> Data:
-            assert options == {"concurrency": 2, "num_gpus": 0}
-            maker = kind(*fn_constructor_args)
-            return Data([maker(row) for row in self.rows])
-
-        def iter_rows(self) -> list[dict[str, object]]:
-            return self.rows
-
-    data = SimpleNamespace(from_items=lambda rows, **_: Data(rows))
-    ray = ModuleType("ray")
-    vars(ray).update(data=data, is_initialized=lambda: True, cluster_resources=dict)
-    ray.__spec__ = ModuleSpec("ray", None)
-    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray", stub_ray([]))
     command = ["generate", "a cat", "--num-images", "3", "--seed", "5", "-o"]
     assert main([*command, "one/{i}.png"]) == 0
     assert main([*command, "two/{i}.png", "--ray", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("two/3.png")
+    # Paths of processes that have another working folder.
+    assert absolute(ImageOptions(lora=("one/1.png:0.5",))).lora == (
+        f"{Path('one/1.png').absolute()}:0.5",
+    )
     for name in ("1.png", "2.png", "3.png"):
         assert (Path("one") / name).read_bytes() == (Path("two") / name).read_bytes()
     assert main([*command, "three.png", "--ray", "0"]) == 2

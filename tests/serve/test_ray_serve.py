@@ -6,6 +6,7 @@ import asyncio
 import pickle
 import signal
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +19,14 @@ from deepgen.cli.serve import parse_replicas
 from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.errors import DeepGenError, UsageError
 from deepgen.serve.app import Server
-from deepgen.serve.ray_serve import application, deployment_options, serve_on_ray
+from deepgen.serve.ray_serve import (
+    PROXY_ENVIRONMENT,
+    absolute,
+    application,
+    deployment_options,
+    proxy_middlewares,
+    serve_on_ray,
+)
 from tests.serve.stub import StubEngine
 
 
@@ -108,6 +116,50 @@ def test_it_is_the_same_application_under_rays_proxy_until_a_signal(
             return await client.get("http://localhost/v1/models")
 
     assert asyncio.run(ask()).json()["data"][0]["id"] == "mini"
+
+
+def test_what_a_killed_replica_was_making_is_answered_503() -> None:
+    async def killed(scope: Any, receive: Any, send: Any) -> None:
+        """The proxy sends nothing, and its web server makes 500 of that."""
+
+    async def none_left(scope: Any, receive: Any, send: Any) -> None:
+        plain = [(b"content-type", b"text/plain")]
+        await send({"type": "http.response.start", "status": 503, "headers": plain})
+        await send({"type": "http.response.body", "body": b"deployment unavailable"})
+
+    async def own_failure(scope: Any, receive: Any, send: Any) -> None:
+        own = [(b"x-request-id", b"req_1")]
+        await send({"type": "http.response.start", "status": 500, "headers": own})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def ask(app: Any) -> httpx2.Response:
+        (middleware,) = proxy_middlewares()
+        transport = httpx2.ASGITransport(middleware.cls(app))
+        async with httpx2.AsyncClient(transport=transport) as client:
+            return await client.post("http://localhost/v1/images/generations", json={})
+
+    for app in (killed, none_left):
+        found = asyncio.run(ask(app))
+        assert found.status_code == 503
+        assert found.json()["error"]["code"] == "worker_unavailable"
+        assert found.headers["x-should-retry"] == "true"
+        assert found.headers["retry-after"] == "1"
+    assert asyncio.run(ask(own_failure)).status_code == 500
+    name = PROXY_ENVIRONMENT["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    assert name == "deepgen.serve.ray_serve:proxy_middlewares"
+
+
+def test_replicas_get_absolute_paths_and_the_models_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model").mkdir()
+    own = ServeConfig(model="model", adapters=(("a", 0.5),), sign=(Path("key"), Path("chain")))
+    config, location = absolute(own)
+    assert (config.model, location) == ("model", str(tmp_path / "model"))
+    assert config.adapters == ((str(tmp_path / "a"), 0.5),)
+    assert config.sign == (tmp_path / "key", tmp_path / "chain")
+    assert absolute(ServeConfig())[1] == "mini"
 
 
 def test_a_replica_has_started_once_it_can_make_images() -> None:

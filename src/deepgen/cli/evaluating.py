@@ -15,12 +15,13 @@ from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.cli.console import print_line, print_result, progress_bar
 from deepgen.cli.options import MAX_SEED, DeviceChoice, Folder, Whole
 from deepgen.devices import pick_device
-from deepgen.errors import BenchmarkError
+from deepgen.errors import BenchmarkError, UsageError
 from deepgen.eval.benchmark import PROMPT_STRIDE, Benchmark, GenerationRule, Item, ItemList, Preset
 from deepgen.eval.fetch import locate
 from deepgen.eval.registry import find_benchmark
 from deepgen.locks import locked
 from deepgen.outputs import check_output_folder
+from deepgen.ray_cluster import check_ray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,9 @@ class Generate(GenerationFlags):
     """Folder of the run, new or to be resumed."""
     shard: Annotated[str | None, arg(metavar="R/N", help_behavior_hint="")] = None
     """Generate the R-th of N shards, from 1/N to N/N (default: by torchrun's ranks, else all)."""
+    ray: Whole = None
+    """Share the prompts among so many processes of a Ray cluster (extra ray); all need to see the
+    same folders."""
     debug: bool = False
     """Show where an error comes from."""
 
@@ -83,6 +87,10 @@ class Generate(GenerationFlags):
 
         benchmark = find_benchmark(self.benchmark)
         shard = choose_shard(self.shard)
+        if self.ray is not None:
+            check_ray(self.ray)
+            if shard.count > 1:
+                raise UsageError("--ray shares all prompts; leave --shard and torchrun out")
         prompts = locate(benchmark, self.data)
         found = benchmark.load(prompts)
         if not 0 <= self.seed < MAX_SEED - PROMPT_STRIDE * len(found.items):
@@ -106,8 +114,15 @@ class Generate(GenerationFlags):
         print_prompt_notes(benchmark, found)
         mine = items[shard.rank :: shard.count]
         with progress_bar(benchmark.title, len(mine) * rule.images_per_item) as advance:
-            generator = image_generator(model.path, device)
-            progress = generate(run, generator, shard=shard, advance=advance)
+            if self.ray is not None:
+                from deepgen.cli.evaluating_on_ray import generate_on_ray
+
+                progress = generate_on_ray(
+                    run, model.path, device, processes=self.ray, advance=advance
+                )
+            else:
+                generator = image_generator(model.path, device)
+                progress = generate(run, generator, shard=shard, advance=advance)
         state = "done" if progress.done else "not done: other processes generate the rest"
         print_line(f"{progress.finished} of {progress.expected} images are there, {state}")
 

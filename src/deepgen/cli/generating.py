@@ -10,7 +10,8 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,9 @@ def generate_images(
     paths = plan_outputs(
         options.output or Path(f"{stem}-{seed}.png"), count, overwrite=options.overwrite
     )
-    signer = None if options.sign is None else Signer(options.sign)
+    if options.sign is not None:
+        # What cannot sign is refused before anything is computed.
+        Signer(options.sign)
     references = [_read(each) for each in images]
     model = find_model(options.model)
     sizes = [(each.height, each.width) for each in references]
@@ -79,50 +82,87 @@ def generate_images(
 
         texts = [each for each in prompts for _ in range(options.num_images)]
         wanted = list(zip(texts, range(seed, seed + count), paths, strict=True))
-        for record in generate_on_ray(options, model, settings, wanted, references):
-            _report(record, options)
+        for made in generate_on_ray(options, model, settings, wanted, references):
+            _report(made, options, images)
         return
     # From here on torch is needed, which takes seconds to import.
-    pipe: Any = load_pipeline(model, options)
+    maker = ImageMaker(options, model, settings, references)
     steps = settings["num_inference_steps"]
     lines = ProgressLines("", count * steps, counted=False)
     for index, path in enumerate(paths):
-        start = time.perf_counter()
         prompt = prompts[index // options.num_images]
         title = f"image {index + 1} of {count}"
         with progress_bar(title, count * steps, done=index * steps, lines=lines) as advance:
-            image = pipe(
-                prompt,
-                references or None,
-                seed=seed + index,
-                callback_on_step_end=lambda *_: advance(),  # Called inside the block.
-                callback_on_step_end_tensor_inputs=(),
-                **settings,
-            ).images[0]
+            made = maker.make(prompt, seed + index, path, advance=advance)
+        _report(made, options, images)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """An image that was written."""
+
+    record: dict[str, Any]
+    """Its path, how it was made, and how many seconds that took."""
+    is_unchanged: bool
+    """Whether it is an edit that changed nothing that can be seen."""
+
+
+class ImageMaker:
+    """Makes and writes images, with a model that it loads.
+
+    Args:
+        options: Of the command.
+        model: To use.
+        settings: Arguments of the pipeline that all images have in common.
+        references: To edit.
+    """
+
+    def __init__(
+        self,
+        options: ImageOptions,
+        model: FoundModel,
+        settings: Mapping[str, Any],
+        references: Sequence[Image.Image],
+    ) -> None:
+        self._options, self._settings = options, dict(settings)
+        self._references = list(references)
+        self._signer = None if options.sign is None else Signer(options.sign)
+        self._pipe: Any = load_pipeline(model, options)
+
+    def make(
+        self, prompt: str, seed: int, path: Path, *, advance: Callable[[], object] | None = None
+    ) -> Made:
+        """One image.
+
+        Args:
+            prompt: Its prompt.
+            seed: Its seed.
+            path: Where :func:`deepgen.cli.output.plan_outputs` said.
+            advance: Called after every step.
+        """
+        start = time.perf_counter()
+        options, settings, references = self._options, self._settings, self._references
+        called: dict[str, Any] = {}
+        if advance is not None:
+            called["callback_on_step_end"] = lambda *_: advance()
+            called["callback_on_step_end_tensor_inputs"] = ()
+        image = self._pipe(prompt, references or None, seed=seed, **called, **settings).images[0]
         record = image_record(
             image,
             prompt=prompt,
-            seed=seed + index,
-            steps=steps,
+            seed=seed,
+            steps=settings["num_inference_steps"],
             guidance=settings["guidance_scale"],
             model=options.model,
             further=options.sampling.arguments(),
         )
         source = source_of(is_edit=bool(references))
-        save_output(image, path, record, overwrite=options.overwrite, source=source, signer=signer)
+        overwrite = options.overwrite
+        save_output(image, path, record, overwrite=overwrite, source=source, signer=self._signer)
         seconds = round(time.perf_counter() - start, 3)
-        _report({"path": str(path), **record, "seconds": seconds}, options)
-        if references:
-            _note_unchanged(references[0], image, path=path, source=images[0])
-
-
-def _note_unchanged(before: Image.Image, after: Image.Image, *, path: Path, source: str) -> None:
-    """Say so where an edit changed nothing that can be seen."""
-    if _mean_difference(before, after) < UNCHANGED:
-        print_line(
-            f"note: {path} hardly differs from {source}; try another wording, another --seed or a "
-            "higher --guidance"
-        )
+        is_unchanged = bool(references) and _mean_difference(references[0], image) < UNCHANGED
+        record = {"path": str(path), **record, "seconds": seconds}
+        return Made(record=record, is_unchanged=is_unchanged)
 
 
 def _note_unknown_words(
@@ -179,11 +219,12 @@ def _settings(options: ImageOptions, model: FoundModel) -> dict[str, Any]:
     }
 
 
-def _report(record: dict[str, Any], options: ImageOptions) -> None:
-    """Print the result; a seed that was drawn goes to standard error.
+def _report(made: Made, options: ImageOptions, sources: Sequence[str]) -> None:
+    """Print the result; a seed that was drawn, and notes, go to standard error.
 
     An image on standard output is followed by nothing; what was asked for goes to standard error.
     """
+    record = made.record
     if record["path"] == str(STANDARD_OUTPUT):
         if options.json:
             print_line(json.dumps(record))
@@ -191,6 +232,11 @@ def _report(record: dict[str, Any], options: ImageOptions) -> None:
         print_result(json.dumps(record) if options.json else record["path"])
     if options.seed is None and not options.json:
         print_line(f"{record['path']}: --seed {record['seed']}")
+    if made.is_unchanged:
+        print_line(
+            f"note: {record['path']} hardly differs from {sources[0]}; try another wording, "
+            "another --seed or a higher --guidance"
+        )
 
 
 def load_pipeline(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:

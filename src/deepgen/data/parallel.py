@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from typing import Any, ClassVar, TypeVar
 
 from deepgen.errors import DataError
+from deepgen.ray_cluster import ray_cluster
 from deepgen.threads import bounded_map
 
 T = TypeVar("T")
@@ -128,25 +129,23 @@ def on_ray(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
         DataError: Ray is not installed.
     """
     try:
-        import ray
         import ray.data
     except ImportError:
         raise DataError(
             "several machines need Ray Data: pip install 'deepgen-image[ray]'"
         ) from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False)
-    context = ray.data.DataContext.get_current()
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    sent = pickle.dumps(work)
-    for block, pickled in blocks(items):
-        rows = [{"row": each} for each in pickled]
-        done = ray.data.from_items(rows).map_batches(
-            _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
-        )
-        for each, found in zip(block, done.iter_rows(), strict=True):
-            yield each, pickle.loads(found["result"])
+    with ray_cluster() as ray:
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        sent = pickle.dumps(work)
+        for block, pickled in blocks(items):
+            rows = [{"row": each} for each in pickled]
+            done = ray.data.from_items(rows).map_batches(
+                _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
+            )
+            for each, found in zip(block, done.iter_rows(), strict=True):
+                yield each, pickle.loads(found["result"])
 
 
 def blocks(items: Iterable[T]) -> Iterator[tuple[list[T], list[bytes]]]:

@@ -376,7 +376,8 @@ def encode_image(
     options: dict[str, Any]
     if kind == "PNG":
         chunk = PngInfo()
-        chunk.add_text(PNG_KEY, text)
+        if record:
+            chunk.add_text(PNG_KEY, text)
         if source is not None:
             chunk.add_itxt(PNG_XMP, xmp_packet(source).decode())
         options = {"pnginfo": chunk}

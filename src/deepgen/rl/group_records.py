@@ -14,7 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from deepgen.images.io import atomic_file
+from deepgen.images.io import atomic_file, encode_image
+from deepgen.images.provenance import source_of
 from deepgen.reading import MAX_LINES_BYTES, parse_json, read_text
 from deepgen.rl.prompts import Prompt
 from deepgen.rl.rewards.base import Rewards
@@ -52,6 +53,7 @@ def save_group(
     advantages: Sequence[float],
 ) -> None:
     """Write the images of a group, then its line; a full disk only costs the record."""
+    source = source_of(is_edit=False)
     stem = f"{IMAGES}/step_{step:08}_{group}"
     names = [f"{stem}_{number}.png" for number, _ in enumerate(images, start=1)]
     record = GroupRecord(
@@ -68,7 +70,7 @@ def save_group(
         (run / IMAGES).mkdir(parents=True, exist_ok=True)
         for name, image in zip(names, images, strict=True):
             with atomic_file(run / name, overwrite=True) as part:
-                image.save(part, format="PNG")
+                part.write_bytes(encode_image(image, "PNG", {}, source=source))
         with (run / GROUPS).open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(record), ensure_ascii=False) + "\n")
     except OSError as cause:

@@ -12,14 +12,21 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from starlette.middleware import Middleware
+
 from deepgen.checkpoint.finding import find_model
 from deepgen.config.serve import Replicas, ServeConfig
+from deepgen.ray_cluster import gpus_each, ray_cluster
 from deepgen.serve.app import Server
+from deepgen.serve.encoding import to_json
 from deepgen.serve.engine_client import EngineClient
+from deepgen.serve.errors import ApiError
 from deepgen.serve.guard import App
 from deepgen.serve.logs import set_up
 from deepgen.serve.server import engine_settings
@@ -58,13 +65,66 @@ def deployment_options(config: ServeConfig, replicas: Replicas, *, has_gpu: bool
     }
 
 
-def application(config: ServeConfig) -> App:
-    """A replica: the server with an engine of its own; called where it runs."""
+def application(config: ServeConfig, location: str) -> App:
+    """A replica: the server with an engine of its own; called where it runs.
+
+    Args:
+        config: Settings.
+        location: Where the model is: as ``config.model``, but absolute.
+    """
     set_up()
-    model = find_model(config.model)
+    model = find_model(location)
     engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)
     # A replica that loads its model answers quickly, with 503, and would get all requests.
     return Server(config, model, engine).application(starts_ready=True)
+
+
+class GoneReplicas:
+    """Answers 503 where Ray's proxy has no answer, since the replica was killed meanwhile.
+
+    By itself it answers 500 in plain text. Clients repeat a 503, and get another replica.
+
+    Args:
+        app: Ray's proxy.
+    """
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Handle one request."""
+        state = {"began": False, "replaced": False}
+
+        async def watch(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                state["began"] = True
+                names = {name.lower() for name, _ in message["headers"]}
+                # Every answer of a replica has an id; the proxy's own are plain text.
+                if message["status"] in (408, 500, 503) and b"x-request-id" not in names:
+                    state["replaced"] = True
+            if not state["replaced"]:
+                await send(message)
+
+        is_request = scope["type"] == "http" and not scope["path"].startswith("/-/")
+        await self.app(scope, receive, watch if is_request else send)
+        if is_request and (state["replaced"] or not state["began"]):
+            message = "the engine was stopped; try again"
+            error = ApiError("worker_unavailable", message, retry_after=1)
+            headers = {"content-type": "application/json", **error.headers}
+            pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+            status = error.kind.status
+            await send({"type": "http.response.start", "status": status, "headers": pairs})
+            await send({"type": "http.response.body", "body": to_json(error.body).encode()})
+
+
+def proxy_middlewares() -> list[Middleware]:
+    """What Ray's proxies, which call this, do around themselves."""
+    return [Middleware(GoneReplicas)]
+
+
+PROXY_ENVIRONMENT: Mapping[str, str] = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{__name__}:{proxy_middlewares.__name__}"
+}
 
 
 def serve_on_ray(config: ServeConfig, replicas: Replicas, on_start: Callable[[str], None]) -> None:
@@ -78,26 +138,24 @@ def serve_on_ray(config: ServeConfig, replicas: Replicas, on_start: Callable[[st
     Raises:
         KeyboardInterrupt: It was Ctrl-C that ended it.
     """
-    import ray
-    from ray import serve
-
     ended, numbers = threading.Event(), list[int]()
 
     def end(number: int, _: FrameType | None) -> None:
         numbers.append(number)
         ended.set()
 
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=True)
-    try:
+    config, location = absolute(config)
+    with ray_cluster(shows_logs=True, environment=PROXY_ENVIRONMENT) as ray:
+        from ray import serve
+
         serve.start(http_options={"host": config.host, "port": config.port})
-        has_gpu = config.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0
+        has_gpu = bool(gpus_each(ray, config.device))
         options = deployment_options(config, replicas, has_gpu=has_gpu)
 
         class Replica:
             """One engine with its server."""
 
-        with_server: Any = serve.ingress(lambda: application(config))(Replica)
+        with_server: Any = serve.ingress(lambda: application(config, location))(Replica)
         bound = serve.deployment(**options)(with_server).bind()
         serve.run(bound, name="deepgen", route_prefix="/")
         before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
@@ -109,7 +167,17 @@ def serve_on_ray(config: ServeConfig, replicas: Replicas, on_start: Callable[[st
             for each, handler in before.items():
                 signal.signal(each, handler)
         serve.shutdown()
-    finally:
-        ray.shutdown()
     if numbers and numbers[0] == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+def absolute(config: ServeConfig) -> tuple[ServeConfig, str]:
+    """The settings with absolute paths, since replicas have another working folder; and where the
+    model is, whose name stays."""
+    adapters = tuple((str(Path(path).absolute()), scale) for path, scale in config.adapters)
+    sign = config.sign
+    if sign is not None:
+        sign = (sign[0].absolute(), sign[1].absolute())
+    folder = Path(config.model)
+    location = str(folder.absolute()) if folder.exists() else config.model
+    return replace(config, adapters=adapters, sign=sign), location

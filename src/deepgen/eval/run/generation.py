@@ -22,7 +22,8 @@ from deepgen.eval.benchmark import Benchmark, GenerationRule, Item, image_seed
 from deepgen.eval.fetch import source_folder
 from deepgen.eval.run.folder import ImageEntry, LineWriter
 from deepgen.eval.run.planned import PlannedRun
-from deepgen.images.io import read_file, read_image
+from deepgen.images.io import encode_image, read_file, read_image
+from deepgen.images.provenance import source_of
 
 GRID_COLUMNS = 2
 
@@ -118,17 +119,47 @@ def generate(
     mine = run.ordered[shard.rank :: shard.count]
     check_sources(mine, run.sources)
     run.folder.begin(run.manifest)
-    finished = run.finished(mine)
     lines = LineWriter(run.folder, shard.rank)
-    for item in mine:
-        images: list[Image.Image] | None = None
-        for image_index in run.image_indices:
-            if (item.id, image_index) not in finished:
-                images = _sources(run, item) if images is None else images
-                lines.add(_generate_one(run, item, image_index, generate_image, images))
+    for item, missing in missing_images(run, mine):
+        for _ in range(len(run.image_indices) - len(missing)):
             advance()
-        _complete(run, item)
+        generate_item(run, item, missing, generate_image, lines, advance=advance)
     return check_run(run)
+
+
+def missing_images(run: PlannedRun, items: Sequence[Item]) -> list[tuple[Item, list[int]]]:
+    """Items, and the numbers of their images that are not there."""
+    finished = run.finished(items)
+    return [
+        (item, [index for index in run.image_indices if (item.id, index) not in finished])
+        for item in items
+    ]
+
+
+def generate_item(
+    run: PlannedRun,
+    item: Item,
+    missing: Sequence[int],
+    generate_image: GenerateImage,
+    lines: LineWriter,
+    *,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Generate images of an item, and write the official scorer's further files.
+
+    Args:
+        run: The run, begun.
+        item: Whose images.
+        missing: Numbers of the images to generate.
+        generate_image: The model.
+        lines: Gets the entries.
+        advance: Called once per image.
+    """
+    images = _sources(run, item) if missing else []
+    for image_index in missing:
+        lines.add(_generate_one(run, item, image_index, generate_image, images))
+        advance()
+    complete_item(run, item)
 
 
 def check_run(run: PlannedRun) -> Progress:
@@ -185,7 +216,9 @@ def _generate_one(
     assert run.manifest.base_seed is not None, "a run that generates has seeds"
     rule, seed = run.manifest.rule, image_seed(run.manifest.base_seed, item, image_index)
     image = generate_image(item.prompt, images, seed, rule)
-    path, content = run.benchmark.image_path(item, image_index), _png(image)
+    source = source_of(is_edit=bool(images))
+    content = encode_image(image, "PNG", {}, source=source)
+    path = run.benchmark.image_path(item, image_index)
     # First the image, then its entry: an entry never names an image that is not there yet.
     run.folder.write(path, content)
     return ImageEntry(
@@ -216,7 +249,7 @@ def _sidecar_paths(benchmark: Benchmark, item: Item) -> list[PurePosixPath]:
     return [*benchmark.sidecar_files(item), *grid]
 
 
-def _complete(run: PlannedRun, item: Item) -> None:
+def complete_item(run: PlannedRun, item: Item) -> None:
     """Write the official scorer's further files; always the same, so without entries."""
     benchmark, folder = run.benchmark, run.folder
     for path, content in benchmark.sidecar_files(item).items():
