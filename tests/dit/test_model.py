@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepgen.config.model import DiTConfig
 from deepgen.dit import model
+from deepgen.dit.blocks import attend
 from deepgen.dit.model import MODULATION_ROWS, DiT
 from deepgen.errors import TrainingError
 from deepgen.nn.compiling import check_compiler
@@ -154,6 +155,15 @@ def test_under_autocast_padding_is_written_out() -> None:
             dit(noisy, torch.tensor([500.0]), [each], [[]])[0] for each in (counted, written)
         )
     assert torch.equal(mine, true)
+
+
+def test_under_autocast_a_cpu_computes_attention_with_gradients_in_float32() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, 5, 3, 8).bfloat16().requires_grad_() for _ in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        mine = attend(query, key, value)
+    assert mine.dtype == torch.float32
+    assert torch.equal(mine, attend(query.float(), key.float(), value.float()))
 
 
 def test_lower_precisions_write_padding_out() -> None:

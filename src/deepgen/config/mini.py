@@ -10,6 +10,7 @@ from tyro.conf import arg
 
 from deepgen.config.checks import check_at_least
 from deepgen.config.codec import MAY_CHANGE
+from deepgen.config.train import Precision
 
 AUTOENCODER_BATCH_SIZE = 16
 """Crops of images per step of the autoencoder."""
@@ -37,6 +38,9 @@ class MiniConfig:
     """Samples per step of every stage but the autoencoder; even."""
     workers: Annotated[int, MAY_CHANGE] = 0
     """Processes that render samples ahead of the training."""
+    precision: Annotated[Precision, MAY_CHANGE] = "auto"
+    """Precision of matrix products of the DiT's training; auto is bfloat16 on a GPU, and in stage 0
+    on a CPU with AMX, else float32. May differ where a run is resumed."""
     seed: int = 0
     """Seed of all initial weights and all noise."""
 

@@ -21,14 +21,15 @@ def rms_norm(vectors: Vectors, weight: Weight, epsilon: float) -> Vectors:
     On CPU torch composes the norm of small operators, whose backward passes take three times as
     long as the one here (2 threads, Zen 4, 1024 x 24 heads of 64 channels). One switch restores
     torch's operators, here and in :class:`deepgen.nn.linear.Linear`:
-    ``torch.backends.mkldnn.flags(enabled=False)``.
+    ``torch.backends.mkldnn.flags(enabled=False)``. Under autocast a CPU computes in float32.
     """
+    if vectors.is_cpu and weight.dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
+        vectors = vectors.float()
     if (
         vectors.is_cpu
         and vectors.dtype == weight.dtype == torch.float32
         and torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
-        and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled
     ):
         return _differentiable(vectors, weight, epsilon)

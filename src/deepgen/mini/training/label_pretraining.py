@@ -179,6 +179,8 @@ class LatentBatches:
         codec: Encodes the images; not trained.
         uses: How often each sample is used.
         block: Batches that are used in turns.
+        autocast: Type of the encoder's products; None for that of the weights. In bfloat16 latents
+            differ by 0.5 % of their deviation.
     """
 
     def __init__(
@@ -188,11 +190,13 @@ class LatentBatches:
         *,
         uses: int = 1,
         block: int = 8,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self.batches = batches
         self.codec = codec
         self.uses = uses
         self.block = block
+        self.autocast = autocast
         self._encoded: dict[int, list[LatentBatch]] = {}
 
     def __call__(self, step: int) -> list[LatentBatch]:
@@ -217,7 +221,8 @@ class LatentBatches:
         images = torch.cat([batch.targets, batch.references.flatten(0, 1)])
         device = next(self.codec.parameters()).device
         pixels = to_pixel_batch(images.to(device))
-        with torch.no_grad():
+        mixed = torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)
+        with torch.no_grad(), mixed:
             encoded = [self.codec.encode(list(some)) for some in pixels.split(ENCODE_AT_ONCE)]
         latents = torch.stack([own for some in encoded for own in some])
         return LatentBatch(

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.config.mini import AUTOENCODER_BATCH_SIZE, MiniConfig
 from deepgen.config.train import CheckpointConfig, LoggingConfig
+from deepgen.devices import has_fast_bfloat16
 from deepgen.flow.schedule import training_sigmas
 from deepgen.mini.training.autoencoder_pretraining import CropBatches
 from deepgen.mini.training.caption_pretraining import CaptioningBatches, CaptioningObjective
@@ -145,17 +146,20 @@ def label_part(codec: LatentCodec, config: MiniConfig, device: torch.device) -> 
     """A DiT that generates and edits from labels; images are encoded by a trained codec."""
     torch.manual_seed(config.seed + 2)
     model = LabelConditioned(new_dit(config.seed + 2), BRIDGE).to(device)
-    is_on_gpu = device.type == "cuda"
+    mixed = config.precision == "bfloat16" or (
+        config.precision == "auto" and has_fast_bfloat16(device)
+    )
+    autocast = torch.bfloat16 if mixed else None
     rendered = ByStepAhead(
         LabelBatches(sizes=batch_sizes(config.batch_size), side=SIDE), config.workers
     )
     return Part(
         name="label-conditioned",
         model=model,
-        objective=LabelObjective(
-            training_sigmas(SCHEDULE), autocast=torch.bfloat16 if is_on_gpu else None
+        objective=LabelObjective(training_sigmas(SCHEDULE), autocast=autocast),
+        batches=LatentBatches(
+            rendered, codec, uses=1 if device.type == "cuda" else LATENT_USES, autocast=autocast
         ),
-        batches=LatentBatches(rendered, codec, uses=1 if is_on_gpu else LATENT_USES),
         steps=config.label_steps,
         seed=config.seed,
         lr=2e-3,

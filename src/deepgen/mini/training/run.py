@@ -262,7 +262,7 @@ def _train_stage(
         lora=LoraConfig(rank=16, alpha=32.0, dropout=0.0),
         ema_decay=0.995,
         # As for captioning: a small model's rows are not worth a kernel each on a GPU.
-        compute=replace(settings.compute, packing=device.type == "cpu"),
+        compute=replace(settings.compute, packing=device.type == "cpu", precision=config.precision),
         logging=LoggingConfig(sample_prompts=SAMPLE_PROMPTS),
     )
     return build(settings, device=device)(observers=watch(recipe.stage))
