@@ -336,7 +336,7 @@ def test_diffusers_itself_loads_a_saved_folder_as_this_pipeline(tmp_path: Path) 
         ({"trust_remote_code": True}, "no code of a model is ever run"),
         ({"custom_pipeline": "x"}, "no code of a model is ever run"),
         ({"device_map": "balanced"}, "give device='cuda'"),
-        ({"quantization_config": {}}, "quantized loading"),
+        ({"quantization_config": {}}, "quantize='int8'"),
         ({"low_cpu_mem_usage": 3}, "must be True or False"),
         ({"force_download": True}, "delete the model"),
         ({"colour": 1}, "from_pretrained has no argument colour"),

@@ -23,6 +23,7 @@ from deepgen.config.checks import check_within
 from deepgen.config.model import MAX_LORA_SCALE
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
+from deepgen.nn.quantizing import is_any_quantized
 
 # Beside the models, which may be copied: a copy has the merged weights, and no adapters.
 _sets: weakref.WeakKeyDictionary[DeepGen, AdapterSet] = weakref.WeakKeyDictionary()
@@ -67,6 +68,7 @@ def merge_lora(model: DeepGen, path: Path, scale: float = 1.0) -> int:
             name, which would undo this when they are taken off.
     """
     check_within("scale", scale, -MAX_LORA_SCALE, MAX_LORA_SCALE)
+    _check_plain(model)
     if adapters_of(model).names:
         raise ValueError("adapters are loaded by name; unload them first, or load this one so, too")
     file = find_file(path)
@@ -136,6 +138,7 @@ class AdapterSet:
                 ``MAX_LORA_SCALE``.
         """
         _check_scale(scale)
+        _check_plain(self._require_model())
         if name is None:
             name = next(n for i in range(10**6) if (n := f"default_{i}") not in self._adapters)
         if hotswap:
@@ -264,6 +267,19 @@ class AdapterSet:
         model = self._model()
         assert model is not None
         return model
+
+
+def _check_plain(model: DeepGen) -> None:
+    """Refuse weights that nothing can be added to.
+
+    Raises:
+        ValueError: They are quantized.
+    """
+    if is_any_quantized(model):
+        raise ValueError(
+            "adapters cannot be added to quantized weights; load and fuse them before quantizing, "
+            "or give --lora with --quantize"
+        )
 
 
 def _check_scale(scale: float) -> None:

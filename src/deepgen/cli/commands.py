@@ -75,7 +75,7 @@ COMMANDS: Mapping[str, Entry] = {
     "info": Entry(
         target="deepgen.cli.info:Info",
         text="Show the components of a model, or what an image says of how it was made",
-        examples=("deepgen info", "deepgen info ./my-model --json", "deepgen info apple.png"),
+        examples=("deepgen info", "deepgen info ./my-model --memory 8", "deepgen info apple.png"),
     ),
     "serve": Entry(
         target="deepgen.cli.serve:Serve",

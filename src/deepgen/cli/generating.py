@@ -242,20 +242,25 @@ def _report(made: Made, options: ImageOptions, sources: Sequence[str]) -> None:
 def load_pipeline(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters."""
     print_line(f"loading {options.model}")
+    compute = options.compute
     with collector_paused():
-        device = pick_device(options.compute.device)
-        from deepgen.checkpoint.adapters import merge_lora
-        from deepgen.pipeline.pipeline import DeepGenPipeline
+        device = pick_device(compute.device)
+        from deepgen.pipeline.loading import load
 
-    pipe = DeepGenPipeline.from_pretrained(
+    pipe, plan = load(
         model.path,
-        dtype=options.compute.dtype,
+        dtype=compute.dtype,
         device=device,
-        rope_precision=options.compute.rope_precision,
+        rope_precision=compute.rope_precision,
+        adapters=[(each.path, each.scale) for each in options.adapters()],
+        memory=compute.memory,
+        quantize=compute.quantize,
+        compile=compute.compile,
+        height=options.height,
+        width=options.width,
     )
-    for adapter in options.adapters():
-        # For good: the original weights are not kept.
-        merge_lora(pipe.model, adapter.path, adapter.scale)
+    if plan is not None:
+        print_line(f"memory {plan.memory:g}: {plan.describe()}")
     # The command has its own bar, shown only on terminals.
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -14,7 +14,10 @@ from deepgen.checkpoint.configs import read_provenance
 from deepgen.checkpoint.files import CONFIG_NAMES, INDEX_NAME, WEIGHT_STEMS
 from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.checkpoint.headers import DTYPE_NAMES
+from deepgen.checkpoint.memory import plan_for
 from deepgen.cli.console import aligned, print_result
+from deepgen.cli.options import MemoryChoice, QuantizationChoice, Side
+from deepgen.config.memory import MemoryPlan, check_memory, gib
 from deepgen.images.formats import IMAGE_SUFFIXES
 from deepgen.images.io import read_file
 from deepgen.images.provenance import MEANINGS, NEWSCODES
@@ -37,6 +40,14 @@ class Info:
     model: Positional[Annotated[str, arg(metavar="[MODEL]")]] = "mini"
     """The embedded model (mini), a model folder, a hub id with an optional @REVISION, or an image
     file."""
+    memory: MemoryChoice = None
+    """Say how the model fits into a GPU of so many GB, before anything is loaded."""
+    quantize: QuantizationChoice = None
+    """With --memory: weights in 8 or 4 bits."""
+    width: Side = None
+    """With --memory: of images in pixels (default: the model's)."""
+    height: Side = None
+    """With --memory: likewise."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -49,12 +60,14 @@ class Info:
             CheckpointError: It is no model that can be used.
             ImageError: It is no image.
         """
+        check_memory(self.memory, self.quantize)
         path = Path(self.model)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
             said = {"path": self.model, **statement(read_file(path, name=self.model))}
             print_result(json.dumps(said) if self.json else _said(said))
             return
         found = find_model(self.model)
+        plan = self._plan(found)
         components = _components(found)
         total = {key: sum(each[key] for each in components) for key in ("parameters", "bytes")}
         report = {
@@ -64,7 +77,37 @@ class Info:
             "components": components,
             "defaults": asdict(found.defaults),
         }
-        print_result(json.dumps(report) if self.json else _table(report))
+        if plan is not None:
+            report["memory"] = {**asdict(plan), "peak": plan.peak, "is_exact": plan.is_exact}
+        text = _table(report) if plan is None else f"{_table(report)}\n{_planned(plan)}"
+        print_result(json.dumps(report) if self.json else text)
+
+    def _plan(self, found: FoundModel) -> MemoryPlan | None:
+        """What --memory would do on a GPU.
+
+        Raises:
+            ValueError: Nothing keeps to it, or an option lacks it.
+        """
+        if self.memory is None:
+            if self.quantize or self.width or self.height:
+                raise ValueError("--quantize, --width and --height go with --memory here")
+            return None
+        found.check_sizes(self.height, self.width, [])
+        return plan_for(
+            found.folder,
+            self.memory,
+            quantization=self.quantize,
+            height=self.height,
+            width=self.width,
+        )
+
+
+def _planned(plan: MemoryPlan) -> str:
+    """How a model fits, stage by stage."""
+    rows = [("stage", "weights", "activations", "GiB")]
+    rows += [(each.name, gib(each.weights), gib(each.activations), "") for each in plan.stages]
+    exact = "images are the same bits as without" if plan.is_exact else "images change slightly"
+    return "\n".join([f"memory {plan.memory:g} GB: {plan.describe()}; {exact}", *aligned(rows)])
 
 
 def _components(found: FoundModel) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from tyro.conf import UseAppendAction, arg
 
 from deepgen.config.checks import check_within
 from deepgen.config.codec import Config, read_yaml
+from deepgen.config.memory import QUANTIZATIONS, Quantization, check_memory
 from deepgen.config.model import (
     MAX_GUIDANCE,
     MAX_LORA_SCALE,
@@ -42,6 +43,10 @@ OutputFile = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", a
 Interval = Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH", help_behavior_hint="")]
 KeyFiles = Annotated[tuple[Path, Path] | None, arg(metavar="KEY CHAIN", help_behavior_hint="")]
 File = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")]
+MemoryChoice = Annotated[float | None, arg(metavar="GB", help_behavior_hint="")]
+QuantizationChoice = Annotated[
+    Quantization | None, arg(metavar="|".join(QUANTIZATIONS), help_behavior_hint="")
+]
 DeviceChoice = Literal["auto", "cpu", "cuda", "mps"]
 PaddingChoice = Annotated[
     Padding | None, arg(metavar=f"{{{','.join(PADDINGS)}}}", help_behavior_hint="")
@@ -71,6 +76,13 @@ class ComputeOptions:
     """How a prompt and its negative are padded (default: the model's setting)."""
     rope_precision: RopeChoice = None
     """Precision of the text model's rotary frequencies (default: the model's setting)."""
+    memory: MemoryChoice = None
+    """GB of the GPU to keep to, such as 6, 8, 12, 16 or 24; weights wait on the CPU as far as
+    needed, images stay the same. deepgen info --memory GB says how."""
+    quantize: QuantizationChoice = None
+    """Store weights in 8 or 4 bits; images change slightly (extras torchao, bitsandbytes)."""
+    compile: bool = False
+    """Compile the transformer: the first image takes longer, the next ones less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +178,7 @@ class ImageOptions:
             raise ValueError(f"--num-images must be from 1 to {MAX_IMAGES}, got {self.num_images}")
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:
             raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
+        check_memory(self.compute.memory, self.compute.quantize)
         self.adapters()
 
     def adapters(self) -> list[Adapter]:

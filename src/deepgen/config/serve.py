@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from deepgen.config.checks import check_at_least, check_choice, check_positive
+from deepgen.config.memory import Quantization, check_memory
 from deepgen.config.model import Padding, RopePrecision
 
 SMALLEST_SIDE = 64
@@ -50,6 +51,10 @@ class ServeConfig:
     dtype: str = "auto"
     padding: Padding | None = None
     rope_precision: RopePrecision | None = None
+    memory: int | float | None = None
+    """Of the GPU, in GB, that weights and images keep to; None sets no limit."""
+    quantize: Quantization | None = None
+    compile: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
     keys: tuple[tuple[str, str], ...] = ()
@@ -97,6 +102,7 @@ class ServeConfig:
         check_at_least("images_per_minute", self.images_per_minute, 1)
         check_positive("deadline", self.deadline)
         check_at_least("grace", self.grace, 0)
+        check_memory(self.memory, self.quantize)
         check_choice("unknown_fields", self.unknown_fields, ("reject", "ignore"))
         check_choice("metadata", self.metadata, ("full", "minimal"))
         if not 0 <= self.port < 1 << 16:

@@ -34,6 +34,7 @@ from deepgen.dit.blocks import (
     layer_norm,
     modulate,
 )
+from deepgen.dit.graphs import BlockGraphs
 from deepgen.dit.groups import (
     Group,
     Modulations,
@@ -344,7 +345,7 @@ class DiT(nn.Module):
         out: Tensor = self.proj_out(modulate(layer_norm(image), shift, gain))
         return out
 
-    def compile_each_block(self, *, dynamic: bool = True, **options: object) -> None:
+    def compile_each_block(self, *, dynamic: bool | None = True, **options: object) -> None:
         """Compile every block by itself with ``torch.compile``.
 
         Blocks of one kind share a graph, so this takes a fraction of the time of
@@ -353,7 +354,7 @@ class DiT(nn.Module):
 
         Args:
             dynamic: One graph for all shapes, since in training every bucket has its own; False
-                makes faster ones where shapes stay the same.
+                makes faster ones where shapes stay the same, None until they change.
             options: Of ``torch.compile``.
         """
         from torch._dynamo import config
@@ -365,6 +366,19 @@ class DiT(nn.Module):
     def compile_blocks(self, **options: object) -> None:
         """Compile all blocks as one graph; ``options`` are those of ``torch.compile``."""
         self._run = torch.compile(self.run_blocks, fullgraph=True, **options)  # type: ignore[call-overload]
+
+    def compile_for_sampling(self, *, graphs: bool, **options: object) -> None:
+        """Compile every block, and replay all of them as one CUDA graph for each shape.
+
+        The second length of a context that is met makes graphs for all lengths.
+
+        Args:
+            graphs: Replay; needs a GPU, and weights that stay where they are.
+            options: Of ``torch.compile``.
+        """
+        self.compile_each_block(**{"dynamic": None, **options})  # type: ignore[arg-type]
+        if graphs:
+            self._run = BlockGraphs(self.run_blocks, self.proj_out.weight)
 
     def _group(
         self,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 # A prime, so that swapped rows and swapped layers almost never get the same factors.
 FACTORS = 1021
@@ -28,16 +29,20 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     ``Tensor._version``.
 
     Args:
-        tensors: All on one device; of sharded ones (DTensor), the part of this process counts.
+        tensors: Of sharded ones (DTensor), the part of this process counts; of quantized ones,
+            the tensors that they hold. The number is the same wherever each of them is.
     """
     sums, rest = [], []
-    for tensor in tensors:
+    for tensor in _stored(tensors):
         content = _bytes(tensor)
         is_large = len(content) >= SMALL_BYTES
         whole = len(content) - len(content) % BLOCK_BYTES if is_large else 0
         if whole:
             sums.append(_sum_blocks(content[:whole]))
         rest.append(content[whole:])
+    if len({each.device for each in rest}) > 1:
+        # Group offload leaves blocks on the CPU.
+        sums, rest = ([each.cpu() for each in some] for some in (sums, rest))
     if not rest:
         return 0
     missing = -sum(map(len, rest)) % BLOCK_BYTES
@@ -46,6 +51,16 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     factors = torch.arange(1, FACTORS + 1, device=sums[0].device) * -0x61C8864680B583EB | 1
     # One wait for the device.
     return hash(tuple((torch.stack(sums) * factors).sum(dim=1).tolist()))
+
+
+def _stored(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The tensors themselves, or what quantized ones hold."""
+    for tensor in tensors:
+        if is_traceable_wrapper_subclass(tensor) and not hasattr(tensor, "to_local"):
+            names, _ = tensor.__tensor_flatten__()
+            yield from _stored(getattr(tensor, name) for name in names)
+        else:
+            yield tensor
 
 
 def _sum_blocks(content: Bytes) -> Int[Tensor, " factors"]:

@@ -22,5 +22,5 @@ def check_compiler(device: torch.device) -> None:
     except RuntimeError as cause:
         raise TrainingError(
             "compile needs a C++ compiler on a CPU, and none was found; install g++ or clang, or "
-            "train without it"
+            "leave compile out"
         ) from cause

@@ -22,6 +22,7 @@ from deepgen.config.model import GenerationDefaults
 from deepgen.dit.model import DiT
 from deepgen.errors import CheckpointError
 from deepgen.model import DeepGen
+from deepgen.nn.quantizing import is_any_quantized
 from deepgen.pipeline.keywords import check_keywords, parse_bytes
 from deepgen.pipeline.turns import turn
 from deepgen.vae import LatentCodec
@@ -147,9 +148,11 @@ class PartMethods:
 
         Raises:
             CheckpointError: The folder exists, or cannot be written.
-            ValueError: An argument cannot be used.
+            ValueError: An argument cannot be used, or the weights are quantized.
         """
         check_keywords("save_pretrained", {"safe_serialization": safe_serialization, **others})
+        if is_any_quantized(self.model):
+            raise ValueError("quantized weights are not saved; load the model without quantize")
         size = None if max_shard_size is None else parse_bytes("max_shard_size", max_shard_size)
         with turn(self.model):
             save_folder(

@@ -17,7 +17,7 @@ from typing import Literal
 
 import torch
 from PIL import Image
-from torch import Generator
+from torch import Generator, nn
 
 from deepgen.config.serve import TOKEN_SIDE, rows_of, tokens_of
 from deepgen.dit.groups import Group
@@ -35,6 +35,7 @@ from deepgen.pipeline.parts import (
     record,
     reference_pixels,
 )
+from deepgen.pipeline.placement import Placement
 from deepgen.pipeline.previews import PreviewMap
 from deepgen.pipeline.request import Request, Sampling
 from deepgen.types import Latents, Pixels
@@ -129,12 +130,19 @@ class Engine:
         model: Whose images; on its device.
         limits: How much runs at once.
         source: Name of the model, recorded in images.
+        placement: Of an offloaded model: moves the part that is needed to the device.
     """
 
     def __init__(
-        self, model: DeepGen, limits: EngineLimits | None = None, *, source: str | None = None
+        self,
+        model: DeepGen,
+        limits: EngineLimits | None = None,
+        *,
+        source: str | None = None,
+        placement: Placement | None = None,
     ) -> None:
         self.model = model
+        self._placement = placement
         self.limits = limits or EngineLimits()
         self.source = source
         self.previews = PreviewMap(model.dit.config.in_channels)
@@ -152,6 +160,11 @@ class Engine:
         """Moving average over ticks: of one token in one step."""
         self.token_steps = 0
         """Tokens of all steps so far, contexts estimated as in :attr:`Job.price`."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.model.device if self._placement is None else self._placement.device
 
     @property
     def is_idle(self) -> bool:
@@ -262,16 +275,20 @@ class Engine:
     def _prepare(self, job: Job) -> Denoising:
         """Everything about an image that is the same in all steps."""
         model, request = self.model, job.request
-        pixels = [reference_pixels(request, model.device)]
+        pixels = [reference_pixels(request, self.device)]
+        self._use(model.conditioner)
         positive, negative = encode_prompts(model.conditioner, [request], pixels, job.sampling)
+        if any(pixels):
+            self._use(model.vae)
         (references,) = encode_references(model.vae, pixels)
-        noise = initial_noise(model, request, Generator().manual_seed(job.seed)).to(model.device)
+        noise = initial_noise(model, request, Generator().manual_seed(job.seed)).to(self.device)
         tokens = request.height * request.width // TOKEN_SIDE**2
         sigmas = sampling_sigmas(job.sampling.steps, model.schedule, tokens=tokens)
         guidance = job.sampling.guidance_scale
+        self._use(model.dit)
         denoising = begin(model.dit, [noise], positive, negative, [references], sigmas, guidance)
         if job.mask is not None:
-            cells = kept_cells(job.mask, request.height, request.width).to(model.device)
+            cells = kept_cells(job.mask, request.height, request.width).to(self.device)
             if references[0].shape != noise.shape:
                 raise ValueError("with a mask the size is the first image's; leave it out")
             kept = Kept(cells=cells, clean_latents=references[0], noise=noise)
@@ -287,13 +304,14 @@ class Engine:
             prepared = [each.prepared for each in sets]
             # Without other images it is computed exactly as the pipeline does.
             self._joined = prepared[0] if len(sets) == 1 else dit.join(prepared)
+        self._use(dit)
         try:
             clean = [each.clean_latents[0] for each in advance(dit, sets, self._joined)]
         except torch.OutOfMemoryError:
             return self._make_room()
-        if self.model.device.type == "cuda":
+        if self.device.type == "cuda":
             # Until then only kernels have been launched.
-            torch.cuda.synchronize(self.model.device)
+            torch.cuda.synchronize(self.device)
         self._measure((time.perf_counter() - started) / tokens)
         self.token_steps += tokens
         events: list[Event] = []
@@ -348,12 +366,19 @@ class Engine:
 
     def _decode(self, latents: Sequence[Latents]) -> list[Pixels | None]:
         """Pixels of latents; None where memory does not suffice for an image alone."""
+        if latents:
+            self._use(self.model.vae)
         try:
             return list(self.model.vae.decode(latents))
         except torch.OutOfMemoryError:
             if len(latents) == 1:
                 return [None]
             return [self._decode([each])[0] for each in latents]
+
+    def _use(self, part: nn.Module) -> None:
+        """Have a part of an offloaded model on the device, in place of another."""
+        if self._placement is not None:
+            self._placement.hold(part)
 
     def _make_room(self) -> list[Event]:
         """After memory ran out in a step: the last that came waits again, and keeps its steps."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,17 +15,18 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from deepgen.checkpoint.folder import load_folder
+from deepgen.checkpoint.files import ModelFolder
+from deepgen.checkpoint.folder import compute_dtype, load_folder
 from deepgen.checkpoint.hub import resolve
+from deepgen.config.memory import Quantization
 from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.solver import WHOLE_INTERVAL, SolverOptions
 from deepgen.flow.guidance import is_guided
 from deepgen.flow.ode import Step
 from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
-from deepgen.nn.offloading import on_device
 from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
 from deepgen.pipeline.denoising import advance, begin, schedules
@@ -45,6 +46,7 @@ from deepgen.pipeline.parts import (
     reference_pixels,
     state_source,
 )
+from deepgen.pipeline.placement import Placement, PlacementMethods, plan_placement
 from deepgen.pipeline.progress import ProgressMethods
 from deepgen.pipeline.registration import register
 from deepgen.pipeline.request import (
@@ -84,6 +86,7 @@ class DeepGenPipeline(
     AdapterMethods,
     EncodingMethods,
     PartMethods,
+    PlacementMethods,
     ProgressMethods,
     DiffusionPipeline,  # type: ignore[misc]
 ):
@@ -128,7 +131,7 @@ class DeepGenPipeline(
             parts["scheduler"] = scheduler
         self.register_modules(**parts)
         self._last_guidance = self.model.defaults.guidance_scale
-        self._offload_device: torch.device | None = None
+        self._placement: Placement | None = None
         self._calls = Calls()
         self._source: str | None = None
         """What the model was loaded from; images are recorded with it."""
@@ -150,6 +153,9 @@ class DeepGenPipeline(
         gguf: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
         cache_dir: str | os.PathLike[str] | None = None,
         token: str | bool | None = None,
+        memory: int | float | None = None,
+        quantize: Quantization | None = None,
+        compile: bool = False,
         **others: Any,
     ) -> DeepGenPipeline:
         """Load ``"mini"``, a model folder, or a hub id (``org/name`` or ``org/name@revision``).
@@ -167,6 +173,10 @@ class DeepGenPipeline(
                 the model's own; they are computed with in ``dtype``.
             cache_dir: Where hub models are kept; None is the hub's own cache.
             token: For private and gated hub models; None is that of ``hf auth login``.
+            memory: Of the GPU, in GB (2^30 bytes), that an image or edit of the model's size has to
+                fit into; weights wait on the CPU as far as needed. Images stay the same bits.
+            quantize: Of the blocks' weights: ``int8``, ``fp8`` (torchao) or ``nf4`` (bitsandbytes).
+            compile: See :meth:`compile_transformer`.
             others: Parts to take in place of the model's own (``vae=`` and so on), and what other
                 pipelines of diffusers know: accepted where it changes nothing, else refused.
 
@@ -183,10 +193,13 @@ class DeepGenPipeline(
             cache_dir=cache_dir,
             token=token,
         )
+        target = torch.device(device)
+        chosen = compute_dtype(dtype if dtype is not None else torch_dtype, target)
+        plan = plan_placement(ModelFolder(path, variant), target, chosen, memory, quantize)
         model = load_folder(
             path,
-            dtype=dtype if dtype is not None else torch_dtype,
-            device=device,
+            dtype=chosen,
+            device=device if plan is None and quantize is None else "cpu",
             rope_precision=rope_precision,
             variant=variant,
             gguf=[Path(each) for each in ([gguf] if isinstance(gguf, str | os.PathLike) else gguf)],
@@ -195,63 +208,8 @@ class DeepGenPipeline(
         for name, part in parts.items():
             setattr(pipe, name, part)
         pipe._source = os.fspath(pretrained_model_name_or_path)
+        pipe.place(target, plan, quantize=quantize, compile=compile)
         return pipe
-
-    def to(self, *args: Any, **kwargs: Any) -> DeepGenPipeline:
-        """Move to a device, a dtype, or both, as ``nn.Module.to``."""
-        kwargs.pop("silence_dtype_warnings", None)
-        if self._offload_device is not None:
-            raise ValueError("an offloaded pipeline moves its parts itself and cannot be moved")
-        with turn(self.model):
-            self.model.to(*args, **kwargs)
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self._offload_device or self.model.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the model computes in."""
-        return self.model.dtype
-
-    def enable_model_cpu_offload(
-        self, gpu_id: int | None = None, device: torch.device | str = "cuda"
-    ) -> None:
-        """Keep on the device only the part in use: VLM and bridge, then DiT, then VAE.
-
-        Args:
-            gpu_id: Number of the GPU, if not the current one.
-            device: The device to compute on.
-
-        Raises:
-            ValueError: The device is the CPU, or not there; nothing has changed.
-        """
-        target = torch.device(device)
-        if target.type == "cpu":
-            raise ValueError("offloading moves parts between a GPU and the CPU; device is the CPU")
-        if not _is_available(target.type):
-            raise ValueError(
-                f"offloading needs a device {target.type}, but torch finds none here; the pipeline "
-                f"stays on {self.device}"
-            )
-        if gpu_id is not None:
-            target = torch.device(target.type, gpu_id)
-        with turn(self.model):
-            self.model.to("cpu")
-            self._offload_device = target
-
-    @contextmanager
-    def _on_device(self, *parts: nn.Module) -> Iterator[None]:
-        """Move these parts to the computing device for a while, if they are offloaded."""
-        if self._offload_device is None:
-            yield
-            return
-        with ExitStack() as stack:
-            for part in parts:
-                stack.enter_context(on_device(part, self._offload_device))
-            yield
 
     def interrupt(self) -> None:
         """End a call after its current step; it returns the images so far.
@@ -537,12 +495,6 @@ class DeepGenPipeline(
             return _stack(unit)
         arrays = [each.permute(1, 2, 0).cpu().numpy() for each in unit]
         return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
-
-
-def _is_available(kind: str) -> bool:
-    """Whether torch can compute on a kind of device; cuda, mps, xpu and others have a module."""
-    module = getattr(torch, kind, None) or getattr(torch.backends, kind, None)
-    return bool(module is not None and module.is_available())
 
 
 def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:

@@ -85,29 +85,32 @@ class Worker:
 
     def _load(self) -> Engine:
         """The engine, warm: it has made an image, so that previews have colours, too."""
-        from deepgen.checkpoint.adapters import merge_lora
         from deepgen.devices import local_device, pick_device
         from deepgen.pipeline.engine import Engine, EngineLimits
-        from deepgen.pipeline.pipeline import DeepGenPipeline
+        from deepgen.pipeline.loading import load
 
         settings = self.settings
         device = local_device(pick_device(settings["device"]))
-        pipe = DeepGenPipeline.from_pretrained(
-            settings["path"],
+        pipe, plan = load(
+            Path(settings["path"]),
             dtype=settings["dtype"],
             device=device,
             rope_precision=settings["rope_precision"],
+            adapters=[(Path(path), scale) for path, scale in settings["adapters"]],
+            memory=settings["memory"],
+            quantize=settings["quantize"],
+            compile=settings["compile"],
         )
-        for path, scale in settings["adapters"]:
-            merge_lora(pipe.model, Path(path), scale)
         model = pipe.model
+        # Memory is planned for one guided image at a time.
+        rows = 8 if device.type == "cpu" else 16 if plan is None else 2
         images = 1 if settings["deterministic"] else EngineLimits().images
         limits = EngineLimits(
-            rows=settings["max_batch_rows"] or (8 if device.type == "cpu" else 16),
+            rows=settings["max_batch_rows"] or rows,
             tokens=settings["max_batch_tokens"],
             images=images,
         )
-        engine = Engine(model, limits, source=settings["source"])
+        engine = Engine(model, limits, source=settings["source"], placement=pipe._placement)
         # Prompts of different length go through together on an accelerator, too.
         model.dit.attention_by_row = device.type != "cpu"
         started = time.perf_counter()
