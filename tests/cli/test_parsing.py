@@ -77,6 +77,18 @@ def test_help_of_a_command_can_be_asked_for_in_front(capsys: Captured) -> None:
     assert capsys.readouterr().out == help_of("data import", capsys)
 
 
+def test_importers_and_recipes_are_listed_a_line_each_whatever_is_given_before_help(
+    capsys: Captured,
+) -> None:
+    text = help_of("data import", capsys)
+    assert text.startswith("Usage: deepgen data import [OPTIONS] IMPORTER SRC DST\n")
+    assert text.partition("\nImporters:\n")[2].startswith("  folder   ")
+    assert help_of("data import folder", capsys) == text
+    recipe = help_of("train lora", capsys)
+    assert recipe.startswith("Usage: deepgen train lora [OPTIONS]\n")
+    assert "\nRecipes:\n  pretrain   " in recipe
+
+
 def test_the_version_is_shown(capsys: Captured) -> None:
     assert main(["--version"]) == 0
     assert re.fullmatch(r"deepgen \d+\.\d+\S*\n", capsys.readouterr().out)

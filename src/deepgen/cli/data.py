@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -39,9 +39,6 @@ else:
     ImporterName = Literal[tuple(IMPORTERS)]
     MixtureName = Literal[PRESETS]
 
-NAMES = "{" + ",".join(IMPORTERS) + "}"
-DESCRIPTIONS = "; ".join(f"{name}: {text}" for name, text in IMPORTERS.items())
-
 DataFolder = Positional[Annotated[Path, arg(metavar="DIR")]]
 
 Lines = list[tuple[str, int | str]]
@@ -57,7 +54,10 @@ SHOWN_BUCKETS = 12
 class Import:
     """Import images with captions, or edits; the same command resumes an interrupted import."""
 
-    importer: Positional[Annotated[ImporterName, arg(metavar=NAMES, help=DESCRIPTIONS)]]
+    HELP_LISTS: ClassVar = {"Importers": IMPORTERS}
+
+    importer: Positional[Annotated[ImporterName, arg(metavar="IMPORTER")]]
+    """What SRC is: folder, table, or another of the importers below."""
     source: Positional[Annotated[Path, arg(metavar="SRC")]]
     """The folder or the table."""
     folder: Positional[Annotated[Path, arg(metavar="DST")]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SHORTEST_LINE, LONGEST_LINE = 60, 100
@@ -68,8 +68,14 @@ class HelpText:
         for group in self.groups:
             yield from group.options
 
-    def render(self, examples: Sequence[str]) -> str:
-        """The help as it is printed."""
+    def render(
+        self, examples: Sequence[str], lists: Mapping[str, Mapping[str, str]] | None = None
+    ) -> str:
+        """The help as it is printed.
+
+        Args:
+            lists: What options or arguments may be, under headings of their own.
+        """
         width = min(LONGEST_LINE, max(SHORTEST_LINE, shutil.get_terminal_size().columns))
         parts = [self.usage, *textwrap.wrap(self.text, width), ""]
         for group in self.groups:
@@ -78,6 +84,11 @@ class HelpText:
             parts += textwrap.wrap(group.heading(), width)
             for option in group.options:
                 parts += _lines(option, width)
+            parts.append("")
+        for title, choices in (lists or {}).items():
+            parts.append(f"{title}:")
+            for name, text in choices.items():
+                parts += _lines(Option(name, text), width)
             parts.append("")
         parts += ["Examples:", *(f"  {each}" for each in examples)]
         return "\n".join(parts)

@@ -31,6 +31,9 @@ EXPECTED = {
 }
 """What a value should have been, by how the help calls it."""
 
+LISTED = 10
+"""Choices that a message lists; the help has longer lists."""
+
 OTHER_NAMES: Mapping[str, Sequence[str]] = {
     "--size": ("--width", "--height"),
     "--resolution": ("--width", "--height"),
@@ -50,14 +53,17 @@ def parse(
     examples: Sequence[str],
     default: Command | None = None,
     keep_prefixes: bool = False,
+    in_name: Sequence[str] = (),
 ) -> Command:
     """One command from its arguments.
 
     Args:
-        command: A dataclass whose fields are options and arguments.
+        command: A dataclass whose fields are options and arguments. Its ``HELP_LISTS``, if any,
+            are lists that its help ends with.
         name: Words of the command, without the program's.
         default: Values where the arguments give none, instead of the fields' own.
         keep_prefixes: Nested settings keep the name of their group in front.
+        in_name: Arguments that ``name`` ends with, which the help therefore leaves out.
 
     Raises:
         UsageError: What was found, what was expected.
@@ -80,7 +86,9 @@ def parse(
             return run(arguments)
     except SystemExit as end:
         if not end.code:
-            print_result(read_help(out.getvalue()).render(examples))
+            # The parser leaves out the arguments that were given before --help.
+            lists = getattr(command, "HELP_LISTS", None)
+            print_result(help_of(lambda asked: run([*in_name, *asked])).render(examples, lists))
             raise
     raise UsageError(_explain(err.getvalue(), arguments, name, lambda: help_of(run)))
 
@@ -137,7 +145,8 @@ def _explain(
         choices = [each.strip(" '") for each in found[3].split(",") if each.strip()]
         where = f"{found[2]}: " if found[2].startswith("-") else ""
         hint = did_you_mean(found[1], choices)
-        return f"{where}found {found[1]!r}, expected {_listed(choices)}{hint or f'; {more}'}"
+        known = _listed(choices) if len(choices) <= LISTED else f"one of {len(choices)} names"
+        return f"{where}found {found[1]!r}, expected {known}{hint or f'; {more}'}"
     if found := re.search(r"Missing value for argument '(\S*)'", text):
         if not found[1].startswith("-"):
             flags = [each for option in read().options() for each in option.names]

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from deepgen.stages.plan import Plan
     from deepgen.train.checkpoints import Checkpoint
 
-RECIPE_HELP = (
-    f"{describe_recipes()} mini: all stages from nothing at small size, with settings of its own, "
-    "see deepgen train mini --help."
+MINI_HELP = (
+    "All stages from nothing at small size, with settings of its own; see deepgen train mini "
+    "--help."
 )
 
 
@@ -39,9 +39,10 @@ RECIPE_HELP = (
 class Train:
     """Train a model on a data set; the same command again resumes an interrupted run."""
 
-    recipe: Positional[
-        Annotated[str, arg(metavar="RECIPE", help=RECIPE_HELP, help_behavior_hint="")]
-    ] = ""
+    HELP_LISTS: ClassVar = {"Recipes": {**describe_recipes(), "mini": MINI_HELP}}
+
+    recipe: Positional[Annotated[str, arg(metavar="RECIPE", help_behavior_hint="")]] = ""
+    """One of the recipes below."""
     settings: Annotated[StageConfig, arg(name="")] = field(default_factory=StageConfig)
     """All settings of the stage."""
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
@@ -199,9 +200,15 @@ def _parsed(arguments: Sequence[str], recipe: str | None, examples: Sequence[str
     if recipe is not None:
         settings = _settings(recipe, arguments)
     default = Train(recipe=recipe or "", settings=settings)
-    name = "train" if recipe is None else f"train {recipe}"
+    given = [] if recipe is None else [recipe]
     return parse(
-        Train, arguments, name=name, examples=examples, default=default, keep_prefixes=True
+        Train,
+        arguments,
+        name=" ".join(["train", *given]),
+        examples=examples,
+        default=default,
+        keep_prefixes=True,
+        in_name=given,
     )
 
 

@@ -27,12 +27,9 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def describe_recipes() -> str:
-    """Name and help text of every recipe, in one paragraph."""
-    return " ".join(
-        f"{name}: {(inspect.getdoc(make) or '').partition(chr(10))[0]}"
-        for name, make in RECIPES.items()
-    )
+def describe_recipes() -> dict[str, str]:
+    """The help text of every recipe by its name."""
+    return {name: (inspect.getdoc(make) or "").partition("\n")[0] for name, make in RECIPES.items()}
 
 
 def recipe_of(stage: str) -> str:
