@@ -158,7 +158,7 @@ def test_every_importer_is_listed_and_opens_its_sources(
     assert main(["data", "import", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for name in IMPORTERS:
-        assert f"{name}:" in shown
+        assert f" {name} " in shown
         with pytest.raises(DataError, match="absent"):
             open_source(name, Path("absent.csv"), SourceOptions())
     with pytest.raises(DataError, match="no importer 'archive'; choose one of folder, table"):

@@ -148,14 +148,14 @@ def test_counts_are_of_what_is_there(data: DataSet) -> None:
 
 def test_a_contact_sheet_shows_references_before_the_target(data: DataSet) -> None:
     sheet = contact_sheet(data, count=6, columns=1, cell=96)
-    width = 3 * (96 + 8)
-    assert sheet.width == width + 16
+    # Two references, an arrow and the target, with a gap around them.
+    assert sheet.width == 8 + (96 + 8 + 96) + 20 + 96 + 8
     first = np.asarray(Image.open(data.folder.parent / "source" / "source0.png"))
     target = np.asarray(Image.open(data.folder.parent / "source" / "target0.png"))
     shown = np.asarray(sheet)
     # Without the frame of one pixel that is drawn over each image.
     assert np.array_equal(shown[9:103, 9:103], first[1:-1, 1:-1])
-    left = 8 + 2 * (96 + 8)
+    left = 8 + (96 + 8 + 96) + 20
     assert np.array_equal(shown[9:103, left + 1 : left + 95], target[1:-1, 1:-1])
 
 
