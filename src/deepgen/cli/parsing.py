@@ -145,8 +145,8 @@ def _explain(
         choices = [each.strip(" '") for each in found[3].split(",") if each.strip()]
         where = f"{found[2]}: " if found[2].startswith("-") else ""
         hint = did_you_mean(found[1], choices)
-        known = _listed(choices) if len(choices) <= LISTED else f"one of {len(choices)} names"
-        return f"{where}found {found[1]!r}, expected {known}{hint or f'; {more}'}"
+        allowed = _listed(choices) if len(choices) <= LISTED else f"one of {len(choices)} names"
+        return f"{where}found {found[1]!r}, expected {allowed}{hint or f'; {more}'}"
     if found := re.search(r"Missing value for argument '(\S*)'", text):
         if not found[1].startswith("-"):
             flags = [each for option in read().options() for each in option.names]
