@@ -201,7 +201,7 @@ def compute_dtype(dtype: torch.dtype | str | None, device: torch.device) -> torc
             return torch.float32
         lacking = device.type == "cuda" and not torch.cuda.is_bf16_supported()
         return torch.float16 if lacking else torch.bfloat16
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ValueError(f"dtype must be auto or one of {', '.join(DTYPES)}, got {dtype!r}")
     return DTYPES[dtype]
 

@@ -24,7 +24,7 @@ from deepgen.config.model import (
     RopePrecision,
 )
 from deepgen.config.sizes import check_side
-from deepgen.config.solver import WHOLE_INTERVAL, Solver, SolverOptions
+from deepgen.config.solver import WHOLE_INTERVAL, Cache, Solver, SolverOptions
 from deepgen.reading import MAX_PROMPTS_BYTES, read_text
 
 MAX_IMAGES = 100_000
@@ -95,6 +95,13 @@ class SamplingOptions:
     """Noise levels from 0 to 1 of the steps with guidance; the others cost half (default: all)."""
     guidance_rescale: Annotated[float, arg(metavar="FLOAT")] = 0.0
     """From 0, none, to 1: less contrast at high guidance scales."""
+    cache: Cache = "none"
+    """Skip what changes little from step to step: first-block by how much the DiT's first block
+    changes, taylor every other step; faster, and not exact."""
+    cache_threshold: Annotated[float, arg(metavar="FLOAT")] = 0.1
+    """Of first-block, from 0, exact, to 1."""
+    cache_interval: Annotated[int, arg(metavar="INT")] = 2
+    """Of taylor: the DiT runs every so many steps."""
 
     def arguments(self) -> dict[str, Any]:
         """What differs from the default, as arguments of the pipeline."""
@@ -110,6 +117,9 @@ class SamplingOptions:
             solver=self.solver,
             guidance_interval=self.guidance_interval or WHOLE_INTERVAL,
             guidance_rescale=self.guidance_rescale,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
+            cache_interval=self.cache_interval,
         )
 
 

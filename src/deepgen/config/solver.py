@@ -10,6 +10,9 @@ from deepgen.errors import shown
 
 Solver = Literal["euler", "ab2"]
 SOLVERS: tuple[Solver, ...] = get_args(Solver)
+Cache = Literal["none", "first-block", "taylor"]
+CACHES: tuple[Cache, ...] = get_args(Cache)
+MAX_CACHE_INTERVAL = 100
 WHOLE_INTERVAL = (0.0, 1.0)
 
 
@@ -23,11 +26,30 @@ class SolverOptions:
     (Kynkaanniemi et al., arXiv 2404.07724)."""
     guidance_rescale: float = 0.0
     """See :func:`deepgen.flow.guidance.rescale`."""
+    cache: str = "none"
+    """``first-block`` reuses what the other blocks added where the first changes little, see
+    :mod:`deepgen.dit.reuse`; ``taylor`` runs the DiT at some steps and extrapolates the velocity
+    at the others (TaylorSeer of order 1, arXiv 2503.06923, at the output)."""
+    cache_threshold: float = 0.1
+    """Of ``first-block``: relative change of the first block below which the rest is reused."""
+    cache_interval: int = 2
+    """Of ``taylor``: every how many steps the DiT runs, after the first two."""
 
     def __post_init__(self) -> None:
         if self.solver not in SOLVERS:
             raise ValueError(f"solver must be one of {', '.join(SOLVERS)}, got {self.solver!r}")
         check_within("guidance_rescale", self.guidance_rescale, 0, 1)
+        if self.cache not in CACHES:
+            raise ValueError(f"cache must be one of {', '.join(CACHES)}, got {self.cache!r}")
+        check_within("cache_threshold", self.cache_threshold, 0, 1)
+        if (
+            type(self.cache_interval) is not int
+            or not 2 <= self.cache_interval <= MAX_CACHE_INTERVAL
+        ):
+            raise ValueError(
+                f"cache_interval must be a whole number from 2 to {MAX_CACHE_INTERVAL}, "
+                f"got {shown(self.cache_interval)}"
+            )
         try:
             low, high = map(float, self.guidance_interval)
         except (TypeError, ValueError):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepgen.devices import send
 from deepgen.dit.blocks import KeyBias, Modulation, PadCounts, Tokens
+from deepgen.dit.reuse import BlockReuse
 
 Modulations = list[Modulation]
 """Two per block (image, context), then that of the output."""
@@ -49,6 +50,8 @@ class Group:
     first_step: int = -1
     """First step of the cached modulations."""
     modulations: list[Modulations] = field(default_factory=list)
+    reuse: BlockReuse | None = None
+    """Set by whoever wants blocks to be skipped."""
     parts: Sequence[Group] = ()
     """Of a joined group: those that it was made of, in the order of its rows."""
     shapes: Sequence[Group] = ()

@@ -44,6 +44,7 @@ from deepgen.dit.groups import (
     mixed_groups,
 )
 from deepgen.dit.patchify import PatchEmbed, unpatchify
+from deepgen.dit.reuse import BlockReuse
 from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
@@ -269,15 +270,20 @@ class DiT(nn.Module):
     ) -> list[Latents]:
         result: dict[int, Latents] = {}
         for group in prepared:
-            tokens = self._run(
-                self._image_tokens(group, latents),
-                group.context,
-                self._modulations(group, [steps[index] for index in group.members]),
-                group.targets,
-                group.key_bias,
-                group.padding,
-                group.image_bias,
-            )
+            image = self._image_tokens(group, latents)
+            modulations = self._modulations(group, [steps[index] for index in group.members])
+            if group.reuse is not None and len(self.transformer_blocks) > 1:
+                tokens = self._run_reusing(group, group.reuse, image, modulations)
+            else:
+                tokens = self._run(
+                    image,
+                    group.context,
+                    modulations,
+                    group.targets,
+                    group.key_bias,
+                    group.padding,
+                    group.image_bias,
+                )
             velocities = self._unpatchified(group, tokens)
             if group.is_idle:
                 first = group.members[0]
@@ -328,9 +334,59 @@ class DiT(nn.Module):
             padding: Of each row's context, where rows attend one by one.
             image_bias: Added to the logits of each key among image tokens alone.
         """
-        for index, block in enumerate(self.transformer_blocks):
+        every = range(len(self.transformer_blocks))
+        image, _ = self._blocks(
+            every, image, context, modulations, targets, key_bias, padding, image_bias
+        )
+        return self._output(image, modulations)
+
+    def _run_reusing(
+        self, group: Group, reuse: BlockReuse, image: Tokens, modulations: Modulations
+    ) -> Float[Tensor, "batch targets patch_values"]:
+        """As :meth:`run_blocks`, where rows may reuse what the blocks after the first added."""
+        targets = group.targets
+        before, context = self._blocks(
+            range(1),
+            image,
+            group.context,
+            modulations,
+            targets,
+            group.key_bias,
+            group.padding,
+            group.image_bias,
+        )
+        first = before - image
+        rows = reuse.stale(first)
+        after = before[:0, :targets]
+        if rows:
+            index = torch.tensor(rows, device=image.device)
+            after, _ = self._blocks(
+                range(1, len(self.transformer_blocks)),
+                before[index],
+                context[index],
+                [each[:, index] for each in modulations],
+                targets,
+                None if group.key_bias is None else group.key_bias[index],
+                None if group.padding is None else [group.padding[row] for row in rows],
+                None if group.image_bias is None else group.image_bias[index],
+            )
+        return self._output(reuse.keep(rows, first, before[:, :targets], after), modulations)
+
+    def _blocks(
+        self,
+        numbers: range,
+        image: Tokens,
+        context: Tokens,
+        modulations: Modulations,
+        targets: int,
+        key_bias: KeyBias | None,
+        padding: PadCounts | None,
+        image_bias: KeyBias | None,
+    ) -> tuple[Tokens, Tokens]:
+        """Both streams after some of the blocks."""
+        for index in numbers:
             image, context = run_layer(
-                block,
+                self.transformer_blocks[index],
                 image,
                 context,
                 modulations[2 * index],
@@ -341,6 +397,12 @@ class DiT(nn.Module):
                 image_bias,
                 checkpointing=self.checkpointing,
             )
+        return image, context
+
+    def _output(
+        self, image: Tokens, modulations: Modulations
+    ) -> Float[Tensor, "batch targets patch_values"]:
+        """The values of the target's patches."""
         gain, shift = modulations[-1]
         out: Tensor = self.proj_out(modulate(layer_norm(image), shift, gain))
         return out

@@ -17,6 +17,7 @@ from deepgen.config.model import ScheduleConfig
 from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
 from deepgen.dit.groups import Group
 from deepgen.dit.model import DiT
+from deepgen.dit.reuse import BlockReuse
 from deepgen.flow.guidance import guide, is_guided, rescale
 from deepgen.flow.ode import Step, euler_step, extrapolated_velocity
 from deepgen.flow.path import interpolate
@@ -52,8 +53,12 @@ class Denoising:
     guidance_scale: float
     is_guided: bool
     """Whether there are rows of negative prompts."""
-    prepared: list[Group]
-    """Rows of the negative prompts, if guided, then those of the prompts."""
+    conditions: list[Condition]
+    """Those of the negative prompts, if guided, then those of the prompts."""
+    references: list[list[Latents]]
+    """Clean latents of each image's references."""
+    prepared: list[Group] = field(default_factory=list)
+    """Rows of the conditions, in their order."""
     kept: list[Kept | None] = field(default_factory=list)
     """Of each image, if any image keeps something."""
     options: SolverOptions = DEFAULT_SOLVER
@@ -61,6 +66,8 @@ class Denoising:
     """Rows of the prompts alone, for steps outside of the guidance interval, if there are any."""
     previous: list[Latents] = field(default_factory=list)
     """Velocities of the last step, for the solver of second order."""
+    computed: list[tuple[int, list[Latents]]] = field(default_factory=list)
+    """The last two steps that ran the DiT, with the velocities of all rows, for extrapolation."""
     step: int = 0
     """Index of the next step."""
 
@@ -105,23 +112,42 @@ def begin(
         guidance_scale: See :func:`deepgen.flow.guidance.guide`.
         options: Of the integration.
     """
-    sizes = [(each.shape[1], each.shape[2]) for each in noise]
-    rows = [list(row) for row in references]
-    timesteps = 1000 * sigmas[:-1]
-    branches = 2 if negative else 1
-    prepared = dit.prepare([*negative, *positive], sizes * branches, timesteps, rows * branches)
-    unguided: list[Group] = []
-    if negative and not all(options.covers(sigma) for sigma in sigmas[:-1].tolist()):
-        unguided = dit.prepare(positive, sizes, timesteps, rows)
-    return Denoising(
+    images = Denoising(
         latents=[image.to(torch.float32, copy=True) for image in noise],
         sigmas=sigmas.tolist(),
         guidance_scale=guidance_scale,
         is_guided=bool(negative),
-        prepared=prepared,
+        conditions=[*negative, *positive],
+        references=[list(row) for row in references],
         options=options,
-        unguided=unguided,
     )
+    prepare(dit, images, images.conditions)
+    return images
+
+
+def prepare(dit: DiT, images: Denoising, conditions: Sequence[Condition]) -> None:
+    """Compute what is the same in all steps that have these conditions.
+
+    Args:
+        dit: The denoiser.
+        images: What they are of; its rows are replaced.
+        conditions: Of the negative prompts, if guided, then of the prompts.
+    """
+    images.conditions = list(conditions)
+    positive = images.conditions[-len(images.latents) :]
+    sizes = [(each.shape[1], each.shape[2]) for each in images.latents]
+    timesteps = 1000 * torch.tensor(images.sigmas[:-1])
+    rows, options = images.references, images.options
+    branches = 2 if images.is_guided else 1
+    images.prepared = dit.prepare(conditions, sizes * branches, timesteps, rows * branches)
+    images.unguided = []
+    if images.is_guided and not all(options.covers(sigma) for sigma in images.sigmas[:-1]):
+        images.unguided = dit.prepare(positive, sizes, timesteps, rows)
+    # Velocities of other conditions say nothing of the next.
+    images.computed = []
+    if options.cache == "first-block":
+        for group in (*images.prepared, *images.unguided):
+            group.reuse = BlockReuse(threshold=options.cache_threshold)
 
 
 def advance(
@@ -145,8 +171,33 @@ def advance(
     if joined is None:
         only = running[0]
         joined = only.unguided if only.unguided and not only.guides_now else only.prepared
-    every = iter(dit.velocity(rows, steps, joined))
+        extrapolated = _extrapolated(only)
+        if extrapolated is not None:
+            return [_stepped(only, extrapolated)]
+    velocities = dit.velocity(rows, steps, joined)
+    for each in running:
+        if each.options.cache == "taylor":
+            each.computed = [*each.computed[-1:], (each.step, velocities)]
+    every = iter(velocities)
     return [_stepped(each, [next(every) for _ in range(each.rows)]) for each in running]
+
+
+def _extrapolated(images: Denoising) -> list[Latents] | None:
+    """Velocities of the rows of a step that does without the DiT; None if it has to run."""
+    if images.options.cache != "taylor" or len(images.computed) < 2:
+        return None
+    (before, earlier), (last, velocities) = images.computed
+    counts = {len(earlier), len(velocities), images.rows}
+    # Where guidance sets in or ends there are other rows.
+    if len(counts) > 1 or images.step - last >= images.options.cache_interval:
+        return None
+    past = images.sigmas[last] - images.sigmas[before]
+    ahead = images.sigmas[images.step] - images.sigmas[last]
+    # The mean over twice the distance is the value at its middle.
+    return [
+        extrapolated_velocity(velocity, previous, past, 2 * ahead)
+        for velocity, previous in zip(velocities, earlier, strict=True)
+    ]
 
 
 def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:

@@ -23,6 +23,14 @@ REFUSED_ON_LOADING: Mapping[str, str] = {
     "output_loading_info": "a model loads completely or not at all; leave output_loading_info out",
     "safety_checker": "this model has no safety checker; leave it out",
     "feature_extractor": "images are prepared by the pipeline itself; leave it out",
+    "image_encoder": "images are prepared by the pipeline itself; leave it out",
+    **dict.fromkeys(
+        ("text_encoder", "text_encoder_2", "text_encoder_3"),
+        "the text encoder of this model is its vlm; give vlm= in place of it",
+    ),
+    **dict.fromkeys(
+        ("tokenizer_2", "tokenizer_3"), "this model has one tokenizer; give tokenizer="
+    ),
 }
 
 REFUSED_IN_CALLS: Mapping[str, str] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +24,6 @@ from deepgen.config.memory import Quantization
 from deepgen.config.model import Padding, RopePrecision
 from deepgen.config.solver import WHOLE_INTERVAL, SolverOptions
 from deepgen.flow.guidance import is_guided
-from deepgen.flow.ode import Step
-from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
@@ -47,7 +45,13 @@ from deepgen.pipeline.parts import (
     state_source,
 )
 from deepgen.pipeline.placement import Placement, PlacementMethods, plan_placement
-from deepgen.pipeline.progress import ProgressMethods
+from deepgen.pipeline.progress import (
+    CALLBACK_TENSORS,
+    ProgressMethods,
+    StepCallback,
+    check_callback_tensors,
+    stack,
+)
 from deepgen.pipeline.registration import register
 from deepgen.pipeline.request import (
     Generators,
@@ -66,9 +70,6 @@ from deepgen.types import Condition, Latents
 T = TypeVar("T")
 
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-CALLBACK_TENSORS = ("latents", "clean_latents", "preview")
-
-StepCallback = Callable[["DeepGenPipeline", int, float, dict[str, Any]], dict[str, Any] | None]
 
 
 @dataclass
@@ -144,7 +145,7 @@ class DeepGenPipeline(
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
         dtype: torch.dtype | str | None = None,
-        torch_dtype: torch.dtype | str | None = None,
+        torch_dtype: torch.dtype | str | dict[str, torch.dtype] | None = None,
         device: torch.device | str = "cpu",
         revision: str | None = None,
         local_files_only: bool = False,
@@ -186,6 +187,11 @@ class DeepGenPipeline(
         """
         parts = {name: others.pop(name) for name in PART_CLASSES if name in others}
         check_keywords("from_pretrained", others, REFUSED_ON_LOADING)
+        if isinstance(torch_dtype, dict):
+            raise ValueError(
+                "from_pretrained: all parts compute in one dtype; give torch_dtype that one in "
+                "place of a dict"
+            )
         path = resolve(
             os.fspath(pretrained_model_name_or_path),
             revision=revision,
@@ -209,6 +215,44 @@ class DeepGenPipeline(
             setattr(pipe, name, part)
         pipe._source = os.fspath(pretrained_model_name_or_path)
         pipe.place(target, plan, quantize=quantize, compile=compile)
+        return pipe
+
+    @classmethod
+    def from_pipe(
+        cls,
+        pipeline: DiffusionPipeline,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        **parts: Any,
+    ) -> DeepGenPipeline:
+        """A second pipeline over the weights of another, with its settings.
+
+        Args:
+            pipeline: A DeepGenPipeline.
+            dtype: Cast the shared weights; None leaves them (diffusers casts to float32).
+            torch_dtype: The same, as older diffusers scripts write it.
+            parts: To take in place of the other's own: ``vae=`` and so on.
+
+        Raises:
+            ValueError: It is another kind of pipeline, or offloaded; or a part does not fit.
+        """
+        if not isinstance(pipeline, DeepGenPipeline):
+            raise ValueError(
+                f"from_pipe takes a DeepGenPipeline, got {type(pipeline).__name__}, whose parts "
+                "are others"
+            )
+        if pipeline._placement is not None:
+            raise ValueError("an offloaded pipeline moves its parts itself and cannot be shared")
+        check_keywords("from_pipe", {k: v for k, v in parts.items() if k not in PART_CLASSES})
+        pipe = cls(**pipeline.components)
+        for name in PART_CLASSES:
+            if name in parts:
+                setattr(pipe, name, parts[name])
+        pipe._source = pipeline._source
+        wanted = dtype if dtype is not None else torch_dtype
+        if wanted is not None:
+            pipe.to(dtype=wanted)
         return pipe
 
     def interrupt(self) -> None:
@@ -254,6 +298,9 @@ class DeepGenPipeline(
         solver: str = "euler",
         guidance_interval: tuple[float, float] = WHOLE_INTERVAL,
         guidance_rescale: float = 0.0,
+        cache: str = "none",
+        cache_threshold: float = 0.1,
+        cache_interval: int = 2,
         num_images_per_prompt: int = 1,
         seed: int | None = None,
         generator: Generators = None,
@@ -289,6 +336,9 @@ class DeepGenPipeline(
             guidance_interval: Lowest and highest noise level (sigma) of steps with guidance; the
                 others cost half.
             guidance_rescale: From 0, none, to 1; less contrast at high guidance scales.
+            cache: ``none``; ``first-block`` or ``taylor``: faster, and no longer exact.
+            cache_threshold: Of ``first-block``, from 0, exact, to 1.
+            cache_interval: Of ``taylor``: the DiT runs every so many steps.
             num_images_per_prompt: Images per prompt, adjacent in the result.
             seed: Image *i* of the call uses ``seed + i``.
             generator: Instead of a seed: one generator, or one per image. Noise is drawn on
@@ -298,11 +348,13 @@ class DeepGenPipeline(
                 ``latent`` (scaled latents, undecoded).
             padding: How the two prompts of an image pad each other; None is the model's default.
             callback_on_step_end: Called as ``callback(pipe, step, timestep, tensors)`` after every
-                step; a returned ``{"latents": ...}`` replaces them; raising cancels the call. Where
+                step; raising cancels the call. A returned ``{"latents": ...}`` replaces them, and
+                ``prompt_embeds`` and ``pooled_prompt_embeds`` those of the remaining steps. Where
                 the schedule depends on the size, images are sampled one size after another.
             callback_on_step_end_tensor_inputs: Which of ``latents``, ``clean_latents`` (the current
-                estimate of the result) and ``preview`` (that decoded, as PIL images) the callback
-                gets.
+                estimate of the result), ``preview`` (that decoded, as PIL images),
+                ``prompt_embeds`` and ``pooled_prompt_embeds`` (with guidance, rows of the negative
+                prompts, then those of the prompts) the callback gets.
             return_dict: False returns the tuple ``(images,)``, for older diffusers scripts.
             others: What other pipelines of diffusers know; None, else refused with the reason.
 
@@ -314,9 +366,7 @@ class DeepGenPipeline(
         check_keywords("this pipeline", others, REFUSED_IN_CALLS)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
-        unknown = set(callback_on_step_end_tensor_inputs) - set(CALLBACK_TENSORS)
-        if unknown:
-            raise ValueError(f"callbacks can have {CALLBACK_TENSORS}, not {sorted(unknown)}")
+        check_callback_tensors(callback_on_step_end_tensor_inputs)
         per_prompt = parse_count("num_images_per_prompt", num_images_per_prompt)
         sampling = parse_sampling(
             num_inference_steps, guidance_scale, padding, model.defaults, sigmas
@@ -325,6 +375,9 @@ class DeepGenPipeline(
             solver=solver,
             guidance_interval=guidance_interval,
             guidance_rescale=guidance_rescale,
+            cache=cache,
+            cache_threshold=cache_threshold,
+            cache_interval=cache_interval,
         )
         embedded = self._embedded(
             prompt,
@@ -454,34 +507,12 @@ class DeepGenPipeline(
             result.update(zip(members, finished, strict=True))
         return [result[index] for index in range(len(noise))]
 
-    def _call_back(self, callback: StepCallback, inputs: Sequence[str], step: Step) -> bool:
-        """Run the callback on what it wants to see; return whether it replaced the latents."""
-        tensors: dict[str, Any] = {}
-        if "latents" in inputs:
-            tensors["latents"] = _stack(step.latents)
-        if "clean_latents" in inputs:
-            tensors["clean_latents"] = _stack(step.clean_latents)
-        if "preview" in inputs:
-            with self._on_device(self.model.vae):
-                tensors["preview"] = [
-                    to_image(e) for e in self.model.vae.decode(step.clean_latents)
-                ]
-        changed = callback(self, step.index, 1000 * step.sigma, tensors) or {}
-        if "latents" not in changed:
-            return False
-        latents = list(changed["latents"])
-        expected, found = [e.shape for e in step.latents], [e.shape for e in latents]
-        if found != expected:
-            raise ValueError(f"the callback's latents must be of shapes {expected}, got {found}")
-        step.latents[:] = latents
-        return True
-
     def _finish(
         self, latents: list[Latents], images: Sequence[Request], output_type: str
     ) -> list[Image.Image] | np.ndarray | Tensor | list[Any]:
         """Decode and convert to ``output_type``."""
         if output_type == "latent":
-            return _stack(latents)
+            return stack(latents)
         with self._on_device(self.model.vae):
             decoded = self.model.vae.decode(latents)
         for each in decoded:
@@ -492,14 +523,9 @@ class DeepGenPipeline(
             ]
         unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
         if output_type == "pt":
-            return _stack(unit)
+            return stack(unit)
         arrays = [each.permute(1, 2, 0).cpu().numpy() for each in unit]
         return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
-
-
-def _stack(images: list[Tensor]) -> Tensor | list[Tensor]:
-    """One tensor where all images have one size, else the list."""
-    return torch.stack(images) if len({each.shape for each in images}) == 1 else images
 
 
 register(DeepGenPipeline)
