@@ -10,8 +10,8 @@ from deepgen.cli.main import main
 from deepgen.eval import registry
 from deepgen.eval.benchmark import Item, ItemList
 from deepgen.eval.registry import find_benchmark
+from deepgen.prompts.text_rendering import text_prompt
 from deepgen.rl.prompts import read_prompts
-from deepgen.rl.text_prompts import text_prompt
 
 Captured = pytest.CaptureFixture[str]
 

@@ -59,7 +59,7 @@ class Prompts:
             DataError: A prompt is a benchmark's, or a list cannot be read.
             ValueError: The file exists, or no prompts were asked for.
         """
-        from deepgen.rl.prompt_building import check_overlap, check_targets, count_categories
+        from deepgen.prompts.building import check_overlap, check_targets, count_categories
         from deepgen.rl.prompts import write_prompts
 
         if not (self.text or self.mini or self.mini_version0 or self.lists):
@@ -83,8 +83,8 @@ class Prompts:
         print_result(str(self.output))
 
     def _generated(self, benchmarks: PromptIndex) -> list[Prompt]:
-        from deepgen.rl.prompt_building import generate, mini_prompt
-        from deepgen.rl.text_prompts import text_prompt
+        from deepgen.prompts.building import generate, mini_prompt
+        from deepgen.prompts.text_rendering import text_prompt
 
         makers: Sequence[tuple[int, Callable[[int], Prompt]]] = (
             (self.text, text_prompt),
@@ -98,7 +98,7 @@ class Prompts:
         ]
 
     def _listed(self) -> list[Prompt]:
-        from deepgen.rl.prompt_building import with_quoted_targets
+        from deepgen.prompts.building import with_quoted_targets
         from deepgen.rl.prompts import read_prompts
 
         prompts = []

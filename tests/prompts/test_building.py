@@ -8,9 +8,9 @@ from deepgen.eval.contamination import PromptIndex
 from deepgen.mini.world.held_out import shows_held_out
 from deepgen.mini.world.request import SceneRequest
 from deepgen.mini.world.version0 import held_out_pairs
-from deepgen.rl.prompt_building import check_overlap, generate, mini_prompt, with_quoted_targets
+from deepgen.prompts.building import check_overlap, generate, mini_prompt, with_quoted_targets
+from deepgen.prompts.text_rendering import text_prompt
 from deepgen.rl.prompts import Prompt
-from deepgen.rl.text_prompts import text_prompt
 
 
 def index_of(*texts: str) -> PromptIndex:
