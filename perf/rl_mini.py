@@ -1,10 +1,11 @@
 """Does reinforcement learning raise the scene reward of the embedded model on unseen prompts?
 
-``python perf/rl_mini.py --seeds 0 1 --iterations 150`` trains the embedded model with the recipe
-``rl`` on prompts of the mini's world, most of which it was never trained for, and compares it with
-itself before: the same held-out prompts and noise, sampled by the ODE without guidance, scored by
-the reader of the reward and by the other one, that of MiniBench. Intervals are 95 % bootstraps over
-prompts. The record is ``perf/results/rl_mini.json``, with the curve of every run.
+``python perf/rl_mini.py --seeds 0 1`` trains the embedded model with the recipe ``rl`` on prompts
+that are phrased unlike those of its training (``rl_wordings.py``), and compares it with itself
+before, by row: the same held-out prompts and noise, sampled by the ODE without guidance, scored by
+the reader of the reward and by the other one, that of MiniBench. Rows with known wordings are never
+rewarded, and must not fall. Intervals are 95 % bootstraps over prompts. The record is
+``perf/results/rl_mini.json``, with the curve of every run.
 """
 
 from __future__ import annotations
@@ -15,17 +16,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
 from measure import environment, write
 from PIL import Image
+from rl_wordings import ROWS, prompts_of
 
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.hub import resolve
-from deepgen.config.rl import Estimator, Objective, RolloutConfig
+from deepgen.config.rl import RlStageConfig, RolloutConfig
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.images.tensors import to_image
 from deepgen.mini.reader.scenes import load_scene_reader
@@ -34,28 +35,14 @@ from deepgen.mini.world.scene import BACKGROUNDS
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import advance, begin
 from deepgen.recipes.rl import rl
-from deepgen.rl.prompt_building import mini_prompt
 from deepgen.rl.prompts import Prompt, write_prompts
 from deepgen.rl.rewards.registry import create_reward
 from deepgen.rl.rewards.scene import fulfilled
 from deepgen.stages.reinforcement import build_rl
 from deepgen.types import Prompt as VlmPrompt
 
-HELD_OUT = 1_000_000
-"""Index of the first held-out prompt; training begins at 0."""
 AT_ONCE = 32
 SAMPLES = 2000
-
-
-def prompts_from(start: int, count: int) -> list[Prompt]:
-    """Prompts of the mini's world without words, which no OCR is needed for."""
-    found: list[Prompt] = []
-    index = start
-    while len(found) < count:
-        prompt = mini_prompt(index)
-        found += [prompt] if prompt.category == "general" else []
-        index += 1
-    return found
 
 
 @torch.no_grad()
@@ -109,72 +96,116 @@ def compared(before: np.ndarray, after: np.ndarray) -> dict[str, float | list[fl
     }
 
 
-def main() -> None:
-    """Train, compare, and write the record."""
+def by_row(
+    rows: Sequence[str], before: dict[str, np.ndarray], after: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Comparisons of every row by both readers; prompts of a row follow each other."""
+    size = len(before["reward"]) // len(rows)
+    places = {row: slice(size * place, size * (place + 1)) for place, row in enumerate(rows)}
+    return {
+        row: {name: compared(before[name][own], after[name][own]) for name in before}
+        for row, own in places.items()
+    }
+
+
+def settings_of(arguments: argparse.Namespace, seed: int, folder: Path) -> RlStageConfig:
+    """The recipe, with the settings of this run."""
+    preset = rl()
+    rollout = RolloutConfig(
+        prompts=arguments.prompts,
+        group_size=arguments.group_size,
+        steps=arguments.steps,
+        window=arguments.window or None,
+        eta=arguments.eta,
+        shared_noise=arguments.shared_noise,
+    )
+    policy = replace(
+        preset.rl.policy, sft_weight=0.0, objective=arguments.objective, beta=arguments.beta
+    )
+    return replace(
+        preset,
+        output=folder / f"run {seed}",
+        seed=seed,
+        steps=arguments.iterations,
+        microbatch_size=32,
+        t2i_microbatches=0,
+        edit_microbatches=0,
+        optimizer=replace(preset.optimizer, lr=arguments.lr, warmup_ratio=0.05),
+        rl=replace(
+            preset.rl,
+            prompts=(folder / "train.jsonl",),
+            rewards={"scene": {}},
+            weights={"general": {"scene": 1.0}},
+            rollout=rollout,
+            policy=policy,
+            advantages=replace(preset.rl.advantages, estimator=arguments.estimator),
+        ),
+    )
+
+
+def arguments_of() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--iterations", type=int, default=40)
     parser.add_argument("--prompts", type=int, default=4, help="per iteration")
-    parser.add_argument("--held-out", type=int, default=400)
-    parser.add_argument("--steps", type=int, default=6, help="of a rollout")
-    parser.add_argument("--window", type=int, default=2)
-    parser.add_argument("--lr", type=float, default=3e-5)
+    parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--rewarded", nargs="+", choices=ROWS, default=[*ROWS[:3]])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS], help="evaluated")
+    parser.add_argument("--held-out", type=int, default=400, help="prompts of every row")
+    parser.add_argument("--steps", type=int, default=8, help="of a rollout")
+    parser.add_argument("--evaluation-steps", type=int, default=8)
+    parser.add_argument("--window", type=int, default=3, help="0: all steps")
+    parser.add_argument("--eta", type=float, default=0.7)
+    parser.add_argument("--shared-noise", action="store_true")
+    parser.add_argument("--lr", type=float, default=3e-4)
+    parser.add_argument("--beta", type=float, default=1e-4)
     parser.add_argument("--objective", choices=("grpo", "nft"), default="grpo")
     parser.add_argument("--estimator", choices=("gdpo", "grpo"), default="gdpo")
+    parser.add_argument("--folder", type=Path, required=True, help="of the runs")
     parser.add_argument("--name", default="rl_mini")
-    arguments = parser.parse_args()
-    held_out = prompts_from(HELD_OUT, arguments.held_out)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train, compare, and write the record after every seed."""
+    arguments = arguments_of()
+    folder: Path = arguments.folder
+    folder.mkdir(parents=True)
+    write_prompts(folder / "train.jsonl", prompts_of(arguments.rewarded, "train", 500))
+    held_out = prompts_of(arguments.rows, "held out", arguments.held_out)
     base = load_folder(resolve("mini"))
-    before = scores(base, held_out, 20)
-    objective: Objective = arguments.objective
-    estimator: Estimator = arguments.estimator
-    runs = {}
+    before = scores(base, held_out, arguments.evaluation_steps)
+    runs: dict[str, Any] = {}
     for seed in arguments.seeds:
-        with TemporaryDirectory() as folder:
-            path = Path(folder, "train.jsonl")
-            write_prompts(path, prompts_from(0, 1000))
-            preset = rl()
-            rollout = RolloutConfig(
-                prompts=arguments.prompts, steps=arguments.steps, window=arguments.window
-            )
-            config = replace(
-                preset,
-                output=Path(folder, "run"),
-                seed=seed,
-                steps=arguments.iterations,
-                microbatch_size=32,
-                t2i_microbatches=0,
-                edit_microbatches=0,
-                optimizer=replace(preset.optimizer, lr=arguments.lr, warmup_ratio=0.05),
-                rl=replace(
-                    preset.rl,
-                    prompts=(path,),
-                    rewards={"scene": {}},
-                    weights={"general": {"scene": 1.0}},
-                    rollout=rollout,
-                    policy=replace(preset.rl.policy, sft_weight=0.0, objective=objective),
-                    advantages=replace(preset.rl.advantages, estimator=estimator),
-                ),
-            )
-            began = time.perf_counter()
-            run = build_rl(config, device=torch.device("cpu"))
-            run()
-            seconds = time.perf_counter() - began
-            log = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
-            lines = [json.loads(line) for line in log]
-        after = scores(run.model, held_out, 20)
+        config = settings_of(arguments, seed, folder)
+        began = time.perf_counter()
+        run = build_rl(config, device=torch.device("cpu"))
+        run()
+        seconds = time.perf_counter() - began
+        lines = [
+            json.loads(line) for line in (config.output / "metrics.jsonl").read_text().splitlines()
+        ]
+        after = scores(run.model, held_out, arguments.evaluation_steps)
         runs[str(seed)] = {
             "seconds": round(seconds),
-            **{name: compared(before[name], after[name]) for name in before},
+            "rows": by_row(arguments.rows, before, after),
             "curve": {
                 name: [round(line[name], 5) for line in lines if name in line]
-                for name in ("reward/scene", "flat/scene", "velocity_distance", "diversity")
+                for name in (
+                    "reward/scene",
+                    "reward_std/scene",
+                    "flat/scene",
+                    "velocity_distance",
+                    "diversity",
+                )
             },
             "time": lines[-1]["speed"]["time"],
         }
-        print(seed, {name: runs[str(seed)][name] for name in before}, flush=True)
-    settings = {name: value for name, value in vars(arguments).items() if name != "name"}
-    write(arguments.name, {"settings": settings, "runs": runs, **environment()})
+        settings = {
+            name: value for name, value in vars(arguments).items() if name not in ("name", "folder")
+        }
+        write(arguments.name, {"settings": settings, "runs": runs, **environment()})
 
 
 if __name__ == "__main__":
