@@ -43,9 +43,9 @@ def main() -> None:
         imported(root / "tars", root / "data", None)
         numbers = count()
 
-        def again(engine: Any) -> None:
+        def again(executor: Any) -> None:
             target = root / f"import{next(numbers)}"
-            imported(root / "tars", target, engine)
+            imported(root / "tars", target, executor)
             shutil.rmtree(target)
 
         seconds = alternate(
@@ -106,14 +106,14 @@ def photograph(number: int) -> bytes:
     return content.getvalue()
 
 
-def imported(source: Path, target: Path, engine: Any) -> None:
+def imported(source: Path, target: Path, executor: Any) -> None:
     """Import the tars, by two threads or two processes."""
     import_source(
         open_source("webdataset", source, SourceOptions()),
         target,
         ImportOptions(name="set", shard_bytes=64 << 20),
         workers=WORKERS,
-        engine=engine,
+        executor=executor,
     )
 
 

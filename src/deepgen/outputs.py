@@ -14,13 +14,16 @@ KINDS = {
 """What a folder is, by the file that marks it."""
 
 
-def check_output_folder(folder: Path, inputs: Mapping[str, Path | str | None], *, own: str) -> None:
+def check_output_folder(
+    folder: Path, inputs: Mapping[str, Path | str | None], *, own: str, name: str = "--output"
+) -> None:
     """Refuse a folder that a command cannot write into, or should not.
 
     Args:
-        folder: That of ``--output``; it need not exist.
+        folder: It need not exist.
         inputs: Folders that the command reads, by their option; what is no folder is ignored.
         own: The file that marks what the command writes itself, see ``KINDS``; "" for none.
+        name: What the command calls the folder.
 
     Raises:
         ValueError: It is a file or below one, read-only, an input, inside a data set or a model, or
@@ -36,12 +39,12 @@ def check_output_folder(folder: Path, inputs: Mapping[str, Path | str | None], *
         if place == source or (is_whole and place.is_relative_to(source)):
             where = "is the folder" if place == source else "is inside the folder"
             raise ValueError(
-                f"--output {folder} {where} of {option} {value}, which is only read; choose "
-                "another --output"
+                f"{name} {folder} {where} of {option} {value}, which is only read; choose "
+                f"another {name}"
             )
     for marker, kind in KINDS.items():
         if marker != own and (folder / marker).is_file():
-            raise ValueError(f"--output {folder} is {kind}; choose another --output")
+            raise ValueError(f"{name} {folder} is {kind}; choose another {name}")
     check_writable(folder)
 
 

@@ -132,7 +132,7 @@ def test_only_what_may_be_and_was_chosen_is_exported(
     assert not (tmp_path / "out").exists()
     assert main(["data", "export", folder, out, "--restricted", "skip", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["samples"], report["left_out"]) == (1, {"redistributable": 2})
+    assert (report["samples"], report["left_out"]) == (1, {"restricted": 2})
     assert main(["data", "import", "exported", out, str(tmp_path / "back"), "--workers", "1"]) == 0
     assert len(DataSet.open(tmp_path / "back")) == 1
     capsys.readouterr()
@@ -140,7 +140,7 @@ def test_only_what_may_be_and_was_chosen_is_exported(
     assert "is not an empty folder" in capsys.readouterr().err
     chosen = ExportOptions(format="folder", licences=("CC-BY-4.0",), restricted="include")
     found = export(data, tmp_path / "by", chosen, excluded=np.array([False, True, False]))
-    assert (found.samples, found.left_out) == (1, {"licence": 1, "excluded": 1})
+    assert (found.samples, found.left_out) == (1, {"licences": 1, "exclude": 1})
     with pytest.raises(DataError, match="is left to export"):
         export(data, tmp_path / "none", replace(chosen, licences=("MIT",)))
 

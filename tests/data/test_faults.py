@@ -31,14 +31,14 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, st
 
 def run(source: Path, folder: Path, name: str = "table", **options: Any) -> ImportReport:
     chosen = SourceOptions(scratch=folder / "scratch", mapping=options.pop("mapping", ()))
-    engine, share = options.pop("engine", None), options.pop("max_bad_fraction", 1.0)
+    executor, share = options.pop("executor", None), options.pop("max_bad_fraction", 1.0)
     wanted = ImportOptions(**{"name": "mine", **options})
     return import_source(
         open_source(name, source, chosen),
         folder,
         wanted,
         workers=1,
-        engine=engine,
+        executor=executor,
         max_bad_fraction=share,
     )
 
@@ -72,8 +72,8 @@ def test_a_mixture_keeps_its_weights_after_quarantine(faulty: tuple[Path, dict[s
 def test_processes_give_the_same_files_as_threads(faulty: tuple[Path, dict[str, str]]) -> None:
     root, _ = faulty
     source = root / "source" / "rows.jsonl"
-    for name, engine in (("threads", None), ("processes", Processes(2))):
-        run(source, root / name, mapping=MAPPING, shard_bytes=20_000, engine=engine)
+    for name, executor in (("threads", None), ("processes", Processes(2))):
+        run(source, root / name, mapping=MAPPING, shard_bytes=20_000, executor=executor)
     assert content(root / "threads") == content(root / "processes")
     assert len(list((root / "threads").glob("*.tar"))) > 2
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+from deepgen.cli.main import main
 from deepgen.data.dataset import DataSet
 from deepgen.data.exporting import ExportOptions, export
 from deepgen.data.importers import megalith
@@ -168,8 +169,9 @@ def test_a_source_can_be_limited_by_task_skill_and_licence(root: Path) -> None:
     assert len(data.rows(task="edit")) == 0
 
 
-def test_a_name_that_excludes_nothing_is_told_with_those_there_are(root: Path) -> None:
-    with pytest.warns(UserWarning, match="has the skill genral, so .* its skills: 'general'; fl"):
+def test_an_unknown_name_to_exclude_is_refused_with_those_there_are(root: Path) -> None:
+    message = r"exclude of small names genral, which is .* samples \('general'\) nor a flag \(exact"
+    with pytest.raises(DataError, match=message):
         mixture(root, "sources: [{data: small, exclude: [genral]}]")
 
 
@@ -259,8 +261,9 @@ def test_what_a_mixture_leaves_out_is_neither_counted_nor_exported(
 def test_too_many_passes_and_another_ratio_are_refused(root: Path) -> None:
     data = mixture(root, f"ratio: {{t2i: 3, edit: 1}}\nmax_passes: 2\n{ALL}")
     data.check_passes({"t2i": 24, "edit": 12})
-    with pytest.raises(DataError, match=r"pass 2\.5 times over the 6 edit samples of edits"):
+    with pytest.raises(DataError, match=r"pass 2\.50 times over the 6 edit samples of edits"):
         data.check_passes({"t2i": 24, "edit": 15})
+    assert data.split_samples(31) == {"t2i": 24, "edit": 7}
     data.check_ratio({"t2i": 6, "edit": 2})
     data.check_ratio({"t2i": 6})
     with pytest.raises(ValueError, match="has 3 text-to-image to 1 editing"):
@@ -276,6 +279,8 @@ def test_a_preset_opens_where_its_data_sets_are(tmp_path: Path, name: str) -> No
     image(tmp_path / "source" / "b.png", 2)
     row = {"image_path": "a.png", "txt": "t"}
     edit = {"output_image": "a.png", "input_image": "b.png", "instruction": "do"}
+    # What one of the presets leaves out.
+    edit["skills"] = ["geneval_like"]
     rows = TableSource(table(tmp_path / "source" / "rows.jsonl", [row, edit]))
     for each in {each.data for each in sources if not each.optional}:
         import_source(rows, tmp_path / each, ImportOptions(name=each), workers=1)
@@ -286,3 +291,16 @@ def test_a_preset_opens_where_its_data_sets_are(tmp_path: Path, name: str) -> No
     assert sum(len(data.shares(task)) for task in ("t2i", "edit")) == len(required)
     with pytest.raises(DataError, match="no mixture 'mine'; choose one of stage1_paper"):
         preset_text("mine")
+
+
+def test_the_file_of_a_mixture_can_be_checked_and_shown(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(mixture(root, "max_passes: 1\nsources: [{data: small}, {data: large}]").folder)
+    assert main(["data", "check", path]) == 0
+    assert capsys.readouterr().out == f"{path}: 12 samples, all as imported\n"
+    assert main(["data", "preview", path, str(tmp_path / "p.html"), "--html", "--count", "3"]) == 0
+    assert "3 of 12 samples" in capsys.readouterr().err
+    assert main(["data", "preview", path, str(tmp_path / "p.png"), "--count", "3"]) == 0
+    assert main(["data", "stats", path, "--samples", "100"]) == 0
+    assert "training refuses such a run: this run would pass 8.33" in capsys.readouterr().err

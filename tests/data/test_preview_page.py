@@ -68,7 +68,7 @@ def test_a_large_set_is_shown_in_part_and_the_page_says_so(data: DataSet) -> Non
     small = preview_page(data, max_bytes=1)
     assert small.shown == 1
     assert "has 1 of the samples" in small.html
-    assert "3 samples and 1 rows in quarantine" in small.html
+    assert "3 samples and 1 row in quarantine" in small.html
 
 
 def test_samples_that_cannot_be_read_are_shown_with_their_fault(
@@ -89,9 +89,9 @@ def test_the_command_writes_the_page_once(
     monkeypatch.chdir(tmp_path)
     command = ["data", "preview", str(data.folder), "--html"]
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"path": "mine.html", "samples": 3, "of": 3}
+    assert json.loads(capsys.readouterr().out) == {"path": "data.html", "samples": 3, "of": 3}
     assert main(command) == 2
-    assert "mine.html exists; add --overwrite" in capsys.readouterr().err
+    assert "data.html exists; add --overwrite" in capsys.readouterr().err
     assert main([*command, "page.png"]) == 2
     assert "page.png must end in .html" in capsys.readouterr().err
     assert main(["data", "preview", str(data.folder)]) == 2

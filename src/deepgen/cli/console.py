@@ -64,6 +64,11 @@ def print_bytes(data: bytes) -> None:
         raise OutputClosedError from None
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 file" or "2,000 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as lines with aligned columns, those of numbers (below their heading) to the right."""
     columns = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,8 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from tyro.conf import Positional, arg
 
 from deepgen.checkpoint.finding import find_model
-from deepgen.cli.console import aligned, print_line, print_result, progress_bar
-from deepgen.cli.options import DeviceChoice, Folder, Text, Whole
+from deepgen.cli.console import aligned, counted, print_line, print_result, progress_bar
+from deepgen.cli.options import DeviceChoice, Folder, Text, Whole, naming_options
 from deepgen.cli.output import STANDARD_OUTPUT, plan_outputs, save_output
 from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.config.sizes import check_side
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from deepgen.data.importers.source import Source
     from deepgen.data.importing import ImportReport
     from deepgen.data.latents import LatentCache
-    from deepgen.data.parallel import Engine
+    from deepgen.data.parallel import Executor
     from deepgen.eval.contamination import PromptIndex
 
     ImporterName = str
@@ -107,25 +108,27 @@ class Import:
         from deepgen.data.importing import ImportOptions, import_source
 
         check_fraction("--max-bad-fraction", self.max_bad_fraction)
-        engine = self._engine()
+        check_at_least("--shard-mib", self.shard_mib, 1)
+        executor = self._executor()
         with reporting_disk_failures(self.folder):
             source = self._source()
-            options = ImportOptions(
-                name=self.name or _name_of(self.source),
-                licence=source.licence if self.licence is None else self.licence,
-                redistributable=self.redistributable or source.redistributable,
-                val_fraction=self.val_fraction,
-                min_side=self.min_side,
-                max_references=self.max_references,
-                shard_bytes=self.shard_mib << 20,
-            )
+            with naming_options(self):
+                options = ImportOptions(
+                    name=self.name or _name_of(self.source),
+                    licence=source.licence if self.licence is None else self.licence,
+                    redistributable=self.redistributable or source.redistributable,
+                    val_fraction=self.val_fraction,
+                    min_side=self.min_side,
+                    max_references=self.max_references,
+                    shard_bytes=self.shard_mib << 20,
+                )
             before = read_manifest(self.folder) if self.folder.is_dir() else None
             with progress_bar("importing", None) as advance:
                 report = import_source(
                     source,
                     self.folder,
                     options,
-                    engine=engine,
+                    executor=executor,
                     max_bad_fraction=self.max_bad_fraction,
                     watch=lambda rows: advance(),
                     say=print_line,
@@ -136,7 +139,7 @@ class Import:
             print_line("already imported, nothing changed")
         print_report(self.folder, report, as_json=self.json)
 
-    def _engine(self) -> Engine | None:
+    def _executor(self) -> Executor | None:
         from deepgen.data.parallel import Processes, RayCluster
 
         if self.ray and self.workers is not None:
@@ -174,7 +177,7 @@ class Check:
     """Read every byte, decode every image, and compare with the hashes of the import."""
 
     folder: DataFolder
-    """A data set."""
+    """A data set, or the file of a mixture."""
     measure: bool = False
     """Also measure duplicates, prompts of benchmarks, and edits whose images do not coincide;
     data stats counts them, data export --exclude and mixtures leave them out."""
@@ -192,20 +195,23 @@ class Check:
             DataError: There are some.
         """
         from deepgen.data.checking import problems_of
-        from deepgen.data.dataset import DataSet
+        from deepgen.data.mixture import open_data
 
-        data = DataSet.open(self.folder)
+        data = open_data(self.folder)
         count = 0
         can_train = True
         with progress_bar("checking", len(data)) as advance:
-            for problem in problems_of(data, watch=advance):
+            problems = (
+                (part, each) for part, _ in data.parts for each in problems_of(part, watch=advance)
+            )
+            for member, problem in problems:
                 count += 1
                 can_train &= problem.is_replaceable
                 if self.json:
-                    print_result(json.dumps(asdict(problem)))
+                    print_result(json.dumps({"data": str(member.folder), **asdict(problem)}))
                 elif count <= SHOWN_PROBLEMS:
-                    parts = (problem.sample_id, problem.reason, problem.message)
-                    print_result(": ".join(part for part in parts if part))
+                    place = problem.sample_id or str(member.folder)
+                    print_result(f"{place}: {problem.reason}: {problem.message}")
         if count:
             alternative = (
                 ", or train anyway: damaged samples are replaced by others and recorded, at least "
@@ -216,7 +222,7 @@ class Check:
                 + (alternative if can_train else "")
             )
         if not self.json:
-            print_result(f"{self.folder}: {len(data)} samples, all as imported")
+            print_result(f"{self.folder}: {counted(len(data), 'sample')}, all as imported")
         if self.measure:
             self._measure(data)
 
@@ -232,8 +238,10 @@ class Check:
             print_line(f"warning: contamination is not measured: {problem}")
         else:
             find = partial(_first_match, index)
+        counts: Counter[str] = Counter()
         with progress_bar("measuring", len(data)) as advance:
-            counts = measure(data, find, watch=advance)
+            for member, _ in data.parts:
+                counts.update(measure(member, find, watch=advance))
         if self.json:
             print_result(json.dumps({"measured": counts}))
         else:
@@ -245,10 +253,10 @@ class Preview:
     """Write a contact sheet of some samples, or a page with search, filters and histograms."""
 
     folder: DataFolder
-    """A data set."""
+    """A data set, or the file of a mixture."""
     output: Positional[Annotated[Path | None, arg(metavar="OUT", help_behavior_hint="")]] = None
     """Image file: .png, .jpg or .webp; - is standard output. With --html the page (default: named
-    like the data set)."""
+    like DIR)."""
     html: bool = False
     """Write a page for the browser, which loads nothing from elsewhere."""
     count: Whole = None
@@ -264,7 +272,7 @@ class Preview:
 
     def run(self) -> None:
         """Write the sheet or the page, and print its path."""
-        from deepgen.data.dataset import DataSet
+        from deepgen.data.mixture import open_data
         from deepgen.data.preview import contact_sheet
 
         if self.count is not None and self.count < 1:
@@ -275,29 +283,30 @@ class Preview:
         if self.output is None:
             raise ValueError("name an image file, such as sheet.png, or add --html for a page")
         count = self.count or 24
-        (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite)
-        sheet = contact_sheet(DataSet.open(self.folder), count=count, seed=self.seed)
+        (path,) = plan_outputs(self.output, 1, overwrite=self.overwrite, name="OUT")
+        sheet = contact_sheet(open_data(self.folder), count=count, seed=self.seed)
         record = {"data": self.folder.name, "count": count, "seed": self.seed}
         save_output(sheet, path, record, overwrite=self.overwrite)
         if path != STANDARD_OUTPUT:
             print_result(json.dumps({"path": str(path), **record}) if self.json else str(path))
 
     def _write_page(self) -> None:
-        from deepgen.data.dataset import DataSet
         from deepgen.data.measures import flags_by_row
+        from deepgen.data.mixture import open_data
         from deepgen.data.preview_page import preview_page
         from deepgen.images.io import atomic_file
         from deepgen.outputs import check_output_file
 
-        data = DataSet.open(self.folder)
-        path = self.output or Path(f"{data.manifest.name}.html")
+        data = open_data(self.folder)
+        own = self.folder.resolve()
+        path = self.output or Path(f"{own.name if own.is_dir() else own.stem}.html")
         if path.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"{path} must end in .html")
         check_output_file(path)
         if path.exists() and not self.overwrite:
             raise ValueError(f"{path} exists; add --overwrite to replace it")
         count = self.count or 200
-        with progress_bar("showing", min(count, len(data))) as advance:
+        with progress_bar("showing", min(count, int(data.used.sum()))) as advance:
             page = preview_page(
                 data, count=count, seed=self.seed, faults=flags_by_row(data), watch=advance
             )
@@ -307,7 +316,7 @@ class Preview:
         if self.json:
             print_result(json.dumps(found))
         else:
-            print_line(f"{page.shown:,} of {page.total:,} samples")
+            print_line(f"{page.shown:,} of {counted(page.total, 'sample')}")
             print_result(str(path))
 
 
@@ -394,12 +403,20 @@ class Stats:
         check_at_least("--samples", self.samples, 1)
         data = open_data(self.folder)
         found = asdict(stats_of(data, side=self.side))
-        seen = data.seen(data.split_samples(self.samples)) if isinstance(data, MixedData) else []
+        seen: list[dict[str, Any]] = []
+        refused: list[str] = []
+        if isinstance(data, MixedData):
+            split = data.split_samples(self.samples)
+            seen, refused = data.seen(split), data.too_many_passes(split)
         if self.json:
-            print_result(json.dumps({**found, "sources": seen} if seen else found))
+            print_result(
+                json.dumps({**found, "sources": seen, "refused": refused} if seen else found)
+            )
             return
         if seen:
             _print_sources(self.folder, seen, self.samples)
+        for message in refused:
+            print_line(f"warning: training refuses such a run: {message}")
         lines: Lines = []
         for name, value in found.items():
             title = name.replace("_", " ")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from deepgen.cli.console import print_line, print_result, progress_bar
+from deepgen.cli.console import counted, print_line, print_result, progress_bar
 from deepgen.cli.data import reporting_disk_failures
 from deepgen.outputs import check_output_folder
 
@@ -50,14 +50,14 @@ class Export:
 
     def run(self) -> None:
         """Export, and print the counts."""
-        from deepgen.data.exporting import ExportOptions, export
+        from deepgen.data.exporting import ExportOptions, export, left_out_by
         from deepgen.data.measures import flagged
         from deepgen.data.mixture import open_data
 
         if self.shard_mib < 1:
             raise ValueError(f"--shard-mib must be at least 1, got {self.shard_mib}")
         data = open_data(self.folder)
-        check_output_folder(self.output, {"DIR": self.folder}, own="")
+        check_output_folder(self.output, {"DIR": self.folder}, own="", name="OUT")
         options = ExportOptions(
             format=self.format,
             task=self.task,
@@ -72,6 +72,7 @@ class Export:
         if self.json:
             print_result(json.dumps({"path": str(self.output), **asdict(report)}))
             return
-        for name, count in report.left_out.items():
-            print_line(f"left out by {name}: {count:,}")
-        print_result(f"{self.output}: {report.samples:,} samples in {report.files:,} files")
+        for line in left_out_by(report.left_out):
+            print_line(line)
+        samples = counted(report.samples, "sample")
+        print_result(f"{self.output}: {samples} in {counted(report.files, 'file')}")

@@ -17,7 +17,8 @@ CASED = {"lora": "LoRA", "vlm": "VLM", "dit": "DiT"}
 FRAME = str.maketrans("│", " ")
 RULE = re.compile(r"^[\s╭╰╯╮─-]*$")
 TITLE = re.compile(r"^(?:╭─ (?P<framed>.*?) ─*╮| (?P<plain>[A-Za-z].*))$")
-NOTHING = re.compile(r"\s*\((?:default: (?:None)?|required)\)")
+NOTHING = re.compile(r"\s*\(default: (?:None)?\)")
+REQUIRED = re.compile(r"\s*\(required\)")
 SWITCH_DEFAULT = re.compile(r"\s*\(default: (?:True|False)\)")
 
 
@@ -152,6 +153,9 @@ def readable(invocation: str) -> str:
 def _cleaned(option: Option) -> str:
     """A description without defaults that say nothing."""
     text = NOTHING.sub("", option.text).replace("``", "")
+    if not option.names:
+        # The usage has all arguments.
+        text = REQUIRED.sub("", text)
     if option.names and not option.value:
         text = SWITCH_DEFAULT.sub("", text)
         if option.names[-1].startswith("--no-"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -248,6 +249,22 @@ def read_prompts(argument: str) -> list[str]:
     if not prompts:
         raise ValueError(f"{source} is empty, expected one prompt per line")
     return prompts
+
+
+@contextmanager
+def naming_options(command: Any) -> Iterator[None]:
+    """Errors that begin with the name of a setting name the command's option of that name.
+
+    Raises:
+        ValueError: A setting cannot be used.
+    """
+    try:
+        yield
+    except ValueError as cause:
+        name, _, problem = str(cause).partition(" ")
+        if name not in {each.name for each in fields(command)}:
+            raise
+        raise ValueError(f"--{name.replace('_', '-')} {problem}") from None
 
 
 def quoted(sentence: str) -> str:

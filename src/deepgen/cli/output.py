@@ -19,23 +19,25 @@ from deepgen.outputs import check_writable
 STANDARD_OUTPUT = Path("-")
 
 
-def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
+def plan_outputs(
+    output: Path, count: int, *, overwrite: bool, name: str = "--output"
+) -> list[Path]:
     """One path per image, all known to be writable; missing folders are made when writing.
 
     Of several images the first is number 1; the number replaces ``{i}`` in the name, or is added
-    to it. ``-`` is standard output, for a single image.
+    to it. ``-`` is standard output, for a single image. ``name`` is what the command calls it.
 
     Raises:
         ValueError: A name cannot be used, its folder is read-only, or it exists.
     """
     if output == STANDARD_OUTPUT:
         if count > 1:
-            raise ValueError(f"--output - is for one image, not for {count}; name files with {{i}}")
+            raise ValueError(f"{name} - is for one image, not for {count}; name files with {{i}}")
         if is_terminal(sys.stdout):
-            raise ValueError("--output - would print an image to the terminal; send it to a file")
+            raise ValueError(f"{name} - would print an image to the terminal; send it to a file")
         return [output]
     if output.suffix.lower() not in WRITE_FORMATS:
-        raise ValueError(f"--output {output} must end in one of {', '.join(WRITE_FORMATS)}")
+        raise ValueError(f"{name} {output} must end in one of {', '.join(WRITE_FORMATS)}")
     numbers = range(1, count + 1)
     if "{i}" in output.name:
         paths = [output.with_name(output.name.replace("{i}", str(i))) for i in numbers]
@@ -47,7 +49,7 @@ def plan_outputs(output: Path, count: int, *, overwrite: bool) -> list[Path]:
         if path.is_dir():
             raise ValueError(f"{path} is a folder, expected the name of an image file")
         if os.path.lexists(path) and not overwrite:
-            raise ValueError(f"{path} exists; choose another --output or add --overwrite")
+            raise ValueError(f"{path} exists; choose another {name} or add --overwrite")
     check_writable(output.parent)
     return paths
 

@@ -161,7 +161,7 @@ def _explain(
         known = {each.invocation: each for each in read().options()}
         missing = next((each for line in lines if (each := known.get(readable(line)))), None)
         if missing is not None:
-            about = missing.text.rstrip(".")
+            about = missing.text.removesuffix(" (required)").rstrip(".")
             return f"{missing.invocation} is missing: {about[:1].lower()}{about[1:]}; {more}"
     return f"{text.rstrip('. ') or 'the command line cannot be used'}; {more}"
 

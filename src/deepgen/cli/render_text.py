@@ -10,7 +10,8 @@ from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, progress_bar
 from deepgen.cli.data import print_report, reporting_disk_failures
-from deepgen.cli.options import File, Folder, Text, Whole
+from deepgen.cli.options import File, Folder, Text, Whole, naming_options
+from deepgen.config.checks import check_at_least
 
 Kind = Literal["word", "sentence", "poster", "poem", "sign"]
 
@@ -44,7 +45,7 @@ class RenderText:
     photos: Folder = None
     """Folder of photographs for backgrounds and behind signs (default: drawn ones)."""
     texts: File = None
-    """File of texts, one a line, in place of the sentences (default: composed ones)."""
+    """File of texts, one per line, in place of the sentences (default: composed ones)."""
     encoding: Literal["jpeg", "png"] = "jpeg"
     """Format of the images; jpeg is of quality 95 with colours at full resolution."""
     name: str = "text_rendering"
@@ -71,26 +72,28 @@ class RenderText:
         from deepgen.data.rendering.source import RenderedTexts, RenderOptions
 
         is_ours = self.photos is None and self.texts is None
-        options = ImportOptions(
-            name=self.name,
-            licence=self.licence or ("CC0-1.0" if is_ours else "unknown"),
-            redistributable=is_ours,
-            val_fraction=self.val_fraction,
-            shard_bytes=self.shard_mib << 20,
-        )
-        rendering = RenderOptions(
-            fonts=self.fonts,
-            count=self.count,
-            seed=self.seed,
-            side=self.side,
-            kinds=self.kinds,
-            languages=self.languages,
-            edit_fraction=self.edit_fraction,
-            photos=self.photos,
-            texts=self.texts,
-            encoding=self.encoding,
-            workers=(os.cpu_count() or 1) if self.workers is None else self.workers,
-        )
+        check_at_least("--shard-mib", self.shard_mib, 1)
+        with naming_options(self):
+            options = ImportOptions(
+                name=self.name,
+                licence=self.licence or ("CC0-1.0" if is_ours else "unknown"),
+                redistributable=is_ours,
+                val_fraction=self.val_fraction,
+                shard_bytes=self.shard_mib << 20,
+            )
+            rendering = RenderOptions(
+                fonts=self.fonts,
+                count=self.count,
+                seed=self.seed,
+                side=self.side,
+                kinds=self.kinds,
+                languages=self.languages,
+                edit_fraction=self.edit_fraction,
+                photos=self.photos,
+                texts=self.texts,
+                encoding=self.encoding,
+                workers=(os.cpu_count() or 1) if self.workers is None else self.workers,
+            )
         with reporting_disk_failures(self.folder):
             source = RenderedTexts(rendering)
             before = read_manifest(self.folder) if self.folder.is_dir() else None

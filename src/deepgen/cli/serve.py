@@ -68,7 +68,7 @@ class Serve:
     sign: KeyFiles = None
     """Private key and certificate chain (PEM) that sign a C2PA manifest in every image."""
     ray: Text = None
-    """Serve on a Ray cluster (extra ray) with so many replicas, as NUMBER or LEAST:MOST."""
+    """Serve on a Ray cluster (extra ray) with so many replicas, as NUMBER or MIN:MAX."""
     no_page: bool = False
     """Serve the page; the API remains."""
     deterministic: bool = False
@@ -155,7 +155,7 @@ class Serve:
 
 
 def parse_replicas(text: str) -> Replicas:
-    """How many replicas: ``NUMBER`` or ``LEAST:MOST``.
+    """How many replicas: ``NUMBER`` or ``MIN:MAX``.
 
     Raises:
         UsageError: It is something else.
@@ -165,7 +165,7 @@ def parse_replicas(text: str) -> Replicas:
         least, most = int(first), int(last or first)
         if 1 <= least <= most:
             return Replicas(least=least, most=most)
-    raise UsageError(f"--ray must be a number of replicas or LEAST:MOST, such as 1:4, got {text!r}")
+    raise UsageError(f"--ray must be a number of replicas or MIN:MAX, such as 1:4, got {text!r}")
 
 
 def read_keys(path: Path | None) -> tuple[tuple[str, str], ...]:

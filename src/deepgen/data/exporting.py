@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -78,7 +78,7 @@ class ExportReport:
 
     samples: int
     left_out: dict[str, int]
-    """By the option that left them out."""
+    """By what left them out: an option of this name, or ``mixture``."""
     files: int
     bytes: int
 
@@ -163,12 +163,12 @@ def _chosen(
             keep(name, pc.equal(table[name], value).to_numpy())
     if options.licences:
         allowed = pc.is_in(table["licence"], value_set=pa.array(options.licences))
-        keep("licence", allowed.to_numpy())
+        keep("licences", allowed.to_numpy())
     if excluded is not None:
-        keep("excluded", ~excluded)
+        keep("exclude", ~excluded)
     may = table["redistributable"].to_numpy().astype(bool)
     if options.restricted == "skip":
-        keep("redistributable", may)
+        keep("restricted", may)
     restricted = int((kept & ~may).sum())
     if restricted and options.restricted == "refuse":
         raise DataError(
@@ -176,8 +176,20 @@ def _chosen(
             "--restricted skip leaves them out, --restricted include exports them for your own use"
         )
     if not kept.any():
-        raise DataError(f"no sample of {data.folder} is left to export; choose fewer conditions")
+        reasons = ", ".join(left_out_by(left_out))
+        raise DataError(
+            f"none of the {len(data):,} samples of {data.folder} is left to export ({reasons}); "
+            "choose fewer conditions"
+        )
     return np.flatnonzero(kept), left_out
+
+
+def left_out_by(counts: Mapping[str, int]) -> list[str]:
+    """What left how many samples out, in words, such as "left out by --task: 3"."""
+    return [
+        f"left out by {'the mixture' if name == 'mixture' else f'--{name}'}: {count:,}"
+        for name, count in counts.items()
+    ]
 
 
 def _images(record: Record) -> list[ImageRef]:

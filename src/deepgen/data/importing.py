@@ -30,7 +30,7 @@ from deepgen.data.dataset import (
 )
 from deepgen.data.examining import Examiner, with_bytes
 from deepgen.data.importers.source import EXCLUDED, BadRow, BadSampleError, RawSample, Source
-from deepgen.data.parallel import Engine, Threads
+from deepgen.data.parallel import Executor, Threads
 from deepgen.data.records import Record, sid_of, split_of
 from deepgen.data.shards import (
     Progress,
@@ -69,7 +69,7 @@ class ImportOptions:
 
     def __post_init__(self) -> None:
         if not self.name or not all(each.isalnum() or each in "-_" for each in self.name):
-            raise ValueError(f"a name has letters, digits, - and _ only, got {self.name!r}")
+            raise ValueError(f"name may have letters, digits, - and _ only, got {self.name!r}")
         check_below_one("val_fraction", self.val_fraction)
         for name in ("min_side", "max_references", "shard_bytes"):
             check_at_least(name, getattr(self, name), 1)
@@ -103,7 +103,7 @@ def import_source(
     options: ImportOptions,
     *,
     workers: int | None = None,
-    engine: Engine | None = None,
+    executor: Executor | None = None,
     max_bad_fraction: float = 1.0,
     watch: Callable[[int], None] = lambda rows: None,
     say: Callable[[str], None] = lambda line: None,
@@ -114,7 +114,7 @@ def import_source(
         folder: A new or empty folder, or that of the same import.
         workers: Threads that decode; by default one per core, at most eight. Their number never
             changes the result.
-        engine: What decodes instead of these threads: processes, or several machines.
+        executor: What decodes instead of these threads: processes, or several machines.
         max_bad_fraction: Fraction of the rows that may be faulty. With more the import stops; what
             is stored stays, and a larger fraction resumes it.
         watch: Called after each row with the number of rows processed.
@@ -139,12 +139,12 @@ def import_source(
             if read_manifest(folder) is None:
                 shutil.rmtree(folder / SCRATCH, ignore_errors=True)
             raise
-        manifest = _begin(revision.state, folder, options)
+        manifest = _begin(source, revision.state, folder, options)
         if not manifest.complete:
             importing = _Import(source, folder, options, revision.content)
             most_bad = max_bad_fraction * revision.rows
             threads = Threads(workers or min(os.cpu_count() or 1, 8))
-            importing.run(engine or threads, watch, most_bad)
+            importing.run(executor or threads, watch, most_bad)
             if importing.samples == 0:
                 replace(manifest, unusable=True).write(folder)
                 raise DataError(nothing_usable(folder))
@@ -179,8 +179,12 @@ def _check_new_or_data(folder: Path) -> None:
         raise DataError(f"{folder} is neither empty nor a data set; choose a new folder")
 
 
-def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManifest:
-    """The manifest of this import, written if the folder is new."""
+def _begin(source: Source, revision: str, folder: Path, options: ImportOptions) -> DataSetManifest:
+    """The manifest of this import, written if the folder is new.
+
+    Raises:
+        DataError: The folder is that of another import.
+    """
     wanted = DataSetManifest(
         name=options.name,
         revision=revision,
@@ -196,12 +200,16 @@ def _begin(revision: str, folder: Path, options: ImportOptions) -> DataSetManife
         (folder / QUARANTINE).unlink(missing_ok=True)
         wanted.write(folder)
         return wanted
-    for name in ("name", "options", "revision"):
-        if getattr(found, name) != getattr(wanted, name):
-            what = {"revision": "other content of the source", "options": "other options"}.get(
-                name, "another name"
-            )
-            raise DataError(f"{folder} was imported with {what}; import into a new folder")
+    changed = ""
+    if found.name != wanted.name:
+        changed = f"another name ({found.name}, now {wanted.name})"
+    elif found.options != wanted.options:
+        names = [key for key, value in wanted.options.items() if found.options.get(key) != value]
+        changed = f"other options ({', '.join(names)})"
+    elif found.revision != wanted.revision:
+        changed = f"other {source.contents}"
+    if changed:
+        raise DataError(f"{folder} was imported with {changed}; import into a new folder")
     return found
 
 
@@ -242,7 +250,7 @@ class _Import:
         self.bad = sum(each["reason"] != EXCLUDED for each in read_quarantine(self.folder))
         """Faulty rows so far."""
 
-    def run(self, engine: Engine, watch: Callable[[int], None], most_bad: float) -> None:
+    def run(self, executor: Executor, watch: Callable[[int], None], most_bad: float) -> None:
         """Process all remaining rows.
 
         Args:
@@ -252,7 +260,7 @@ class _Import:
             DataError: More are.
         """
         try:
-            for outcome in self._examined(engine):
+            for outcome in self._examined(executor):
                 self._add(outcome)
                 if self.bad > max(most_bad, JUDGED_ROWS):
                     raise too_many_bad(self.folder, self.bad, most_bad)
@@ -265,7 +273,7 @@ class _Import:
             if self.writer is not None:
                 self.writer.abandon()
 
-    def _examined(self, engine: Engine) -> Iterator[_Decoded | BadRow]:
+    def _examined(self, executor: Executor) -> Iterator[_Decoded | BadRow]:
         """The remaining rows in their order, examined by some means."""
         options = self.options
         examiner = Examiner(
@@ -273,9 +281,9 @@ class _Import:
             min_side=options.min_side,
             max_aspect=options.max_aspect,
             max_references=options.max_references,
-            keeps_bytes=engine.is_local,
+            keeps_bytes=executor.is_local,
         )
-        for row, found in engine.map(examiner, self.source.rows_from(self.rows)):
+        for row, found in executor.map(examiner, self.source.rows_from(self.rows)):
             if isinstance(row, BadRow):
                 yield row
                 continue
@@ -283,7 +291,7 @@ class _Import:
                 yield found
                 continue
             try:
-                images = found if engine.is_local else with_bytes(examiner.root, row, found)
+                images = found if executor.is_local else with_bytes(examiner.root, row, found)
             except BadSampleError as error:
                 yield BadRow(native_id=row.native_id, reason=error.reason, message=str(error))
                 continue

@@ -212,12 +212,14 @@ def _flagged(data: DataSet, flags: Sequence[Flag]) -> npt.NDArray[np.bool_]:
 
 def flags_by_row(data: DataSet) -> Mapping[int, list[str]]:
     """The flags of the samples that have any; empty if the data set was not measured."""
-    table = read_measures(data)
     found: dict[int, list[str]] = defaultdict(list)
-    if table is not None:
+    for part, first in data.parts:
+        table = read_measures(part)
+        if table is None:
+            continue
         for flag in FLAGS:
             for row in np.flatnonzero(pc.is_valid(table[flag]).to_numpy()).tolist():
-                found[row].append(flag)
+                found[first + row].append(flag)
     return found
 
 

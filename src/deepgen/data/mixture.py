@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -256,16 +257,23 @@ class MixedData(DataSet):
         Raises:
             DataError: It would.
         """
+        for message in self.too_many_passes(samples):
+            raise DataError(message)
+
+    def too_many_passes(self, samples: Mapping[Task, int]) -> list[str]:
+        """For each source that a run of so many samples would see too often, a message."""
+        most = self.mixture.max_passes
+        found = []
         for task, count in samples.items():
             for each in self.shares(task):
                 passes = max(each.share, SMALLEST) * count / len(each.rows)
-                if passes > self.mixture.max_passes:
-                    raise DataError(
-                        f"this run would pass {passes:.1f} times over the {len(each.rows):,} "
-                        f"{task} samples of {each.source}, at most {self.mixture.max_passes:g} are "
-                        f"allowed; add data, train for fewer steps, or raise max_passes in "
-                        f"{self.folder}"
+                if passes > most:
+                    found.append(
+                        f"this run would pass {passes:.2f} times over the {len(each.rows):,} "
+                        f"{task} samples of {each.source}, at most {most:g} are allowed; add data, "
+                        f"train for fewer steps, or raise max_passes in {self.folder}"
                     )
+        return found
 
     def check_ratio(self, microbatches: Mapping[Task, int]) -> None:
         """Refuse a step whose tasks do not have the mixture's ratio.
@@ -285,9 +293,13 @@ class MixedData(DataSet):
             )
 
     def split_samples(self, samples: int) -> dict[Task, int]:
-        """How many of some samples are of each task, by the ratio of the mixture."""
+        """How many of some samples are of each task, by the ratio of the mixture; none is lost."""
         ratio = {task: self.mixture.ratio.get(task, 1) for task in TASKS if self.shares(task)}
-        return {task: samples * each // sum(ratio.values()) for task, each in ratio.items()}
+        ends = [samples * each // sum(ratio.values()) for each in accumulate(ratio.values())]
+        return {
+            task: end - start
+            for task, (start, end) in zip(ratio, pairwise([0, *ends]), strict=True)
+        }
 
     def seen(self, samples: Mapping[Task, int], *, seed: int = 0) -> list[dict[str, Any]]:
         """What a run of so many samples sees of each source, from the order that it will have.
@@ -319,10 +331,10 @@ class MixedData(DataSet):
         return found
 
     def _check_used(self, path: Path) -> None:
-        """Refuse a source without samples, and warn of conditions that leave none out.
+        """Refuse sources without samples, and names to exclude that no sample has.
 
         Raises:
-            DataError: One that is not optional has none.
+            DataError: A source that is not optional has none, or a name is unknown.
         """
         for each in self.mixture.sources:
             data = self.members.get(each.data)
@@ -331,12 +343,11 @@ class MixedData(DataSet):
             skills = pc.unique(pc.list_flatten(data.table["skills"])).to_pylist()
             unknown = [name for name in each.exclude if name not in (*FLAGS, *skills)]
             if unknown:
-                message = (
-                    f"{path}: no sample of {each.data} has the skill {' or '.join(unknown)}, so "
-                    f"exclude leaves none out; its skills: {_listed(skills)}; flags: "
-                    f"{', '.join(FLAGS)}"
+                raise DataError(
+                    f"{path}: exclude of {each.data} names {', '.join(unknown)}, which is neither "
+                    f"a skill of its samples ({_listed(skills)}) nor a flag ({', '.join(FLAGS)}); "
+                    "correct or remove it"
                 )
-                warnings.warn(message, stacklevel=5)
             tasks = TASKS if each.task is None else (each.task,)
             if any(len(self._usable[task][each.data]) for task in tasks):
                 continue

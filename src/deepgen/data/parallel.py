@@ -35,7 +35,7 @@ BLOCK_BYTES = 256 << 20
 BATCH_ROWS = 64
 
 
-class Engine(ABC):
+class Executor(ABC):
     """What computes a function of each item; results come with their items, in order."""
 
     is_local: ClassVar[bool] = False
@@ -47,34 +47,34 @@ class Engine(ABC):
 
 
 @dataclass(frozen=True)
-class Threads(Engine):
+class Threads(Executor):
     """Threads of this process."""
 
     count: int
     is_local = True
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """See :class:`Engine`."""
+        """See :class:`Executor`."""
         return bounded_map(lambda item: (item, work(item)), items, workers=self.count)
 
 
 @dataclass(frozen=True)
-class Processes(Engine):
+class Processes(Executor):
     """Processes of this machine."""
 
     count: int
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """See :class:`Engine`."""
+        """See :class:`Executor`."""
         return in_processes(work, items, self.count)
 
 
 @dataclass(frozen=True)
-class RayCluster(Engine):
+class RayCluster(Executor):
     """The machines of a Ray cluster."""
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """See :class:`Engine`."""
+        """See :class:`Executor`."""
         return on_ray(work, items)
 
 

@@ -71,6 +71,8 @@ def preview_page(
 ) -> Page:
     """The page of a data set; larger sets are shown in part, and the page says so.
 
+    Of a mixture only samples that it uses are shown and counted.
+
     Args:
         count: Samples shown at most, chosen by the seed.
         side: Pixels of the longer side of an image in the page.
@@ -78,8 +80,10 @@ def preview_page(
         max_bytes: Where the samples end, counted in bytes of images.
         watch: Called after each sample.
     """
-    count = min(count, len(data))
-    rows = permuted(np.arange(count), len(data), key_of(seed, "preview"))
+    used = np.flatnonzero(data.used)
+    table = data.table.take(used) if len(used) < len(data) else data.table
+    count = min(count, len(used))
+    rows = used[permuted(np.arange(count), len(used), key_of(seed, "preview"))]
     shown: list[dict[str, Any]] = []
     size = 0
     for row in rows.tolist():
@@ -89,8 +93,8 @@ def preview_page(
             break
         shown.append(sample)
         watch()
-    has_quarantine = (data.folder / QUARANTINE).is_file()
-    bad = list(read_quarantine(data.folder)) if has_quarantine else []
+    folders = [part.folder for part, _ in data.parts if (part.folder / QUARANTINE).is_file()]
+    bad = [row for folder in folders for row in read_quarantine(folder)]
     listed = [_quarantined(each) for each in islice(bad, MOST_QUARANTINED)]
     script = _asset("preview.js")
     environment = Environment(
@@ -98,17 +102,17 @@ def preview_page(
     )
     html = environment.get_template("preview.html").render(
         name=data.manifest.name,
-        total=len(data),
+        total=len(used),
         quarantined=len(bad),
         shown=len(shown),
         listed=len(listed),
-        histograms=list(_histograms(data.table)),
+        histograms=list(_histograms(table)),
         samples=_embedded([*shown, *listed]),
         style=_asset("preview.css"),
         script=script,
         script_hash=base64.b64encode(sha256(script.encode()).digest()).decode(),
     )
-    return Page(html=html, shown=len(shown), total=len(data))
+    return Page(html=html, shown=len(shown), total=len(used))
 
 
 def _asset(name: str) -> str:

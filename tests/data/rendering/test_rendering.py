@@ -277,8 +277,8 @@ def test_every_composed_text_has_no_gaps_and_its_words_once() -> None:
         (["--fonts", "."], "has no font that can be used; expected files ending in .ttf"),
         (["--fonts", "fonts"], "no font in fonts has Chinese characters; add one, or render only"),
         (["--fonts", "fonts", "--languages", "en", "--photos", "fonts"], "has no photographs"),
-        (["--fonts", "fonts", "--languages", "en", "--count", "0"], "count must be at least 1"),
-        (["--fonts", "fonts", "--languages", "en", "--side", "64"], "side must be at least 256"),
+        (["--fonts", "fonts", "--languages", "en", "--count", "0"], "--count must be at least 1"),
+        (["--fonts", "fonts", "--languages", "en", "--side", "64"], "--side must be at least 256"),
     ],
 )
 def test_what_cannot_be_rendered_is_refused_in_one_line(

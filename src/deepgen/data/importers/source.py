@@ -159,6 +159,8 @@ class Source(ABC):
     licence: str = "unknown"
     """That of all samples which have none of their own, unless the user states one."""
     redistributable: bool = False
+    contents: str = "content of the source"
+    """What its revision covers, as errors call it."""
 
     def probe(self) -> list[str]:
         """Check what the importer assumes about its source on the first rows, before anything else.

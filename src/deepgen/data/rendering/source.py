@@ -74,7 +74,7 @@ class RenderOptions:
     photos: Path | None = None
     """Folder of photographs for backgrounds and signs."""
     texts: Path | None = None
-    """File of texts, one a line, that take the place of sentences."""
+    """File of texts, one per line, that take the place of sentences."""
     encoding: Encoding = "jpeg"
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Processes; their number changes no image."""
@@ -220,6 +220,8 @@ class Renderer:
 class RenderedTexts(Source):
     """The samples of a renderer, made by several processes, in the order of their numbers."""
 
+    contents = "fonts, photographs, texts, rendering options or versions of libraries"
+
     def __init__(self, options: RenderOptions) -> None:
         self.options = options
         self.root = options.fonts
@@ -297,11 +299,15 @@ def _images_in(folder: Path) -> list[Path]:
 def _own_texts(path: Path) -> tuple[str, ...]:
     try:
         lines = [" ".join(line.split()) for line in read_text(path).splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read ({error}); expected one text a line") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} is not UTF-8 text; expected one text per line") from None
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror or error}); expected one text per line"
+        ) from None
     texts = tuple(line for line in lines if line)
     if not texts:
-        raise DataError(f"{path} has no texts; expected one a line")
+        raise DataError(f"{path} has no texts; expected one per line")
     long = [number for number, line in enumerate(lines, 1) if len(line) > MAX_OWN]
     if long:
         raise DataError(
