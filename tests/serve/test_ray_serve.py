@@ -19,12 +19,12 @@ from deepgen.cli.serve import parse_replicas
 from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.errors import DeepGenError, UsageError
 from deepgen.serve.app import Server
+from deepgen.serve.ray_proxy import proxy_middlewares
 from deepgen.serve.ray_serve import (
     PROXY_ENVIRONMENT,
     absolute,
     application,
     deployment_options,
-    proxy_middlewares,
     serve_on_ray,
 )
 from tests.serve.stub import StubEngine
@@ -146,7 +146,7 @@ def test_what_a_killed_replica_was_making_is_answered_503() -> None:
         assert found.headers["retry-after"] == "1"
     assert asyncio.run(ask(own_failure)).status_code == 500
     name = PROXY_ENVIRONMENT["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
-    assert name == "deepgen.serve.ray_serve:proxy_middlewares"
+    assert name == "deepgen.serve.ray_proxy:proxy_middlewares"
 
 
 def test_replicas_get_absolute_paths_and_the_models_name(

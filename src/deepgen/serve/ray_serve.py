@@ -18,15 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from starlette.middleware import Middleware
-
 from deepgen.checkpoint.finding import find_model
 from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.ray_cluster import gpus_each, ray_cluster
 from deepgen.serve.app import Server
-from deepgen.serve.encoding import to_json
 from deepgen.serve.engine_client import EngineClient
-from deepgen.serve.errors import ApiError
 from deepgen.serve.guard import App
 from deepgen.serve.logs import set_up
 from deepgen.serve.server import engine_settings
@@ -79,51 +75,10 @@ def application(config: ServeConfig, location: str) -> App:
     return Server(config, model, engine).application(starts_ready=True)
 
 
-class GoneReplicas:
-    """Answers 503 where Ray's proxy has no answer, since the replica was killed meanwhile.
-
-    By itself it answers 500 in plain text. Clients repeat a 503, and get another replica.
-
-    Args:
-        app: Ray's proxy.
-    """
-
-    def __init__(self, app: App) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Handle one request."""
-        state = {"began": False, "replaced": False}
-
-        async def watch(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                state["began"] = True
-                names = {name.lower() for name, _ in message["headers"]}
-                # Every answer of a replica has an id; the proxy's own are plain text.
-                if message["status"] in (408, 500, 503) and b"x-request-id" not in names:
-                    state["replaced"] = True
-            if not state["replaced"]:
-                await send(message)
-
-        is_request = scope["type"] == "http" and not scope["path"].startswith("/-/")
-        await self.app(scope, receive, watch if is_request else send)
-        if is_request and (state["replaced"] or not state["began"]):
-            message = "the engine was stopped; try again"
-            error = ApiError("worker_unavailable", message, retry_after=1)
-            headers = {"content-type": "application/json", **error.headers}
-            pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-            status = error.kind.status
-            await send({"type": "http.response.start", "status": status, "headers": pairs})
-            await send({"type": "http.response.body", "body": to_json(error.body).encode()})
-
-
-def proxy_middlewares() -> list[Middleware]:
-    """What Ray's proxies, which call this, do around themselves."""
-    return [Middleware(GoneReplicas)]
-
-
 PROXY_ENVIRONMENT: Mapping[str, str] = {
-    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": f"{__name__}:{proxy_middlewares.__name__}"
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deepgen.serve.ray_proxy:proxy_middlewares",
+    # On a busy machine its imports alone take longer than the usual 5 seconds.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
 }
 
 
