@@ -7,7 +7,6 @@ autoencoder has them, before scale and shift.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,21 +17,19 @@ from PIL import Image
 from torch import Tensor
 
 from deepgen.checkpoint.adapters import merge_lora
+from deepgen.config.model import SIZE_UNIT
+from deepgen.config.sizes import LATENT_SCALE
+from deepgen.devices import pick_device
+from deepgen.images.io import PNG_KEY
 from deepgen.images.tensors import resize, to_image, to_pixels
 from deepgen.pipeline.engine import Engine, Job
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.pipeline.request import parse_requests, parse_sampling
 
-EMBEDDED = "mini"
-
-SIZE_UNIT = 32
-LATENT_SCALE = 8
 LATENT_CHANNELS = 16
 
 SEEDS = 2**63
 """Of torch; ComfyUI's go up to 2^64 - 1 and are reduced to these."""
-
-DEVICE_TYPES = ("cuda", "mps")
 
 Progress = Callable[[int, int], None]
 """Called with the steps that are done, and their number."""
@@ -70,9 +67,7 @@ def load(
     Raises:
         CheckpointError: It cannot be loaded.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    device = next((name for name in DEVICE_TYPES if available[name]), "cpu")
-    pipe = DeepGenPipeline.from_pretrained(model, dtype=dtype, device=device)
+    pipe = DeepGenPipeline.from_pretrained(model, dtype=dtype, device=pick_device("auto"))
     if adapter is not None:
         merge_lora(pipe.model, adapter, scale)
     pipe.set_progress_bar_config(disable=True)
@@ -223,7 +218,7 @@ def edit(
 
 def record_of(image: Image.Image) -> str:
     """How an image was made, as JSON; "{}" where it is not known."""
-    return str(image.info.get("deepgen", json.dumps({})))
+    return str(image.info.get(PNG_KEY, "{}"))
 
 
 def to_images(image: Tensor) -> list[Image.Image]:

@@ -8,6 +8,9 @@ from typing import Any
 import folder_paths
 from comfy_api.latest import ComfyAPISync, ComfyExtension, io
 
+from deepgen.checkpoint.hub import EMBEDDED
+from deepgen.config.model import SIZE_UNIT
+
 from . import core
 
 CATEGORY = "DeepGen"
@@ -89,7 +92,7 @@ class DeepGenLoader(io.ComfyNode):
             category=CATEGORY,
             description="Loads a DeepGen model; mini is embedded, others lie in models/deepgen",
             inputs=[
-                io.Combo.Input("model", options=[core.EMBEDDED, *model_folders()]),
+                io.Combo.Input("model", options=[EMBEDDED, *model_folders()]),
                 io.Combo.Input("dtype", options=["auto", "float32", "bfloat16", "float16"]),
                 io.Combo.Input("adapter", options=adapters, default=NO_ADAPTER),
                 io.Float.Input("adapter_scale", default=1.0, min=-4.0, max=4.0, step=0.05),
@@ -100,7 +103,7 @@ class DeepGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str, adapter: str, adapter_scale: float) -> io.NodeOutput:
         """The model."""
-        path: Path | str = core.EMBEDDED if model == core.EMBEDDED else model_folders()[model]
+        path: Path | str = EMBEDDED if model == EMBEDDED else model_folders()[model]
         lora = None
         if adapter != NO_ADAPTER:
             lora = Path(folder_paths.get_full_path_or_raise("loras", adapter))
@@ -144,7 +147,7 @@ class DeepGenEmptyLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """What it takes and gives."""
-        side: dict[str, Any] = {"default": 0, "min": 0, "max": 4096, "step": core.SIZE_UNIT}
+        side: dict[str, Any] = {"default": 0, "min": 0, "max": 4096, "step": SIZE_UNIT}
         side["tooltip"] = "0 is the model's own"
         return io.Schema(
             node_id="DeepGenEmptyLatent",

@@ -1,5 +1,6 @@
 """Images that come and go beside each other, against each alone."""
 
+import json
 import random
 import time
 from collections.abc import Sequence
@@ -10,6 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
+from deepgen.config.solver import SolverOptions
+from deepgen.images.io import PNG_KEY
+from deepgen.pipeline import denoising
 from deepgen.pipeline.engine import Engine, EngineLimits, Event, Job
 from deepgen.pipeline.request import parse_requests, parse_sampling
 from tests.pipeline.test_golden import image, pipeline
@@ -227,6 +231,55 @@ def test_when_memory_runs_out_the_last_one_waits_and_keeps_its_steps() -> None:
     assert [e.step for e in events if e.id == "second" and e.kind == "step"] == [1, 2, 3]
     for each in (first, second):
         assert difference(found[each.id], alone(each)) <= 1
+
+
+def test_when_memory_runs_out_between_two_images_no_step_is_made_twice() -> None:
+    engine = Engine(pipeline().model)
+    jobs = [job("first", steps=3), job("second", "dogs", steps=3, seed=8)]
+    for each in jobs:
+        engine.submit(each)
+    events = engine.tick()
+    real, calls = denoising.euler_step, 0
+
+    def euler_step(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(denoising, "euler_step", euler_step)
+        assert engine.tick() == []
+        events += run(engine)
+    found = images(events)
+    for each in jobs:
+        own = [e.step for e in events if e.id == each.id and e.kind == "step"]
+        assert own == [1, 2, 3]
+        assert difference(found[each.id], alone(each)) <= 1
+
+
+def test_solvers_and_intervals_of_guidance_are_an_images_own() -> None:
+    options = SolverOptions(solver="ab2", guidance_interval=(0.3, 0.8), guidance_rescale=0.5)
+    own = job("own", "two dogs", steps=5, guidance=3.0, options=options)
+    engine = Engine(pipeline().model)
+    engine.submit(own)
+    engine.submit(job("other", steps=5, guidance=2.0))
+    found = images(run(engine))["own"]
+    made = pipeline()(
+        "two dogs",
+        seed=1,
+        height=64,
+        width=64,
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        solver="ab2",
+        guidance_interval=(0.3, 0.8),
+        guidance_rescale=0.5,
+    ).images[0]
+    assert difference(found, made) <= 1
+    assert json.loads(found.info[PNG_KEY])["solver"] == "ab2"
+    assert difference(found, alone(job("usual", "two dogs", steps=5, guidance=3.0))) > 1
 
 
 def test_where_two_images_are_too_much_they_come_one_after_the_other() -> None:

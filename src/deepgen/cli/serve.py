@@ -47,6 +47,8 @@ class Serve:
     """A LoRA adapter to apply."""
     max_batch_rows: Whole = None
     """Images computed at once; guided ones count twice (default: 8 on a CPU, 16 on a GPU)."""
+    max_batch_tokens: Whole = None
+    """Tokens computed at once (default: on a GPU what its memory suffices for, measured)."""
     max_queue: Annotated[int, arg(metavar="INT")] = 64
     """Images that may wait."""
     max_n: Annotated[int, arg(metavar="INT")] = 10
@@ -138,6 +140,7 @@ class Serve:
             allow_host=_hosts(self.allow_host),
             allow_origin=_origins(self.allow_origin),
             max_batch_rows=self.max_batch_rows,
+            max_batch_tokens=self.max_batch_tokens,
             max_queue=self.max_queue,
             max_n=self.max_n,
             max_references=self.max_references,

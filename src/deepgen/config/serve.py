@@ -65,7 +65,8 @@ class ServeConfig:
     """Web pages of other servers that may use this one, such as https://example.org."""
     max_batch_rows: int | None = None
     """Rows of a pass through the DiT; a guided image has two. None: 8 on a CPU, 16 on a GPU."""
-    max_batch_tokens: int = 1 << 17
+    max_batch_tokens: int | None = None
+    """Tokens of a pass. None: on a GPU what its memory suffices for, measured at the start."""
     max_queue: int = 64
     """Images that may wait."""
     max_n: int = 10
@@ -95,7 +96,8 @@ class ServeConfig:
     def __post_init__(self) -> None:
         # A guided image has two.
         check_at_least("max_batch_rows", self.max_batch_rows, 2)
-        for name in ("max_batch_tokens", "max_queue", "max_n"):
+        check_at_least("max_batch_tokens", self.max_batch_tokens, 1)
+        for name in ("max_queue", "max_n"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("max_pixels", self.max_pixels, SMALLEST_SIDE**2)
         check_at_least("max_references", self.max_references, 1)

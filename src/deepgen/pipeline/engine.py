@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Generator, nn
 
 from deepgen.config.serve import TOKEN_SIDE, rows_of, tokens_of
+from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
 from deepgen.dit.groups import Group
 from deepgen.flow.schedule import sampling_sigmas
 from deepgen.images.masks import composite
@@ -70,6 +71,8 @@ class Job:
     """After these steps, from 1, the image that forms is decoded and reported."""
     preview_every: int = 0
     """Report a small preview every so many steps."""
+    options: SolverOptions = DEFAULT_SOLVER
+    """How it is integrated."""
 
     @property
     def rows(self) -> int:
@@ -151,8 +154,12 @@ class Engine:
         self._suspended: dict[str, Denoising] = {}
         """How far jobs were that wait again, since memory ran out."""
         self._joined: list[Group] | None = None
+        self._joined_guided: list[bool] = []
+        """Of each image, whether the joined rows have guidance, which may have an interval."""
         self.on_start: Callable[[Job], None] = do_nothing
         """Called before anything of a job is computed."""
+        self.finish: Callable[[Pixels, Job], Image.Image] = finished
+        """Makes the image of an event from decoded pixels."""
         self._tick = 0
         self._reduced_until = 0
         self._reduced_tokens = self.limits.tokens
@@ -178,8 +185,8 @@ class Engine:
 
     @property
     def running_rows(self) -> int:
-        """Rows of the next pass."""
-        return sum(each.denoising.rows for each in self._running)
+        """Rows of a pass, of steps with guidance where it has an interval."""
+        return sum(each.job.rows for each in self._running)
 
     @property
     def running_tokens(self) -> int:
@@ -286,7 +293,9 @@ class Engine:
         sigmas = sampling_sigmas(job.sampling.steps, model.schedule, tokens=tokens)
         guidance = job.sampling.guidance_scale
         self._use(model.dit)
-        denoising = begin(model.dit, [noise], positive, negative, [references], sigmas, guidance)
+        denoising = begin(
+            model.dit, [noise], positive, negative, [references], sigmas, guidance, job.options
+        )
         if job.mask is not None:
             cells = kept_cells(job.mask, request.height, request.width).to(self.device)
             if references[0].shape != noise.shape:
@@ -300,14 +309,15 @@ class Engine:
         started = time.perf_counter()
         tokens, dit = self.running_tokens, self.model.dit
         sets = [each.denoising for each in self._running]
-        if self._joined is None:
-            prepared = [each.prepared for each in sets]
-            # Without other images it is computed exactly as the pipeline does.
-            self._joined = prepared[0] if len(sets) == 1 else dit.join(prepared)
+        before = [replace(each) for each in sets]
         self._use(dit)
         try:
-            clean = [each.clean_latents[0] for each in advance(dit, sets, self._joined)]
+            joined = self._join(sets)
+            clean = [each.clean_latents[0] for each in advance(dit, sets, joined)]
         except torch.OutOfMemoryError:
+            # Some may have made the step already.
+            for each, own in zip(self._running, before, strict=True):
+                each.denoising = own
             return self._make_room()
         if self.device.type == "cuda":
             # Until then only kernels have been launched.
@@ -335,6 +345,19 @@ class Engine:
             self._set_running(remaining)
         return events + self._finish(finished) + self._show(shown)
 
+    def _join(self, sets: Sequence[Denoising]) -> list[Group]:
+        """The rows of the next step."""
+        guided = [each.guides_now for each in sets]
+        if self._joined is None or self._joined_guided != guided:
+            prepared = [
+                each.unguided if each.unguided and not each.guides_now else each.prepared
+                for each in sets
+            ]
+            # Without other images it is computed exactly as the pipeline does.
+            self._joined = prepared[0] if len(sets) == 1 else self.model.dit.join(prepared)
+            self._joined_guided = guided
+        return self._joined
+
     def _finish(self, finished: Sequence[_Running]) -> list[Event]:
         """Decode images that are done."""
         events = []
@@ -348,8 +371,15 @@ class Engine:
                 events.append(_not_finite(job))
                 continue
             self.previews.learn(own, pixels)
-            image = _composed(finished_image(pixels, job.request), job)
-            record(image, job.request, seed=job.seed, sampling=job.sampling, model=self.source)
+            image = self.finish(pixels, job)
+            record(
+                image,
+                job.request,
+                seed=job.seed,
+                sampling=job.sampling,
+                model=self.source,
+                further=job.options.changed,
+            )
             event = Event(id=job.id, kind="finished", step=job.sampling.steps, image=image)
             events.append(event)
         return events
@@ -359,7 +389,7 @@ class Engine:
         events = []
         for (each, _), pixels in zip(shown, self._decode([e for _, e in shown]), strict=True):
             if pixels is not None and pixels.isfinite().all():
-                image = _composed(finished_image(pixels, each.job.request), each.job)
+                image = self.finish(pixels, each.job)
                 step = each.denoising.step
                 events.append(Event(id=each.job.id, kind="partial", step=step, image=image))
         return events
@@ -405,8 +435,9 @@ class Engine:
         self.seconds_per_token = seconds if not known else 0.9 * known + 0.1 * seconds
 
 
-def _composed(image: Image.Image, job: Job) -> Image.Image:
-    """The image with what its mask keeps."""
+def finished(pixels: Pixels, job: Job) -> Image.Image:
+    """The image that the user gets: at the original's size, with what its mask keeps."""
+    image = finished_image(pixels, job.request)
     if job.mask is None:
         return image
     return composite(image, job.request.references[0].image, job.mask)

@@ -220,7 +220,9 @@ class Server:
     async def _respond(self, request: Request, resolved: ImageRequest) -> Response:
         state = request.state
         self.engine.check_fits(resolved.rows, resolved.tokens)
-        self.engine.check_room(resolved.count, self.config.deadline)
+        # From here to its entry in `running` nothing else runs, so that no place is given twice.
+        announced = sum(each.announced for each in self.running.values())
+        self.engine.check_room(resolved.count + announced, self.config.deadline)
         self.limit.take(state.client, resolved.count)
         generation = Generation(
             request=resolved,

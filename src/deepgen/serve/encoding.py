@@ -58,6 +58,7 @@ def _encoded(
         steps=request.steps,
         guidance=request.guidance,
         model=model,
+        further=request.solver.changed,
     )
     if request.negative_prompt is not None:
         record["negative_prompt"] = request.negative_prompt

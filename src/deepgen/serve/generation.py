@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from deepgen.images.signing import Signer
-from deepgen.serve.encoding import encoded, encoded_preview, to_json
+from deepgen.serve.encoding import encoded, encoded_preview, in_thread, to_json
 from deepgen.serve.engine_client import Command, EngineClient
 from deepgen.serve.errors import ApiError
 from deepgen.serve.metrics import Metrics
@@ -51,6 +51,11 @@ class Generation:
     started: float = field(default_factory=time.monotonic)
     queue_seconds: float = 0.0
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    announced: int = field(init=False)
+    """Images that the engine has not been asked for yet."""
+
+    def __post_init__(self) -> None:
+        self.announced = self.request.count
 
     def cancel(self) -> None:
         """End it early, on request of its client."""
@@ -101,11 +106,14 @@ class Generation:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _image(self, command: Command) -> Image.Image:
+        # Without a pause until it is registered there.
+        self.announced -= 1
         async for frame in self.engine.run(command, seconds=self.seconds):
             if frame.values["kind"] == "started":
                 self._begin()
             if frame.values["kind"] == "finished":
-                return read_image_frame("RGB", frame.values, frame.blobs[0])
+                image = read_image_frame("RGB", frame.values, frame.blobs[0])
+                return await in_thread(self.request.finished, image)
         raise ApiError("internal_error", "the engine ended without an image")
 
     async def events(self) -> AsyncIterator[str]:
@@ -168,6 +176,8 @@ class Generation:
         partials, times = 0, [time.monotonic()]
         if request.progress:
             yield self._progress("queued", position=self.engine.waiting)
+        # Without a pause until it is registered there.
+        self.announced -= 1
         async for frame in self.engine.run(command, seconds=self.seconds):
             values, kind = frame.values, frame.values["kind"]
             if kind == "started":
@@ -190,7 +200,8 @@ class Generation:
                 own = {"type": name, "step": values["step"], "output_format": "jpeg"}
                 yield name, {**own, "b64_json": content}
             elif kind in ("partial", "finished"):
-                image = read_image_frame("RGB", values, frame.blobs[0])
+                made = read_image_frame("RGB", values, frame.blobs[0])
+                image = await in_thread(request.finished, made)
                 content = await self._file(image, seed)
                 common = {"b64_json": content, "created_at": int(time.time())}
                 # Events always have a quality; "auto" says that the steps were given.

@@ -15,7 +15,9 @@ from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
 from deepgen.config.serve import SMALLEST_SIDE, ServeConfig, rows_of, tokens_of
 from deepgen.config.sizes import nearest_side, reference_size
+from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
 from deepgen.errors import UsageError
+from deepgen.images.masks import composite
 from deepgen.serve.engine_client import Command
 from deepgen.serve.errors import ApiError
 from deepgen.serve.schemas import MAX_STEPS, ImageParameters
@@ -64,6 +66,7 @@ class ImageRequest:
     safety_identifier: str | None
     tokens: int
     """Of all rows of an image in a pass, contexts estimated."""
+    solver: SolverOptions = DEFAULT_SOLVER
     images: Sequence[Image.Image] = ()
     mask: Image.Image | None = None
     ignored: Sequence[str] = ()
@@ -85,6 +88,16 @@ class ImageRequest:
         parts = self.partial_images + 1
         due = {math.ceil(self.steps * j / parts) for j in range(1, parts)}
         return sorted(step for step in due if step < self.steps)
+
+    def finished(self, image: Image.Image) -> Image.Image:
+        """The image that the user gets: at the original's size, with what its mask keeps.
+
+        Args:
+            image: As the model made it.
+        """
+        if self.images and self.height is None and image.size != self.images[0].size:
+            image = image.resize(self.images[0].size, Image.Resampling.BICUBIC)
+        return image if self.mask is None else composite(image, self.images[0], self.mask)
 
     @property
     def rows(self) -> int:
@@ -108,6 +121,7 @@ class ImageRequest:
             "has_mask": self.mask is not None,
             "partial_steps": self.partial_steps,
             "preview_every": self.preview_interval,
+            "solver": self.solver.changed,
         }
         return [
             Command(
@@ -193,6 +207,7 @@ class Resolver:
             width=width,
             steps=steps,
             guidance=guidance,
+            solver=_solver(fields),
             tokens=self._tokens(height, width, images, guidance),
             quality=_quality(fields),
             format=kind,
@@ -326,6 +341,15 @@ def _check_supported(fields: ImageParameters) -> None:
     for name, other in needs:
         if getattr(fields, name) and not getattr(fields, other):
             raise ApiError("invalid_value", f"{name} needs {other}", param=name)
+
+
+def _solver(fields: ImageParameters) -> SolverOptions:
+    names = ("solver", "guidance_interval", "guidance_rescale")
+    given = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
+    try:
+        return SolverOptions(**given)
+    except ValueError as error:
+        raise ApiError("invalid_value", str(error), param=str(error).partition(" ")[0]) from None
 
 
 def _quality(fields: ImageParameters) -> str | None:

@@ -55,6 +55,9 @@ Text = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
 Label = Annotated[StrictStr, Field(max_length=512)]
 Whole = Annotated[int, Field(strict=True), BeforeValidator(_whole)]
 Seed = Annotated[Annotated[int, Field(strict=True, ge=0, lt=2**63)], BeforeValidator(_seed)]
+Rescale = Annotated[float, Field(strict=True), BeforeValidator(_whole)]
+Level = Annotated[float, Field(strict=True, ge=0, le=1), BeforeValidator(_whole)]
+Interval = Annotated[list[Level], Field(min_length=2, max_length=2)]
 Guidance = Annotated[float, Field(strict=True, ge=0, le=MAX_GUIDANCE), BeforeValidator(_whole)]
 
 
@@ -83,6 +86,9 @@ class ImageParameters(BaseModel):
     num_inference_steps: Annotated[Whole, Field(ge=1, le=MAX_STEPS)] | None = None
     guidance_scale: Guidance | None = None
     negative_prompt: Text | None = None
+    solver: Literal["euler", "ab2"] | None = None
+    guidance_interval: Interval | None = None
+    guidance_rescale: Annotated[Rescale, Field(ge=0, le=1)] | None = None
     metadata: Literal["full", "minimal"] | None = None
     progress: StrictBool | None = None
     preview_interval: Annotated[Whole, Field(ge=0, le=MAX_STEPS)] | None = None
@@ -183,7 +189,13 @@ def _parsed(name: str, own: str, text: str) -> Any:
         except ValueError:
             message = f"{name} must be a whole number, got {shown(text)}"
             raise ApiError("invalid_type", message, param=name) from None
-    if own == "guidance_scale":
+    if own == "guidance_interval":
+        try:
+            return [float(each) for each in text.split(",")]
+        except ValueError:
+            message = f"{name} must be two numbers such as 0.2,0.8, got {shown(text)}"
+            raise ApiError("invalid_type", message, param=name) from None
+    if own in ("guidance_scale", "guidance_rescale"):
         try:
             return float(text)
         except ValueError:

@@ -14,18 +14,23 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from deepgen.config.solver import SolverOptions
 from deepgen.serve.frames import Frame, packed, read_frame
 
 if TYPE_CHECKING:
     from deepgen.pipeline.engine import Engine, Event, Job
 
 WARM_UP_STEPS = 2
+
+USUAL_TOKENS = 1 << 17
+"""Of a pass on a CPU, where time is scarcer than memory."""
 
 
 def image_frame(image: Image.Image) -> tuple[dict[str, int], bytes]:
@@ -86,6 +91,7 @@ class Worker:
     def _load(self) -> Engine:
         """The engine, warm: it has made an image, so that previews have colours, too."""
         from deepgen.devices import local_device, pick_device
+        from deepgen.images.tensors import to_image
         from deepgen.pipeline.engine import Engine, EngineLimits
         from deepgen.pipeline.loading import load
 
@@ -107,10 +113,12 @@ class Worker:
         images = 1 if settings["deterministic"] else EngineLimits().images
         limits = EngineLimits(
             rows=settings["max_batch_rows"] or rows,
-            tokens=settings["max_batch_tokens"],
+            tokens=settings["max_batch_tokens"] or USUAL_TOKENS,
             images=images,
         )
         engine = Engine(model, limits, source=settings["source"], placement=pipe._placement)
+        # The server enlarges and composites, beside this thread: edits have up to 25 megapixels.
+        engine.finish = lambda pixels, _: to_image(pixels)
         # Prompts of different length go through together on an accelerator, too.
         model.dit.attention_by_row = device.type != "cpu"
         started = time.perf_counter()
@@ -119,6 +127,8 @@ class Worker:
             for event in engine.tick():
                 if event.kind == "failed":
                     raise RuntimeError(f"the model cannot draw: {event.message}")
+        if device.type == "cuda" and plan is None and settings["max_batch_tokens"] is None:
+            limits = engine.limits = replace(limits, tokens=self._measured_tokens(engine))
         self._send(
             {
                 "op": "ready",
@@ -135,6 +145,21 @@ class Worker:
             {"op": "event", "id": job.id, "kind": "preparing", "step": 0}
         )
         return engine
+
+    def _measured_tokens(self, engine: Engine) -> int:
+        """See :mod:`deepgen.serve.calibration`."""
+        from deepgen.serve.calibration import MEASURED_STEPS, calibrated_tokens
+
+        defaults = engine.model.defaults
+        side = defaults.height
+        if 2 * side > engine.model.max_side:
+            side //= 2
+
+        def job(height: int, width: int) -> Job:
+            values = {**_warm_up_job(MEASURED_STEPS), "steps": MEASURED_STEPS}
+            return self._job(engine, {**values, "height": height, "width": width}, [])
+
+        return calibrated_tokens(engine, job, side)
 
     def _obey(self, engine: Engine, frame: Frame) -> None:
         values = frame.values
@@ -183,6 +208,7 @@ class Worker:
             mask=mask,
             partial_steps=frozenset(values["partial_steps"]),
             preview_every=values["preview_every"],
+            options=SolverOptions(**values["solver"]),
         )
 
     def _report(self, event: Event) -> None:
@@ -235,6 +261,7 @@ def _warm_up_job(default_steps: int) -> dict[str, Any]:
         "has_mask": False,
         "partial_steps": [],
         "preview_every": 0,
+        "solver": {},
     }
 
 
