@@ -34,6 +34,7 @@ VALUES: dict[str, Any] = {
     "has_mask": False,
     "partial_steps": [],
     "preview_every": 0,
+    "solver": {},
     "seed": 1,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -74,3 +75,17 @@ class SolverOptions:
 
 
 DEFAULT_SOLVER = SolverOptions()
+
+
+def solver_from_json(values: Mapping[str, Any]) -> SolverOptions:
+    """Options of an object in JSON, which has lists only; what it lacks is the default.
+
+    Raises:
+        ValueError: As :class:`SolverOptions`.
+    """
+    return SolverOptions(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+    )

@@ -15,7 +15,7 @@ from deepgen.checkpoint.finding import FoundModel
 from deepgen.config.model import SIZE_UNIT
 from deepgen.config.serve import SMALLEST_SIDE, ServeConfig, rows_of, tokens_of
 from deepgen.config.sizes import nearest_side, reference_size
-from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
+from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions, solver_from_json
 from deepgen.errors import UsageError
 from deepgen.images.masks import composite
 from deepgen.serve.engine_client import Command
@@ -347,7 +347,7 @@ def _solver(fields: ImageParameters) -> SolverOptions:
     names = ("solver", "guidance_interval", "guidance_rescale")
     given = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
     try:
-        return SolverOptions(**given)
+        return solver_from_json(given)
     except ValueError as error:
         raise ApiError("invalid_value", str(error), param=str(error).partition(" ")[0]) from None
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from deepgen.config.solver import SolverOptions
+from deepgen.config.solver import solver_from_json
 from deepgen.serve.frames import Frame, packed, read_frame
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class Worker:
             mask=mask,
             partial_steps=frozenset(values["partial_steps"]),
             preview_every=values["preview_every"],
-            options=SolverOptions(**values["solver"]),
+            options=solver_from_json(values["solver"]),
         )
 
     def _report(self, event: Event) -> None:
