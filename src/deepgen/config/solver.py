@@ -83,9 +83,7 @@ def solver_from_json(values: Mapping[str, Any]) -> SolverOptions:
     Raises:
         ValueError: As :class:`SolverOptions`.
     """
-    return SolverOptions(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.items()
-        }
-    )
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return SolverOptions(**given)
