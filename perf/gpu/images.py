@@ -46,6 +46,9 @@ class ImageRow:
     references: int = 0
     steps: int = 50
     compiled: bool = False
+    recorded: bool = False
+    """Compiled as ``--compile`` does, with CUDA graphs."""
+    solver: str = "euler"
     offloaded: bool = False
     differing_prompts: bool = False
     """Each image of a batch has a prompt of another length, so rows do not share a shape."""
@@ -63,7 +66,7 @@ def measure_images(row: ImageRow, context: Context) -> Row:
     images = min(row.images, 2) if context.toy else row.images
     side, steps = (sizes_of(context).side, 2) if context.toy else (row.side, row.steps)
     reset_peak(context)
-    model, build_seconds = _timed(lambda: _model(row, context))
+    model, build_seconds = timed(lambda: _model(row, context))
     pipe = DeepGenPipeline(model)
     pipe.set_progress_bar_config(disable=True)
     offloads = row.offloaded and context.device.type != "cpu"
@@ -71,14 +74,16 @@ def measure_images(row: ImageRow, context: Context) -> Row:
         pipe.enable_model_cpu_offload(device=context.device)
     if row.compiled and not context.toy:
         model.dit.compile_each_block(dynamic=False)
+    if row.recorded:
+        pipe.compile_transformer(**({"backend": "eager"} if context.toy else {}))
     call = partial(_call, pipe, row, images, side, steps)
     reset_peak(context)
-    _, first_seconds = _timed(lambda: call(0))
+    _, first_seconds = timed(lambda: call(0))
     peak = peak_gib(context)
     seconds, parts = [], []
     for number in range(1, 1 + (1 if context.toy else row.repeats)):
         with timed_parts(pipe) as own:
-            seconds.append(_timed(lambda number=number: call(number))[1])  # type: ignore[misc]
+            seconds.append(timed(lambda number=number: call(number))[1])  # type: ignore[misc]
         parts.append(own)
     median = statistics.median(seconds)
     rate = matrix_rate(context)
@@ -98,6 +103,8 @@ def measure_images(row: ImageRow, context: Context) -> Row:
         "references": row.references,
         "steps": steps,
         "compiled": row.compiled,
+        "recorded": row.recorded,
+        "solver": row.solver,
         "offloaded": offloads,
         "build_seconds": round(build_seconds, 2),
         "first_call_seconds": round(first_seconds, 3),
@@ -142,6 +149,7 @@ def _call(
         width=side,
         seed=number,
         num_inference_steps=steps,
+        solver=row.solver,
     )
 
 
@@ -158,7 +166,8 @@ def _context_tokens(model: DeepGen, row: ImageRow, side: int) -> int:
     )
 
 
-def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call returns, and its seconds."""
     synchronize()
     started = time.perf_counter()
     result = run()
@@ -171,9 +180,9 @@ def timed_parts(pipe: DeepGenPipeline) -> Iterator[dict[str, float]]:
     """Seconds of the parts of the body's calls, each waited for."""
     seconds = dict.fromkeys([*FUNCTIONS.values(), *METHODS.values()], 0.0)
 
-    def timed(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def watched(method: Callable[..., Any], name: str) -> Callable[..., Any]:
         def run(*inputs: Any, **options: Any) -> Any:
-            result, own = _timed(lambda: method(*inputs, **options))
+            result, own = timed(lambda: method(*inputs, **options))
             seconds[name] += own
             return result
 
@@ -182,6 +191,6 @@ def timed_parts(pipe: DeepGenPipeline) -> Iterator[dict[str, float]]:
     with ExitStack() as patches:
         for owner, names in ((pipeline, FUNCTIONS), (pipe, METHODS)):
             for attribute, name in names.items():
-                replacement = timed(getattr(owner, attribute), name)
+                replacement = watched(getattr(owner, attribute), name)
                 patches.enter_context(mock.patch.object(owner, attribute, replacement))
         yield seconds

@@ -27,6 +27,7 @@ Side = Literal[
     "deepgen_eager",
     "deepgen_compiled",
     "deepgen_graphs",
+    "deepgen_recorded",
     "diffusers_eager",
     "diffusers_compiled",
     "diffusers_graphs",
@@ -42,8 +43,9 @@ COMPARED: tuple[Side, ...] = (
     "diffusers_compiled",
 )
 
-GRAPHS: tuple[Side, ...] = ("deepgen_graphs", "diffusers_graphs")
-"""All blocks as one graph, replayed as a CUDA graph (mode ``reduce-overhead``)."""
+GRAPHS: tuple[Side, ...] = ("deepgen_recorded", "deepgen_graphs", "diffusers_graphs")
+"""All blocks as one graph, replayed as a CUDA graph (mode ``reduce-overhead``); *recorded* are
+blocks compiled one by one and replayed together, which is what ``--compile`` does."""
 
 OWN: tuple[Side, ...] = ("deepgen_eager", "deepgen_compiled")
 
@@ -200,6 +202,8 @@ def _loop(
     elif how == "compiled":
         for block in network.transformer_blocks:
             block.compile(dynamic=False)
+    if how == "recorded":
+        network.compile_for_sampling(graphs=context.device.type == "cuda")
     if how == "graphs":
         if whose == "deepgen":
             network.compile_blocks(mode="reduce-overhead", dynamic=False)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from denoising import Case
 
+from deepgen.config.memory import Quantization
 from gpu.images import ImageRow
 from gpu.loop import GRAPHS, OWN, LoopRow
 from gpu.plan import Plan, Task
+from gpu.presets import PresetRow
 from gpu.profiles import LoopProfile, TrainingProfile
 from gpu.training import TrainingRow
 
@@ -20,6 +22,9 @@ EDIT = Case(steps=50, references=1, context_tokens=448)
 """Context: an instruction and think tokens as of a caption, and 288 tokens of an image."""
 
 ONE_GOALS = {"of_diffusers_eager": 0.6, "of_diffusers_compiled": 0.95, "of_floor": 1.4}
+
+QUANTIZED: tuple[tuple[Quantization, int], ...] = (("int8", 6), ("fp8", 6), ("nf4", 6))
+"""Kinds, and the smallest preset that holds each at 512 px."""
 
 TASKS = (
     Task(name="loop_1", run=LoopRow(case=ONE, goals=ONE_GOALS), seconds=130, gib=8),
@@ -59,6 +64,21 @@ TASKS = (
         gib=30,
     ),
     Task(name="loop_1_graphs", run=LoopRow(case=ONE, sides=GRAPHS), seconds=300, gib=12),
+    Task(name="image_recorded", run=ImageRow(recorded=True), seconds=150, gib=14),
+    *(
+        Task(name=f"preset_{memory}", run=PresetRow(memory=memory), seconds=90, gib=14)
+        for memory in (24, 16, 12, 8, 6)
+    ),
+    *(
+        Task(
+            name=f"preset_{memory}_{kind}",
+            run=PresetRow(memory=memory, quantization=kind),
+            seconds=150,
+            gib=14,
+        )
+        for kind, memory in QUANTIZED
+    ),
+    Task(name="image_ab2_20", run=ImageRow(solver="ab2", steps=20), seconds=40, gib=14),
     Task(name="image_compiled", run=ImageRow(compiled=True), seconds=90, gib=14),
     Task(name="image_edit", run=ImageRow(references=1), seconds=50, gib=16),
     Task(

@@ -16,6 +16,7 @@ from deepgen.dit.model import DiT
 from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.pipeline import DeepGenPipeline
+from deepgen.pipeline.placement import Placement
 from deepgen.types import Condition
 from gpu.models import TOY, new_dit, new_model, random_pixels
 from gpu.plan import Context, Row, Task
@@ -110,10 +111,17 @@ REQUESTS: tuple[tuple[str, int, int, int], ...] = (
 """Prompt, height, width, number of references: one of each kind of request."""
 
 
-def _alone(model: DeepGen, request: tuple[str, int, int, int], seed: int) -> Tensor:
+def _alone(
+    model: DeepGen,
+    request: tuple[str, int, int, int],
+    seed: int,
+    placement: Placement | None = None,
+) -> Tensor:
     """Final latents of one request."""
     prompt, height, width, references = request
-    output: Any = _pipe(model)(
+    pipe = _pipe(model)
+    pipe._placement = placement
+    output: Any = pipe(
         prompt,
         _images()[:references] or None,
         height=height,
@@ -249,6 +257,47 @@ def _graphs(context: Context) -> Row:
     )
 
 
+def _recorded(context: Context) -> Row:
+    """``--compile``: blocks one by one, replayed as CUDA graphs by shape, against eager."""
+    model = _toy(context, torch.bfloat16)
+    requests = (*REQUESTS[:3], REQUESTS[0])
+    eager = [_alone(model, each, seed=3) for each in requests]
+    graphs = context.device.type == "cuda"
+    model.dit.compile_for_sampling(graphs=graphs, **compile_options(context))
+    found = [_alone(model, each, seed=3) for each in requests]
+    errors = list(map(relative_error, found, eager))
+    return bounded(
+        {
+            "error": max(errors),
+            "a_replay_has_other_bits": not torch.equal(found[0], found[-1]),
+        },
+        {"error": SAMPLED_BFLOAT16, "a_replay_has_other_bits": 0},
+    )
+
+
+def _offloaded(context: Context) -> Row:
+    """Offload of parts and of blocks, with and without a stream, against weights that stay."""
+    model = _toy(context, torch.bfloat16)
+    kept = [_alone(model, each, seed=3) for each in REQUESTS]
+    model.to("cpu")
+    differing = {}
+    for name, groups, prefetches in (
+        ("parts", (), False),
+        ("blocks", ("vlm", "transformer"), False),
+        ("blocks_with_stream", ("vlm", "transformer"), True),
+    ):
+        placement = Placement(model, context.device, groups, prefetches=prefetches)
+        found = []
+        # Twice, so that memory is used again while copies may be on their way.
+        for each in (*REQUESTS, *REQUESTS):
+            model.conditioner.clear_cache()
+            found.append(_alone(model, each, seed=3, placement=placement))
+        placement.close()
+        same = map(torch.equal, found, (*kept, *kept))
+        differing[f"{name}_with_other_bits"] = len(found) - sum(same)
+    return bounded(differing, dict.fromkeys(differing, 0))
+
+
 def compile_options(context: Context, mode: str | None = None) -> dict[str, Any]:
     """Options of ``torch.compile``; a rehearsal traces graphs without compiling them."""
     if context.toy:
@@ -287,5 +336,7 @@ TASKS = (
     Task(name="batch_mates", run=_batch_mates, seconds=20),
     Task(name="compiled", run=_compiled, seconds=90),
     Task(name="cuda_graphs", run=_graphs, seconds=60),
+    Task(name="recorded_graphs", run=_recorded, seconds=90),
+    Task(name="offloaded", run=_offloaded, seconds=30),
     Task(name="waits_when_generating", run=_waits, seconds=10),
 )
