@@ -42,6 +42,18 @@ def test_info_is_a_table_for_people(model: str, capsys: Captured) -> None:
     assert len(lines) == 10
 
 
+def test_info_says_how_a_model_fits_before_it_is_loaded(model: str, capsys: Captured) -> None:
+    assert main(["info", model, "--memory", "8"]) == 0
+    assert "all weights stay on the device" in capsys.readouterr().out
+    assert main(["info", model, "--memory", "8", "--quantize", "nf4", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["memory"]
+    assert (found["offload"], found["is_exact"], found["memory"]) == ("none", False, 8)
+    assert main(["info", model, "--memory", "0.5"]) != 0
+    said = capsys.readouterr().err
+    assert "memory 0.5 cannot hold this model" in said
+    assert said.count("\n") == 1
+
+
 def test_a_seed_makes_the_same_file_alone_and_among_others(
     model: str, capsys: Captured, tmp_path: Path
 ) -> None:
