@@ -16,7 +16,7 @@ override PROMPT := $(value PROMPT)
 override EDIT := $(value EDIT)
 export PROMPT EDIT
 
-.PHONY: demo test check gpu-bundle gpu-rehearsal
+.PHONY: demo test test-oldest check gpu-bundle gpu-rehearsal
 
 demo: .venv/installed
 	@mkdir -p demo
@@ -31,6 +31,18 @@ demo: .venv/installed
 test: export OMP_NUM_THREADS = 1
 test: .venv/tested
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The same with the oldest supported versions, in an environment of their own. torch is installed first,
+# so that its build is the one that this machine's index has for exactly that version.
+test-oldest: export OMP_NUM_THREADS = 1
+test-oldest: .venv-oldest/tested
+	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+.venv-oldest/tested: pyproject.toml constraints-oldest.txt
+	@python3.11 -m venv .venv-oldest >&2
+	@.venv-oldest/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt torch >&2
+	@.venv-oldest/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[dev,ocr]" >&2
+	@touch $@
 
 check: .venv/tested
 	$(BIN)/ruff format --check .
