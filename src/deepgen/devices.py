@@ -53,7 +53,7 @@ def local_device(kind: str) -> torch.device:
 def has_fast_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 products take less time than float32 ones.
 
-    Of the CPUs, those with AMX multiply eight times as fast; without it bfloat16 is emulated.
+    Of the CPUs, those with AMX do; without it bfloat16 is emulated.
     """
     import torch
 

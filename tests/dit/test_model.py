@@ -157,9 +157,12 @@ def test_under_autocast_padding_is_written_out() -> None:
     assert torch.equal(mine, true)
 
 
-def test_under_autocast_a_cpu_computes_attention_with_gradients_in_float32() -> None:
+@pytest.mark.parametrize("gradients", [True, False])
+def test_under_autocast_a_cpu_computes_attention_in_float32(gradients: bool) -> None:
     torch.manual_seed(0)
-    query, key, value = (torch.randn(2, 5, 3, 8).bfloat16().requires_grad_() for _ in range(3))
+    query, key, value = (
+        torch.randn(2, 5, 3, 8).bfloat16().requires_grad_(gradients) for _ in range(3)
+    )
     with torch.autocast("cpu", torch.bfloat16):
         mine = attend(query, key, value)
     assert mine.dtype == torch.float32

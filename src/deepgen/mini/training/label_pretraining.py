@@ -179,8 +179,7 @@ class LatentBatches:
         codec: Encodes the images; not trained.
         uses: How often each sample is used.
         block: Batches that are used in turns.
-        autocast: Type of the encoder's products; None for that of the weights. In bfloat16 latents
-            differ by 0.5 % of their deviation.
+        autocast: Type of the encoder's products; None for that of the weights.
     """
 
     def __init__(
