@@ -73,10 +73,10 @@ def generate_on_ray(
             complete_item(run, item)
     for _ in range(there):
         advance()
-    away = replace(
+    remote = replace(
         run, folder=RunFolder(run.folder.path.absolute()), sources=run.sources.absolute()
     )
-    for count in _made(rows, (away, path.absolute(), device), processes) if rows else ():
+    for count in _made(rows, (remote, path.absolute(), device), processes) if rows else ():
         for _ in range(count):
             advance()
     return check_run(run)

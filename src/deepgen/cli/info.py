@@ -63,8 +63,8 @@ class Info:
         check_memory(self.memory, self.quantize)
         path = Path(self.model)
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir():
-            said = {"path": self.model, **statement(read_file(path, name=self.model))}
-            print_result(json.dumps(said) if self.json else _said(said))
+            stated = {"path": self.model, **statement(read_file(path, name=self.model))}
+            print_result(json.dumps(stated) if self.json else _stated(stated))
             return
         found = find_model(self.model)
         plan = self._plan(found)
@@ -159,19 +159,19 @@ def _table(report: Mapping[str, Any]) -> str:
     return "\n".join("".join(map(_visible, line)) for line in shown)
 
 
-def _said(said: Mapping[str, Any]) -> str:
+def _stated(stated: Mapping[str, Any]) -> str:
     """What an image says of itself, a line each."""
-    lines = [f"{said['path']}: {said['format']}, {said['width']} x {said['height']}"]
-    source = said["digital_source_type"]
+    lines = [f"{stated['path']}: {stated['format']}, {stated['width']} x {stated['height']}"]
+    source = stated["digital_source_type"]
     if source is None:
         lines.append("digital source type: not stated")
     else:
         meaning = MEANINGS.get(source.removeprefix(NEWSCODES))
         lines.append(f"digital source type: {source}" + (f" ({meaning})" if meaning else ""))
-    lines.append(f"C2PA: {_credentials(said['c2pa'])}")
-    if said["record"] is None:
+    lines.append(f"C2PA: {_credentials(stated['c2pa'])}")
+    if stated["record"] is None:
         lines.append("how it was made: not stored")
-    for name, value in (said["record"] or {}).items():
+    for name, value in (stated["record"] or {}).items():
         text = value if isinstance(value, str) else json.dumps(value)
         lines.append(f"{name}: {text}")
     return "\n".join("".join(map(_visible, line)) for line in lines)

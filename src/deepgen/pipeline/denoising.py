@@ -209,8 +209,8 @@ def _stepped(images: Denoising, velocities: Sequence[Latents]) -> Step:
         scale = images.guidance_scale if is_guided(images.guidance_scale) else 1.0
         prompted = velocities[count:]
         velocities = [
-            guide(away, towards, scale)
-            for away, towards in zip(velocities[:count], prompted, strict=True)
+            guide(negative, positive, scale)
+            for negative, positive in zip(velocities[:count], prompted, strict=True)
         ]
         if images.options.guidance_rescale:
             velocities = [

@@ -142,8 +142,8 @@ class EncodingMethods:
         embeds, pooled = to_tensors(positive)
         if not negative:
             return embeds, None, pooled, None
-        away, pooled_away = to_tensors(negative)
-        return embeds, away, pooled, pooled_away
+        negative_embeds, negative_pooled = to_tensors(negative)
+        return embeds, negative_embeds, pooled, negative_pooled
 
     def _requests(self, prompt: object, image: object, **options: Any) -> list[Request]:
         model = self.model
@@ -182,9 +182,9 @@ class EncodingMethods:
                 "guidance needs negative_prompt_embeds beside prompt_embeds; encode_prompt gives "
                 "both, and guidance_scale=1 needs none"
             )
-        away = to_conditions("negative_prompt_embeds", *negative, self.model)
-        if len(away) != len(positive):
+        negatives = to_conditions("negative_prompt_embeds", *negative, self.model)
+        if len(negatives) != len(positive):
             raise ValueError(
-                f"{len(positive)} prompt_embeds need as many negatives, got {len(away)}"
+                f"{len(positive)} prompt_embeds need as many negatives, got {len(negatives)}"
             )
-        return positive, away
+        return positive, negatives

@@ -98,7 +98,7 @@ def do_nothing() -> None:
     """Nobody waits for a failure."""
 
 
-def do_nothing_with(_: object) -> None:
+def ignore(_: object) -> None:
     """Nobody waits for an engine."""
 
 
@@ -124,7 +124,7 @@ class EngineClient:
         """Why there is no engine, if it could not be started."""
         self.on_failure: Callable[[], None] = do_nothing
         """Called then."""
-        self.on_ready: Callable[[Mapping[str, Any]], None] = do_nothing_with
+        self.on_ready: Callable[[Mapping[str, Any]], None] = ignore
         """Called with what the engine said of itself, each time that it is ready."""
         self._tasks: dict[str, _Task] = {}
         self._numbers = itertools.count(1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import numpy as np
 
 from deepgen.data.records import PromptVariant
-from deepgen.data.rendering.design import Block, Design, NamedColor
+from deepgen.data.rendering.design import Block, Design, NamedColor, pick
 from deepgen.data.rendering.faces import Face
 from deepgen.data.rendering.texts import Text
 
-T = TypeVar("T")
 
 LARGE, SMALL = 0.13, 0.06
 """Font sizes, as fractions of the shorter side, that are called large and small."""
@@ -110,14 +108,14 @@ def _english_long(design: Design, face: Face, size: float, rng: np.random.Genera
     letters = ", ".join(each for each in how if each)
     arrangement = _arrangement(design.blocks, 0)
     extras = [each for each in (arrangement, EFFECTS[design.effect][0]) if each]
-    subject = _pick(("The lettering is", "The text is", "Its letters are"), rng)
+    subject = pick(("The lettering is", "The text is", "Its letters are"), rng)
     sentences.append(f"{subject} {', '.join([letters, *extras])}.")
     if design.kind == "sign":
         where = WALLS[design.background][0].format(color=_wall(design).english)
         sentences.append(f"The {design.ground.english} sign is {where}, seen at an angle.")
     else:
         ground = BACKGROUNDS[design.background][0].format(color=design.ground.english)
-        sentences.append(_pick((f"Background: {ground}.", f"It is set on {ground}."), rng))
+        sentences.append(pick((f"Background: {ground}.", f"It is set on {ground}."), rng))
     # What is quoted stays as it is written.
     return " ".join([sentences[0], *map(_articles, sentences[1:])])
 
@@ -126,15 +124,15 @@ def _english_subject(design: Design, rng: np.random.Generator) -> str:
     quote = _quoting(ENGLISH_QUOTES, [each.text for each in design.blocks], rng)
     texts = [quote(each.text) for each in design.blocks]
     if design.kind == "poster":
-        opening = _pick(("A poster titled", "A poster with the title", "An event poster:"), rng)
+        opening = pick(("A poster titled", "A poster with the title", "An event poster:"), rng)
         parts = [f"{opening} {texts[0]}", f"below it {texts[1]}"]
         parts += [f"and at the bottom {each}" for each in texts[2:]]
         return ", ".join(parts)
     if design.kind == "poem":
-        opening = _pick(("A page with the poem", "A poem on a page, titled", "The poem"), rng)
+        opening = pick(("A page with the poem", "A poem on a page, titled", "The poem"), rng)
         lines = _lines(design.blocks[1].text, quote, " / ")
         return f"{opening} {texts[0]}, which reads {lines}"
-    return f"{_pick(SUBJECTS[design.kind][0], rng)} {' and below it '.join(texts)}"
+    return f"{pick(SUBJECTS[design.kind][0], rng)} {' and below it '.join(texts)}"
 
 
 def _chinese_short(design: Design, rng: np.random.Generator) -> str:
@@ -151,7 +149,7 @@ def _chinese_long(design: Design, face: Face, size: float, rng: np.random.Genera
         ground = f"{design.ground.chinese}的牌子{where}，从侧面看去"
     else:
         ground = BACKGROUNDS[design.background][1].format(color=design.ground.chinese)
-        ground = _pick((f"背景是{ground}", f"衬在{ground}上"), rng)
+        ground = pick((f"背景是{ground}", f"衬在{ground}上"), rng)
     return f"{_chinese_subject(design, rng)}。{'，'.join(each for each in how if each)}。{ground}。"
 
 
@@ -159,15 +157,15 @@ def _chinese_subject(design: Design, rng: np.random.Generator) -> str:
     quote = _quoting(CHINESE_QUOTES, [each.text for each in design.blocks], rng)
     texts = [quote(each.text) for each in design.blocks]
     if design.kind == "poster":
-        opening = _pick(("一张海报，标题是", "海报的标题为", "活动海报，大字写着"), rng)
+        opening = pick(("一张海报，标题是", "海报的标题为", "活动海报，大字写着"), rng)
         parts = [f"{opening}{texts[0]}", f"下方写着{texts[1]}"]
         return "，".join([*parts, *(f"底部写着{each}" for each in texts[2:])])
     if design.kind == "poem":
-        opening = _pick(("一首题为", "页面上是一首诗，题目是", "诗歌"), rng)
+        opening = pick(("一首题为", "页面上是一首诗，题目是", "诗歌"), rng)
         lines = _lines(design.blocks[1].text, quote, "")
         middle = "的诗，内容是" if opening == "一首题为" else "，内容是"
         return f"{opening}{texts[0]}{middle}{lines}"
-    return _pick(SUBJECTS[design.kind][1], rng).format("，下面写着".join(texts))
+    return pick(SUBJECTS[design.kind][1], rng).format("，下面写着".join(texts))
 
 
 def _lines(text: Text, quote: Callable[[Text], str], between: str) -> str:
@@ -181,7 +179,7 @@ def _quoting(
     """Quotation marks that none of the texts has."""
     joined = "".join(each.text for each in texts)
     usable = [pair for pair in quotes if not set("".join(pair)) & set(joined)]
-    start, end = _pick(usable or quotes[:1], rng)
+    start, end = pick(usable or quotes[:1], rng)
     return lambda text: f"{start}{text.text}{end}"
 
 
@@ -217,7 +215,3 @@ def _font_in_chinese(face: Face) -> str:
     style = face.style[1] if face.style else f"{face.family}字体"
     extra = f"{weight}{slope}"
     return f"{extra}体{style}" if extra else style
-
-
-def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
-    return options[int(rng.integers(len(options)))]

@@ -118,7 +118,7 @@ class Design:
     def recolored(self, rng: np.random.Generator) -> Design:
         """The same with another colour of the text."""
         options = [each for each in _inks(self.ground) if each != self.ink]
-        return replace(self, ink=_pick(options, rng))
+        return replace(self, ink=pick(options, rng))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,26 +141,26 @@ def draw_design(choices: Choices, rng: np.random.Generator) -> Design:
     Raises:
         ValueError: No font has those of a text.
     """
-    kind = _pick(choices.kinds, rng)
-    language = _pick(choices.languages, rng)
+    kind = pick(choices.kinds, rng)
+    language = pick(choices.languages, rng)
     texts = compose(kind, language, rng, choices.own)
-    rows, columns = _pick(SHAPES if kind != "poem" else SHAPES[:5], rng)
+    rows, columns = pick(SHAPES if kind != "poem" else SHAPES[:5], rng)
     size = fix_pixels(64 * rows, 64 * columns, choices.side)
     face = _font_for(choices.faces, texts, rng)
     if choices.faces[face].has_capitals_only:
         # It writes small letters as capitals: so captions are exact.
         texts = tuple(each.upper() for each in texts)
-    ground = _pick([each for each in COLORS if len(_inks(each)) > 1], rng)
+    ground = pick([each for each in COLORS if len(_inks(each)) > 1], rng)
     design = Design(
         kind=kind,
         language=language,
         size=size,
         blocks=(),
-        ink=_pick(_inks(ground), rng),
+        ink=pick(_inks(ground), rng),
         ground=ground,
         background=_background(kind, choices.photos, rng),
-        effect=_pick(("none", "none", "outline", "shadow"), rng),
-        wall=_pick([each for each in COLORS if each != ground], rng),
+        effect=pick(("none", "none", "outline", "shadow"), rng),
+        wall=pick([each for each in COLORS if each != ground], rng),
         photo=int(rng.integers(max(choices.photos, 1))),
         seed=int(rng.integers(2**31)),
     )
@@ -184,7 +184,7 @@ def _single(
     is_han = design.language == "zh" and not any(each.isascii() for each in text.text)
     if is_han and may_be_vertical:
         layouts.append("vertical")
-    layout = _pick(layouts, rng)
+    layout = pick(layouts, rng)
     em = rng.uniform(0.1, 0.3) if design.kind == "word" else rng.uniform(0.07, 0.14)
     top = rng.uniform(0.06, 0.3) if layout == "straight" else 0.06
     box = (0.07, top, 0.93, min(0.94, top + 0.64) if layout == "straight" else 0.94)
@@ -197,7 +197,7 @@ def _single(
         angle = min(rng.uniform(50, 110), most) * rng.choice((-1, 1, 1))
     aligns: tuple[Align, ...] = ("center", "center", "left", "right")
     block = Block(
-        text=text, face=face, box=box, em=float(em), align=_pick(aligns, rng), layout=layout
+        text=text, face=face, box=box, em=float(em), align=pick(aligns, rng), layout=layout
     )
     return replace(design, blocks=(block,), angle=float(angle))
 
@@ -205,7 +205,7 @@ def _single(
 def _poster(design: Design, texts: Sequence[Text], face: int, rng: np.random.Generator) -> Design:
     """A title above, details below it, and a line at the bottom."""
     aligns: tuple[Align, ...] = ("center", "center", "left")
-    align = _pick(aligns, rng)
+    align = pick(aligns, rng)
     title_bottom = rng.uniform(0.38, 0.5)
     boxes: list[Box] = [
         (0.07, 0.08, 0.93, title_bottom),
@@ -240,7 +240,7 @@ def _poem(
         if not any(each.isascii() and each.isalnum() for each in title.text):
             return replace(design, blocks=blocks)
     aligns: tuple[Align, ...] = ("center", "left")
-    align = _pick(aligns, rng)
+    align = pick(aligns, rng)
     return replace(
         design,
         blocks=(
@@ -279,9 +279,9 @@ def _sign(design: Design, texts: Sequence[Text], face: int, rng: np.random.Gener
 
 def _background(kind: TextKind, photos: int, rng: np.random.Generator) -> Background:
     if kind == "sign":
-        return "photo" if photos else _pick(("bricks", "gradient", "plain"), rng)
+        return "photo" if photos else pick(("bricks", "gradient", "plain"), rng)
     options: list[Background] = ["plain", "plain", "gradient", "paper", "stripes", "frame"]
-    return _pick([*options, "photo", "photo"] if photos else options, rng)
+    return pick([*options, "photo", "photo"] if photos else options, rng)
 
 
 def _font_for(faces: Sequence[Face], texts: Sequence[Text], rng: np.random.Generator) -> int:
@@ -298,7 +298,7 @@ def _font_for(faces: Sequence[Face], texts: Sequence[Text], rng: np.random.Gener
     fitting = fitting or [n for n, each in enumerate(faces) if each.covers(text)]
     if not fitting:
         raise ValueError(f"no font has all characters of {text!r}")
-    return _pick(fitting, rng)
+    return pick(fitting, rng)
 
 
 def _inks(ground: NamedColor) -> list[NamedColor]:
@@ -312,5 +312,6 @@ def contrast(first: NamedColor, second: NamedColor) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def _pick(options: Sequence[T], rng: np.random.Generator) -> T:
+def pick(options: Sequence[T], rng: np.random.Generator) -> T:
+    """One of the options, each equally likely."""
     return options[int(rng.integers(len(options)))]
