@@ -12,7 +12,6 @@ from deepgen.data.rendering.design import Block, Design, NamedColor, pick
 from deepgen.data.rendering.faces import Face
 from deepgen.data.rendering.texts import Text
 
-
 LARGE, SMALL = 0.13, 0.06
 """Font sizes, as fractions of the shorter side, that are called large and small."""
 
