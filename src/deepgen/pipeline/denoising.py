@@ -144,7 +144,7 @@ def prepare(dit: DiT, images: Denoising, conditions: Sequence[Condition]) -> Non
     if images.is_guided and not all(options.covers(sigma) for sigma in images.sigmas[:-1]):
         images.unguided = dit.prepare(positive, sizes, timesteps, rows)
     # Velocities of other conditions say nothing of the next.
-    images.computed = []
+    images.previous, images.computed = [], []
     if options.cache == "first-block":
         for group in (*images.prepared, *images.unguided):
             group.reuse = BlockReuse(threshold=options.cache_threshold)
