@@ -271,3 +271,18 @@ def test_the_command_says_what_came_from_where(
     assert main(["convert", str(tmp_path / "absent.pt"), elsewhere]) == 2
     assert main(["convert", str(tmp_path), elsewhere]) == 2
     assert main(["convert", str(target), elsewhere, "--lora-alpha", "nan"]) == 2
+
+
+@pytest.mark.parametrize("source", ["model.pt", "vlm_base"])
+@pytest.mark.parametrize("form", ["gguf", "native"])
+def test_a_form_that_takes_two_conversions_is_refused_with_both(
+    source: str, form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, target = golden("native") / source, tmp_path / "x"
+    assert main(["convert", str(path), str(target), "--to", form]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    if (source, form) == ("model.pt", "native"):
+        assert "has that form already" in line
+    else:
+        assert f"convert {path} to a folder first, then that folder with --to {form}" in line
+    assert not target.exists()

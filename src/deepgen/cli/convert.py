@@ -74,32 +74,60 @@ class Convert:
         if (self.source / INDEX_NAME).is_file() and self.to == "gguf":
             summary = self._to_gguf()
         elif (self.source / INDEX_NAME).is_file():
-            self._expect("native")
+            self._expect("native", own="diffusers")
             if self.lora_alpha is not None:
                 raise ValueError("--lora-alpha is for native checkpoints; a folder needs none")
             if self.target.is_dir():
                 raise CheckpointError(f"{self.target} is a folder; a native checkpoint is a file")
             summary = self._to_native()
         elif holds_gguf(self.source):
-            self._expect("diffusers")
+            self._expect("diffusers", own="gguf")
             summary = self._from_gguf()
         elif self.source.is_dir():
+            self._check_vlm()
             self._expect("diffusers")
             summary = self._to_untrained()
         else:
-            self._expect("diffusers")
             check_archive(self.source)
+            self._expect("diffusers", own="native")
             summary = self._to_folder()
         if self.json:
             print_result(json.dumps({"path": str(self.target), **summary}))
         else:
             print_result(str(self.target))
 
-    def _expect(self, form: Literal["diffusers", "native"]) -> None:
-        if self.to not in (None, form):
+    def _expect(
+        self,
+        form: Literal["diffusers", "native"],
+        own: Literal["diffusers", "native", "gguf"] | None = None,
+    ) -> None:
+        """Refuse another --to than the form that SRC, which has a form of its own, becomes.
+
+        Raises:
+            ValueError: With what to do instead.
+        """
+        if self.to in (None, form):
+            return
+        if self.to == own:
             raise ValueError(
                 f"--to {self.to}: {self.source} has that form already; leave --to out, or give "
                 f"--to {form}"
+            )
+        raise ValueError(
+            f"--to {self.to} is for a model folder: leave --to out and convert {self.source} to a "
+            f"folder first, then that folder with --to {self.to}"
+        )
+
+    def _check_vlm(self) -> None:
+        """Refuse a folder that is neither a model nor a VLM.
+
+        Raises:
+            CheckpointError: It is.
+        """
+        if not is_vlm(self.source):
+            raise CheckpointError(
+                f"{self.source} is neither a model folder ({INDEX_NAME}) nor a Qwen2.5-VL "
+                "(config.json of that model type)"
             )
 
     def _check_target(self) -> None:
@@ -176,11 +204,6 @@ class Convert:
         return {"tensors": dict(done.tensors), "bases": taken}
 
     def _to_untrained(self) -> dict[str, object]:
-        if not is_vlm(self.source):
-            raise CheckpointError(
-                f"{self.source} is neither a model folder ({INDEX_NAME}) nor a Qwen2.5-VL "
-                "(config.json of that model type)"
-            )
         from deepgen.checkpoint.starting import untrained_folder
 
         config = untrained_folder(
