@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deepgen.checkpoint.gguf import headers
 from deepgen.checkpoint.gguf.headers import find_gguf, holds_gguf, read_header
 from deepgen.errors import CheckpointError
 from tests.checkpoint.test_hostile_files import refused
@@ -121,9 +123,17 @@ def test_a_header_is_read_as_the_package_reads_it(tmp_path: Path) -> None:
         assert own.dtype == each.tensor_type.name
 
 
-def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
-    import os
+def test_a_file_that_shrinks_while_its_header_is_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(whole(tensor()))
+    with path.open("rb") as file:
+        reader = headers._Reader(path, file, headers._block_sizes())
+        os.truncate(path, 40)
+        with pytest.raises(CheckpointError, match=r"model\.gguf is truncated"):
+            reader.header()
 
+
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "model.gguf")
     with pytest.raises(CheckpointError, match="pipe"):
         read_header(tmp_path / "model.gguf")

@@ -324,7 +324,11 @@ class _Reader:
         if length > self.limit - self.place:
             raise self._beyond(length)
         self.place += length
-        return self.file.read(length)
+        taken = self.file.read(length)
+        if len(taken) < length:
+            # It has become shorter since its length was read.
+            raise self._fault("is truncated")
+        return taken
 
     def _skip(self, length: int) -> None:
         if length > self.limit - self.place:
