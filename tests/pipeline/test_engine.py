@@ -259,6 +259,14 @@ def test_when_memory_runs_out_between_two_images_no_step_is_made_twice() -> None
         assert difference(found[each.id], alone(each)) <= 1
 
 
+@pytest.mark.parametrize("cache", ["taylor", "first-block"])
+def test_a_cache_is_refused_since_rows_are_joined_with_others(cache: str) -> None:
+    engine = Engine(pipeline().model)
+    with pytest.raises(ValueError, match=f"have no cache, got '{cache}'"):
+        engine.submit(job("one", options=SolverOptions(cache=cache)))
+    assert engine.is_idle
+
+
 def test_solvers_and_intervals_of_guidance_are_an_images_own() -> None:
     options = SolverOptions(solver="ab2", guidance_interval=(0.3, 0.8), guidance_rescale=0.5)
     own = job("own", "two dogs", steps=5, guidance=3.0, options=options)

@@ -205,8 +205,13 @@ class Engine:
         """Let a job wait for its turn.
 
         Raises:
-            ValueError: It needs more than the engine has.
+            ValueError: It needs more than the engine has, or is to skip work with a cache, whose
+                state is of steps that its rows make alone.
         """
+        if job.options.cache != "none":
+            raise ValueError(
+                f"images made beside others have no cache, got {job.options.cache!r}; leave it out"
+            )
         if not self.fits(job):
             raise ValueError(
                 f"the image needs {job.rows} rows with {job.tokens:,} tokens, but there is room "
