@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from deepgen.checkpoint.configs import read_bridge, read_dit, read_schedule, write_bridge
+from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.folder import load_folder
 from deepgen.checkpoint.headers import StoredTensor
+from deepgen.checkpoint.memory import loaded_shapes
 from deepgen.conditioning.bridge import Bridge
 from deepgen.config.model import BridgeConfig, ScheduleConfig
 from deepgen.errors import CheckpointError
@@ -259,3 +262,18 @@ def nested_rules(depth: int) -> dict[str, Any]:
     for _ in range(depth):
         found = {"type": "Sequence", "normalizers": [found]}
     return found
+
+
+@pytest.mark.parametrize(
+    ("depth", "said"),
+    [(0, "num_hidden_layers cannot be 0"), ("6", "cannot be"), (7, "does not fit the VLM: ")],
+)
+def test_a_depth_of_the_vlm_that_cannot_be_is_refused_in_a_plan_of_memory(
+    depth: object, said: str, folder: Path
+) -> None:
+    path = folder / "vlm" / "config.json"
+    values = json.loads(path.read_text())
+    values.get("text_config", values)["num_hidden_layers"] = depth
+    path.write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match=said):
+        loaded_shapes(ModelFolder(folder))

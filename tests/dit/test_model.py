@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from deepgen.config.memory import MODULATION_ROWS
 from deepgen.config.model import DiTConfig
 from deepgen.dit import model
 from deepgen.dit.blocks import attend
-from deepgen.dit.model import MODULATION_ROWS, DiT
+from deepgen.dit.model import DiT
 from deepgen.errors import TrainingError
 from deepgen.nn.compiling import check_compiler
 from deepgen.types import Condition, Latents

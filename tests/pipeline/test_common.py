@@ -244,7 +244,7 @@ def test_the_published_callback_that_drops_guidance_halves_the_embeddings() -> N
 @pytest.mark.parametrize("solver", ["euler", "ab2"])
 def test_embeddings_that_a_callback_returns_count_for_the_remaining_steps(solver: str) -> None:
     options = {"seed": 0, "guidance_scale": 1.0, "padding": "none", **FAST}
-    options |= {"solver": solver, "num_inference_steps": 2}
+    options |= {"solver": solver, "sigmas": [1.0, 0.5], "num_inference_steps": 2}
     other, _, pooled, _ = pipeline().encode_prompt(
         "a dog", do_classifier_free_guidance=False, padding="none"
     )

@@ -7,13 +7,14 @@ file's name, if they cannot be used.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any, TypeVar
 
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.headers import HasShape
+from deepgen.conditioning.vlm_layers import unused_keys
 from deepgen.config.decoding import decode
 from deepgen.config.model import (
     ROPE_PRECISIONS,
@@ -130,6 +131,38 @@ def read_bridge(values: Mapping[str, Any], stored: Mapping[str, HasShape]) -> Br
         "joint_attention_dim": _matrix(stored, "projector_3.weight")[0],
     }
     return _read(BridgeConfig, config, where)
+
+
+def read_depth(values: Mapping[str, Any]) -> int:
+    """Decoder layers of a VLM, from its ``config.json``.
+
+    Raises:
+        CheckpointError: It has none.
+    """
+    text = values.get("text_config")
+    depth = (text if isinstance(text, Mapping) else values).get("num_hidden_layers")
+    if type(depth) is not int or depth < 1:
+        raise CheckpointError(f"vlm/config.json: num_hidden_layers cannot be {shown(depth)}")
+    return depth
+
+
+def read_unused(
+    vlm: Mapping[str, Any], connector: Mapping[str, Any], stored: Mapping[str, HasShape]
+) -> Callable[[str], bool]:
+    """Which tensors of a VLM no image depends on, see :func:`unused_keys`.
+
+    Args:
+        vlm: Values of its ``config.json``.
+        connector: Those of the bridge's.
+        stored: The bridge's tensors.
+
+    Raises:
+        CheckpointError: One is damaged, or the two do not fit.
+    """
+    try:
+        return unused_keys(read_depth(vlm), read_bridge(connector, stored))
+    except ValueError as cause:
+        raise CheckpointError(f"the bridge does not fit the VLM: {cause}") from cause
 
 
 def read_bridge_sizes(values: Mapping[str, Any]) -> BridgeConfig:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from deepgen.checkpoint.configs import read_bridge, read_defaults
+from deepgen.checkpoint.configs import read_defaults, read_unused
 from deepgen.checkpoint.files import INDEX_NAME, ModelFolder
-from deepgen.conditioning.vlm_layers import module_key, unused_keys
+from deepgen.conditioning.vlm_layers import module_key
 from deepgen.config.memory import ImageCase, MemoryPlan, Quantization, Shapes, plan_memory
-from deepgen.errors import CheckpointError, shown
+from deepgen.errors import CheckpointError
 
 
 def loaded_shapes(folder: ModelFolder) -> dict[str, Shapes]:
@@ -22,12 +20,7 @@ def loaded_shapes(folder: ModelFolder) -> dict[str, Shapes]:
         name: {key: tensor.shape for key, tensor in tensors.items()}
         for name, tensors in stored.items()
     }
-    values = folder.config("vlm")
-    text = values.get("text_config", values)
-    depth = text.get("num_hidden_layers") if isinstance(text, Mapping) else None
-    if type(depth) is not int:
-        raise CheckpointError(f"vlm/config.json: num_hidden_layers cannot be {shown(depth)}")
-    is_unused = unused_keys(depth, read_bridge(folder.config("connector"), stored["connector"]))
+    is_unused = read_unused(folder.config("vlm"), folder.config("connector"), stored["connector"])
     components["vlm"] = {
         module_key(key): tensor.shape
         for key, tensor in folder.stored("vlm").items()

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deepgen.checkpoint.configs import read_bridge
+from deepgen.checkpoint.configs import read_bridge, read_depth
 from deepgen.checkpoint.files import WEIGHT_STEMS, listed, read_json, stored_weights
 from deepgen.checkpoint.headers import HasShape, StoredTensor
 from deepgen.checkpoint.native import AdapterNames, adapter_names, base_names
@@ -125,10 +125,7 @@ def _depth(
     values: Mapping[str, Any], bridge: Mapping[str, Any], tensors: Mapping[str, HasShape]
 ) -> tuple[int, int]:
     """Decoder layers of the VLM, and how many of them the bridge reads."""
-    text = values.get("text_config")
-    layers = (text if isinstance(text, dict) else values).get("num_hidden_layers")
-    if type(layers) is not int or layers < 1:
-        raise CheckpointError(f"vlm/config.json: num_hidden_layers cannot be {shown(layers)}")
+    layers = read_depth(values)
     config = read_bridge(bridge, tensors)
     try:
         return layers, used_layers(layers, config.kind, config.num_selected_layers)

@@ -49,7 +49,9 @@ VAE_FACTOR = 6.1
 autoencoder's finest level."""
 
 MODULATION_ROWS = 128
-"""(step, row) pairs whose modulations are kept, see :mod:`deepgen.dit.model`."""
+"""(step, row) pairs whose modulations the DiT computes and keeps together: their weights are read
+once per so many. At full size they are 128 MB in bfloat16: 64 steps of one guided image, or fewer
+of a larger batch."""
 
 PROMPT_TOKENS = 512
 """A long prompt."""

@@ -8,14 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from deepgen.config.checks import check_at_least, check_choice, check_positive
-from deepgen.config.memory import Quantization, check_memory
+from deepgen.config.memory import TOKEN_SIDE, Quantization, check_memory
 from deepgen.config.model import Padding, RopePrecision
 
 SMALLEST_SIDE = 64
 """Pixels along a side of an image, at least."""
-
-TOKEN_SIDE = 16
-"""Pixels along each side of a token."""
 
 CONTEXT_TOKENS = 256
 """Assumed length of a context, where an image's cost is estimated before it is prepared."""

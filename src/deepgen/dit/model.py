@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deepgen.config.memory import MODULATION_ROWS
 from deepgen.config.model import DiTConfig
 from deepgen.devices import send
 from deepgen.dit.blocks import (
@@ -54,10 +55,6 @@ from deepgen.types import Condition, Latents
 Returned = TypeVar("Returned")
 
 TIME_CHANNELS = 256
-
-# Modulations of 128 (step, row) pairs are 128 MB in bfloat16 at full size: 64 steps of one guided
-# image, or fewer of a larger batch. Their weights are read once per so many.
-MODULATION_ROWS = 128
 
 # On CPU a few rows at a time keep activations in the cache, and the widest of them below the 32 MiB
 # above which glibc maps new pages for every tensor, which takes longer than most operations.

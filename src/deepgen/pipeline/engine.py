@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import Generator, nn
 
-from deepgen.config.serve import TOKEN_SIDE, rows_of, tokens_of
+from deepgen.config.memory import TOKEN_SIDE
+from deepgen.config.serve import rows_of, tokens_of
 from deepgen.config.solver import DEFAULT_SOLVER, SolverOptions
 from deepgen.dit.groups import Group
 from deepgen.flow.schedule import sampling_sigmas

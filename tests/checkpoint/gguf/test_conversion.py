@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deepgen.checkpoint.files import WEIGHT_STEMS, ModelFolder, stored_weights
 from deepgen.checkpoint.folder import load_folder, save_folder
+from deepgen.checkpoint.gguf import reading
 from deepgen.checkpoint.gguf.conversion import gguf_to_folder
 from deepgen.checkpoint.gguf.headers import find_gguf, read_header
 from deepgen.checkpoint.gguf.names import Link
@@ -265,6 +266,28 @@ def test_files_that_do_not_fit_the_model_are_refused_in_a_line(
     writer.close()
     with pytest.raises(CheckpointError, match="architecture 'llama', expected one of sd3"):
         load_folder(source, gguf=[tmp_path / "llama.gguf"])
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "said"),
+    [
+        ("vlm", "blk.99.nonsense", "1 unknown tensors: .*nonsense"),
+        ("vlm", "blk.99.attn_q.weight", "1 unknown tensors: "),
+        ("vlm", "model.diffusion_model.token_embd.weight", "1 unknown tensors: "),
+        ("dit", "model.diffusion_model.pos_embed", "with model.diffusion_model. and without: "),
+    ],
+)
+def test_tensors_that_no_model_has_are_refused(
+    file: str, name: str, said: str, source: Path, written: dict[str, Path]
+) -> None:
+    path = written["f16"] / f"{file}.gguf"
+    header = read_header(path)
+    header.tensors[name] = next(iter(header.tensors.values()))
+    folder = ModelFolder(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "read_header", lambda _: header)
+        with pytest.raises(CheckpointError, match=said):
+            gguf_tensors([path], folder.stored, folder.config)
 
 
 def test_scales_that_are_not_finite_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepgen.checkpoint.configs import read_bridge
+from deepgen.checkpoint.configs import read_depth, read_unused
 from deepgen.checkpoint.files import listed
 from deepgen.checkpoint.gguf.headers import Blocks, Header, read_header, require_gguf
 from deepgen.checkpoint.gguf.names import (
@@ -24,7 +25,7 @@ from deepgen.checkpoint.gguf.names import (
     vision_links,
 )
 from deepgen.checkpoint.headers import StoredTensor
-from deepgen.conditioning.vlm_layers import module_key, unused_keys
+from deepgen.conditioning.vlm_layers import module_key
 from deepgen.errors import CheckpointError, shown
 from deepgen.reading import open_regular
 
@@ -35,6 +36,9 @@ CHUNK_VALUES = 1 << 22
 """Values whose blocks are in memory in float32 at a time."""
 
 Tensors = Mapping[str, StoredTensor]
+
+BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.(.+)")
+"""Name of a tensor of the language model's layers: which layer, and which of its tensors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,8 @@ def gguf_tensors(
         component = ARCHITECTURES[kind]
         tensors = components.setdefault(component, dict(stored(component)))
         links, names = _links(kind, tensors)
-        is_unused = _is_unused(kind, stored, config)
-        for link in _matched(file, header, links, is_unused):
+        is_unused = _is_unused(kind, links, stored, config)
+        for link in _matched(file, header, links, is_unused, DIT_PREFIX if kind == "sd3" else ""):
             for part, name in enumerate(link.ours):
                 # A model without a table of positions computes it.
                 if name in names:
@@ -184,6 +188,7 @@ def architecture(file: Path, header: Header) -> str:
 
 def _is_unused(
     kind: str,
+    links: Sequence[Link],
     stored: Callable[[str], Tensors],
     config: Callable[[str], Mapping[str, Any]],
 ) -> Callable[[str], bool]:
@@ -192,28 +197,42 @@ def _is_unused(
         return lambda _: False
     if kind == "sd3":
         return lambda name: name == "pos_embed"
-    values = config("vlm")
-    text = values.get("text_config")
-    depth = (text if isinstance(text, Mapping) else values).get("num_hidden_layers")
-    if type(depth) is not int or depth < 1:
-        raise CheckpointError(f"vlm/config.json: num_hidden_layers cannot be {shown(depth)}")
-    try:
-        is_unused = unused_keys(depth, read_bridge(config("connector"), stored("connector")))
-    except ValueError as cause:
-        raise CheckpointError(f"the bridge does not fit the VLM: {cause}") from cause
+    depth = read_depth(config("vlm"))
+    of_model = read_unused(config("vlm"), config("connector"), stored("connector"))
     ours = {"output.weight": "lm_head.weight", "output_norm.weight": "norm.weight"}
-    return lambda name: is_unused(ours.get(name, name.replace("blk.", "layers.")))
+    matches = (BLOCK.fullmatch(name) for link in links for name in link.theirs)
+    tensors_of_a_block = {found[2] for found in matches if found}
+
+    def is_unused(name: str) -> bool:
+        if name in ours:
+            return of_model(ours[name])
+        found = BLOCK.fullmatch(name)
+        if not found or int(found[1]) >= depth or found[2] not in tensors_of_a_block:
+            return False
+        return of_model(f"layers.{found[1]}.")
+
+    return is_unused
 
 
 def _matched(
-    file: Path, header: Header, links: Sequence[Link], is_unused: Callable[[str], bool]
+    file: Path,
+    header: Header,
+    links: Sequence[Link],
+    is_unused: Callable[[str], bool],
+    prefix: str,
 ) -> list[Link]:
-    """The links that a file has tensors for.
+    """The links that a file has tensors for, whose names may have a prefix there.
 
     Raises:
-        CheckpointError: Tensors are unknown or missing; both are listed.
+        CheckpointError: Tensors are unknown or missing, both are listed, or there with the prefix
+            and without.
     """
-    names = {name.removeprefix(DIT_PREFIX) for name in header.tensors}
+    twice = [name for name in header.tensors if prefix and prefix + name in header.tensors]
+    if twice:
+        raise CheckpointError(
+            f"{file.name} has tensors both with {prefix} and without: {listed(twice)}"
+        )
+    names = {name.removeprefix(prefix) for name in header.tensors}
     expected = {name for link in links for name in link.theirs}
     problems = []
     for what, found in (("unknown", names - expected), ("missing", expected - names)):
