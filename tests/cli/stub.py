@@ -42,7 +42,7 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
     (folder / "model_index.json").write_text("{}")
     found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
     monkeypatch.setattr(generating, "find_model", lambda name: found)
-    monkeypatch.setattr(generating, "load_pipeline", lambda model, options: pipe)
+    monkeypatch.setattr(generating, "load_pipeline", lambda *_: pipe)
     return pipe
 
 

@@ -44,7 +44,19 @@ def test_info_is_a_table_for_people(model: str, capsys: Captured) -> None:
 
 def test_info_says_how_a_model_fits_before_it_is_loaded(model: str, capsys: Captured) -> None:
     assert main(["info", model, "--memory", "8"]) == 0
-    assert "all weights stay on the device" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert "all weights stay on the device" in lines[-5]
+    assert lines[-4].split("  ")[0] == "stage"
+    assert "GiB of weights" in lines[-4]
+
+    def weights(*options: str) -> int:
+        assert main(["info", model, "--memory", "8", "--json", *options]) == 0
+        stages = json.loads(capsys.readouterr().out)["memory"]["stages"]
+        return int(stages[0]["weights"])
+
+    assert weights("--dtype", "float32") == 2 * weights()
+    # The vision tower is for edits alone.
+    assert weights("--references", "0") < weights() == weights("--references", "4")
     assert main(["info", model, "--memory", "8", "--quantize", "nf4", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["memory"]
     assert (found["offload"], found["is_exact"], found["memory"]) == ("none", False, 8)

@@ -39,7 +39,6 @@ def plan_for(
     height: int | None = None,
     width: int | None = None,
     references: int = 1,
-    images: int = 1,
 ) -> MemoryPlan:
     """The plan of a model; sizes that are not given are the model's.
 
@@ -52,7 +51,6 @@ def plan_for(
         height=height or defaults.height,
         width=width or defaults.width,
         references=references,
-        images=images,
     )
     try:
         return plan_memory(

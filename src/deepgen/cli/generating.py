@@ -127,7 +127,7 @@ class ImageMaker:
         self._options, self._settings = options, dict(settings)
         self._references = list(references)
         self._signer = None if options.sign is None else Signer(options.sign)
-        self._pipe: Any = load_pipeline(model, options)
+        self._pipe: Any = load_pipeline(model, options, len(references))
 
     def make(
         self, prompt: str, seed: int, path: Path, *, advance: Callable[[], object] | None = None
@@ -239,8 +239,8 @@ def _report(made: Made, options: ImageOptions, sources: Sequence[str]) -> None:
         )
 
 
-def load_pipeline(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
-    """The pipeline, on its device, with its adapters."""
+def load_pipeline(model: FoundModel, options: ImageOptions, references: int) -> DeepGenPipeline:
+    """The pipeline, on its device, with its adapters; memory suffices for so many references."""
     print_line(f"loading {options.model}")
     compute = options.compute
     with collector_paused():
@@ -258,6 +258,7 @@ def load_pipeline(model: FoundModel, options: ImageOptions) -> DeepGenPipeline:
         compile=compute.compile,
         height=options.height,
         width=options.width,
+        references=references,
     )
     if plan is not None:
         print_line(f"memory {plan.memory:g}: {plan.describe()}")

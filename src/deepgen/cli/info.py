@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -16,7 +16,8 @@ from deepgen.checkpoint.finding import FoundModel, find_model
 from deepgen.checkpoint.headers import DTYPE_NAMES
 from deepgen.checkpoint.memory import plan_for
 from deepgen.cli.console import aligned, print_result
-from deepgen.cli.options import MemoryChoice, QuantizationChoice, Side
+from deepgen.cli.options import MemoryChoice, QuantizationChoice, Side, Whole
+from deepgen.config.checks import check_at_least
 from deepgen.config.memory import MemoryPlan, check_memory, gib
 from deepgen.images.formats import IMAGE_SUFFIXES
 from deepgen.images.io import read_file
@@ -48,6 +49,10 @@ class Info:
     """With --memory: of images in pixels (default: the model's)."""
     height: Side = None
     """With --memory: likewise."""
+    references: Whole = None
+    """With --memory: how many images are edited at once, 0 for generate (default: 1)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """With --memory: precision to compute in; auto is bfloat16, as on a GPU."""
     json: bool = False
     """Print one JSON object."""
     debug: bool = False
@@ -89,23 +94,29 @@ class Info:
             ValueError: Nothing keeps to it, or an option lacks it.
         """
         if self.memory is None:
-            if self.quantize or self.width or self.height:
-                raise ValueError("--quantize, --width and --height go with --memory here")
+            given = (self.quantize, self.width, self.height, self.references)
+            if any(each is not None for each in given) or self.dtype != "auto":
+                raise ValueError(
+                    "--quantize, --width, --height, --references and --dtype go with --memory here"
+                )
             return None
+        check_at_least("references", self.references, 0)
         found.check_sizes(self.height, self.width, [])
         return plan_for(
             found.folder,
             self.memory,
+            value_bytes=4 if self.dtype == "float32" else 2,
             quantization=self.quantize,
             height=self.height,
             width=self.width,
+            references=1 if self.references is None else self.references,
         )
 
 
 def _planned(plan: MemoryPlan) -> str:
     """How a model fits, stage by stage."""
-    rows = [("stage", "weights", "activations", "GiB")]
-    rows += [(each.name, gib(each.weights), gib(each.activations), "") for each in plan.stages]
+    rows = [("stage", "GiB of weights", "GiB of activations")]
+    rows += [(each.name, gib(each.weights), gib(each.activations)) for each in plan.stages]
     exact = "images are the same bits as without" if plan.is_exact else "images change slightly"
     return "\n".join([f"memory {plan.memory:g} GB: {plan.describe()}; {exact}", *aligned(rows)])
 

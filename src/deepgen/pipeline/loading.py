@@ -28,6 +28,7 @@ def load(
     compile: bool = False,
     height: int | None = None,
     width: int | None = None,
+    references: int = 1,
 ) -> tuple[DeepGenPipeline, MemoryPlan | None]:
     """The pipeline of a model folder, and the plan that it follows.
 
@@ -44,6 +45,7 @@ def load(
         compile: As of :meth:`DeepGenPipeline.compile_transformer`.
         height: Of images in pixels; None is the model's.
         width: As ``height``.
+        references: How many images are edited at once.
 
     Raises:
         CheckpointError: The model or an adapter cannot be used.
@@ -52,7 +54,8 @@ def load(
     device = torch.device(device)
     chosen = compute_dtype(dtype, device)
     folder = ModelFolder(path)
-    plan = plan_placement(folder, device, chosen, memory, quantize, height=height, width=width)
+    case = {"height": height, "width": width, "references": references}
+    plan = plan_placement(folder, device, chosen, memory, quantize, **case)
     waits = plan is not None or quantize is not None
     pipe = DeepGenPipeline.from_pretrained(
         path, dtype=chosen, device="cpu" if waits else device, rope_precision=rope_precision
