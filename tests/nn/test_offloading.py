@@ -37,6 +37,26 @@ def test_an_error_in_between_changes_nothing() -> None:
         assert not any(value.is_meta for value in offloaded.state_dict().values())
 
 
+def test_memory_that_runs_out_half_way_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    offloaded, moved = nn.Sequential(module(), nn.Linear(2, 2)), nn.Linear.to
+
+    def to(layer: nn.Linear, device: torch.device) -> nn.Linear:
+        if layer is offloaded[1] and device == DEVICE:
+            raise torch.OutOfMemoryError
+        return moved(layer, device)
+
+    monkeypatch.setattr(nn.Linear, "to", to)
+    before = {name: value.data_ptr() for name, value in offloaded.state_dict().items()}
+    # Part by part, as where blocks stay.
+    left_out = nn.Identity()
+    with (
+        pytest.raises(torch.OutOfMemoryError),
+        on_device(offloaded, DEVICE, without=[left_out]),
+    ):
+        raise AssertionError
+    assert {name: value.data_ptr() for name, value in offloaded.state_dict().items()} == before
+
+
 def test_what_was_changed_or_added_in_between_is_kept() -> None:
     offloaded = module()
     weight = offloaded[0].weight.detach().clone()

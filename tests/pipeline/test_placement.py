@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.config.memory import weight_bytes
 from deepgen.dit.graphs import BlockGraphs
 from deepgen.nn.quantizing import is_quantized
-from deepgen.pipeline.engine import Engine, Job
+from deepgen.pipeline.engine import Engine, Event, Job
 from deepgen.pipeline.pipeline import DeepGenPipeline
 from deepgen.pipeline.placement import Placement, plan_placement
 from deepgen.pipeline.request import parse_requests, parse_sampling
@@ -36,6 +37,37 @@ def tiny(model: Any = None) -> DeepGenPipeline:
     return pipe
 
 
+def watch(model: Any, placement: Placement) -> list[str]:
+    """Names of the parts whose blocks run, each while the placement has it on the device."""
+    seen = []
+
+    def note(name: str, part: nn.Module) -> None:
+        assert part in entered, f"{name} computes, and is not on the device"
+        if seen[-1:] != [name]:
+            seen.append(name)
+
+    entered: list[nn.Module] = []
+    enter = placement._enter
+
+    def entering(part: nn.Module, stack: ExitStack) -> None:
+        enter(part, stack)
+        entered.append(part)
+        stack.callback(entered.remove, part)
+
+    placement._enter = entering  # type: ignore[method-assign]
+    inner = {
+        "conditioner": (model.conditioner.vlm.language_model.embed_tokens, model.conditioner),
+        "dit": (model.dit.transformer_blocks[0], model.dit),
+        "vae": (model.vae.autoencoder.decoder, model.vae),
+    }
+    for name, (module, part) in inner.items():
+        # Before the hooks that copy blocks.
+        module.register_forward_pre_hook(
+            lambda *_, name=name, part=part: note(name, part), prepend=True
+        )
+    return seen
+
+
 @pytest.mark.parametrize("groups", [(), ("vlm",), BOTH])
 def test_offloaded_images_are_the_same_bits(groups: tuple[str, ...]) -> None:
     pipe = tiny(copy.deepcopy(pipeline().model))
@@ -43,37 +75,123 @@ def test_offloaded_images_are_the_same_bits(groups: tuple[str, ...]) -> None:
     expected = [pipe("a cat", **plain).images, pipe("red", **edited).images]
     pipe.model.conditioner.clear_cache()
     pipe._placement = Placement(pipe.model, CPU, groups)
+    seen = watch(pipe.model, pipe._placement)
     found = [pipe("a cat", **plain).images, pipe("red", **edited).images]
+    assert seen == 2 * ["conditioner", "dit", "vae"]
     assert all(torch.equal(mine, true) for mine, true in zip(found, expected, strict=True))
 
 
 def test_an_offloaded_engine_makes_the_same_image() -> None:
     model = copy.deepcopy(pipeline().model)
-    defaults = model.defaults
 
     def made(placement: Placement | None) -> bytes:
         engine = Engine(model, placement=placement)
         model.conditioner.clear_cache()
-        (request,) = parse_requests(
-            "a cat",
-            [image("r0")],
-            negative_prompt=None,
-            height=64,
-            width=64,
-            latents=None,
-            channels=16,
-            defaults=defaults,
-            max_side=model.max_side,
-        )
-        sampling = parse_sampling(2, 2.0, None, defaults)
-        engine.submit(Job(id="a", client="", request=request, sampling=sampling, seed=1))
+        engine.submit(engine_job(model))
         while not engine.is_idle:
             for event in engine.tick():
                 if event.image is not None:
                     return event.image.tobytes()
         raise AssertionError("no image")
 
-    assert made(None) == made(Placement(model, CPU, BOTH))
+    expected = made(None)
+    placement = Placement(model, CPU, BOTH)
+    seen = watch(model, placement)
+    assert made(placement) == expected
+    assert seen == ["conditioner", "dit", "vae"]
+
+
+@pytest.mark.parametrize("name", ["conditioner", "dit", "vae"])
+def test_memory_that_runs_out_while_a_part_is_moved_fails_one_image(name: str) -> None:
+    model = pipeline().model
+    full = [getattr(model, name)]
+
+    class Full(Placement):
+        def _enter(self, part: nn.Module, stack: ExitStack) -> None:
+            if part in full:
+                raise torch.OutOfMemoryError
+            super()._enter(part, stack)
+
+    engine = Engine(model, placement=Full(model, CPU))
+
+    def outcome() -> Event:
+        engine.submit(engine_job(model))
+        events: list[Event] = []
+        while not engine.is_idle:
+            events += engine.tick()
+        return events[-1]
+
+    failed = outcome()
+    assert (failed.kind, failed.code) == ("failed", "out_of_memory")
+    full.clear()
+    assert outcome().kind == "finished"
+
+
+def engine_job(model: Any) -> Job:
+    """An edit."""
+    defaults = model.defaults
+    (request,) = parse_requests(
+        "a cat",
+        [image("r0")],
+        negative_prompt=None,
+        height=64,
+        width=64,
+        latents=None,
+        channels=16,
+        defaults=defaults,
+        max_side=model.max_side,
+    )
+    sampling = parse_sampling(2, 2.0, None, defaults)
+    return Job(id="a", client="", request=request, sampling=sampling, seed=1)
+
+
+def test_a_part_that_does_not_fit_is_not_left_half_on_the_device() -> None:
+    pipe = tiny()
+    placement = Placement(pipe.model, CPU, BOTH)
+    stream = placement._streams[pipe.model.dit]
+    events = []
+
+    @contextmanager
+    def full() -> Iterator[None]:
+        events.append([*placement._leave._exit_callbacks])  # type: ignore[attr-defined]
+        raise torch.OutOfMemoryError
+        yield
+
+    stream.opened = full  # type: ignore[method-assign]
+    with pytest.raises(torch.OutOfMemoryError):
+        placement.hold(pipe.model.dit)
+    assert len(events[0]) == 1
+    assert not placement._leave._exit_callbacks  # type: ignore[attr-defined]
+
+
+def test_a_limit_of_memory_ends_with_its_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Card:
+        total_memory = 8 * 2**30
+
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Card)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, _: limits.append(share)
+    )
+    folder, cuda = ModelFolder(Path(golden("model"))), torch.device("cuda")
+    pipe = tiny()
+    # Moving to this GPU does nothing.
+    monkeypatch.setattr(pipe, "to", lambda _: pipe)
+    pipe.place(cuda)
+    assert limits == []
+    plan = plan_placement(folder, cuda, torch.bfloat16, 6, None)
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(pipe, "compile_transformer", lambda: 1 / 0)
+        pipe.place(cuda, plan, compile=True)
+    assert limits == []
+    pipe.place(cuda, plan)
+    assert limits == [pytest.approx((6 - 0.375) / 8)]
+    # Before another model is loaded.
+    plan_placement(folder, cuda, torch.bfloat16, None, None)
+    assert limits[1:] == [1.0]
+    pipe.place(cuda)
+    assert limits[1:] == [1.0]
 
 
 def test_a_failed_call_leaves_an_offloaded_model_on_the_cpu() -> None:
@@ -145,7 +263,7 @@ def test_quantized_weights_are_smaller_and_images_nearly_the_same(kind: Any) -> 
     pipe.quantize(kind)
     found = pipe("an apple on a blue background", **options).images
     error = (found - exact).square().mean().sqrt()
-    # Mean over prompts: docs/memory.md.
+    # Figures over prompts: docs/memory.md.
     assert 0 < error < {"int8": 0.01, "fp8": 0.03, "nf4": 0.1}[kind]
     shapes = {n: tuple(v.shape) for n, v in tiny_shapes(pipe).items()}
     planned = weight_bytes(shapes, 4, kind)
@@ -209,11 +327,47 @@ def test_graphs_are_recorded_once_for_a_shape_and_replayed_with_new_values() -> 
 
     calls = [{"seed": 0, **FAST}, {"seed": 1, **FAST}, {"seed": 2, **FAST, "width": 32}]
     expected = [pipe("a cat", **each).images for each in calls]
-    dit._run = BlockGraphs(dit.run_blocks, dit.proj_out.weight, record)
+    dit._run = BlockGraphs(dit.run_blocks, dit, record)
     found = [pipe("a cat", **each).images for each in calls]
     assert all(torch.equal(mine, true) for mine, true in zip(found, expected, strict=True))
     assert len(recorded) == 2
-    # Weights that have moved, by a dtype or a device, are recorded again.
-    dit.proj_out.weight.data = dit.proj_out.weight.data.clone()
+    # Weights that have moved, even a single one, are recorded again.
+    weight = dit.transformer_blocks[0].attn.to_q.weight
+    weight.data = weight.data.clone()
     assert torch.equal(pipe("a cat", **calls[0]).images, expected[0])
     assert len(recorded) == 3
+
+
+def test_graphs_end_where_weights_are_quantized_moved_or_offloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("deepgen.pipeline.placement.check_quantization", lambda _: None)
+    monkeypatch.setattr("deepgen.pipeline.placement.quantize_linear", lambda *_: 0)
+    monkeypatch.setattr(DeepGenPipeline, "_target", lambda *_: CPU)
+    pipe = tiny()
+    dit = pipe.model.dit
+    graphs = BlockGraphs(dit.run_blocks, dit, lambda compute: (compute(), lambda: None))
+
+    def ends(change: Callable[[], object]) -> bool:
+        dit._run = graphs
+        graphs._recorded[()] = None  # type: ignore[assignment]
+        change()
+        return not graphs._recorded
+
+    assert ends(lambda: pipe.quantize("int8"))
+    assert ends(lambda: pipe.to("cpu"))
+    assert dit._run is graphs
+    assert ends(pipe.enable_model_cpu_offload)
+    assert dit._run is not graphs
+
+
+def test_compiled_blocks_are_not_offloaded_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DeepGenPipeline, "_target", lambda *_: CPU)
+    pipe = tiny()
+    pipe.model.dit.compile_for_sampling(graphs=False, backend="eager")
+    for offload in (pipe.enable_group_offload, pipe.enable_sequential_cpu_offload):
+        with pytest.raises(ValueError, match="blocks have to stay on the device"):
+            offload()
+    assert pipe._placement is None
+    pipe.enable_group_offload(exclude_modules="transformer")
+    assert pipe._placement is not None

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepgen.dit.blocks import KeyBias, PadCounts, Tokens
 from deepgen.dit.groups import Modulations
+from deepgen.nn.quantizing import stored_tensors
 
 Run = Callable[..., Tensor]
 
@@ -34,16 +35,16 @@ class BlockGraphs:
 
     Args:
         run: :meth:`deepgen.dit.model.DiT.run_blocks`.
-        weight: One of the weights; graphs are dropped when it has moved.
+        network: Its weights; graphs are dropped when any of them has moved.
         record: How to record; None is a CUDA graph.
     """
 
-    def __init__(self, run: Run, weight: Tensor, record: Record | None = None) -> None:
+    def __init__(self, run: Run, network: nn.Module, record: Record | None = None) -> None:
         self._run = run
-        self._weight = weight
+        self._network = network
         self._record = record or _CudaRecorder()
         self._is_simulated = record is not None
-        self._address = weight.data_ptr()
+        self._addresses: tuple[int, ...] = ()
         self._recorded: OrderedDict[tuple[object, ...], _Recorded] = OrderedDict()
 
     def __call__(
@@ -61,9 +62,11 @@ class BlockGraphs:
         differ = padding is not None or image_bias is not None
         if differ or torch.is_grad_enabled() or not on_device:
             return self._run(image, context, modulations, targets, key_bias, padding, image_bias)
-        if self._weight.data_ptr() != self._address:
-            self._recorded.clear()
-            self._address = self._weight.data_ptr()
+        # A few milliseconds of the CPU, while the GPU computes the step before.
+        addresses = tuple(map(Tensor.data_ptr, stored_tensors(self._network.parameters())))
+        if addresses != self._addresses:
+            self.drop()
+            self._addresses = addresses
         inputs = [image, context, *modulations, *([] if key_bias is None else [key_bias])]
         key = (targets, image.dtype, *(each.shape for each in inputs[:2]), key_bias is None)
         known = self._recorded.get(key)
@@ -78,6 +81,10 @@ class BlockGraphs:
         known.replay()
         # The next replay writes to the same memory.
         return known.output.clone()
+
+    def drop(self) -> None:
+        """Record again from now on."""
+        self._recorded.clear()
 
     def _new(self, inputs: list[Tensor], targets: int, has_bias: bool) -> _Recorded:
         own = [each.clone(memory_format=torch.contiguous_format) for each in inputs]

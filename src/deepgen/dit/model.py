@@ -437,7 +437,14 @@ class DiT(nn.Module):
         """
         self.compile_each_block(**{"dynamic": None, **options})  # type: ignore[arg-type]
         if graphs:
-            self._run = BlockGraphs(self.run_blocks, self.proj_out.weight)
+            self._run = BlockGraphs(self.run_blocks, self)
+
+    def drop_graphs(self, *, for_good: bool = False) -> None:
+        """Have no CUDA graphs of weights that move; ``for_good`` where they move in every step."""
+        if isinstance(self._run, BlockGraphs):
+            self._run.drop()
+            if for_good:
+                self._run = self.run_blocks
 
     def _group(
         self,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from deepgen.nn.quantizing import stored_tensors
 
 # A prime, so that swapped rows and swapped layers almost never get the same factors.
 FACTORS = 1021
@@ -33,7 +34,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
             the tensors that they hold. The number is the same wherever each of them is.
     """
     sums, rest = [], []
-    for tensor in _stored(tensors):
+    for tensor in stored_tensors(tensors):
         content = _bytes(tensor)
         is_large = len(content) >= SMALL_BYTES
         whole = len(content) - len(content) % BLOCK_BYTES if is_large else 0
@@ -51,16 +52,6 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     factors = torch.arange(1, FACTORS + 1, device=sums[0].device) * -0x61C8864680B583EB | 1
     # One wait for the device.
     return hash(tuple((torch.stack(sums) * factors).sum(dim=1).tolist()))
-
-
-def _stored(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
-    """The tensors themselves, or what quantized ones hold."""
-    for tensor in tensors:
-        if is_traceable_wrapper_subclass(tensor) and not hasattr(tensor, "to_local"):
-            names, _ = tensor.__tensor_flatten__()
-            yield from _stored(getattr(tensor, name) for name in names)
-        else:
-            yield tensor
 
 
 def _sum_blocks(content: Bytes) -> Int[Tensor, " factors"]:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from deepgen.errors import TrainingError
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether ``module.compile()`` has been called."""
+    return module._compiled_call_impl is not None
 
 
 def check_compiler(device: torch.device) -> None:

@@ -40,16 +40,18 @@ def on_device(
         for key, value in values.items()
         if value is not None and not is_quantized(value)
     ]
-    # Tensors made in inference mode could never be trained, and have no version.
-    with torch.inference_mode(False):
-        _move(module, device, excluded)
-    versions = [values[key]._version for values, key, _, _ in slots]
+    versions: list[int] | None = None
     try:
+        # Tensors made in inference mode could never be trained, and have no version.
+        with torch.inference_mode(False):
+            _move(module, device, excluded)
+        versions = [values[key]._version for values, key, _, _ in slots]
         yield
     finally:
-        for (values, key, value, data), version in zip(slots, versions, strict=True):
+        for index, (values, key, value, data) in enumerate(slots):
             moved = values.get(key)
-            if moved is None or moved._version != version:
+            # Without versions memory ran out on the way there, and nobody has changed anything.
+            if moved is None or (versions is not None and moved._version != versions[index]):
                 continue
             # Parameters mostly remain the same objects, with other data; buffers never do.
             if moved is value:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,12 +24,31 @@ FP8_CAPABILITY = (8, 9)
 
 def is_quantized(tensor: Tensor) -> bool:
     """Whether a weight is stored in another form than its values."""
-    return is_traceable_wrapper_subclass(tensor) or hasattr(tensor, "quant_state")
+    # Sharded ones (DTensor) are wrappers, too.
+    is_wrapper = is_traceable_wrapper_subclass(tensor) and not hasattr(tensor, "to_local")
+    return is_wrapper or hasattr(tensor, "quant_state")
 
 
 def is_any_quantized(module: nn.Module) -> bool:
     """Whether a module has such weights."""
     return any(is_quantized(each) for each in module.parameters())
+
+
+def stored_tensors(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The tensors themselves, or what quantized ones hold: codes and scales."""
+    for tensor in tensors:
+        if hasattr(tensor, "quant_state"):
+            yield tensor
+            state = tensor.quant_state
+            while state is not None:
+                # Scales of nf4 are quantized themselves.
+                yield state.absmax
+                state = getattr(state, "state2", None)
+        elif is_quantized(tensor) and is_traceable_wrapper_subclass(tensor):
+            names, _ = tensor.__tensor_flatten__()
+            yield from stored_tensors(getattr(tensor, name) for name in names)
+        else:
+            yield tensor
 
 
 def check_quantization(kind: Quantization) -> None:
@@ -48,7 +67,12 @@ def check_quantization(kind: Quantization) -> None:
         )
 
 
-def quantize_linear(module: nn.Module, kind: Quantization, dtype: torch.dtype) -> int:
+def quantize_linear(
+    module: nn.Module,
+    kind: Quantization,
+    dtype: torch.dtype,
+    device: torch.device | None = None,
+) -> int:
     """Quantize the linear layers of all blocks of a module, in place, one after another.
 
     Args:
@@ -57,6 +81,7 @@ def quantize_linear(module: nn.Module, kind: Quantization, dtype: torch.dtype) -
             (e4m3): likewise, and where the GPU multiplies in fp8, inputs are quantized too.
             ``nf4``: 4 bits with one scale for 64 weights (QLoRA, arXiv 2305.14314).
         dtype: Of inputs and results.
+        device: Where the module will compute; None is the current GPU, if there is one.
 
     Returns:
         How many layers were quantized.
@@ -79,11 +104,11 @@ def quantize_linear(module: nn.Module, kind: Quantization, dtype: torch.dtype) -
             else:
                 # The kernels of our class are for plain weights.
                 layer.__class__ = nn.Linear
-                _quantize_by_torchao(layer, kind)
+                _quantize_by_torchao(layer, kind, device)
     return len(layers)
 
 
-def _quantize_by_torchao(layer: nn.Linear, kind: Quantization) -> None:
+def _quantize_by_torchao(layer: nn.Linear, kind: Quantization, device: torch.device | None) -> None:
     from torchao.quantization import (
         Float8DynamicActivationFloat8WeightConfig,
         Float8WeightOnlyConfig,
@@ -95,7 +120,7 @@ def _quantize_by_torchao(layer: nn.Linear, kind: Quantization) -> None:
     config: Any
     if kind == "int8":
         config = Int8WeightOnlyConfig()
-    elif multiplies_fp8():
+    elif multiplies_fp8(device):
         config = Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
     else:
         config = Float8WeightOnlyConfig()
@@ -103,9 +128,11 @@ def _quantize_by_torchao(layer: nn.Linear, kind: Quantization) -> None:
     quantize_(layer, config, filter_fn=lambda each, _: each is layer)
 
 
-def multiplies_fp8() -> bool:
-    """Whether the current GPU has products of fp8 matrices."""
-    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_CAPABILITY
+def multiplies_fp8(device: torch.device | None = None) -> bool:
+    """Whether a GPU has products of fp8 matrices; None is the current one."""
+    if not torch.cuda.is_available() or (device is not None and device.type != "cuda"):
+        return False
+    return torch.cuda.get_device_capability(device) >= FP8_CAPABILITY
 
 
 def _four_bit(layer: nn.Linear, dtype: torch.dtype) -> nn.Module:

@@ -316,8 +316,8 @@ class Engine:
         tokens, dit = self.running_tokens, self.model.dit
         sets = [each.denoising for each in self._running]
         before = [replace(each) for each in sets]
-        self._use(dit)
         try:
+            self._use(dit)
             joined = self._join(sets)
             clean = [each.clean_latents[0] for each in advance(dit, sets, joined)]
         except torch.OutOfMemoryError:
@@ -402,9 +402,9 @@ class Engine:
 
     def _decode(self, latents: Sequence[Latents]) -> list[Pixels | None]:
         """Pixels of latents; None where memory does not suffice for an image alone."""
-        if latents:
-            self._use(self.model.vae)
         try:
+            if latents:
+                self._use(self.model.vae)
             return list(self.model.vae.decode(latents))
         except torch.OutOfMemoryError:
             if len(latents) == 1:

@@ -21,13 +21,21 @@ from deepgen.config.memory import (
     check_memory,
 )
 from deepgen.model import DeepGen
-from deepgen.nn.compiling import check_compiler
+from deepgen.nn.compiling import check_compiler, is_compiled
 from deepgen.nn.offloading import BlockStream, on_device
 from deepgen.nn.quantizing import check_quantization, is_any_quantized, quantize_linear
 from deepgen.pipeline.turns import turn
 
 TOLERANCE = 1.05
 """A card that is sold with 12 GB reports up to a twentieth less."""
+
+COMPILED_MOVES = (
+    "compiled blocks have to stay on the device, but group offload moves each; use "
+    "exclude_modules='transformer', more memory, or no compile"
+)
+
+_limited: set[int] = set()
+"""GPUs whose memory a plan has limited; limits that users have set are left alone."""
 
 
 def plan_placement(
@@ -39,6 +47,8 @@ def plan_placement(
     **case: Any,
 ) -> MemoryPlan | None:
     """The plan for a model before it is loaded; None where no memory is given.
+
+    Without memory, the limit that an earlier plan has set for the device ends.
 
     Args:
         folder: Of the model.
@@ -55,6 +65,7 @@ def plan_placement(
     if quantization is not None:
         check_quantization(quantization)
     if memory is None:
+        limit_allocator(device, None)
         return None
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
@@ -71,6 +82,24 @@ def plan_placement(
         offloads=device.type not in ("cpu", "mps"),
         **case,
     )
+
+
+def limit_allocator(device: torch.device, plan: MemoryPlan | None) -> None:
+    """Limit torch's allocator on a GPU to a plan's memory; None ends the limit of an earlier one.
+
+    The limit is the process's: of several pipelines on a GPU, the last one decides.
+    """
+    if device.type != "cuda":
+        return
+    index = torch.cuda.current_device() if device.index is None else device.index
+    if plan is not None:
+        total = torch.cuda.get_device_properties(index).total_memory
+        share = (plan.memory * GIB - RESERVED / 2) / total
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, share)), index)
+        _limited.add(index)
+    elif index in _limited:
+        torch.cuda.set_per_process_memory_fraction(1.0, index)
+        _limited.remove(index)
 
 
 class Placement:
@@ -119,7 +148,11 @@ class Placement:
         """Have a part on the device until another is held."""
         if part is not self._held:
             self.release()
-            self._enter(part, self._leave)
+            try:
+                self._enter(part, self._leave)
+            except BaseException:
+                self.release()
+                raise
             self._held = part
 
     def release(self) -> None:
@@ -159,6 +192,7 @@ class PlacementMethods:
         if any(each != self.dtype for each in dtypes) and is_any_quantized(self.model):
             raise ValueError("quantized weights cannot be cast; give dtype on loading")
         with turn(self.model):
+            self.model.dit.drop_graphs()
             self.model.to(*args, **kwargs)
         return self
 
@@ -221,7 +255,8 @@ class PlacementMethods:
             exclude_modules: ``vlm`` or ``transformer``: there as a whole while it computes.
 
         Raises:
-            ValueError: An argument cannot be used, or the device is not there; nothing has changed.
+            ValueError: An argument cannot be used, the device is not there, or the DiT's blocks are
+                to move and compiled; nothing has changed.
         """
         _check_group_options(
             offload_device, offload_type, num_blocks_per_group, offload_to_disk_path
@@ -247,16 +282,19 @@ class PlacementMethods:
             device: The device to compute on.
 
         Raises:
-            ValueError: The device is the CPU, or not there; nothing has changed.
+            ValueError: The device is the CPU, or not there, or the DiT is compiled; nothing has
+                changed.
         """
         target = self._target(device, gpu_id)
         self._offload(target, tuple(STREAMED), prefetches=False, pin=False)
 
-    def quantize(self, kind: Quantization) -> None:
+    def quantize(self, kind: Quantization, device: torch.device | str | None = None) -> None:
         """Quantize the weights of all blocks, for good; images change slightly.
 
         Args:
             kind: ``int8``, ``fp8`` (torchao) or ``nf4`` (bitsandbytes).
+            device: Where the model will compute; None is where it is or, on a CPU, the current GPU.
+                It decides whether fp8 weights are multiplied as they are.
 
         Raises:
             ValueError: A package is missing, adapters are loaded, or the weights are quantized or
@@ -274,7 +312,11 @@ class PlacementMethods:
                 )
             if is_any_quantized(self.model):
                 raise ValueError("the weights are quantized already")
-            _quantize(self.model, kind)
+            target = None if device is None else torch.device(device)
+            if target is None and self.device.type != "cpu":
+                target = self.device
+            self.model.dit.drop_graphs()
+            _quantize(self.model, kind, target)
 
     def compile_transformer(self, **options: Any) -> None:
         """Compile the blocks of the DiT with ``torch.compile``; images are equal to rounding.
@@ -290,10 +332,7 @@ class PlacementMethods:
             DeepGenError: There is no C++ compiler, which a CPU needs.
         """
         if self._placement is not None and "transformer" in self._placement.groups:
-            raise ValueError(
-                "compiled blocks have to stay on the device, but group offload moves each; use "
-                "exclude_modules='transformer', more memory, or no compile"
-            )
+            raise ValueError(COMPILED_MOVES)
         check_compiler(self.device)
         with turn(self.model):
             # Graphs are of fixed addresses, which offloading changes.
@@ -313,7 +352,7 @@ class PlacementMethods:
         Args:
             device: To compute on.
             plan: How to keep to a size of memory, to which torch's allocator is then limited on a
-                GPU; None moves everything to the device.
+                GPU, for the whole process; None moves everything to the device, and ends that.
             quantize: As :meth:`quantize`.
             compile: As :meth:`compile_transformer`.
 
@@ -322,26 +361,28 @@ class PlacementMethods:
         """
         device = torch.device(device)
         if quantize is not None:
-            self.quantize(quantize)
-        if plan is not None and device.type == "cuda":
-            total = torch.cuda.get_device_properties(device).total_memory
-            share = (plan.memory * GIB - RESERVED / 2) / total
-            torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, share)), device)
+            self.quantize(quantize, device)
         if plan is not None and plan.offload != "none":
             self._offload(self._target(device, None), plan.groups)
         elif self.model.device != device:
             self.to(device)
         if compile:
             self.compile_transformer()
+        # After everything that may fail.
+        limit_allocator(device, plan)
 
     def _offload(self, device: torch.device, groups: Sequence[str], **options: bool) -> None:
+        owners = {"vlm": self.model.conditioner, "transformer": self.model.dit}
+        plain = [name for name in groups if not is_any_quantized(owners[name])]
+        if "transformer" in plain and any(map(is_compiled, self.model.dit.transformer_blocks)):
+            raise ValueError(COMPILED_MOVES)
         with turn(self.model):
+            # Graphs are of fixed addresses.
+            self.model.dit.drop_graphs(for_good=True)
             if self._placement is not None:
                 self._placement.close()
                 self._placement = None
             self.model.to("cpu")
-            owners = {"vlm": self.model.conditioner, "transformer": self.model.dit}
-            plain = [name for name in groups if not is_any_quantized(owners[name])]
             self._placement = Placement(self.model, device, plain, **options)
 
     def _target(self, device: torch.device | str, gpu_id: int | None) -> torch.device:
@@ -370,17 +411,17 @@ class PlacementMethods:
             yield
 
 
-def _quantize(model: DeepGen, kind: Quantization) -> None:
+def _quantize(model: DeepGen, kind: Quantization, device: torch.device | None) -> None:
     """All blocks, and those of the vision tower once it is loaded."""
     vlm = model.conditioner.vlm
     for module in (vlm, model.conditioner.bridge, model.dit):
-        quantize_linear(module, kind, model.dtype)
+        quantize_linear(module, kind, model.dtype, device)
     load = vlm.load_vision
     if vlm.visual is None and load is not None:
 
         def load_quantized() -> Any:
             tower = load()
-            quantize_linear(tower, kind, model.dtype)
+            quantize_linear(tower, kind, model.dtype, device)
             return tower
 
         vlm.load_vision = load_quantized
