@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-from deepgen.errors import UsageError
+from deepgen.errors import DeepGenError, UsageError
 
 Ray = Any
 """The module ``ray``, which has no types."""
@@ -29,6 +30,7 @@ def ray_cluster(
 
     Raises:
         ImportError: It is not installed.
+        DeepGenError: The body raised an error of Ray's, whose text is a traceback of many lines.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -39,9 +41,82 @@ def ray_cluster(
         ray.init(include_dashboard=False, log_to_driver=shows_logs, runtime_env=own)
     try:
         yield ray
+    except ray.exceptions.RayError as error:
+        lines = str(error).split("\n")
+        raise DeepGenError(f"Ray: {type(error).__name__}: {lines[0]}") from error
     finally:
         if is_ours:
             ray.shutdown()
+
+
+class Worker:
+    """A worker in a process of its own; what it returns or raises comes back pickled.
+
+    Ray Data keeps of an exception its text alone, and of a row what Arrow can say.
+
+    Args:
+        kind: Makes the worker, which is called with each row.
+        arguments: Of ``kind``.
+    """
+
+    def __init__(self, kind: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:
+        self._make = lambda: kind(*arguments)
+        self._worker: Callable[[Any], Any] | None = None
+
+    def __call__(self, row: Mapping[str, bytes]) -> dict[str, bytes]:
+        """One row."""
+        try:
+            # Here, since an exception of a constructor has no row to come back in.
+            self._worker = self._worker or self._make()
+            return {"result": pickle.dumps((self._worker(pickle.loads(row["row"])), None))}
+        except Exception as error:
+            return {"result": _pickled_error(error)}
+
+
+def _pickled_error(error: Exception) -> bytes:
+    try:
+        pickled = pickle.dumps((None, error))
+        pickle.loads(pickled)
+    except Exception:
+        text = " ".join(str(error).split())
+        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {text}")))
+    return pickled
+
+
+def mapped(
+    rows: Sequence[Any],
+    kind: Callable[..., Callable[[Any], Any]],
+    arguments: Sequence[Any],
+    *,
+    processes: int,
+    num_gpus: int | Callable[[Ray], int],
+) -> Iterator[Any]:
+    """What workers return for rows, as it comes.
+
+    Args:
+        rows: At least one; each is a task of its own.
+        kind: As in :class:`Worker`.
+        arguments: Of ``kind``.
+        processes: Workers, at most.
+        num_gpus: Of each worker; or a function of the connected Ray.
+
+    Raises:
+        Exception: What a worker raised.
+        DeepGenError: A process or the cluster failed.
+    """
+    with ray_cluster(shows_logs=True) as ray:
+        pickled = [{"row": pickle.dumps(row)} for row in rows]
+        data = ray.data.from_items(pickled, override_num_blocks=len(rows)).map(
+            Worker,
+            fn_constructor_args=(kind, tuple(arguments)),
+            concurrency=min(processes, len(rows)),
+            num_gpus=num_gpus(ray) if callable(num_gpus) else num_gpus,
+        )
+        for each in data.iter_rows():
+            result, error = pickle.loads(each["result"])
+            if error is not None:
+                raise error
+            yield result
 
 
 def gpus_each(ray: Ray, device: str) -> int:

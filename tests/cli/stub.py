@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from importlib.machinery import ModuleSpec
+from io import BytesIO
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import FunctionType, ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 
@@ -46,17 +49,51 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
     return pipe
 
 
-def stub_ray(asked: list[int]) -> ModuleType:
-    """Ray in this process; ``asked`` gets the number of rows of each mapping."""
+class RayPickler(pickle.Pickler):
+    """As cloudpickle, which Ray uses, it takes lambdas."""
+
+    lambdas: ClassVar[list[FunctionType]] = []
+
+    def reducer_override(self, value: object) -> Any:
+        if not isinstance(value, FunctionType) or value.__name__ != "<lambda>":
+            return NotImplemented
+        self.lambdas.append(value)
+        return _kept, (len(self.lambdas) - 1,)
+
+
+def _kept(number: int) -> FunctionType:
+    return RayPickler.lambdas[number]
+
+
+def sent(value: Any) -> Any:
+    """A value as another process gets it."""
+    pickled = BytesIO()
+    RayPickler(pickled).dump(value)
+    return pickle.loads(pickled.getvalue())
+
+
+class RayError(Exception):
+    """As ``ray.exceptions.RayError``."""
+
+
+def stub_ray(asked: list[int], failure: Exception | None = None) -> ModuleType:
+    """Ray in this process: arguments are pickled and rows are Arrow's, as on their way to another.
+
+    Args:
+        asked: Gets the number of rows of each mapping.
+        failure: Raised instead of any row.
+    """
 
     class Data:
         def __init__(self, rows: list[dict[str, object]]) -> None:
-            self.rows = rows
+            self.rows = pa.Table.from_pylist(rows).to_pylist()
 
         def map(self, kind: Any, *, fn_constructor_args: Any, **options: Any) -> Data:
             assert options == {"concurrency": min(2, len(self.rows)), "num_gpus": 0}
             asked.append(len(self.rows))
-            maker = kind(*fn_constructor_args)
+            if failure is not None:
+                raise failure
+            maker = kind(*sent(fn_constructor_args))
             return Data([maker(row) for row in self.rows])
 
         def iter_rows(self) -> list[dict[str, object]]:
@@ -64,6 +101,9 @@ def stub_ray(asked: list[int]) -> ModuleType:
 
     data = SimpleNamespace(from_items=lambda rows, **_: Data(rows))
     ray = ModuleType("ray")
-    vars(ray).update(data=data, is_initialized=lambda: True, cluster_resources=dict)
+    errors = SimpleNamespace(RayError=RayError)
+    vars(ray).update(
+        data=data, exceptions=errors, is_initialized=lambda: True, cluster_resources=dict
+    )
     ray.__spec__ = ModuleSpec("ray", None)
     return ray

@@ -13,8 +13,9 @@ from deepgen.cli.console import ProgressLines, duration
 from deepgen.cli.generating_on_ray import absolute
 from deepgen.cli.main import main
 from deepgen.cli.options import ImageOptions
+from deepgen.errors import CheckpointError
 from tests.cli import stub
-from tests.cli.stub import StubPipeline, stub_ray
+from tests.cli.stub import RayError, StubPipeline, stub_ray
 
 Captured = pytest.CaptureFixture[str]
 
@@ -256,6 +257,25 @@ def test_several_processes_of_ray_write_the_files_of_one(
         assert (Path("one") / name).read_bytes() == (Path("two") / name).read_bytes()
     assert main([*command, "three.png", "--ray", "0"]) == 2
     assert "--ray must be at least 1" in capsys.readouterr().err
+
+
+def test_what_fails_in_a_process_of_ray_is_the_line_and_exit_code_of_one_process(
+    pipe: StubPipeline, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", stub_ray([]))
+    command = ["generate", "a cat", "--num-images", "2", "-o", "{i}.png", "--ray", "2"]
+    for failure, code in ((CheckpointError("x: damaged"), 2), (RuntimeError("no"), 1)):
+        pipe.failure = failure
+        assert main(command) == code
+        assert f"{failure}" in capsys.readouterr().err.splitlines()[-1]
+    # One that cannot be pickled.
+    pipe.failure = type("Own", (Exception,), {})("here")
+    assert main(command) == 1
+    assert "Own: here" in capsys.readouterr().err.splitlines()[-1]
+    # A process that was killed.
+    monkeypatch.setitem(sys.modules, "ray", stub_ray([], RayError("the actor died\n  at 1")))
+    assert main(command) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: Ray: RayError: the actor died"
 
 
 def test_an_image_file_is_asked_what_it_says(

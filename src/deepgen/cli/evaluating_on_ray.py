@@ -6,7 +6,7 @@ process, since each depends on its prompt, seed and settings alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from deepgen.eval.run.generation import (
 )
 from deepgen.eval.run.model import image_generator
 from deepgen.eval.run.planned import PlannedRun
-from deepgen.ray_cluster import ray_cluster
+from deepgen.ray_cluster import mapped
 
 
 class RunWorker:
@@ -39,11 +39,11 @@ class RunWorker:
         self._run, self._lines = run, LineWriter(run.folder, 0)
         self._generate_image = image_generator(path, device)
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """Make the images ``missing`` of ``item``."""
-        item, missing = self._items[str(row["item"])], [int(each) for each in row["missing"]]
+    def __call__(self, row: Mapping[str, Any]) -> int:
+        """Make the images ``missing`` of ``item``; their number."""
+        item, missing = self._items[row["item"]], row["missing"]
         generate_item(self._run, item, missing, self._generate_image, self._lines)
-        return {"images": len(missing)}
+        return len(missing)
 
 
 def generate_on_ray(
@@ -76,21 +76,10 @@ def generate_on_ray(
     remote = replace(
         run, folder=RunFolder(run.folder.path.absolute()), sources=run.sources.absolute()
     )
-    for count in _made(rows, (remote, path.absolute(), device), processes) if rows else ():
-        for _ in range(count):
-            advance()
+    if rows:
+        arguments = (remote, path.absolute(), device)
+        on_gpu = int(device == "cuda")
+        for count in mapped(rows, RunWorker, arguments, processes=processes, num_gpus=on_gpu):
+            for _ in range(count):
+                advance()
     return check_run(run)
-
-
-def _made(
-    rows: Sequence[Mapping[str, Any]], arguments: tuple[Any, ...], processes: int
-) -> Iterator[int]:
-    """Numbers of images, as they are made."""
-    with ray_cluster(shows_logs=True) as ray:
-        data = ray.data.from_items(list(rows), override_num_blocks=len(rows)).map(
-            RunWorker,
-            fn_constructor_args=arguments,
-            concurrency=min(processes, len(rows)),
-            num_gpus=int(arguments[-1] == "cuda"),
-        )
-        yield from (int(each["images"]) for each in data.iter_rows())

@@ -6,7 +6,7 @@ Every image has its own seed and is computed alone, so they are those of one pro
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from deepgen.cli.generating import ImageMaker, Made
 from deepgen.cli.options import ImageOptions
 from deepgen.cli.output import STANDARD_OUTPUT
 from deepgen.errors import UsageError
-from deepgen.ray_cluster import check_ray, gpus_each, ray_cluster
+from deepgen.ray_cluster import check_ray, gpus_each, mapped
 
 Wanted = tuple[str, int, Path]
 """Prompt, seed and output file."""
@@ -27,9 +27,9 @@ Wanted = tuple[str, int, Path]
 class RayMaker(ImageMaker):
     """An :class:`ImageMaker` in a process of its own."""
 
-    def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: Mapping[str, Any]) -> Made:
         """Make and write the image of ``prompt``, ``seed`` and ``path``."""
-        return asdict(self.make(str(row["prompt"]), int(row["seed"]), Path(row["path"])))
+        return self.make(row["prompt"], row["seed"], Path(row["path"]))
 
 
 def generate_on_ray(
@@ -62,17 +62,15 @@ def generate_on_ray(
         for prompt, seed, path in wanted
     ]
     given = {str(path.absolute()): path for _, _, path in wanted}
-    with ray_cluster(shows_logs=True) as ray:
-        data = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-            RayMaker,
-            fn_constructor_args=(absolute(options), located(model), settings, references),
-            concurrency=min(options.ray or 1, len(rows)),
-            num_gpus=gpus_each(ray, options.compute.device),
-        )
-        for each in data.iter_rows():
-            made = Made(**each)
-            record = {**made.record, "path": str(given[made.record["path"]])}
-            yield replace(made, record=record)
+    for made in mapped(
+        rows,
+        RayMaker,
+        (absolute(options), located(model), settings, references),
+        processes=options.ray or 1,
+        num_gpus=lambda ray: gpus_each(ray, options.compute.device),
+    ):
+        record = {**made.record, "path": str(given[made.record["path"]])}
+        yield replace(made, record=record)
 
 
 def absolute(options: ImageOptions) -> ImageOptions:

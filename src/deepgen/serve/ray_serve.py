@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from deepgen.checkpoint.finding import find_model
+from deepgen.checkpoint.hub import EMBEDDED
 from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.ray_cluster import gpus_each, ray_cluster
 from deepgen.serve.app import Server
@@ -134,5 +135,7 @@ def absolute(config: ServeConfig) -> tuple[ServeConfig, str]:
     if sign is not None:
         sign = (sign[0].absolute(), sign[1].absolute())
     folder = Path(config.model)
-    location = str(folder.absolute()) if folder.exists() else config.model
+    # As `hub.resolve`: the embedded model's name is not a folder, even where there is one.
+    is_folder = config.model != EMBEDDED and folder.exists()
+    location = str(folder.absolute()) if is_folder else config.model
     return replace(config, adapters=adapters, sign=sign), location
