@@ -60,14 +60,15 @@ class Worker:
     """
 
     def __init__(self, kind: Callable[..., Callable[[Any], Any]], arguments: Sequence[Any]) -> None:
-        self._make = lambda: kind(*arguments)
+        self._kind, self._arguments = kind, arguments
         self._worker: Callable[[Any], Any] | None = None
 
     def __call__(self, row: Mapping[str, bytes]) -> dict[str, bytes]:
         """One row."""
         try:
             # Here, since an exception of a constructor has no row to come back in.
-            self._worker = self._worker or self._make()
+            if self._worker is None:
+                self._worker = self._kind(*self._arguments)
             return {"result": pickle.dumps((self._worker(pickle.loads(row["row"])), None))}
         except Exception as error:
             return {"result": _pickled_error(error)}
