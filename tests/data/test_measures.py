@@ -100,7 +100,7 @@ def test_flagged_samples_are_left_out_of_exports_and_mixtures(
     out = str(tmp_path / "out")
     command = ["data", "export", str(data.folder), out, "--restricted", "include", "--json"]
     assert main([*command, "--exclude", "exact_duplicate", "misaligned"]) == 0
-    assert json.loads(capsys.readouterr().out)["left_out"] == {"excluded": 3}
+    assert json.loads(capsys.readouterr().out)["left_out"] == {"exclude": 3}
     mixture = data.folder.parent / "mixture.yaml"
     mixture.write_text("sources: [{data: data, exclude: [exact_duplicate, contaminated]}]")
     mixed = open_data(mixture)

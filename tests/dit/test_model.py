@@ -164,10 +164,11 @@ def test_under_autocast_a_cpu_computes_attention_in_float32(gradients: bool) -> 
     query, key, value = (
         torch.randn(2, 5, 3, 8).bfloat16().requires_grad_(gradients) for _ in range(3)
     )
+    bias = torch.tensor([0.0, 0, 0, 0, -torch.inf]).bfloat16().expand(2, 1, 1, 5)
     with torch.autocast("cpu", torch.bfloat16):
-        mine = attend(query, key, value)
+        mine = attend(query, key, value, bias)
     assert mine.dtype == torch.float32
-    assert torch.equal(mine, attend(query.float(), key.float(), value.float()))
+    assert torch.equal(mine, attend(query.float(), key.float(), value.float(), bias.float()))
 
 
 def test_lower_precisions_write_padding_out() -> None:

@@ -16,7 +16,7 @@ def test_the_help_of_training_describes_every_recipe(
     assert main(["train", "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.replace("│", "").split())
     summary = (RECIPES[name].__doc__ or "").partition("\n")[0]
-    assert summary and f"{name}: {summary}" in shown
+    assert summary and f"{name} {summary}" in shown
 
 
 def test_every_stage_has_a_recipe() -> None:

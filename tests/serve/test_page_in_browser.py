@@ -90,7 +90,7 @@ def page(shared_page: Page, server: PageServer) -> Page:
 def opened(browser: Browser, server: PageServer, **settings: Any) -> Iterator[Page]:
     """The page with a history of its own; it must not ask other hosts, nor break a policy."""
     context = browser.new_context(**({"viewport": DESK, "locale": "en-US"} | settings))
-    context.set_default_timeout(8000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     asked: list[str] = []
     problems: list[str] = []

@@ -99,7 +99,10 @@ def attend(
         # torch's backward kernel is slow in bfloat16 there; without gradients the same is computed.
         with torch.autocast("cpu", enabled=False):
             mixed = F.scaled_dot_product_attention(
-                query.float(), key.float(), value.float(), attn_mask=key_bias
+                query.float(),
+                key.float(),
+                value.float(),
+                attn_mask=None if key_bias is None else key_bias.float(),
             )
     else:
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=key_bias)
