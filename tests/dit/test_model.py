@@ -13,7 +13,7 @@ from torch import Tensor
 
 from deepgen.config.memory import MODULATION_ROWS
 from deepgen.config.model import DiTConfig
-from deepgen.dit import model
+from deepgen.dit import grouping
 from deepgen.dit.blocks import attend
 from deepgen.dit.model import DiT
 from deepgen.errors import TrainingError
@@ -187,7 +187,7 @@ def test_rows_beyond_the_cache_go_one_after_the_other(monkeypatch: pytest.Monkey
     told = [random_condition(9), random_condition(5, padding=3), random_condition(7)]
     together = dit(noisy, time, told, [[], [], []])
     # Of the widest activations, 16 tokens of 4 x 32 float32 channels, two rows fit.
-    monkeypatch.setattr(model, "CPU_ACTIVATION_BYTES", 2 * 16 * 4 * 32 * 4)
+    monkeypatch.setattr(grouping, "CPU_ACTIVATION_BYTES", 2 * 16 * 4 * 32 * 4)
     prepared = dit.prepare(told, [(8, 8)] * 3, time[:1], [[], [], []])
     assert [group.members for group in prepared] == [[0, 1], [2]]
     for mine, true in zip(dit(noisy, time, told, [[], [], []]), together, strict=True):

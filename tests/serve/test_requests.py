@@ -14,10 +14,16 @@ def test_settings_of_the_solver_reach_the_engine_from_json_and_from_forms() -> N
     resolver = Resolver(find_model("mini"), ServeConfig())
     json_values = {"solver": "ab2", "guidance_interval": [0.2, 0.8], "guidance_rescale": 0.5}
     form = [("solver", "ab2"), ("guidance_interval", "0.2,0.8"), ("guidance_rescale", "0.5")]
-    for values in (json_values, text_values(form)):
+    # As OpenAI's Python client writes a list.
+    of_client = [form[0], *(("guidance_interval[]", each) for each in ("0.2", "0.8")), form[2]]
+    for values in (json_values, text_values(form), text_values(of_client)):
         fields, _ = parse_fields(ImageParameters, {"prompt": "a", **values}, ignore_unknown=False)
         (command,) = resolver.resolve(fields, []).commands("client")
         assert command.values["solver"] == {**json_values, "guidance_interval": (0.2, 0.8)}
+    with pytest.raises(ApiError, match="guidance_interval needs 2 values"):
+        parse_fields(
+            ImageParameters, {"prompt": "a", "guidance_interval": [0.3]}, ignore_unknown=False
+        )
     fields = ImageParameters(prompt="a", guidance_interval=[0.8, 0.2])
     with pytest.raises(ApiError, match="LOW <= HIGH") as caught:
         resolver.resolve(fields, [])

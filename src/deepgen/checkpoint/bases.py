@@ -68,9 +68,10 @@ class Bases:
                 if component in ("vlm", "tokenizer")
                 else "a model folder"
             )
-            searched = f" ({', '.join(map(str, self.folders))} lack it)" if self.folders else ""
+            searched = f" (searched: {', '.join(map(str, self.folders))})" if self.folders else ""
             raise CheckpointError(
-                f"the checkpoint has no {component}{searched}; name {kinds} that has it by --base"
+                f"there is no {component} with its configuration{searched}; name {kinds} that has "
+                "it by --base"
             )
         return found
 

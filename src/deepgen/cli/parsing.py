@@ -142,7 +142,10 @@ def _explain(
     if found := re.search(
         r"invalid choice '(.*)' for argument '(\S*)'. Expected one of \((.*?)\)", text
     ):
-        choices = [each.strip(" '") for each in found[3].split(",") if each.strip()]
+        # None is how an option is that was not given.
+        choices = [
+            own for each in found[3].split(",") if (own := each.strip(" '")) not in ("", "None")
+        ]
         where = f"{found[2]}: " if found[2].startswith("-") else ""
         hint = did_you_mean(found[1], choices)
         allowed = _listed(choices) if len(choices) <= LISTED else f"one of {len(choices)} names"

@@ -244,7 +244,7 @@ def plan_memory(
     least = min(made, key=lambda each: each.peak)
     hint = "" if quantization else "; quantize (int8, fp8, nf4) makes weights smaller"
     if not offloads:
-        hint += "; a CPU has nothing to offload to, which needs a GPU"
+        hint += "; offloading needs a GPU"
     raise ValueError(
         f"memory {memory:g} cannot hold this model: it takes {gib(least.peak)} GiB for "
         f"{case.described}{hint}"

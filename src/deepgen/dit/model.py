@@ -23,9 +23,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from deepgen.config.memory import MODULATION_ROWS
 from deepgen.config.model import DiTConfig
-from deepgen.devices import send
+from deepgen.dit import grouping
 from deepgen.dit.blocks import (
     JointBlock,
     KeyBias,
@@ -36,29 +35,23 @@ from deepgen.dit.blocks import (
     modulate,
 )
 from deepgen.dit.graphs import BlockGraphs
+from deepgen.dit.grouping import group_rows, rows_at_once
 from deepgen.dit.groups import (
     Group,
     Modulations,
     image_tokens_of,
     joined_group,
-    key_bias,
     mixed_groups,
 )
 from deepgen.dit.patchify import PatchEmbed, unpatchify
 from deepgen.dit.reuse import BlockReuse
-from deepgen.nn.autocast import EXACT, product_dtype
 from deepgen.nn.checkpointing import run_layer
 from deepgen.nn.linear import Linear
-from deepgen.nn.rows import pad_sequences
 from deepgen.types import Condition, Latents
 
 Returned = TypeVar("Returned")
 
 TIME_CHANNELS = 256
-
-# On CPU a few rows at a time keep activations in the cache, and the widest of them below the 32 MiB
-# above which glibc maps new pages for every tensor, which takes longer than most operations.
-CPU_ACTIVATION_BYTES = 2**25
 
 # Graphs that torch may compile of the blocks' code, which is the same for first, middle and last
 # blocks, with and without a bias, with gradients and without; torch's default limit is 8.
@@ -143,7 +136,7 @@ class DiT(nn.Module):
                 positions.
         """
         sizes = [(each.shape[1], each.shape[2]) for each in latents]
-        groups = self._group(conditions, sizes, timesteps[None], references, ragged=True)
+        groups = group_rows(self, conditions, sizes, timesteps[None], references, ragged=True)
         # Before the blocks are run, since the others may wait for the number.
         missing = self._missing(len(groups))
         self._modulate_together(groups)
@@ -199,7 +192,7 @@ class DiT(nn.Module):
             offset += sum(len(group.members) for group in groups)
         joined = []
         for parts in shapes.values():
-            at_once = self._rows_at_once(image_tokens_of(parts[0][1]), offset)
+            at_once = rows_at_once(self, image_tokens_of(parts[0][1]), offset)
             while parts:
                 count, rows = 1, len(parts[0][1].members)
                 while count < len(parts) and rows + len(parts[count][1].members) <= at_once:
@@ -215,7 +208,7 @@ class DiT(nn.Module):
             # Of a multiply and an add per weight: attention's four products and the MLP's two.
             token_flops=24.0 * width**2 * self.config.num_layers,
             token_bytes=4 * width * self.proj_out.weight.element_size(),
-            most_bytes=CPU_ACTIVATION_BYTES,
+            most_bytes=grouping.CPU_ACTIVATION_BYTES,
         )
 
     def velocity(
@@ -250,7 +243,7 @@ class DiT(nn.Module):
     ) -> list[Group]:
         every = timesteps[:, None].expand(-1, len(conditions))
         ragged = self.proj_out.weight.is_cpu
-        groups = self._group(conditions, sizes, every, references, ragged=ragged)
+        groups = group_rows(self, conditions, sizes, every, references, ragged=ragged)
         if self.max_over_processes is not None:
             # Modulations are of sharded weights, too: all compute them at the same steps.
             at_once = -self.max_over_processes(-groups[0].steps_at_once)
@@ -445,96 +438,6 @@ class DiT(nn.Module):
             self._run.drop()
             if for_good:
                 self._run = self.run_blocks
-
-    def _group(
-        self,
-        conditions: Sequence[Condition],
-        sizes: Sequence[tuple[int, int]],
-        timesteps: Float[Tensor, "steps batch"],
-        references: Sequence[Sequence[Latents]],
-        *,
-        ragged: bool,
-    ) -> list[Group]:
-        """Group rows by shape and embed what is the same in all steps.
-
-        ``ragged`` puts contexts of different lengths into one group, with a bias that masks their
-        padding: in training every prompt has its own length, and a group each would be slow.
-        """
-        # Lower precisions would round the ln n of a count, by up to 1.6 % of the padding's weight.
-        counted = ragged and product_dtype(self.proj_out.weight) in EXACT
-        contexts = [each.prompt_embeds if counted else each.expanded() for each in conditions]
-        counts = [each.padding if counted else 0 for each in conditions]
-        groups: dict[tuple[object, ...], list[int]] = {}
-        for index, (context, size, own) in enumerate(zip(contexts, sizes, references, strict=True)):
-            shape = (size, tuple(each.shape for each in own), None if ragged else len(context))
-            groups.setdefault(shape, []).append(index)
-        result = []
-        for group in groups.values():
-            height, width = sizes[group[0]]
-            patch = self.config.patch_size
-            for tall, wide in [sizes[group[0]], *(e.shape[1:] for e in references[group[0]])]:
-                if tall % patch or wide % patch:
-                    raise ValueError(
-                        f"latents of {tall} x {wide} cannot be cut into {patch} x {patch}"
-                    )
-            cells = height * width + sum(
-                each.shape[1] * each.shape[2] for each in references[group[0]]
-            )
-            image_tokens = cells // patch**2
-            at_once = self._rows_at_once(image_tokens, len(group))
-            for start in range(0, len(group), at_once):
-                members = group[start : start + at_once]
-                own = [contexts[index].to(self.dtype) for index in members]
-                numbers = [counts[index] for index in members]
-                padding = self._padding(own, numbers)
-                bias = None if padding else key_bias(own, numbers, image_tokens)
-                pooled = torch.stack([conditions[index].pooled_prompt_embeds for index in members])
-                result.append(
-                    Group(
-                        members=members,
-                        rows=height // patch,
-                        columns=width // patch,
-                        context=self.context_embedder(pad_sequences(own)),
-                        key_bias=bias,
-                        padding=padding,
-                        references=self._embed_references([references[index] for index in members]),
-                        pooled=self.time_text_embed.text_embedder(pooled.to(self.dtype)),
-                        timesteps=send(timesteps[:, members], own[0].device),
-                        steps_at_once=max(1, MODULATION_ROWS // len(conditions)),
-                    )
-                )
-        return result
-
-    def _rows_at_once(self, image_tokens: int, rows: int) -> int:
-        """How many rows of a shape go through the blocks together."""
-        weight = self.proj_out.weight
-        if not weight.is_cpu:
-            return rows
-        widest = image_tokens * 4 * self.config.width * weight.element_size()
-        return max(1, CPU_ACTIVATION_BYTES // widest)
-
-    def _padding(
-        self, contexts: Sequence[Float[Tensor, "_tokens context_width"]], counts: Sequence[int]
-    ) -> list[int] | None:
-        """Padding of each row; None where lengths are equal, or counted padding needs a bias."""
-        longest = max(map(len, contexts))
-        padding = [longest - len(each) for each in contexts]
-        if not self.attention_by_row or not any(padding) or max(counts) > 1:
-            return None
-        return padding
-
-    def _embed_references(self, references: Sequence[Sequence[Latents]]) -> Tokens | None:
-        """Tokens of the references of equally shaped rows, or None without references."""
-        if not references[0]:
-            return None
-        # Both branches of guidance have the same tensors; each is embedded once.
-        known: dict[int, Tokens] = {}
-        for own in references:
-            for each in own:
-                if id(each) not in known:
-                    known[id(each)] = self.pos_embed(each[None].to(self.dtype))
-        rows = [torch.cat([known[id(each)] for each in own], dim=1) for own in references]
-        return torch.cat(rows)
 
     def _modulations(self, group: Group, steps: Sequence[int]) -> Modulations:
         """adaLN parts of all blocks at the steps of a group's rows, computed for many at once."""

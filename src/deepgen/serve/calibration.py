@@ -25,6 +25,8 @@ def token_limit(small: tuple[int, int], large: tuple[int, int], free: int) -> in
 
     Returns:
         At least the larger number of tokens, which has been there.
+
+    With no tokens and bytes as ``small`` all of the large step's memory counts as its tokens'.
     """
     (few, low), (many, high) = small, large
     per_token = max(1.0, (high - low) / max(1, many - few))
@@ -38,28 +40,30 @@ def calibrated_tokens(engine: Engine, job: Callable[[int, int], Job], side: int)
     Args:
         engine: Idle; on a CUDA device.
         job: One of a height and a width in pixels, of ``MEASURED_STEPS`` steps.
-        side: Of the default size; twice as much is the largest that is measured.
+        side: Of the default size; twice as much is measured too, where memory suffices.
 
     Raises:
-        RuntimeError: An image failed.
+        RuntimeError: An image failed; the one of the default size for whatever reason.
     """
     import torch
 
     device = engine.device
-    measured, decoding = [], 0
+    measured, decoding = [(0, 0)], 0
     for height in (side, 2 * side):
         each = job(height, height)
         engine.submit(each)
-        peaks = []
+        peaks, failed = [], None
         while not engine.is_idle:
             torch.cuda.reset_peak_memory_stats(device)
             before = torch.cuda.memory_allocated(device)
-            for event in engine.tick():
-                if event.kind == "failed":
-                    raise RuntimeError(f"the model cannot draw: {event.message}")
+            failed = next((each for each in engine.tick() if each.kind == "failed"), failed)
             peaks.append(torch.cuda.max_memory_allocated(device) - before)
+        if failed and failed.code == "out_of_memory" and len(measured) > 1:
+            break
+        if failed:
+            raise RuntimeError(f"the model cannot generate: {failed.message}")
         measured.append((each.tokens, peaks[1]))
         decoding = max(decoding, peaks[-1])
     unused, _ = torch.cuda.mem_get_info(device)
     cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return token_limit(measured[0], measured[1], unused + cached - decoding)
+    return token_limit(measured[-2], measured[-1], unused + cached - decoding)

@@ -254,6 +254,7 @@ class Generation:
             "request_id": self.identifier,
             "steps": self.request.steps,
             "guidance": self.request.guidance,
+            **self.request.solver.changed,
             "width": image.width,
             "height": image.height,
             "model": self.model,

@@ -161,6 +161,9 @@ def parse_fields(
     return fields, [*unknown, *(name for name in IGNORED if known.get(name) is not None)]
 
 
+INTERVAL_ITEM = "guidance_interval[]"
+
+
 def text_values(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Fields of a form, whose values are texts, with numbers and truth values parsed.
 
@@ -169,6 +172,11 @@ def text_values(form: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for name, text in form:
+        if name == INTERVAL_ITEM:
+            # A list, as OpenAI's clients write it into a form.
+            found = values.setdefault("guidance_interval", [])
+            found.append(_parsed("guidance_interval", "guidance_scale", text))
+            continue
         own = ALIASES.get(name, name)
         if name in values:
             raise ApiError("invalid_value", f"{shown(name)} is given twice", param=name)
@@ -234,6 +242,9 @@ def _explained(error: PydanticError, sent: Mapping[str, str]) -> ApiError:
     if kind == "too_long":
         most = problem["ctx"]["max_length"]
         return ApiError("invalid_value", f"at most {most} {name} can be used", param=name)
+    if kind == "too_short" and problem["ctx"]["min_length"] > 1:
+        least = problem["ctx"]["min_length"]
+        return ApiError("invalid_value", f"{name} needs {least} values, got {found}", param=name)
     if kind == "too_short":
         return ApiError("invalid_value", f"{name} is empty, expected at least one", param=name)
     if kind == "list_type":

@@ -101,7 +101,7 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
         on_start: Called with the address, once requests are accepted.
 
     Raises:
-        DeepGenError: The address cannot be used, or the model cannot draw.
+        DeepGenError: The address cannot be used, or the model cannot generate.
         KeyboardInterrupt: It was Ctrl-C that ended it; running requests have been answered.
     """
     engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)

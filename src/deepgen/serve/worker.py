@@ -126,7 +126,7 @@ class Worker:
         while not engine.is_idle:
             for event in engine.tick():
                 if event.kind == "failed":
-                    raise RuntimeError(f"the model cannot draw: {event.message}")
+                    raise RuntimeError(f"the model cannot generate: {event.message}")
         if device.type == "cuda" and plan is None and settings["max_batch_tokens"] is None:
             limits = engine.limits = replace(limits, tokens=self._measured_tokens(engine))
         self._send(
