@@ -320,7 +320,10 @@ def test_prompts_are_texts_never_elements(page: Page) -> None:
     make(page, "another")
     page.click("#compare-open")
     page.click("#grid li:nth-child(2) .thumbnail")
-    assert page.inner_text("#shown-prompt") == prompt
+    # Shown once it is read from the history.
+    page.wait_for_function(
+        "wanted => document.querySelector('#shown-prompt').innerText === wanted", arg=prompt
+    )
     assert page.title() == "DeepGen"
     assert page.locator("#shown-prompt b").count() == 0
 
