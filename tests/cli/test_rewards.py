@@ -57,10 +57,10 @@ def test_a_table_has_every_image_and_every_reward_that_can_be_used(
     assert main(["rewards", "check", str(folder)]) == 0
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
-        "image  ocr",
+        "image    ocr",
         "a.png  1.000",
         "b.png  0.667",
-        "b.png  -",
+        "b.png      -",
     ]
     assert "not used: preference (the reward preference needs --judge-url and" in captured.err
     assert "not used: remote (the reward remote needs --reward-url)" in captured.err

@@ -116,7 +116,7 @@ COMMANDS: Mapping[str, Entry] = {
         examples=("deepgen train report runs/rl", "deepgen train report runs/sft -o sft.html"),
     ),
     "data import": Entry(
-        target="deepgen.cli.data:Import",
+        target="deepgen.cli.data.importing:Import",
         text="Import images with captions, or edits",
         examples=(
             "deepgen data import folder ./photos ./data",
@@ -125,7 +125,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data render-text": Entry(
-        target="deepgen.cli.render_text:RenderText",
+        target="deepgen.cli.data.render_text:RenderText",
         text="Render texts in English and Chinese as a data set",
         examples=(
             "deepgen data render-text ./data --fonts ./fonts --count 10000",
@@ -133,7 +133,7 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data export": Entry(
-        target="deepgen.cli.export:Export",
+        target="deepgen.cli.data.export:Export",
         text="Write a data set as WebDataset, Parquet or a folder",
         examples=(
             "deepgen data export ./data ./tars --format webdataset",
@@ -141,12 +141,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data check": Entry(
-        target="deepgen.cli.data:Check",
+        target="deepgen.cli.data.checking:Check",
         text="Read and decode every image of a data set",
         examples=("deepgen data check ./data",),
     ),
     "data preview": Entry(
-        target="deepgen.cli.data:Preview",
+        target="deepgen.cli.data.preview:Preview",
         text="Show samples as a contact sheet or a page",
         examples=(
             "deepgen data preview ./data sheet.png --count 40",
@@ -154,12 +154,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data cache": Entry(
-        target="deepgen.cli.data:Cache",
+        target="deepgen.cli.data.cache:Cache",
         text="Encode all images once instead of in training",
         examples=("deepgen data cache ./data --model ./my-model",),
     ),
     "data stats": Entry(
-        target="deepgen.cli.data:Stats",
+        target="deepgen.cli.data.stats:Stats",
         text="Count samples by task, size and length of prompts",
         examples=(
             "deepgen data stats ./data --side 512",
@@ -167,12 +167,12 @@ COMMANDS: Mapping[str, Entry] = {
         ),
     ),
     "data mixture": Entry(
-        target="deepgen.cli.data:MixtureFile",
+        target="deepgen.cli.data.mixture:MixtureFile",
         text="Write a mixture of data sets, such as the paper's",
         examples=("deepgen data mixture stage2_public ./sets",),
     ),
     "data prompts": Entry(
-        target="deepgen.cli.prompts:Prompts",
+        target="deepgen.cli.data.prompts:Prompts",
         text="Build prompts for reinforcement learning, without any benchmark's",
         examples=(
             "deepgen data prompts prompts/text.jsonl --text 2000",

@@ -74,9 +74,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     columns = []
     for cells in zip(*rows, strict=True):
         width = max(len(cell) for cell in cells)
-        numbers = all(cell.replace(",", "").isdecimal() or cell in ("", "-") for cell in cells[1:])
+        numbers = all(_is_number(cell) or cell in ("", "-") for cell in cells[1:])
         columns.append([cell.rjust(width) if numbers else cell.ljust(width) for cell in cells])
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+
+
+def _is_number(cell: str) -> bool:
+    return cell.removesuffix("%").replace(",", "").replace(".", "", 1).isdecimal()
 
 
 @contextmanager

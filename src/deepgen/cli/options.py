@@ -1,4 +1,4 @@
-"""Options that ``generate`` and ``edit`` share, checked before anything is loaded."""
+"""Options of several commands, and what ``generate`` and ``edit`` check before they load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import UseAppendAction, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from deepgen.config.checks import check_within
 from deepgen.config.codec import Config, read_yaml
@@ -39,6 +39,7 @@ Whole = Annotated[int | None, arg(metavar="INT", help_behavior_hint="")]
 Number = Annotated[float | None, arg(metavar="FLOAT", help_behavior_hint="")]
 Text = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="")]
 Folder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="")]
+DataFolder = Positional[Annotated[Path, arg(metavar="DIR")]]
 OutputFolder = Annotated[Path | None, arg(metavar="DIR", help_behavior_hint="", aliases=["-o"])]
 OutputFile = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="", aliases=["-o"])]
 Interval = Annotated[tuple[float, float] | None, arg(metavar="LOW HIGH", help_behavior_hint="")]

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import print_line, progress_bar
-from deepgen.cli.data import print_report, reporting_disk_failures
+from deepgen.cli.data.counts import print_report
+from deepgen.cli.data.disk import reporting_disk_failures
 from deepgen.cli.options import File, Folder, Text, Whole, naming_options
 from deepgen.config.checks import check_at_least
 

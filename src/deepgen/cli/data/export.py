@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from deepgen.cli.console import counted, print_line, print_result, progress_bar
-from deepgen.cli.data import reporting_disk_failures
+from deepgen.cli.data.disk import reporting_disk_failures
+from deepgen.cli.options import DataFolder
 from deepgen.outputs import check_output_folder
 
 Flag = Literal["exact_duplicate", "near_duplicate", "contaminated", "misaligned"]
@@ -20,7 +21,7 @@ Flag = Literal["exact_duplicate", "near_duplicate", "contaminated", "misaligned"
 class Export:
     """Write a data set for webdataset, datasets and other trainers; images keep their bytes."""
 
-    folder: Positional[Annotated[Path, arg(metavar="DIR")]]
+    folder: DataFolder
     """A data set, or the file of a mixture."""
     output: Positional[Annotated[Path, arg(metavar="OUT")]]
     """A new folder; deepgen data import exported OUT takes it back."""
