@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepgen.errors import CheckpointError, DataError, DeepGenError, ImageError
     from deepgen.images.io import save_image
-    from deepgen.pipeline.pipeline import DeepGenPipeline, DeepGenPipelineOutput
+    from deepgen.pipeline.output import DeepGenPipelineOutput
+    from deepgen.pipeline.pipeline import DeepGenPipeline
 
     __version__: str
 
@@ -32,7 +33,7 @@ _HOMES = {
     "DeepGenError": "deepgen.errors",
     "ImageError": "deepgen.errors",
     "DeepGenPipeline": "deepgen.pipeline.pipeline",
-    "DeepGenPipelineOutput": "deepgen.pipeline.pipeline",
+    "DeepGenPipelineOutput": "deepgen.pipeline.output",
     "save_image": "deepgen.images.io",
 }
 

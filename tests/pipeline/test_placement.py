@@ -232,7 +232,7 @@ def test_group_offload_that_cannot_be_is_refused_in_a_line(
 
 
 def test_memory_is_planned_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deepgen.pipeline.pipeline.load_folder", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("deepgen.pipeline.pretrained.load_folder", lambda *_, **__: 1 / 0)
     with pytest.raises(ValueError, match=r"memory 0.2 cannot hold this model"):
         DeepGenPipeline.from_pretrained(golden("model"), memory=0.2)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -87,6 +87,11 @@ def repeated(items: Sequence[T], count: int) -> list[T]:
     return [item for item in items for _ in range(count)]
 
 
+def stand_ins(conditions: Sequence[Condition]) -> Prompts:
+    """Texts in place of prompts whose embeddings are given: only their number counts."""
+    return ["embeddings"] * len(conditions) if len(conditions) > 1 else "embeddings"
+
+
 def _shape(value: object) -> str:
     return str(list(value.shape)) if isinstance(value, Tensor) else type(value).__name__
 

@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
-from deepgen.checkpoint.files import ModelFolder
-from deepgen.checkpoint.folder import compute_dtype, load_folder
-from deepgen.checkpoint.hub import resolve
-from deepgen.config.memory import Quantization
-from deepgen.config.model import Padding, RopePrecision
+from deepgen.config.model import GenerationDefaults, Padding
 from deepgen.config.solver import WHOLE_INTERVAL, SolverOptions
 from deepgen.flow.guidance import is_guided
 from deepgen.model import DeepGen
 from deepgen.pipeline.adapters import AdapterMethods
 from deepgen.pipeline.components import PART_CLASSES, PartMethods, model_of, parts_of
 from deepgen.pipeline.denoising import advance, begin, schedules
-from deepgen.pipeline.embeddings import Embeddings, EncodingMethods, repeated
-from deepgen.pipeline.keywords import (
-    REFUSED_IN_CALLS,
-    REFUSED_ON_LOADING,
-    check_keywords,
-)
+from deepgen.pipeline.embeddings import Embeddings, EncodingMethods, repeated, stand_ins
+from deepgen.pipeline.keywords import REFUSED_IN_CALLS, check_keywords
+from deepgen.pipeline.output import DeepGenPipelineOutput, check_output_type, converted, stack
 from deepgen.pipeline.parts import (
     check_finite,
     encode_prompts,
     encode_references,
-    finished_image,
     initial_noise,
     record,
     reference_pixels,
     state_source,
 )
-from deepgen.pipeline.placement import Placement, PlacementMethods, plan_placement
+from deepgen.pipeline.placement import Placement, PlacementMethods
+from deepgen.pipeline.pretrained import LoadingMethods
 from deepgen.pipeline.progress import (
     CALLBACK_TENSORS,
     ProgressMethods,
     StepCallback,
     check_callback_tensors,
-    stack,
 )
 from deepgen.pipeline.registration import register
 from deepgen.pipeline.request import (
@@ -67,25 +56,11 @@ from deepgen.pipeline.request import (
 from deepgen.pipeline.turns import Call, Calls, turn
 from deepgen.types import Condition, Latents
 
-T = TypeVar("T")
-
-OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-
-@dataclass
-class DeepGenPipelineOutput(BaseOutput):  # type: ignore[misc]
-    """What a call returns."""
-
-    images: Any
-    """A list of PIL images, or by ``output_type`` an array or tensor, or a list of these where the
-    images of a call differ in size."""
-    seeds: list[int | None]
-    """The seed that reproduces each image; None where a generator or latents were given."""
-
 
 class DeepGenPipeline(
     AdapterMethods,
     EncodingMethods,
+    LoadingMethods,
     PartMethods,
     PlacementMethods,
     ProgressMethods,
@@ -137,124 +112,6 @@ class DeepGenPipeline(
         self._source: str | None = None
         """What the model was loaded from; images are recorded with it."""
 
-    # -- loading, saving, placing ----------------------------------------------------------------
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str],
-        *,
-        dtype: torch.dtype | str | None = None,
-        torch_dtype: torch.dtype | str | dict[str, torch.dtype] | None = None,
-        device: torch.device | str = "cpu",
-        revision: str | None = None,
-        local_files_only: bool = False,
-        rope_precision: RopePrecision | None = None,
-        variant: str | None = None,
-        gguf: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-        cache_dir: str | os.PathLike[str] | None = None,
-        token: str | bool | None = None,
-        memory: int | float | None = None,
-        quantize: Quantization | None = None,
-        compile: bool = False,
-        **others: Any,
-    ) -> DeepGenPipeline:
-        """Load ``"mini"``, a model folder, or a hub id (``org/name`` or ``org/name@revision``).
-
-        Args:
-            pretrained_model_name_or_path: Which model.
-            dtype: Compute dtype; None and "auto" take float32 on a CPU and bfloat16 on a GPU.
-            torch_dtype: The same, as older diffusers scripts write it.
-            device: Where the weights go.
-            revision: Branch, tag or commit of a hub model.
-            local_files_only: Never use the network.
-            rope_precision: Of the rotary frequencies of the VLM; None uses the model's setting.
-            variant: Of the weight files, such as ``fp16``, where the model has it.
-            gguf: GGUF files, or folders of them, with weights of the DiT and the VLM in place of
-                the model's own; they are computed with in ``dtype``.
-            cache_dir: Where hub models are kept; None is the hub's own cache.
-            token: For private and gated hub models; None is that of ``hf auth login``.
-            memory: Of the GPU, in GB (2^30 bytes), that an image or edit of the model's size has to
-                fit into; weights wait on the CPU as far as needed. Images stay the same bits.
-            quantize: Of the blocks' weights: ``int8``, ``fp8`` (torchao) or ``nf4`` (bitsandbytes).
-            compile: See :meth:`compile_transformer`.
-            others: Parts to take in place of the model's own (``vae=`` and so on), and what other
-                pipelines of diffusers know: accepted where it changes nothing, else refused.
-
-        Raises:
-            CheckpointError: The model cannot be found or loaded; the message names what and why.
-            ValueError: An argument cannot be used.
-        """
-        parts = {name: others.pop(name) for name in PART_CLASSES if name in others}
-        check_keywords("from_pretrained", others, REFUSED_ON_LOADING)
-        if isinstance(torch_dtype, dict):
-            raise ValueError(
-                "from_pretrained: all parts compute in one dtype; give torch_dtype that one in "
-                "place of a dict"
-            )
-        path = resolve(
-            os.fspath(pretrained_model_name_or_path),
-            revision=revision,
-            local_files_only=local_files_only,
-            cache_dir=cache_dir,
-            token=token,
-        )
-        target = torch.device(device)
-        chosen = compute_dtype(dtype if dtype is not None else torch_dtype, target)
-        plan = plan_placement(ModelFolder(path, variant), target, chosen, memory, quantize)
-        model = load_folder(
-            path,
-            dtype=chosen,
-            device=device if plan is None and quantize is None else "cpu",
-            rope_precision=rope_precision,
-            variant=variant,
-            gguf=[Path(each) for each in ([gguf] if isinstance(gguf, str | os.PathLike) else gguf)],
-        )
-        pipe = cls(model)
-        for name, part in parts.items():
-            setattr(pipe, name, part)
-        pipe._source = os.fspath(pretrained_model_name_or_path)
-        pipe.place(target, plan, quantize=quantize, compile=compile)
-        return pipe
-
-    @classmethod
-    def from_pipe(
-        cls,
-        pipeline: DiffusionPipeline,
-        *,
-        dtype: torch.dtype | None = None,
-        torch_dtype: torch.dtype | None = None,
-        **parts: Any,
-    ) -> DeepGenPipeline:
-        """A second pipeline over the weights of another, with its settings.
-
-        Args:
-            pipeline: A DeepGenPipeline.
-            dtype: Cast the shared weights; None leaves them (diffusers casts to float32).
-            torch_dtype: The same, as older diffusers scripts write it.
-            parts: To take in place of the other's own: ``vae=`` and so on.
-
-        Raises:
-            ValueError: It is another kind of pipeline, or offloaded; or a part does not fit.
-        """
-        if not isinstance(pipeline, DeepGenPipeline):
-            raise ValueError(
-                f"from_pipe takes a DeepGenPipeline, got {type(pipeline).__name__}, whose parts "
-                "are others"
-            )
-        if pipeline._placement is not None:
-            raise ValueError("an offloaded pipeline moves its parts itself and cannot be shared")
-        check_keywords("from_pipe", {k: v for k, v in parts.items() if k not in PART_CLASSES})
-        pipe = cls(**pipeline.components)
-        for name in PART_CLASSES:
-            if name in parts:
-                setattr(pipe, name, parts[name])
-        pipe._source = pipeline._source
-        wanted = dtype if dtype is not None else torch_dtype
-        if wanted is not None:
-            pipe.to(dtype=wanted)
-        return pipe
-
     def interrupt(self) -> None:
         """End a call after its current step; it returns the images so far.
 
@@ -275,8 +132,6 @@ class DeepGenPipeline(
         if name in PART_CLASSES and name in self.__dict__ and value is not self.__dict__[name]:
             self.model = self._replaced(name, value)
         super().__setattr__(name, value)
-
-    # -- generation ------------------------------------------------------------------------------
 
     # Not inference mode: its tensors cannot be used in training, and weights may be moved here.
     @torch.no_grad()
@@ -364,8 +219,7 @@ class DeepGenPipeline(
         """
         model = self.model
         check_keywords("this pipeline", others, REFUSED_IN_CALLS)
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type must be one of {OUTPUT_TYPES}, got {output_type!r}")
+        check_output_type(output_type)
         check_callback_tensors(callback_on_step_end_tensor_inputs)
         per_prompt = parse_count("num_images_per_prompt", num_images_per_prompt)
         sampling = parse_sampling(
@@ -386,58 +240,25 @@ class DeepGenPipeline(
             (negative_prompt_embeds, negative_pooled_prompt_embeds),
             is_guided(sampling.guidance_scale),
         )
-        if embedded is not None:
-            # Only their number counts: nothing reads these texts.
-            prompt = ["embeddings"] * len(embedded[0])
-            prompt = prompt[0] if len(prompt) == 1 else prompt
         requests = self._requests(
-            prompt,
+            prompt if embedded is None else stand_ins(embedded[0]),
             image,
             negative_prompt=negative_prompt,
             height=height,
             width=width,
             latents=latents,
         )
-        has_negatives = negative_prompt and any(each.negative_prompt for each in requests)
-        if has_negatives and not is_guided(sampling.guidance_scale):
-            # Two frames up, because of the decorator of torch.
-            warnings.warn(
-                f"the negative prompt has no effect at a guidance scale of "
-                f"{sampling.guidance_scale:g}; it has above 1",
-                stacklevel=3,
-            )
-        for note in beyond_training(requests, model.defaults):
-            warnings.warn(note, stacklevel=3)
-        count = len(requests) * per_prompt
-        if latents is not None and latents.shape[0] != count:
-            raise ValueError(f"{count} images need as many latents, got {latents.shape[0]}")
+        _warn(requests, sampling, model.defaults, has_negative_prompt=bool(negative_prompt))
         every = repeated(requests, per_prompt)
+        if latents is not None and latents.shape[0] != len(every):
+            raise ValueError(f"{len(every)} images need as many latents, got {latents.shape[0]}")
         with self._calls.enter() as call, turn(model):
-            generators, seeds = noise_generators(count, seed, generator, drawn=latents is None)
-            pixels = [reference_pixels(request, self.device) for request in requests]
-            if embedded is not None:
-                positive, negative = embedded
-            else:
-                with self._on_device(model.conditioner):
-                    positive, negative = encode_prompts(
-                        model.conditioner, requests, pixels, sampling
-                    )
-            with self._on_device(model.vae) if any(pixels) else nullcontext():
-                references = encode_references(model.vae, pixels)
-            noise = (
-                list(latents.to(self.device, torch.float32))
-                if latents is not None
-                else [
-                    initial_noise(model, each, generator).to(self.device)
-                    for each, generator in zip(every, generators, strict=True)
-                ]
-            )
+            generators, seeds = noise_generators(len(every), seed, generator, drawn=latents is None)
+            inputs = self._encode(requests, embedded, sampling, per_prompt)
             final = self._denoise(
                 call,
-                noise,
-                repeated(positive, per_prompt),
-                repeated(negative, per_prompt),
-                repeated(references, per_prompt),
+                self._initial_noise(every, generators, latents),
+                inputs,
                 sampling,
                 options,
                 callback_on_step_end,
@@ -461,18 +282,51 @@ class DeepGenPipeline(
         output = DeepGenPipelineOutput(images=images, seeds=seeds)
         return output if return_dict else (images,)
 
+    def _encode(
+        self,
+        requests: Sequence[Request],
+        embedded: tuple[list[Condition], list[Condition]] | None,
+        sampling: Sampling,
+        per_prompt: int,
+    ) -> _Inputs:
+        """What the DiT is conditioned on: of given embeddings only references are encoded."""
+        model = self.model
+        pixels = [reference_pixels(request, self.device) for request in requests]
+        if embedded is not None:
+            positive, negative = embedded
+        else:
+            with self._on_device(model.conditioner):
+                positive, negative = encode_prompts(model.conditioner, requests, pixels, sampling)
+        with self._on_device(model.vae) if any(pixels) else nullcontext():
+            references = encode_references(model.vae, pixels)
+        return _Inputs(
+            positive=repeated(positive, per_prompt),
+            negative=repeated(negative, per_prompt),
+            references=repeated(references, per_prompt),
+        )
+
+    def _initial_noise(
+        self, requests: Sequence[Request], generators: Sequence[Generator], given: Tensor | None
+    ) -> list[Latents]:
+        """The given latents, or noise of each image's own generator."""
+        if given is not None:
+            return list(given.to(self.device, torch.float32))
+        return [
+            initial_noise(self.model, request, generator).to(self.device)
+            for request, generator in zip(requests, generators, strict=True)
+        ]
+
     def _denoise(
         self,
         call: Call,
         noise: list[Latents],
-        positive: list[Condition],
-        negative: list[Condition],
-        references: list[list[Latents]],
+        inputs: _Inputs,
         sampling: Sampling,
         options: SolverOptions,
         callback: StepCallback | None,
         callback_inputs: Sequence[str],
     ) -> list[Latents]:
+        """Integrate from noise to clean latents, images of equal schedules together."""
         model = self.model
         result: dict[int, Latents] = {}
         groups = schedules(
@@ -483,9 +337,7 @@ class DeepGenPipeline(
                 images = begin(
                     model.dit,
                     [noise[index] for index in members],
-                    [positive[index] for index in members],
-                    [negative[index] for index in members] if negative else [],
-                    [references[index] for index in members],
+                    *inputs.of(members),
                     sigmas,
                     sampling.guidance_scale,
                     options,
@@ -517,15 +369,48 @@ class DeepGenPipeline(
             decoded = self.model.vae.decode(latents)
         for each in decoded:
             check_finite(each, self.dtype)
-        if output_type == "pil":
-            return [
-                finished_image(each, request) for each, request in zip(decoded, images, strict=True)
-            ]
-        unit = [(each / 2 + 0.5).clamp(0, 1) for each in decoded]
-        if output_type == "pt":
-            return stack(unit)
-        arrays = [each.permute(1, 2, 0).cpu().numpy() for each in unit]
-        return np.stack(arrays) if len({each.shape for each in arrays}) == 1 else arrays
+        return converted(decoded, images, output_type)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Inputs:
+    """What the DiT gets besides noise, one entry per image."""
+
+    positive: list[Condition]
+    negative: list[Condition]
+    """Empty without guidance."""
+    references: list[list[Latents]]
+
+    def of(
+        self, members: Sequence[int]
+    ) -> tuple[list[Condition], list[Condition], list[list[Latents]]]:
+        """Those of some images, as :func:`begin` takes them."""
+        return (
+            [self.positive[index] for index in members],
+            [self.negative[index] for index in members] if self.negative else [],
+            [self.references[index] for index in members],
+        )
+
+
+def _warn(
+    requests: Sequence[Request],
+    sampling: Sampling,
+    defaults: GenerationDefaults,
+    *,
+    has_negative_prompt: bool,
+) -> None:
+    """Warn of what has no effect, and of what the model was not trained for."""
+    # At the user's call: this function, the method, and the decorator of torch are between.
+    level = 4
+    has_negative_prompt &= any(each.negative_prompt for each in requests)
+    if has_negative_prompt and not is_guided(sampling.guidance_scale):
+        warnings.warn(
+            f"the negative prompt has no effect at a guidance scale of "
+            f"{sampling.guidance_scale:g}; it has above 1",
+            stacklevel=level,
+        )
+    for note in beyond_training(requests, defaults):
+        warnings.warn(note, stacklevel=level)
 
 
 register(DeepGenPipeline)

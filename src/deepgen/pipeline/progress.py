@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from deepgen.config.checks import check_within
 from deepgen.config.model import MAX_GUIDANCE
 from deepgen.flow.guidance import is_guided
@@ -16,6 +13,7 @@ from deepgen.images.tensors import to_image
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import Denoising, prepare
 from deepgen.pipeline.embeddings import to_conditions, to_tensors
+from deepgen.pipeline.output import stack
 from deepgen.pipeline.request import Sampling, parse_count
 
 EMBEDDINGS = ("prompt_embeds", "pooled_prompt_embeds")
@@ -34,11 +32,6 @@ def check_callback_tensors(names: Sequence[str]) -> None:
     unknown = set(names) - set(CALLBACK_TENSORS)
     if unknown:
         raise ValueError(f"callbacks can have {CALLBACK_TENSORS}, not {sorted(unknown)}")
-
-
-def stack(images: list[Tensor]) -> Tensor | list[Tensor]:
-    """One tensor where all images have one size, else the list."""
-    return torch.stack(images) if len({each.shape for each in images}) == 1 else images
 
 
 class ProgressMethods:
