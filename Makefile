@@ -29,19 +29,29 @@ demo: .venv/installed
 
 # Tests compute on one thread each. worksteal leaves the tests of a file together, which share fixtures.
 test: export OMP_NUM_THREADS = 1
-test: .venv/tested
+test: .venv/tested .venv/quantization/installed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # The same with the oldest supported versions, in an environment of their own. torch is installed first,
 # so that its build is the one that this machine's index has for exactly that version.
 test-oldest: export OMP_NUM_THREADS = 1
-test-oldest: .venv-oldest/tested
+test-oldest: .venv-oldest/tested .venv-oldest/quantization/installed
 	.venv-oldest/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+.venv-oldest/quantization/installed: .venv-oldest/tested
+	@.venv-oldest/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt --no-deps \
+		--upgrade --target .venv-oldest/quantization torchao bitsandbytes >&2
+	@touch $@
 
 .venv-oldest/tested: pyproject.toml constraints-oldest.txt
 	@python3.11 -m venv .venv-oldest >&2
 	@.venv-oldest/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt torch >&2
 	@.venv-oldest/bin/python -m pip install --disable-pip-version-check -c constraints-oldest.txt -e ".[dev,ocr]" >&2
+	@touch $@
+
+# Where only the tests of quantization look: every process that imports diffusers would import both.
+.venv/quantization/installed: .venv/installed
+	@$(PIP_INSTALL) --no-deps --upgrade --target .venv/quantization torchao bitsandbytes >&2
 	@touch $@
 
 check: .venv/tested

@@ -27,6 +27,7 @@ from deepgen.cli.signals import (
     raise_at_signals,
 )
 from deepgen.errors import DeepGenError, StoppedError, shortened
+from deepgen.library_logs import quiet_libraries
 
 DONE = 0
 FAILED = 1
@@ -75,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(command: Command) -> int:
     """Run a command with warnings as lines; its exit code."""
+    quiet_libraries()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         # These are for programmers who use the libraries, not for users of the command.

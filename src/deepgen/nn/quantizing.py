@@ -6,7 +6,6 @@ and the layers at both ends, to which a model is most sensitive, keep their prec
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from deepgen.config.memory import EXTRAS, Quantization, is_quantizable
+from deepgen.library_logs import libraries_quiet
 
 FP8_CAPABILITY = (8, 9)
 """Compute capability of the first GPUs that multiply in fp8: Ada Lovelace and Hopper."""
@@ -162,15 +162,7 @@ def _replace(module: nn.Module, name: str, layer: nn.Module) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torchao prints on its import: kernels of other GPUs that it cannot load."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
-    levels = [each.level for each in loggers]
-    for each in loggers:
-        each.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for each, level in zip(loggers, levels, strict=True):
-            each.setLevel(level)
+    """Without what the packages print on their import."""
+    with libraries_quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

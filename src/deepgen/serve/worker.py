@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from deepgen.config.solver import solver_from_json
+from deepgen.library_logs import quiet_libraries
 from deepgen.serve.frames import Frame, packed, read_frame
 
 if TYPE_CHECKING:
@@ -270,6 +271,7 @@ def main() -> None:
     # The server decides when to end, also where a terminal or systemd sends a signal to both.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
+    quiet_libraries()
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a library prints must not get between frames.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
