@@ -59,6 +59,8 @@ def test_one_image_imports_what_it_needs_and_the_slow_part_after_the_first_line(
         "assert main.main([*arguments, '--overwrite']) == 0\n"
         "unneeded = {'deepgen.train', 'deepgen.eval.registry', 'deepgen.stages', 'deepgen.data', "
         "'pyarrow', 'rich', 'pandas', 'matplotlib', 'tensorboard', 'torchvision', 'rapidfuzz'}\n"
+        # httpx, which older transformers import, imports rich for its command where it can.
+        "unneeded -= {'rich'} if 'httpx' in sys.modules else set()\n"
         "print(len(sys.modules), *sorted(unneeded & set(sys.modules)))",
         str(tmp_path / "a.png"),
     )

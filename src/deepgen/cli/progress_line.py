@@ -104,7 +104,9 @@ class ProgressLine:
 
     def end(self) -> None:
         """Remove it."""
-        self._bar.stop()
+        # rich 14 ends a disabled bar, too, with an empty line.
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def _print(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)

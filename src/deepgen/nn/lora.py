@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,7 +38,9 @@ def add_lora(module: nn.Module, config: LoraConfig, *, seed: int) -> None:
     )
     module.requires_grad_(False)
     # peft draws from the global generator only.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # Before 0.19 it warns of an embedding that a language head shares; none is built here.
+        warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
         torch.manual_seed(seed)
         peft.inject_adapter_in_model(settings, module)
     for value in module.parameters():

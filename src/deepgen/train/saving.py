@@ -17,6 +17,22 @@ from deepgen.errors import CheckpointError, TrainingError
 FAILURES_IN_A_ROW = 3
 """Checkpoints that could not be written after which a run ends."""
 
+REUSES_COPIES = torch.__version__ >= "2.13"
+"""torch 2.11 and 2.12 clear the tables of their stager after its first copies."""
+
+
+def _copier() -> DefaultStager:
+    """It reuses its copies at every save: the work before has been finished by then."""
+    on_gpu = torch.cuda.is_available()
+    return DefaultStager(
+        StagingOptions(
+            use_pinned_memory=on_gpu,
+            use_shared_memory=False,
+            use_async_staging=False,
+            use_non_blocking_copy=on_gpu,
+        )
+    )
+
 
 class SaveTimes:
     """When a run saves: at multiples of numbers of steps, and when the last save is too long ago.
@@ -49,16 +65,7 @@ class Saving:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="saving")
-        on_gpu = torch.cuda.is_available()
-        # It reuses its copies at every save: the work before has been finished by then.
-        self._copier = DefaultStager(
-            StagingOptions(
-                use_pinned_memory=on_gpu,
-                use_shared_memory=False,
-                use_async_staging=False,
-                use_non_blocking_copy=on_gpu,
-            )
-        )
+        self._copier = _copier()
         self._work: Future[Path] | None = None
         self._failures_in_a_row = 0
 
@@ -69,6 +76,8 @@ class Saving:
             name: {key: value.detach() for key, value in each.items()}
             for name, each in tensors.items()
         }
+        if not REUSES_COPIES:
+            self._copier = _copier()
         copies = self._copier.stage(groups)
         assert isinstance(copies, dict)
         return copies
