@@ -18,6 +18,7 @@ from torch import Tensor
 
 from deepgen.checkpoint.lora_names import find_weight
 from deepgen.checkpoint.lora_reading import Change, find_file, read_adapter
+from deepgen.checkpoint.merging import merged
 from deepgen.checkpoint.weights import is_finite
 from deepgen.config.checks import check_within
 from deepgen.config.model import MAX_LORA_SCALE
@@ -289,11 +290,8 @@ def _check_scale(scale: float) -> None:
 def _merged(
     original: Tensor, changes: list[tuple[Change, float]], dtype: torch.dtype | None = None
 ) -> Tensor:
-    """A weight with its changes, summed in float32 and rounded once."""
-    total = original.float()
-    for change, scale in changes:
-        total = total + scale * change.matrix(total.device)
-    return total.to(dtype or original.dtype)
+    matrices = ((change.matrix(original.device), scale) for change, scale in changes)
+    return merged(original, matrices, dtype)
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from deepgen.checkpoint.lora_names import (
     own_name,
     split_key,
 )
+from deepgen.checkpoint.merging import low_rank_product
 from deepgen.checkpoint.weights import read_tensors
 from deepgen.config.model import MAX_LORA_RANK
 from deepgen.errors import CheckpointError, shown
@@ -56,10 +57,10 @@ class Change:
         """The change at scale 1, in float32 and the weight's shape."""
         part = {role: value.to(device) for role, value in self.parts.items()}
         if "down" in part:
-            change = self._rows(part["up"]) @ part["down"]
+            change = low_rank_product(part["down"], self._rows(part["up"]), is_embedding=False)
         elif "embedding_down" in part:
-            # The rows of an embedding are its outputs: (B A)^T.
-            change = part["embedding_down"].T @ part["embedding_up"].T
+            down, up = part["embedding_down"], part["embedding_up"]
+            change = low_rank_product(down, up, is_embedding=True)
         elif "hada_w1_a" in part:
             first, second = (
                 self._rows(part[f"hada_{each}_a"]) @ part[f"hada_{each}_b"] for each in ("w1", "w2")

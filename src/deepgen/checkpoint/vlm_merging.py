@@ -12,6 +12,7 @@ from torch import Tensor
 from deepgen.checkpoint.configs import read_bridge, read_depth
 from deepgen.checkpoint.files import WEIGHT_STEMS, listed, read_json, stored_weights
 from deepgen.checkpoint.headers import HasShape, StoredTensor
+from deepgen.checkpoint.merging import low_rank_product, merged
 from deepgen.checkpoint.native import AdapterNames, adapter_names, base_names
 from deepgen.checkpoint.pickles import CONVERTED_SHARD_BYTES
 from deepgen.checkpoint.weights import TensorReader, is_finite
@@ -209,14 +210,11 @@ class _Merge:
             return weight
         names = self.names[key]
         down, up = (self.read(self.adapters[name]).float() for name in (names.down, names.up))
-        rank = down.shape[0]
-        # The rows of an embedding are its outputs: (B A)^T.
-        delta = down.T @ up.T if names.is_embedding else up @ down
-        if not delta.any():
+        change = low_rank_product(down, up, is_embedding=names.is_embedding)
+        if not change.any():
             return weight
         self.changed += 1
-        # In place, since a table of embeddings takes a gigabyte.
-        merged = delta.mul_(self.alpha / rank).add_(weight).to(weight.dtype)
-        if not is_finite(merged):
+        result = merged(weight, [(change, self.alpha / down.shape[0])])
+        if not is_finite(result):
             raise CheckpointError(f"{shown(key)} is not finite once its adapter is merged")
-        return merged
+        return result
