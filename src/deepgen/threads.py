@@ -1,9 +1,9 @@
-"""A bounded map over threads: few items in memory, and failures that surface at once."""
+"""A bounded map over threads or processes: few items in memory, failures that surface at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,27 +14,34 @@ AHEAD = 4
 
 
 def bounded_map(
-    work: Callable[[T], R], items: Iterable[T], *, workers: int, in_order: bool = True
-) -> Iterator[R]:
+    work: Callable[[T], R],
+    items: Iterable[T],
+    *,
+    workers: int,
+    in_order: bool = True,
+    pool: Executor | None = None,
+) -> Generator[R, None, None]:
     """Call ``work`` on every item from several threads; items are taken only as needed.
 
-    One worker means no threads at all. Whoever stops iterating waits for nothing: calls that have
-    not begun are cancelled.
+    One worker without a pool means no threads at all. Whoever stops iterating waits for nothing:
+    calls that have not begun are cancelled.
 
     Args:
         work: Safe to call from several threads.
         items: Taken in the calling thread, at most ``AHEAD * workers`` beyond what was yielded.
         workers: Calls at a time.
         in_order: Yield results in the order of the items, or else as they become ready.
+        pool: What calls ``work``, such as a pool of processes, which is shut down in the end; None
+            is a pool of threads.
 
     Raises:
         Exception: What ``work`` raised; or what ``items`` raised, after the results of all items
             before.
     """
-    if workers == 1:
+    if workers == 1 and pool is None:
         yield from map(work, items)
         return
-    pool = ThreadPoolExecutor(workers)
+    pool = pool or ThreadPoolExecutor(workers)
     pending: list[Future[R]] = []
     failure: Exception | None = None
     source = iter(items)

@@ -110,8 +110,14 @@ def export(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         try:
-            write = {"webdataset": _write_tars, "parquet": _write_parquet, "folder": _write_folder}
-            write[options.format](_samples(data, rows, watch), part, data.manifest.name, options)
+            samples, name = _samples(data, rows, watch), data.manifest.name
+            if options.format == "webdataset":
+                _write_tars(samples, part, name, options.shard_bytes)
+            elif options.format == "parquet":
+                _write_parquet(samples, part, name, options.shard_bytes)
+            else:
+                has_edits = pc.any(pc.equal(data.table["task"].take(rows), "edit")).as_py()
+                _write_folder(samples, part, has_edits=has_edits)
             if folder.exists():
                 folder.rmdir()
             part.replace(folder)
@@ -130,8 +136,6 @@ class Exported:
     record: Record
     images: dict[str, bytes]
     """By file name: the target, the references in order, the negative target."""
-    is_beside_edits: bool
-    """Whether any sample that is exported has references."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -200,7 +204,6 @@ def _images(record: Record) -> list[ImageRef]:
 def _samples(
     data: DataSet, rows: npt.NDArray[np.int64], watch: Callable[[], None]
 ) -> Iterator[Exported]:
-    has_edits = bool(pc.any(pc.equal(data.table["task"].take(rows), "edit")).as_py())
     for number, row in enumerate(rows.tolist()):
         record = data.record(row)
         key = f"{number:09d}"
@@ -210,7 +213,7 @@ def _samples(
             ".".join(part for part in (key, role, _suffix(each)) if part): data.read(each)
             for role, each in zip(roles, _images(record), strict=True)
         }
-        yield Exported(key=key, record=record, images=images, is_beside_edits=has_edits)
+        yield Exported(key=key, record=record, images=images)
         watch()
 
 
@@ -218,9 +221,7 @@ def _suffix(image: ImageRef) -> str:
     return "jpg" if image.format in ("JPEG", "MPO") else image.format.lower()
 
 
-def _write_tars(
-    samples: Iterator[Exported], folder: Path, name: str, options: ExportOptions
-) -> None:
+def _write_tars(samples: Iterator[Exported], folder: Path, name: str, shard_bytes: int) -> None:
     archive: TarFile | None = None
     count = 0
     try:
@@ -236,7 +237,7 @@ def _write_tars(
                 header = TarInfo(member)
                 header.size = len(content)
                 archive.addfile(header, BytesIO(content))
-            if archive.offset >= options.shard_bytes:
+            if archive.offset >= shard_bytes:
                 archive.close()
                 archive = None
     finally:
@@ -244,9 +245,7 @@ def _write_tars(
             archive.close()
 
 
-def _write_folder(
-    samples: Iterator[Exported], folder: Path, name: str, options: ExportOptions
-) -> None:
+def _write_folder(samples: Iterator[Exported], folder: Path, *, has_edits: bool) -> None:
     (folder / IMAGES).mkdir()
     with (folder / METADATA).open("w", encoding="utf-8") as file:
         for each in samples:
@@ -263,7 +262,7 @@ def _write_folder(
                 del row["urls"]
             # ``datasets`` stumbles over columns that have only empty lists, and over lists of
             # images that are missing in some rows.
-            must = {"references_file_names"} if each.is_beside_edits else set()
+            must = {"references_file_names"} if has_edits else set()
             kept = {
                 key: value for key, value in row.items() if key in must or value not in (None, [])
             }
@@ -271,9 +270,7 @@ def _write_folder(
             file.write(LINE_BREAK.sub(lambda found: f"\\u{ord(found[0]):04x}", line) + "\n")
 
 
-def _write_parquet(
-    samples: Iterator[Exported], folder: Path, name: str, options: ExportOptions
-) -> None:
+def _write_parquet(samples: Iterator[Exported], folder: Path, name: str, shard_bytes: int) -> None:
     """Files of rows, each of row groups that fit in memory."""
     schema = parquet_schema()
     writer: pq.ParquetWriter | None = None
@@ -296,9 +293,9 @@ def _write_parquet(
             rows.append(_parquet_row(each))
             added = sum(map(len, each.images.values()))
             pending, size = pending + added, size + added
-            if pending >= ROW_GROUP_BYTES or size >= options.shard_bytes:
+            if pending >= ROW_GROUP_BYTES or size >= shard_bytes:
                 flush()
-            if size >= options.shard_bytes:
+            if size >= shard_bytes:
                 writer.close()
                 writer, size = None, 0
         flush()

@@ -6,9 +6,11 @@ import pickle
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from multiprocessing import get_context
 from typing import Any, ClassVar, TypeVar
@@ -22,9 +24,6 @@ R = TypeVar("R")
 
 CHUNK_ROWS = 16
 """Rows that a process is sent together: an image takes milliseconds, a message a tenth of one."""
-
-AHEAD = 4
-"""Chunks on their way per process."""
 
 BLOCK_ROWS = 20_000
 """Rows that are handed to Ray at a time, at most."""
@@ -60,92 +59,61 @@ class Threads(Executor):
 
 @dataclass(frozen=True)
 class Processes(Executor):
-    """Processes of this machine."""
+    """Processes of this machine; functions must be picklable, and are sent with each chunk."""
 
     count: int
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """See :class:`Executor`."""
-        return in_processes(work, items, self.count)
+        """See :class:`Executor`.
+
+        Raises:
+            DataError: A process was killed, usually for want of memory.
+        """
+        # Not forked: threads of this process may hold locks.
+        pool = ProcessPoolExecutor(self.count, mp_context=get_context("spawn"))
+        sent: deque[list[T]] = deque()
+        results = bounded_map(
+            partial(_chunk, work), _chunks(items, sent), workers=self.count, pool=pool
+        )
+        try:
+            with closing(results):
+                for found in results:
+                    yield from zip(sent.popleft(), found, strict=True)
+        except BrokenProcessPool:
+            raise DataError(
+                "a process of the import was killed, perhaps for want of memory; the same "
+                "command resumes, with fewer --workers if it happens again"
+            ) from None
 
 
 @dataclass(frozen=True)
 class RayCluster(Executor):
-    """The machines of a Ray cluster."""
+    """The machines of a Ray cluster: of ``RAY_ADDRESS``, or this one; all see the same files."""
 
     def map(self, work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-        """See :class:`Executor`."""
-        return on_ray(work, items)
+        """See :class:`Executor`.
 
-
-def in_processes(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[tuple[T, R]]:
-    """Each item with its result, computed in ``workers`` processes.
-
-    Args:
-        work: A function that can be pickled; it is sent once with each chunk.
-
-    Raises:
-        DataError: A process was killed, usually for want of memory.
-    """
-    # Not forked: threads of this process may hold locks.
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    source = iter(items)
-    pending: deque[tuple[list[T], Future[list[R]]]] = deque()
-    failure: Exception | None = None
-    try:
-        while True:
-            while failure is None and len(pending) < AHEAD * workers:
-                chunk: list[T] = []
-                try:
-                    chunk.extend(islice(source, CHUNK_ROWS))
-                except Exception as error:
-                    failure = error
-                if not chunk:
-                    break
-                pending.append((chunk, pool.submit(_chunk, work, chunk)))
-            if not pending:
-                break
-            chunk, future = pending.popleft()
-            try:
-                results = future.result()
-            except BrokenProcessPool:
-                raise DataError(
-                    "a process of the import was killed, perhaps for want of memory; the same "
-                    "command resumes, with fewer --workers if it happens again"
-                ) from None
-            yield from zip(chunk, results, strict=True)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-    if failure is not None:
-        raise failure
-
-
-def on_ray(work: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Each item with its result, computed on the machines of a Ray cluster.
-
-    The cluster is that of ``RAY_ADDRESS``, or this machine alone. All must see the same files.
-
-    Raises:
-        DataError: Ray is not installed.
-    """
-    try:
-        import ray.data
-    except ImportError:
-        raise DataError(
-            "several machines need Ray Data: pip install 'deepgen-image[ray]'"
-        ) from None
-    with ray_cluster() as ray:
-        context = ray.data.DataContext.get_current()
-        context.execution_options.preserve_order = True
-        context.enable_progress_bars = False
-        sent = pickle.dumps(work)
-        for block, pickled in blocks(items):
-            rows = [{"row": each} for each in pickled]
-            done = ray.data.from_items(rows).map_batches(
-                _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
-            )
-            for each, found in zip(block, done.iter_rows(), strict=True):
-                yield each, pickle.loads(found["result"])
+        Raises:
+            DataError: Ray is not installed.
+        """
+        try:
+            import ray.data
+        except ImportError:
+            raise DataError(
+                "several machines need Ray Data: pip install 'deepgen-image[ray]'"
+            ) from None
+        with ray_cluster() as ray:
+            context = ray.data.DataContext.get_current()
+            context.execution_options.preserve_order = True
+            context.enable_progress_bars = False
+            sent = pickle.dumps(work)
+            for block, pickled in blocks(items):
+                rows = [{"row": each} for each in pickled]
+                done = ray.data.from_items(rows).map_batches(
+                    _batch, batch_size=BATCH_ROWS, fn_kwargs={"work": sent}
+                )
+                for each, found in zip(block, done.iter_rows(), strict=True):
+                    yield each, pickle.loads(found["result"])
 
 
 def blocks(items: Iterable[T]) -> Iterator[tuple[list[T], list[bytes]]]:
@@ -162,6 +130,24 @@ def blocks(items: Iterable[T]) -> Iterator[tuple[list[T], list[bytes]]]:
             block, pickled, size = [], [], 0
     if block:
         yield block, pickled
+
+
+def _chunks(items: Iterable[T], sent: deque[list[T]]) -> Iterator[list[T]]:
+    """Items in chunks, each of which is also put into ``sent``; what came before a failure, too."""
+    failure: Exception | None = None
+    source = iter(items)
+    while failure is None:
+        chunk: list[T] = []
+        try:
+            chunk.extend(islice(source, CHUNK_ROWS))
+        except Exception as error:
+            failure = error
+        if not chunk:
+            break
+        sent.append(chunk)
+        yield chunk
+    if failure is not None:
+        raise failure
 
 
 def _chunk(work: Callable[[T], R], chunk: list[T]) -> list[R]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from PIL import Image
+
+from deepgen.errors import ImageError
 from deepgen.images.io import (
     ASCII_COMMENT,
     EXIF_FOLDER,
@@ -18,6 +21,9 @@ from deepgen.reading import parse_json
 
 MAX_RECORD_BYTES = 1 << 20
 
+RECORDED = {*WRITE_FORMATS.values(), "MPO"}
+"""Formats with a record; a JPEG that somebody added a second image to is an MPO."""
+
 
 def stored_record(data: bytes) -> dict[str, Any]:
     """The record in an image file that one of our commands or servers made.
@@ -30,18 +36,9 @@ def stored_record(data: bytes) -> dict[str, Any]:
     """
     try:
         with open_image(data, formats=sorted(set(WRITE_FORMATS.values()))) as image:
-            if image.format == "PNG":
-                text = image.info.get(PNG_KEY, "")
-            else:
-                comment = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT, b"")
-                text = bytes(comment).removeprefix(ASCII_COMMENT)
-        if len(text) > MAX_RECORD_BYTES:
-            return {}
-        values = parse_json(text)
-    except Exception:
-        # Whatever decoders and parsers raise: then there is no record of ours.
+            return _record_of(image)
+    except ImageError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def statement(data: bytes, *, name: str = "the image") -> dict[str, Any]:
@@ -60,12 +57,29 @@ def statement(data: bytes, *, name: str = "the image") -> dict[str, Any]:
         ImageError: It is no image.
     """
     with open_image(data, name=name) as image:
-        kind, size, source = image.format or "", image.size, stated_source(image.info)
-    return {
-        "format": kind,
-        "width": size[0],
-        "height": size[1],
-        "record": stored_record(data) or None,
-        "digital_source_type": source,
-        "c2pa": stated_manifest(data, kind),
-    }
+        kind = image.format or ""
+        return {
+            "format": kind,
+            "width": image.width,
+            "height": image.height,
+            "record": _record_of(image) or None,
+            "digital_source_type": stated_source(image.info),
+            "c2pa": stated_manifest(data, kind),
+        }
+
+
+def _record_of(image: Image.Image) -> dict[str, Any]:
+    """The record in an opened file of a format that we write; empty where there is none."""
+    try:
+        if image.format == "PNG":
+            text = image.info.get(PNG_KEY, "")
+        elif image.format in RECORDED:
+            comment = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT, b"")
+            text = bytes(comment).removeprefix(ASCII_COMMENT)
+        else:
+            return {}
+        values = parse_json(text) if len(text) <= MAX_RECORD_BYTES else {}
+    except Exception:
+        # Whatever decoders and parsers raise: then there is no record of ours.
+        return {}
+    return values if isinstance(values, dict) else {}

@@ -20,7 +20,7 @@ from PIL import Image, features
 
 from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.data.importers.source import BadRow, RawSample, Revision, Source
-from deepgen.data.parallel import in_processes
+from deepgen.data.parallel import Processes
 from deepgen.data.randomness import sample_generator
 from deepgen.data.records import PromptVariant
 from deepgen.data.rendering.captions import captions
@@ -259,8 +259,7 @@ class RenderedTexts(Source):
         if self.options.workers == 1:
             return map(self.renderer.sample, numbers)
         render_one = partial(_sample, self.options)
-        found = in_processes(render_one, numbers, self.options.workers)
-        return (sample for _, sample in found)
+        return (sample for _, sample in Processes(self.options.workers).map(render_one, numbers))
 
 
 @lru_cache(maxsize=1)
