@@ -41,6 +41,9 @@ class MiniConfig:
     precision: Annotated[Precision, MAY_CHANGE] = "auto"
     """Precision of matrix products of the DiT's training; auto is bfloat16 on a GPU, and in stage 0
     on a CPU with AMX, else float32. May differ where a run is resumed."""
+    compile: Annotated[bool, MAY_CHANGE] = False
+    """Compile the DiT's blocks in stage 0 with torch.compile: minutes at the start on a CPU, and
+    less time for each step after them."""
     seed: int = 0
     """Seed of all initial weights and all noise."""
 

@@ -7,6 +7,7 @@ from deepgen.mini.training.label_pretraining import LabelBatches, LatentBatches
 from deepgen.mini.training.model import new_autoencoder
 from deepgen.mini.training.parts import Part, autoencoder_part, captioning_part, label_part
 from deepgen.mini.training.tokenizer import train_tokenizer
+from deepgen.nn.compiling import is_compiled
 from deepgen.vae import LatentCodec
 
 # Has no data, but refuses to compute with tensors of another device, as a GPU does.
@@ -48,6 +49,13 @@ def test_the_dit_is_trained_in_bfloat16_where_a_cpu_multiplies_it_fast(
     codec = LatentCodec(new_autoencoder(0))
     part = label_part(codec, MiniConfig(precision=precision, batch_size=4), torch.device("cpu"))
     assert part.objective.autocast == part.batches.autocast == dtype
+
+
+def test_blocks_are_compiled_where_the_settings_say_so() -> None:
+    codec = LatentCodec(new_autoencoder(0))
+    for compiled in (False, True):
+        part = label_part(codec, MiniConfig(compile=compiled, batch_size=4), torch.device("cpu"))
+        assert all(is_compiled(block) is compiled for block in part.model.dit.transformer_blocks)
 
 
 def test_bfloat16_changes_latents_by_a_few_hundredths_of_their_deviation_at_most() -> None:

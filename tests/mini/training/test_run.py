@@ -11,6 +11,7 @@ from deepgen.cli.main import main
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.config.codec import write_yaml
 from deepgen.config.mini import MiniConfig
+from deepgen.errors import TrainingError
 from deepgen.mini.training.caption_pretraining import (
     CaptioningObjective,
     captioning_sample,
@@ -43,6 +44,19 @@ TOY = MiniConfig(
     sft_steps=1,
     batch_size=4,
 )
+
+
+def test_without_a_compiler_it_says_so_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise RuntimeError
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
+    config = replace(TOY, compile=True, output=tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"needs a C\+\+ compiler"):
+        train_mini(config, torch.device("cpu"))
+    assert not config.output.exists()
 
 
 def test_training_samples_become_a_data_set_of_images_and_edits(tmp_path: Path) -> None:

@@ -146,6 +146,9 @@ def label_part(codec: LatentCodec, config: MiniConfig, device: torch.device) -> 
     """A DiT that generates and edits from labels; images are encoded by a trained codec."""
     torch.manual_seed(config.seed + 2)
     model = LabelConditioned(new_dit(config.seed + 2), BRIDGE).to(device)
+    if config.compile:
+        # Every number of references has one shape.
+        model.dit.compile_each_block(dynamic=False)
     mixed = config.precision == "bfloat16" or (
         config.precision == "auto" and has_fast_bfloat16(device)
     )

@@ -42,6 +42,7 @@ from deepgen.mini.training.parts import Part, autoencoder_part, captioning_part,
 from deepgen.mini.training.samples import SIDE, any_sample
 from deepgen.mini.training.tokenizer import train_tokenizer
 from deepgen.model import DeepGen
+from deepgen.nn.compiling import check_compiler
 from deepgen.recipes.pretrain import pretrain
 from deepgen.recipes.sft import sft
 from deepgen.stages.build import build
@@ -91,9 +92,11 @@ def train_mini(config: MiniConfig, device: torch.device, watch: Watch = no_obser
     Raises:
         FolderInUseError: Another process trains there.
         StoppedError: A signal asked for it; the same call resumes from there.
-        TrainingError: A stage cannot continue.
+        TrainingError: A stage cannot continue, or blocks are to be compiled without a compiler.
         ValueError: The folder holds a run with other settings.
     """
+    if config.compile:
+        check_compiler(device)
     with locked(config.output):
         return _train_all(config, device, watch)
 
