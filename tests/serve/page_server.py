@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -61,8 +61,8 @@ class PaintingEngine(EngineClient):
     async def close(self) -> None:
         """There is no process."""
 
-    def check_room(self, count: int, seconds: float) -> None:
-        super().check_room(count, seconds)
+    def check_room(self, count: int, seconds: float, accepted: Sequence[float] = ()) -> None:
+        super().check_room(count, seconds, accepted)
         if self.busy_for:
             self.busy_for -= 1
             raise ApiError("queue_full", "many images are waiting", retry_after=1)

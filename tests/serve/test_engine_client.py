@@ -219,11 +219,17 @@ def test_a_full_queue_says_when_to_come_again() -> None:
             for _ in range(2)
         ]
         await asyncio.sleep(0)
-        with pytest.raises(ApiError, match="2 images are waiting") as caught:
+        with pytest.raises(ApiError, match="images waiting: 2") as caught:
             engine.check_room(1, 300.0)
         assert (caught.value.code, caught.value.retry_after) == ("queue_full", 100)
         await asyncio.gather(*tasks)
         engine.check_room(1, 300.0)
+        # What was accepted and is still on its way here counts as well: places and seconds.
+        with pytest.raises(ApiError, match="images waiting: 2, for about 20 s"):
+            engine.check_room(1, 300.0, [10.0, 10.0])
+        with pytest.raises(ApiError, match="images waiting: 1, for about 301 s"):
+            engine.check_room(1, 300.0, [301.0])
+        engine.check_room(1, 300.0, [299.0])
 
     with_stub(run, max_queue=2)
 

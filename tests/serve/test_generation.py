@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from deepgen.images.records import stored_record
-from tests.serve.stub import Running, StubEngine, running
+from tests.serve.stub import READY, Running, StubEngine, running
 
 
 @pytest.fixture
@@ -180,3 +181,13 @@ def test_without_an_engine_requests_may_come_again(here: Running) -> None:
         assert found.status_code == (503 if path == "/readyz" else 200)
     refused = httpx2.post(f"{here.url}/v1/images/generations", json={"prompt": "a"})
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+
+
+def test_images_of_accepted_requests_count_before_the_engine_has_them(here: Running) -> None:
+    accepted = SimpleNamespace(announced=1, request=SimpleNamespace(price=1000.0))
+    here.server.running["req_a"] = accepted  # type: ignore[assignment]
+    for seconds_per_token, status in ((0.1, 200), (1.0, 429)):
+        here.engine.ready = {**READY, "seconds_per_token": seconds_per_token}
+        url = f"{here.url}/v1/images/generations"
+        assert httpx2.post(url, json={"prompt": "an apple"}, timeout=30).status_code == status
+    del here.server.running["req_a"]

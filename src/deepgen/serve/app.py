@@ -198,7 +198,7 @@ class Server:
     ) -> ImageRequest:
         uploads.check_count(sent, self.config.max_references)
         # Before anything is decoded.
-        self.engine.check_room(1, self.config.deadline)
+        self._check_room(1)
         needed = sum(uploads.decoded_bytes(data, name) for name, data in sent)
         self.budget.reserve(request, uploads.COPIES * needed)
         images = [await in_thread(uploads.read_upload, data, name) for name, data in sent]
@@ -221,8 +221,7 @@ class Server:
         state = request.state
         self.engine.check_fits(resolved.rows, resolved.tokens)
         # From here to its entry in `running` nothing else runs, so that no place is given twice.
-        announced = sum(each.announced for each in self.running.values())
-        self.engine.check_room(resolved.count + announced, self.config.deadline)
+        self._check_room(resolved.count)
         self.limit.take(state.client, resolved.count)
         generation = Generation(
             request=resolved,
@@ -253,6 +252,13 @@ class Server:
             return _json(await _unless_gone(request, generation), headers=headers)
         finally:
             self.running.pop(state.request_id, None)
+
+    def _check_room(self, count: int) -> None:
+        """Refuse so many images where there is no room for them beside all accepted ones."""
+        accepted = [
+            each.request.price for each in self.running.values() for _ in range(each.announced)
+        ]
+        self.engine.check_room(count, self.config.deadline, accepted)
 
     async def _tracked(self, generation: Generation) -> AsyncIterator[str]:
         events = generation.events()

@@ -270,19 +270,25 @@ class EngineClient:
             )
             raise ApiError("request_too_large_for_model", message)
 
-    def estimated_seconds(self) -> float:
-        """How long the work that is there will take, by what tokens took lately."""
+    def estimated_seconds(self, accepted: Sequence[float] = ()) -> float:
+        """How long the work that is there will take, by what tokens took lately.
+
+        Args:
+            accepted: Prices of images that are to come all the same, see :meth:`check_room`.
+        """
         per_token = float(self.stats.get("seconds_per_token", 0.0))
         if not per_token and self.ready is not None:
             per_token = float(self.ready["seconds_per_token"])
-        return per_token * sum(task.left for task in self._tasks.values())
+        return per_token * (sum(task.left for task in self._tasks.values()) + sum(accepted))
 
-    def check_room(self, count: int, seconds: float) -> None:
+    def check_room(self, count: int, seconds: float, accepted: Sequence[float] = ()) -> None:
         """Refuse jobs for which there is no room.
 
         Args:
             count: Of jobs.
             seconds: Until their deadline.
+            accepted: Prices of the images of other requests for which there was room, and which
+                have not been asked for by :meth:`run` yet.
 
         Raises:
             ApiError: The queue is full, it would take too long, or there is no engine.
@@ -290,13 +296,13 @@ class EngineClient:
         if self.ready is None:
             reason = self.failure or "the model is being loaded"
             raise ApiError("worker_unavailable", f"{reason}; try again later", retry_after=5)
-        expected = self.estimated_seconds()
-        if self.waiting + count > self.max_queue or expected > seconds:
+        expected = self.estimated_seconds(accepted)
+        waiting = self.waiting + len(accepted)
+        if waiting + count > self.max_queue or expected > seconds:
             after = min(120, max(1, math.ceil(expected / 2)))
             raise ApiError(
                 "queue_full",
-                f"{self.waiting} images are waiting, which take about {math.ceil(expected)} s; try "
-                "again later",
+                f"images waiting: {waiting}, for about {math.ceil(expected)} s; try again later",
                 retry_after=after,
             )
 

@@ -104,6 +104,11 @@ class ImageRequest:
         """Of an image in a pass through the DiT."""
         return rows_of(self.guidance)
 
+    @property
+    def price(self) -> float:
+        """Of an image, as :attr:`deepgen.serve.engine_client.Command.price`."""
+        return float(self.tokens * self.steps)
+
     def commands(self, client: str) -> list[Command]:
         """What the engine is to do, an image each."""
         frames = [image_frame(each) for each in self.images]
@@ -128,7 +133,7 @@ class ImageRequest:
                 client=client,
                 values={**values, "seed": self.seed + index},
                 blobs=blobs,
-                price=float(self.tokens * self.steps),
+                price=self.price,
             )
             for index in range(self.count)
         ]
