@@ -33,6 +33,26 @@ def pick_device(name: str) -> str:
     return name
 
 
+def check_device(device: torch.device) -> None:
+    """Refuse a GPU that is not there, where torch would speak of how it was compiled.
+
+    Raises:
+        ValueError: This machine, or this build of torch, does not have it.
+    """
+    import torch
+
+    backend = {"cuda": torch.cuda, "mps": torch.backends.mps}.get(device.type)
+    if backend is not None and not backend.is_available():
+        raise ValueError(
+            f"device {device}: torch {torch.__version__} finds no {device.type} here; use "
+            "device='cpu'"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {device}: torch finds {torch.cuda.device_count()} GPUs, numbered from 0"
+        )
+
+
 def local_device(kind: str) -> torch.device:
     """The device of this process: under torchrun the GPU of its local rank.
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from deepgen.errors import DeepGenError, UsageError
+from deepgen.extras import install_line
 
 Ray = Any
 """The module ``ray``, which has no types."""
@@ -134,4 +135,4 @@ def check_ray(processes: int | None) -> None:
     if processes is not None and processes < 1:
         raise UsageError(f"--ray must be at least 1, got {processes}")
     if find_spec("ray") is None:
-        raise UsageError("ray is not installed; use pip install 'deepgen-image[ray]'")
+        raise UsageError(f"ray is not installed; use {install_line('ray')}")

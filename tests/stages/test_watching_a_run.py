@@ -196,7 +196,7 @@ def test_another_run_or_model_is_no_beginning(
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (["--log-to", "wandb"], "pip install 'deepgen-image[wandb]'"),
+        (["--log-to", "wandb"], "[wandb]"),
         (["--log-to", "neptune"], "neptune"),
         (["--sample-every", "0"], "sample_every must be at least 1"),
         (["--peak-tflops", "0"], "peak_tflops must be a positive number"),

@@ -19,11 +19,11 @@ from deepgen.cli.console import aligned, print_result
 from deepgen.cli.options import MemoryChoice, QuantizationChoice, Side, Whole
 from deepgen.config.checks import check_at_least
 from deepgen.config.memory import MemoryPlan, check_memory, gib
+from deepgen.extras import install_line
 from deepgen.images.formats import IMAGE_SUFFIXES
 from deepgen.images.io import read_file
 from deepgen.images.provenance import MEANINGS, NEWSCODES
 from deepgen.images.records import statement
-from deepgen.images.signing import INSTALL
 
 NO_PROVENANCE = "not recorded"
 
@@ -193,7 +193,7 @@ def _credentials(found: Mapping[str, Any] | None) -> str:
         return "no manifest"
     state = found["state"]
     if state == "not checked":
-        return f"a manifest, not checked ({INSTALL})"
+        return f"a manifest, not checked ({install_line('c2pa')})"
     if state == "invalid":
         reasons = [each for each in found["problems"] if each != UNTRUSTED]
         return f"invalid ({', '.join(reasons)})"

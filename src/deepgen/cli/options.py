@@ -14,7 +14,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from deepgen.config.checks import check_within
 from deepgen.config.codec import Config, read_yaml
-from deepgen.config.memory import QUANTIZATIONS, Quantization, check_memory
+from deepgen.config.memory import QUANTIZATIONS, Quantization, check_memory, check_quantization
 from deepgen.config.model import (
     MAX_GUIDANCE,
     MAX_LORA_SCALE,
@@ -191,6 +191,9 @@ class ImageOptions:
         if self.seed is not None and not 0 <= self.seed < MAX_SEED:
             raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {self.seed}")
         check_memory(self.compute.memory, self.compute.quantize)
+        if self.compute.quantize is not None:
+            # Before torch and the model are loaded.
+            check_quantization(self.compute.quantize)
         self.adapters()
 
     def adapters(self) -> list[Adapter]:

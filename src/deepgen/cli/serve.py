@@ -14,8 +14,10 @@ from tyro.conf import UseAppendAction, arg
 
 from deepgen.cli.console import print_result
 from deepgen.cli.options import ComputeOptions, File, KeyFiles, Text, Whole, parse_adapters
+from deepgen.config.memory import check_quantization
 from deepgen.config.serve import Replicas, ServeConfig
 from deepgen.errors import UsageError, reason_of
+from deepgen.extras import install_line
 from deepgen.reading import is_readable_by_all, read_text
 
 logger = logging.getLogger(__name__)
@@ -98,12 +100,14 @@ class Serve:
         from deepgen.checkpoint.finding import find_model
 
         model = find_model(self.model)
+        if config.quantize is not None:
+            check_quantization(config.quantize)
         try:
             from deepgen.serve.logs import set_up
             from deepgen.serve.server import serve
         except ModuleNotFoundError as error:
             raise UsageError(
-                f"{error.name} is not installed; use pip install 'deepgen-image[serve]'"
+                f"{error.name} is not installed; use {install_line('serve')}"
             ) from None
         set_up()
 
@@ -117,7 +121,7 @@ class Serve:
         if self.port == 0:
             raise UsageError("--ray needs a --port, the same on all machines, not 0")
         if find_spec("ray") is None:
-            raise UsageError("ray is not installed; use pip install 'deepgen-image[serve,ray]'")
+            raise UsageError(f"ray is not installed; use {install_line('serve,ray')}")
         from deepgen.serve.ray_serve import serve_on_ray
 
         serve_on_ray(config, parse_replicas(self.ray), announce)

@@ -21,6 +21,7 @@ from deepgen.config.stage import StageConfig
 from deepgen.config.train import Logger
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import UsageError
+from deepgen.extras import install_line
 from deepgen.locks import locked
 from deepgen.recipes.registry import RECIPES, describe_recipes, recipe_of
 from deepgen.stages.run_folder import check_output, has_checkpoints
@@ -166,8 +167,7 @@ def check_loggers(names: Sequence[Logger]) -> None:
         # A folder of that name, as both loggers create, is found too, but has no origin.
         if spec is None or spec.origin is None:
             raise ValueError(
-                f"--log-to {name} needs a package that is not installed: "
-                f"pip install 'deepgen-image[{name}]'"
+                f"--log-to {name} needs a package that is not installed: {install_line(name)}"
             )
 
 

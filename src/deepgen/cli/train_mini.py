@@ -18,6 +18,7 @@ from deepgen.cli.parsing import parse
 from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.devices import local_device, pick_device
 from deepgen.errors import DataError
+from deepgen.extras import install_line
 from deepgen.locks import locked
 from deepgen.outputs import check_output_folder
 
@@ -62,8 +63,7 @@ class TrainMini:
         missing = [name for name in RENDERING if find_spec(name) is None]
         if missing:
             raise DataError(
-                f"rendering the mini's world needs {', '.join(missing)}; "
-                'pip install "deepgen-image[mini]"'
+                f"rendering the mini's world needs {', '.join(missing)}; {install_line('mini')}"
             )
         check_output_folder(self.settings.output, {}, own="")
         with locked(self.settings.output):

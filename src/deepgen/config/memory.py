@@ -11,6 +11,7 @@ activations were measured, see ``docs/memory.md``.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 from collections import Counter
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from deepgen.config.checks import check_choice, check_positive
+from deepgen.extras import install_line
 
 Quantization = Literal["int8", "fp8", "nf4"]
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
@@ -161,6 +163,19 @@ def check_memory(memory: int | float | None, quantization: str | None) -> None:
     check_positive("memory", memory)
     if quantization is not None:
         check_choice("quantize", quantization, QUANTIZATIONS)
+
+
+def check_quantization(kind: str) -> None:
+    """Refuse a kind whose package is not installed.
+
+    Raises:
+        ValueError: It is not; says how to install it.
+    """
+    package, extra = EXTRAS[kind]
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"{kind} needs {package}, which is not installed; use {install_line(extra)}"
+        )
 
 
 def is_quantizable(name: str, shape: tuple[int, ...], kind: Quantization) -> bool:

@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from typing import Any, ClassVar, TypeVar
 
 from deepgen.errors import DataError
+from deepgen.extras import install_line
 from deepgen.ray_cluster import ray_cluster
 from deepgen.threads import bounded_map
 
@@ -99,9 +100,7 @@ class RayCluster(Executor):
         try:
             import ray.data
         except ImportError:
-            raise DataError(
-                "several machines need Ray Data: pip install 'deepgen-image[ray]'"
-            ) from None
+            raise DataError(f"several machines need Ray Data: {install_line('ray')}") from None
         with ray_cluster() as ray:
             context = ray.data.DataContext.get_current()
             context.execution_options.preserve_order = True

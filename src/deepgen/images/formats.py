@@ -7,6 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from deepgen.extras import install_line
 from deepgen.reading import open_regular
 
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
@@ -74,8 +75,8 @@ def foreign_format(data: bytes) -> str | None:
         if register_heif():
             return "a damaged HEIC image; save it again or take another"
         return (
-            "a HEIC image, which needs pillow-heif: pip install 'deepgen-image[heic]', or convert "
-            "it to JPEG first"
+            f"a HEIC image, which needs pillow-heif: {install_line('heic')}, or convert it to JPEG "
+            "first"
         )
     for signature, title in SIGNATURES:
         if start.startswith(signature):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deepgen.errors import DeepGenError, UsageError, reason_of
+from deepgen.extras import install_line
 from deepgen.images.provenance import DigitalSource
 from deepgen.reading import is_readable_by_all, read_text
 
@@ -22,8 +23,6 @@ KeyFiles = tuple[Path, Path]
 """The private key and its certificate chain, both PEM."""
 
 MIME_TYPES: Mapping[str, str] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-
-INSTALL = "pip install 'deepgen-image[c2pa]'"
 
 ALGORITHMS = ("es256", "es384", "es512", "ps256", "ed25519")
 """Tried in this order: the key decides which one fits."""
@@ -52,7 +51,7 @@ class Signer:
 
     def __init__(self, files: KeyFiles) -> None:
         if find_spec("c2pa") is None:
-            raise UsageError(f"signing needs the package c2pa-python: {INSTALL}")
+            raise UsageError(f"signing needs the package c2pa-python: {install_line('c2pa')}")
         import c2pa
 
         key, chain = (_pem(path) for path in files)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from deepgen.config.memory import EXTRAS, Quantization, is_quantizable
+from deepgen.config.memory import Quantization, check_quantization, is_quantizable
 from deepgen.library_logs import libraries_quiet
 
 FP8_CAPABILITY = (8, 9)
@@ -49,22 +49,6 @@ def stored_tensors(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
             yield from stored_tensors(getattr(tensor, name) for name in names)
         else:
             yield tensor
-
-
-def check_quantization(kind: Quantization) -> None:
-    """Refuse what the installed packages cannot do.
-
-    Raises:
-        ValueError: A package is missing.
-    """
-    from importlib.util import find_spec
-
-    package, extra = EXTRAS[kind]
-    if find_spec(package) is None:
-        raise ValueError(
-            f"{kind} needs {package}, which is not installed; use pip install "
-            f"'deepgen-image[{extra}]'"
-        )
 
 
 def quantize_linear(

@@ -19,11 +19,13 @@ from deepgen.config.memory import (
     MemoryPlan,
     Quantization,
     check_memory,
+    check_quantization,
 )
+from deepgen.devices import check_device
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler, is_compiled
 from deepgen.nn.offloading import BlockStream, on_device
-from deepgen.nn.quantizing import check_quantization, is_any_quantized, quantize_linear
+from deepgen.nn.quantizing import is_any_quantized, quantize_linear
 from deepgen.pipeline.turns import turn
 
 TOLERANCE = 1.05
@@ -183,9 +185,13 @@ class PlacementMethods:
         """Move to a device, a dtype, or both, as ``nn.Module.to``.
 
         Raises:
-            ValueError: The pipeline is offloaded, or its weights are quantized and would be cast.
+            ValueError: The device is not there, the pipeline is offloaded, or its weights are
+                quantized and would be cast.
         """
         kwargs.pop("silence_dtype_warnings", None)
+        for each in (*args, *kwargs.values()):
+            if isinstance(each, str | torch.device):
+                check_device(torch.device(each))
         if self._placement is not None:
             raise ValueError("an offloaded pipeline moves its parts itself and cannot be moved")
         dtypes = [each for each in (*args, *kwargs.values()) if isinstance(each, torch.dtype)]

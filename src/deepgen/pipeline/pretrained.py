@@ -14,6 +14,7 @@ from deepgen.checkpoint.folder import compute_dtype, load_folder
 from deepgen.checkpoint.hub import resolve
 from deepgen.config.memory import Quantization
 from deepgen.config.model import RopePrecision
+from deepgen.devices import check_device
 from deepgen.pipeline.components import PART_CLASSES
 from deepgen.pipeline.keywords import REFUSED_ON_LOADING, check_keywords
 from deepgen.pipeline.placement import plan_placement
@@ -86,6 +87,7 @@ class LoadingMethods:
             token=token,
         )
         target = torch.device(device)
+        check_device(target)
         chosen = compute_dtype(dtype if dtype is not None else torch_dtype, target)
         plan = plan_placement(ModelFolder(path, variant), target, chosen, memory, quantize)
         model = load_folder(

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from deepgen.errors import ScorerError
+from deepgen.extras import install_line
 from deepgen.reading import read_json
 from deepgen.scoring.answers import Answer, AnswerStatus, Unreadable, error_answer
 from deepgen.scoring.remote import RemoteModel
@@ -90,7 +91,7 @@ class TransformersDetector:
             raise ScorerError(
                 f"the detector {source} needs another package "
                 f"({' '.join(str(error).split())[:200]}); install it with "
-                'pip install "deepgen-image[detector]"'
+                f"{install_line('detector')}"
             ) from None
         self._model: Any = model.to(device).eval()
         self.name = weights.identity

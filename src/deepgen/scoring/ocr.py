@@ -22,6 +22,7 @@ from rapidfuzz.distance import Levenshtein
 
 from deepgen.config.checks import check_at_least, check_fraction
 from deepgen.errors import ScorerError
+from deepgen.extras import install_line
 from deepgen.scoring.answers import Answer, AnswerStatus, error_answer
 from deepgen.scoring.remote import RemoteTextReader, Worker, WorkerConfig
 from deepgen.scoring.scorer import ScorerInput
@@ -173,8 +174,7 @@ class RapidOcrReader:
             import rapidocr
         except ImportError as error:
             raise ScorerError(
-                f"reading text needs rapidocr ({error}); install it with "
-                'pip install "deepgen-image[ocr]"'
+                f"reading text needs rapidocr ({error}); install it with {install_line('ocr')}"
             ) from None
         from importlib.metadata import version
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgen.errors import CheckpointError, shown
+from deepgen.extras import install_line
 from deepgen.reading import open_regular
 
 MAGIC = b"GGUF"
@@ -118,9 +119,7 @@ def require_gguf() -> Any:
     try:
         import gguf
     except ImportError:
-        raise CheckpointError(
-            "GGUF files need the package gguf: pip install 'deepgen-image[gguf]'"
-        ) from None
+        raise CheckpointError(f"GGUF files need the package gguf: {install_line('gguf')}") from None
     return gguf
 
 

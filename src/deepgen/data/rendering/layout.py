@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from deepgen.data.rendering.design import Block
 from deepgen.data.rendering.faces import Face
 from deepgen.errors import DataError
+from deepgen.extras import install_line
 
 SMALLEST = {False: 22, True: 28}
 """Font sizes in pixels below which an OCR engine, and a latent of 8 x 8 pixels, lose letters: of
@@ -175,7 +176,7 @@ def check_line_breaking() -> None:
         import uniseg.linebreak  # noqa: F401
     except ImportError:
         raise DataError(
-            'rendering text needs uniseg; install it with pip install "deepgen-image[render]"'
+            f"rendering text needs uniseg; install it with {install_line('render')}"
         ) from None
 
 

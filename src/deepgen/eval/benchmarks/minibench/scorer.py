@@ -15,6 +15,7 @@ from deepgen.eval.benchmarks.minibench.judging import Verdict, judge, judge_unto
 from deepgen.eval.benchmarks.minibench.rows import Row
 from deepgen.eval.run.folder import hash_folder
 from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions
+from deepgen.extras import install_line
 from deepgen.mini.reader.objects import SHIPPED
 from deepgen.mini.reader.scenes import load_scene_reader
 from deepgen.mini.world.sampling import Sample
@@ -49,7 +50,7 @@ class MiniBenchScorer(ImageScorer):
         except ModuleNotFoundError:
             raise ScorerError(
                 "MiniBench's scorer needs the drawings of its world; install them with "
-                "pip install 'deepgen-image[mini]'"
+                f"{install_line('mini')}"
             ) from None
         super().__init__(
             {
