@@ -15,7 +15,7 @@ from PIL import Image
 
 from deepgen.checkpoint.files import ModelFolder
 from deepgen.checkpoint.finding import FoundModel
-from deepgen.cli import generating
+from deepgen.cli import evaluating, generating
 from deepgen.config.model import GenerationDefaults
 
 
@@ -38,14 +38,40 @@ class StubPipeline:
         return SimpleNamespace(images=[drawn])
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
-    """Have the commands find and load the stub, whatever model they are given."""
-    pipe = StubPipeline()
-    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
+def found_model(folder: Path) -> FoundModel:
+    """What a stub is taken for: a model of 64 pixels and 3 steps in a folder that says no more."""
+    folder.mkdir(exist_ok=True)
     (folder / "model_index.json").write_text("{}")
-    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
+    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
+    return FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> StubPipeline:
+    """Have ``generate`` and ``edit`` find and load the stub, whatever model they are given."""
+    pipe, found = StubPipeline(), found_model(folder)
     monkeypatch.setattr(generating, "find_model", lambda name: found)
     monkeypatch.setattr(generating, "load_pipeline", lambda *_: pipe)
+    return pipe
+
+
+class SmallPipeline:
+    """Makes 8 x 8 pixels of one colour per seed, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[dict[str, Any]] = []
+
+    def __call__(self, prompt: str, image: Any, **arguments: Any) -> Any:
+        self.calls.append({"prompt": prompt, "image": image, **arguments})
+        return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
+
+
+def install_for_evaluation(monkeypatch: pytest.MonkeyPatch, folder: Path) -> SmallPipeline:
+    """Have ``eval`` find and load a stub, with ``folder`` to work and to keep caches in."""
+    pipe, found = SmallPipeline(), found_model(folder / "model")
+    monkeypatch.setattr(evaluating, "find_model", lambda name: found)
+    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", lambda path, device: pipe)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("DEEPGEN_CACHE", str(folder / "cache"))
     return pipe
 
 

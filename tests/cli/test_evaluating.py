@@ -3,48 +3,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from deepgen.checkpoint.files import ModelFolder
-from deepgen.checkpoint.finding import FoundModel
-from deepgen.cli import evaluating
 from deepgen.cli.main import main
-from deepgen.config.model import GenerationDefaults
 from deepgen.eval.run.folder import RunFolder
 from deepgen.images.provenance import NEWSCODES, stated_source
-from tests.cli.stub import stub_ray
+from tests.cli.stub import SmallPipeline, install_for_evaluation, stub_ray
 from tests.eval.records import prompt_folder
 
 
-class StubPipeline:
-    """One colour per seed."""
-
-    def __init__(self) -> None:
-        self.calls: list[dict[str, Any]] = []
-
-    def __call__(self, prompt: str, image: Any, **arguments: Any) -> Any:
-        self.calls.append({"prompt": prompt, "image": image, **arguments})
-        return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
-
-
 @pytest.fixture
-def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StubPipeline:
+def pipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SmallPipeline:
     """The stub in place of every model, in a folder to work in."""
-    stub = StubPipeline()
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "model_index.json").write_text("{}")
-    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
-    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
-    monkeypatch.setattr(evaluating, "find_model", lambda name: found)
-    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", lambda path, device: stub)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
-    return stub
+    return install_for_evaluation(monkeypatch, tmp_path)
 
 
 def command(*words: str) -> int:
@@ -53,7 +26,7 @@ def command(*words: str) -> int:
 
 
 def test_a_subset_is_generated_in_two_shares_and_then_done(
-    pipe: StubPipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    pipe: SmallPipeline, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start = ("generate", "geneval", "--limit", "2", "--output", "run", "--device", "cpu")
     assert command(*start, "--shard", "1/2") == 0
@@ -106,7 +79,7 @@ def test_processes_of_ray_make_the_run_of_one_and_resume_it(
     ],
 )
 def test_what_was_repaired_or_is_missing_is_named_before_anything_is_generated(
-    benchmark: str, named: str, pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+    benchmark: str, named: str, pipe: SmallPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = ("generate", benchmark, "--limit", "1", "--output", "run", "--device", "cpu")
     assert command(*start) == 0
@@ -123,7 +96,7 @@ def test_what_was_repaired_or_is_missing_is_named_before_anything_is_generated(
 
 
 def test_the_ranks_of_torchrun_are_shares(
-    pipe: StubPipeline, monkeypatch: pytest.MonkeyPatch
+    pipe: SmallPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -132,7 +105,7 @@ def test_the_ranks_of_torchrun_are_shares(
 
 
 def test_a_run_without_judgements_is_reported_as_not_done(
-    pipe: StubPipeline, capsys: pytest.CaptureFixture[str]
+    pipe: SmallPipeline, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = ("generate", "geneval", "--limit", "1", "--output", "run", "--device", "cpu")
     assert command(*start) == 0
@@ -162,7 +135,7 @@ def test_a_run_without_judgements_is_reported_as_not_done(
 def test_what_cannot_be_used_is_one_line(
     words: list[str],
     complaint: str,
-    pipe: StubPipeline,
+    pipe: SmallPipeline,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     begin = ("generate", "geneval", "--limit", "1", "--output", "run", "--device", "cpu")

@@ -3,22 +3,17 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from deepgen.checkpoint.files import ModelFolder
-from deepgen.checkpoint.finding import FoundModel
-from deepgen.cli import evaluating
 from deepgen.cli.main import main
 from deepgen.cli.scoring import ScorerFlags
-from deepgen.config.model import GenerationDefaults
 from deepgen.errors import ScorerError
 from deepgen.eval.benchmark import Benchmark, ImageRecord
 from deepgen.eval.registry import find_benchmark
 from deepgen.eval.scorer import GeneratedImage, ImageScorer, ScoringOptions
+from tests.cli.stub import install_for_evaluation
 from tests.eval.generating import files_of
 from tests.eval.records import prompt_folder
 
@@ -57,19 +52,7 @@ def scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RednessScorer:
         return stub
 
     monkeypatch.setattr(ScorerFlags, "create", create_stub)
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "model_index.json").write_text("{}")
-    defaults = GenerationDefaults(height=64, width=64, num_inference_steps=3, guidance_scale=2.5)
-    found = FoundModel(folder=ModelFolder(folder), defaults=defaults, max_side=1024)
-
-    def draw(prompt: str, image: Any, **arguments: Any) -> Any:
-        return SimpleNamespace(images=[Image.new("RGB", (8, 8), (arguments["seed"] % 256, 0, 0))])
-
-    monkeypatch.setattr(evaluating, "find_model", lambda name: found)
-    monkeypatch.setattr("deepgen.eval.run.model.load_pipeline", lambda path, device: draw)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DEEPGEN_CACHE", str(tmp_path / "cache"))
+    install_for_evaluation(monkeypatch, tmp_path)
     return stub
 
 

@@ -20,6 +20,7 @@ from tests.conditioning.models import (
     tiny_config,
     tiny_tokenizer,
 )
+from tests.released import VLM
 from tests.shared import error
 
 THINK = torch.randn(4, 32, generator=torch.Generator().manual_seed(3))
@@ -302,18 +303,8 @@ def test_a_late_vision_tower_follows_the_model(stock):
 
 
 def test_the_released_size_has_the_published_parameters():
-    text = {
-        "hidden_size": 2048,
-        "intermediate_size": 11008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "vocab_size": 151936,
-        "rope_scaling": {"rope_type": "default", "mrope_section": [16, 24, 24]},
-    }
-    vision = {"depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "out_hidden_size": 2048}
     with torch.device("meta"):
-        vlm = VisionLanguageModel({"text_config": text, "vision_config": vision}, BridgeConfig())
+        vlm = VisionLanguageModel(VLM, BridgeConfig())
     counts = {
         name: sum(weight.numel() for weight in part.parameters())
         for name, part in vlm.named_children()

@@ -21,46 +21,17 @@ from deepgen.config.memory import (
 )
 from deepgen.config.model import BridgeConfig, DiTConfig
 from deepgen.dit.model import DiT
-
-QWEN = {
-    "text_config": {
-        "vocab_size": 151_936,
-        "hidden_size": 2048,
-        "intermediate_size": 11_008,
-        "num_hidden_layers": 36,
-        "num_attention_heads": 16,
-        "num_key_value_heads": 2,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 1e6,
-            "mrope_section": [16, 24, 24],
-        },
-    },
-    "vision_config": {
-        "depth": 32,
-        "hidden_size": 1280,
-        "intermediate_size": 3420,
-        "num_heads": 16,
-        "out_hidden_size": 2048,
-    },
-}
-VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 16,
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-}
+from tests.released import VAE, VLM
 
 
 @pytest.fixture(scope="module")
 def released() -> dict[str, Shapes]:
     with torch.device("meta"):
         modules = {
-            "vlm": VisionLanguageModel(QWEN, BridgeConfig()),
+            "vlm": VisionLanguageModel(VLM, BridgeConfig()),
             "connector": Bridge(BridgeConfig()),
             "transformer": DiT(DiTConfig()),
-            "vae": AutoencoderKL(**VAE),
+            "vae": AutoencoderKL.from_config(VAE),
         }
     return {
         name: {key: tuple(value.shape) for key, value in module.state_dict().items()}

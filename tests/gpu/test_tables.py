@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
 from denoising import Case
 from gpu import images
 from gpu.images import ImageRow
@@ -18,18 +15,6 @@ from gpu.training import TrainingRow
 from deepgen.config.model import DiTConfig
 from deepgen.errors import TrainingError
 from deepgen.train.monitor.flops import dit_flops
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return Context(
-        device=torch.device("cpu"),
-        toy=True,
-        folder=tmp_path,
-        golden=None,
-        renders=None,
-        deadline=time.monotonic() + 600,
-    )
 
 
 def test_rows_with_goals_come_first() -> None:

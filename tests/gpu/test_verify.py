@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
 import pytest
 import torch
 from gpu import verify, verify_inference
@@ -10,18 +7,6 @@ from gpu.plan import Context, Plan, Task
 from gpu.record import FILE, Record
 from gpu.result import bounded, described, goal, largest_error, relative_error
 from gpu.run import run_plan
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return Context(
-        device=torch.device("cpu"),
-        toy=True,
-        folder=tmp_path,
-        golden=None,
-        renders=None,
-        deadline=time.monotonic() + 600,
-    )
 
 
 def test_a_row_outside_its_bounds_fails_and_keeps_its_figures(context: Context) -> None:

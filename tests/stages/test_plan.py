@@ -24,8 +24,8 @@ from deepgen.train.parallel.sharding import chosen_sharding, never_sharded
 from deepgen.train.trainable import make_trainable
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_model
-from tests.checkpoint.test_full_size import VAE, VLM
 from tests.conditioning.models import tiny_tokenizer
+from tests.released import VAE, VLM
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

@@ -18,8 +18,8 @@ from deepgen.model import DeepGen
 from deepgen.train.trainable import make_trainable
 from deepgen.vae import LatentCodec
 from tests.checkpoint.models import tiny_model
-from tests.checkpoint.test_full_size import VAE, VLM
 from tests.conditioning.models import tiny_tokenizer
+from tests.released import VAE, VLM
 
 BRIDGE = {
     "conditioner.bridge.meta_queries": (1, 262_144),

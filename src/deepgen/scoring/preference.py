@@ -129,16 +129,26 @@ def missing_reason(count: int, verdicts: Mapping[Pair, Verdict | None]) -> str:
 
 def win_rates(count: int, verdicts: Mapping[Pair, Verdict | None]) -> list[float]:
     """``(wins + ties / 2) / comparisons`` of each image, over the pairs with a verdict."""
-    wins, games = [0.0] * count, [0] * count
+    wins, games = _counted(count, verdicts)
+    played = [sum(games[own, other] for other in range(count)) for own in range(count)]
+    return [won / number for won, number in zip(wins, played, strict=True)]
+
+
+def _counted(
+    count: int, verdicts: Mapping[Pair, Verdict | None]
+) -> tuple[list[float], Counter[tuple[int, int]]]:
+    """Wins of each image, ties counted half, and comparisons of each two, in both orders."""
+    wins = [0.0] * count
+    games: Counter[tuple[int, int]] = Counter()
     for (first, second), verdict in verdicts.items():
         if verdict is None:
             continue
         points = _POINTS[verdict]
         wins[first] += points
         wins[second] += 1 - points
-        games[first] += 1
-        games[second] += 1
-    return [won / played for won, played in zip(wins, games, strict=True)]
+        games[first, second] += 1
+        games[second, first] += 1
+    return wins, games
 
 
 def bradley_terry(count: int, verdicts: Mapping[Pair, Verdict | None]) -> list[float]:
@@ -158,16 +168,8 @@ def bradley_terry_strengths(count: int, verdicts: Mapping[Pair, Verdict | None])
 
     Found by Hunter's minorisation-maximisation (Annals of Statistics 2004).
     """
-    wins = [PRIOR_GAMES / 2] * count
-    games: Counter[tuple[int, int]] = Counter()
-    for (first, second), verdict in verdicts.items():
-        if verdict is None:
-            continue
-        points = _POINTS[verdict]
-        wins[first] += points
-        wins[second] += 1 - points
-        games[first, second] += 1
-        games[second, first] += 1
+    wins, games = _counted(count, verdicts)
+    wins = [PRIOR_GAMES / 2 + each for each in wins]
     strengths = [1.0] * count
     for _ in range(1000):
         updated = [
