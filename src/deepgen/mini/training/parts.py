@@ -1,4 +1,4 @@
-"""The three parts of stage 0: autoencoder, language model, DiT; each is trained by itself."""
+"""What is trained by itself: autoencoder, language model and DiT in stage 0, and a CLIP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 
 from deepgen.conditioning.prompts import PromptTokenizer
 from deepgen.config.mini import AUTOENCODER_BATCH_SIZE, MiniConfig
@@ -19,6 +19,7 @@ from deepgen.devices import has_fast_bfloat16
 from deepgen.flow.schedule import training_sigmas
 from deepgen.mini.training.autoencoder_pretraining import CropBatches
 from deepgen.mini.training.caption_pretraining import CaptioningBatches, CaptioningObjective
+from deepgen.mini.training.clip_training import ClipBatches, ClipObjective, new_clip
 from deepgen.mini.training.feed import ByStepAhead
 from deepgen.mini.training.label_pretraining import (
     LabelBatches,
@@ -47,7 +48,7 @@ from deepgen.vae import LatentCodec
 PART_NAMES = ("autoencoder", "captioning", "label-conditioned")
 """In the order of training."""
 
-ADAMW_NAMES = (*TABLES, "values")
+ADAMW_NAMES = (*TABLES, "values", "token_embedding", "position_embedding")
 
 CHECKPOINT_EVERY = 100
 """Steps."""
@@ -149,10 +150,7 @@ def label_part(codec: LatentCodec, config: MiniConfig, device: torch.device) -> 
     if config.compile:
         # Every number of references has one shape.
         model.dit.compile_each_block(dynamic=False)
-    mixed = config.precision == "bfloat16" or (
-        config.precision == "auto" and has_fast_bfloat16(device)
-    )
-    autocast = torch.bfloat16 if mixed else None
+    autocast = _autocast(config, device)
     rendered = ByStepAhead(
         LabelBatches(sizes=batch_sizes(config.batch_size), side=SIDE), config.workers
     )
@@ -169,6 +167,27 @@ def label_part(codec: LatentCodec, config: MiniConfig, device: torch.device) -> 
         schedule=warmup_stable_decay,
         ema_decay=0.998,
     )
+
+
+def clip_part(tokenizer: CLIPTokenizer, config: MiniConfig, device: torch.device) -> Part:
+    """A CLIP of the mini's world."""
+    return Part(
+        name="clip",
+        model=new_clip(tokenizer, seed=config.seed + 3).to(device),
+        objective=ClipObjective(tokenizer, autocast=_autocast(config, device)),
+        batches=ByStepAhead(ClipBatches(batch_size=config.batch_size), config.workers),
+        steps=config.clip_steps,
+        seed=config.seed,
+        lr=2e-3,
+    )
+
+
+def _autocast(config: MiniConfig, device: torch.device) -> torch.dtype | None:
+    """Type of matrix products; None for that of the weights."""
+    mixed = config.precision == "bfloat16" or (
+        config.precision == "auto" and has_fast_bfloat16(device)
+    )
+    return torch.bfloat16 if mixed else None
 
 
 def batch_sizes(batch_size: int) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from deepgen.data.dataset import DataSet
 from deepgen.data.latents import LatentCache, build_cache, weights_hash
 from deepgen.dit.model import DiT
 from deepgen.locks import locked
+from deepgen.mini.training.clip_training import MARKER, save_clip, train_clip_tokenizer
 from deepgen.mini.training.dataset import vocabulary_texts, write_samples
 from deepgen.mini.training.feed import render, to_pixel_batch
 from deepgen.mini.training.model import (
@@ -38,14 +39,22 @@ from deepgen.mini.training.model import (
     SCHEDULE,
     new_vlm,
 )
-from deepgen.mini.training.parts import Part, autoencoder_part, captioning_part, label_part
-from deepgen.mini.training.samples import SIDE, any_sample
+from deepgen.mini.training.parts import (
+    Part,
+    autoencoder_part,
+    captioning_part,
+    clip_part,
+    label_part,
+)
+from deepgen.mini.training.reinforcement import PROMPTS, rl_settings, write_rl_prompts
+from deepgen.mini.training.samples import SIDE, any_sample, training_sample
 from deepgen.mini.training.tokenizer import train_tokenizer
 from deepgen.model import DeepGen
 from deepgen.nn.compiling import check_compiler
 from deepgen.recipes.pretrain import pretrain
+from deepgen.recipes.rl import rl
 from deepgen.recipes.sft import sft
-from deepgen.stages.build import build
+from deepgen.stages.assembling import assemble
 from deepgen.stages.card import read_card
 from deepgen.stages.run_folder import MODEL, SETTINGS, check_unclaimed, save_settings
 from deepgen.train.monitor.metrics import Observer
@@ -53,6 +62,11 @@ from deepgen.vae import LatentCodec
 
 DATA = "data"
 """Folder of the data set, in that of the run."""
+
+CLIP = "clip/model"
+"""Folder of the CLIP, in that of the run."""
+
+RL_PROMPTS = "prompts.jsonl"
 
 VOCABULARY = 2048
 
@@ -112,6 +126,8 @@ def _train_all(config: MiniConfig, device: torch.device, watch: Watch) -> Path:
         config, pretrain(), start, device, watch, steps=config.pretrain_steps, lr=2e-3
     )
     made = _train_stage(config, sft(), aligned, device, watch, steps=config.sft_steps, lr=1.5e-3)
+    if config.rl_steps:
+        made = _reinforce(config, made, device, watch)
     # Half precision halves the download and changes images by less than a grey level.
     save_folder(
         load_folder(made),
@@ -247,6 +263,44 @@ def stage_settings(
     )
 
 
+def _trained_clip(config: MiniConfig, device: torch.device, watch: Watch) -> Path:
+    """Train the CLIP that is a reward, and return its folder."""
+    folder = config.output / CLIP
+    if not (folder / MARKER).exists():
+        count = min(VOCABULARY_SAMPLES, config.samples)
+        texts = [training_sample(number, 0).text for number in range(count)]
+        tokenizer = train_clip_tokenizer(texts, vocabulary=VOCABULARY)
+        part = clip_part(tokenizer, config, device)
+        part.train(config.output, tuple(watch(part.name)))
+        save_clip(part.model.cpu(), tokenizer, folder)
+    return folder
+
+
+def _reinforce(config: MiniConfig, model: Path, device: torch.device, watch: Watch) -> Path:
+    """Train ``model`` with rewards, and return the new model's folder."""
+    recipe = rl()
+    clip = _trained_clip(config, device, watch) if "clip" in config.rl_rewards else None
+    prompts = config.output / RL_PROMPTS
+    if not prompts.exists():
+        write_rl_prompts(
+            prompts, words="ocr" in config.rl_rewards, count=min(PROMPTS, config.samples)
+        )
+    settings = replace(
+        rl_settings(config, recipe, prompts=prompts, clip=clip),
+        model=str(model),
+        data=DataConfig(folder=config.output / DATA),
+        output=config.output / recipe.stage,
+        steps=config.rl_steps,
+        t2i_microbatches=1,
+        edit_microbatches=1,
+        seed=config.seed,
+        compute=replace(recipe.compute, packing=device.type == "cpu", precision=config.precision),
+        checkpoint=CheckpointConfig(every=10, minutes=None),
+        logging=LoggingConfig(every=1, sample_prompts=SAMPLE_PROMPTS),
+    )
+    return assemble(settings, device=device)(observers=watch(recipe.stage))
+
+
 def _train_stage(
     config: MiniConfig,
     recipe: StageConfig,
@@ -268,4 +322,4 @@ def _train_stage(
         compute=replace(settings.compute, packing=device.type == "cpu", precision=config.precision),
         logging=LoggingConfig(sample_prompts=SAMPLE_PROMPTS),
     )
-    return build(settings, device=device)(observers=watch(recipe.stage))
+    return assemble(settings, device=device)(observers=watch(recipe.stage))
