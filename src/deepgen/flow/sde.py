@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -193,6 +194,28 @@ def log_probability(following: Latents, mean: Latents, factor: float) -> Float[T
         factor: See :func:`scaling_factors`.
     """
     return -factor * (_wide(following) - _wide(mean)).square().mean()
+
+
+def log_probabilities(
+    transitions: Sequence[Transition],
+    before: Sequence[Latents],
+    velocities: Sequence[Latents],
+    following: Sequence[Latents],
+    factors: Sequence[float],
+) -> Float[Tensor, " rows"]:
+    """:func:`log_probability` of each row's transition.
+
+    Args:
+        transitions: One a row.
+        before: Latents before each step.
+        velocities: Predicted there.
+        following: Latents after each step, as they were sampled.
+        factors: See :func:`scaling_factors`.
+    """
+    rows = zip(transitions, before, velocities, following, factors, strict=True)
+    return torch.stack(
+        [log_probability(after, step.mean(x, v), factor) for step, x, v, after, factor in rows]
+    )
 
 
 def _wide(values: Tensor) -> Tensor:

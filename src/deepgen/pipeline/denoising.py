@@ -84,6 +84,11 @@ class Denoising:
         return self.options.covers(self.sigmas[self.step])
 
     @property
+    def current(self) -> list[Group]:
+        """The prepared rows of the next step."""
+        return self.unguided if self.unguided and not self.guides_now else self.prepared
+
+    @property
     def is_done(self) -> bool:
         """Whether the images are there."""
         return self.step == len(self.sigmas) - 1
@@ -170,7 +175,7 @@ def advance(
         steps += [each.step] * each.rows
     if joined is None:
         only = running[0]
-        joined = only.unguided if only.unguided and not only.guides_now else only.prepared
+        joined = only.current
         extrapolated = _extrapolated(only)
         if extrapolated is not None:
             return [_stepped(only, extrapolated)]

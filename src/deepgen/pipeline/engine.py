@@ -355,10 +355,7 @@ class Engine:
         """The rows of the next step."""
         guided = [each.guides_now for each in sets]
         if self._joined is None or self._joined_guided != guided:
-            prepared = [
-                each.unguided if each.unguided and not each.guides_now else each.prepared
-                for each in sets
-            ]
+            prepared = [each.current for each in sets]
             # Without other images it is computed exactly as the pipeline does.
             self._joined = prepared[0] if len(sets) == 1 else self.model.dit.join(prepared)
             self._joined_guided = guided

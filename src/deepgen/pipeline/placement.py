@@ -128,7 +128,7 @@ class Placement:
         self.groups = tuple(groups)
         self._blocks: dict[nn.Module, list[nn.Module]] = {}
         self._streams: dict[nn.Module, BlockStream] = {}
-        owners = {"vlm": model.conditioner, "transformer": model.dit}
+        owners = _owners(model)
         modules = {"vlm": model.conditioner.vlm, "transformer": model.dit}
         for name in self.groups:
             blocks = list(modules[name].get_submodule(STREAMED[name]).children())
@@ -378,7 +378,7 @@ class PlacementMethods:
         limit_allocator(device, plan)
 
     def _offload(self, device: torch.device, groups: Sequence[str], **options: bool) -> None:
-        owners = {"vlm": self.model.conditioner, "transformer": self.model.dit}
+        owners = _owners(self.model)
         plain = [name for name in groups if not is_any_quantized(owners[name])]
         if "transformer" in plain and any(map(is_compiled, self.model.dit.transformer_blocks)):
             raise ValueError(COMPILED_MOVES)
@@ -415,6 +415,11 @@ class PlacementMethods:
             return
         with self._placement.use(part):
             yield
+
+
+def _owners(model: DeepGen) -> dict[str, nn.Module]:
+    """What computes with the blocks of each component of :data:`STREAMED`."""
+    return {"vlm": model.conditioner, "transformer": model.dit}
 
 
 def _quantize(model: DeepGen, kind: Quantization, device: torch.device | None) -> None:

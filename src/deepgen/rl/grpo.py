@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deepgen.config.rl import Divergence, PolicyConfig
 from deepgen.devices import send
-from deepgen.flow.sde import Transition, log_probability
+from deepgen.flow.sde import Transition, log_probabilities
 from deepgen.train.objective import Loss
 from deepgen.types import Condition, Latents
 
@@ -114,18 +114,8 @@ class GrpoObjective:
         """See the class; ratios and distances are computed in float32."""
         config = self.config
         velocities = predicted(model, batch, self.autocast)
-        log_probs = torch.stack(
-            [
-                log_probability(after, step.mean(before, velocity), factor)
-                for before, after, velocity, step, factor in zip(
-                    batch.latents,
-                    batch.following,
-                    velocities,
-                    batch.transitions,
-                    batch.factors,
-                    strict=True,
-                )
-            ]
+        log_probs = log_probabilities(
+            batch.transitions, batch.latents, velocities, batch.following, batch.factors
         )
         stored = batch.old_log_probs
         old = log_probs.detach() if stored is None else send(stored, log_probs.device)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from deepgen.errors import DataError, reason_of
 from deepgen.images.io import read_image
-from deepgen.reading import MAX_PROMPTS_BYTES, parse_json, read_text
-from deepgen.rl.prompts import Prompt, prompt_from_record
-from deepgen.rl.rewards.base import Reward, RewardItem
+from deepgen.reading import MAX_PROMPTS_BYTES, read_text
+from deepgen.rl.prompts import Prompt, parse_line, prompt_from_record
+from deepgen.rl.rewards.base import Reward
 from deepgen.rl.rewards.pool import PendingGroup, RetryPolicy, RewardPool
-from deepgen.scoring.ocr import letters_of
 
 LIST = "images.jsonl"
 
@@ -82,7 +81,7 @@ def score_listed(
         for name, reward in rewards.items():
             for group in _groups(images, reward):
                 own = [replace(items[index], category=name) for index in group]
-                if all(_meets(reward, each) for each in own):
+                if all(reward.has_needs(each.target_texts, each.details) for each in own):
                     pending.append((name, group, pool.submit(own)))
         collected = pool.collect([group for _, _, group in pending])
     for (name, group, _), scored in zip(pending, collected, strict=True):
@@ -103,12 +102,6 @@ def _groups(images: Sequence[ListedImage], reward: Reward) -> list[list[int]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _meets(reward: Reward, item: RewardItem) -> bool:
-    if reward.needs == "target_texts":
-        return any(map(letters_of, item.target_texts))
-    return reward.needs != "scene" or "scene" in item.details
-
-
 def _listed(folder: Path) -> list[ListedImage]:
     path = folder / LIST
     try:
@@ -123,10 +116,7 @@ def _listed(folder: Path) -> list[ListedImage]:
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        try:
-            record = parse_json(line)
-        except ValueError as error:
-            raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
+        record = parse_line(line, place)
         if not isinstance(record, dict) or not isinstance(record.get("image"), str):
             raise DataError(f"{place}: expected an object with the file name as image")
         name = record.pop("image")

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from deepgen.config.rl import RlConfig
 from deepgen.data.randomness import sample_generator
+from deepgen.rl.advantages import ByImage
 from deepgen.rl.grpo import PolicyBatch, TransitionBatch
 from deepgen.rl.nft import NoisedBatch
 from deepgen.rl.rewards.pool import PendingGroup
@@ -29,9 +31,9 @@ class Iteration:
     groups: list[Group]
     pending: list[PendingGroup] = field(default_factory=list)
     """Groups whose rewards are being measured."""
-    advantages: Tensor | None = None
-    """[groups, images] of this process; None until the rewards are there."""
-    used: Tensor | None = None
+    advantages: ByImage | None = None
+    """Of this process; None until the rewards are there."""
+    used: Bool[Tensor, " groups"] | None = None
     """Which groups have rewards."""
     used_everywhere: int = 0
     """How many have on all processes."""

@@ -48,7 +48,7 @@ from deepgen.types import Prompt as VlmPrompt
 Watcher = Callable[[int, Sequence[Group], Sequence[Rewards], Tensor], None]
 """Gets an iteration, and this process's groups with images, their rewards and advantages."""
 
-FARTHEST = 1e-3
+MAX_START_DISTANCE = 1e-3
 """Mean squared distance of velocities between policy and reference at the start that rounding to
 bfloat16 stays far below."""
 
@@ -120,7 +120,7 @@ class Rollouts:
         source = self.setting.supervised
         supervised = [] if source is None else list(source(step))
         count = self._microbatches()
-        return _Later(supervised, lambda: self._policy_batches(iteration, update), count)
+        return _Deferred(supervised, lambda: self._policy_batches(iteration, update), count)
 
     def state(self) -> StreamState:
         """Counts of failures, and what later updates of an iteration learn from."""
@@ -210,13 +210,13 @@ class Rollouts:
         if reference is not None:
             with setting.clock.phase("reference"):
                 for group in iteration.groups:
-                    group.references = self._asked(reference, group, plan)
+                    group.references = self._velocities(reference, group, plan)
                 if iteration.number == 0:
                     self._check_reference(iteration)
         if is_nft and self.config.policy.updates > 1:
             with setting.clock.phase("reference"):
                 for group in iteration.groups:
-                    group.old_velocities = self._asked(setting.sampler.predicted, group, plan)
+                    group.old_velocities = self._velocities(setting.sampler.predicted, group, plan)
 
     def _check_reference(self, iteration: Iteration) -> None:
         """At the start the policy must be the reference policy.
@@ -225,18 +225,18 @@ class Rollouts:
             TrainingError: It is another.
         """
         group = iteration.groups[0]
-        mine = self._asked(self.setting.sampler.predicted, group, iteration.plan)
+        mine = self._velocities(self.setting.sampler.predicted, group, iteration.plan)
         apart = max(
             float((mine[index] - group.references[index]).square().mean()) for index in mine
         )
-        if not apart <= FARTHEST:
+        if not apart <= MAX_START_DISTANCE:
             raise TrainingError(
                 f"at the start the velocities of policy and reference policy differ by {apart:.3g} "
-                f"(mean square), expected at most {FARTHEST:g}; begin from the model that the run "
-                "is to stay near, or use policy.beta 0"
+                f"(mean square), expected at most {MAX_START_DISTANCE:g}; begin from the model "
+                "that the run is to stay near, or use policy.beta 0"
             )
 
-    def _asked(
+    def _velocities(
         self, policy: Callable[[PolicyBatch], Sequence[Tensor]], group: Group, plan: Schedule
     ) -> dict[int, Tensor]:
         """A policy's velocities at the trained steps of a group."""
@@ -270,7 +270,7 @@ class Rollouts:
         mine = self._slice(len(rewards))
         iteration.advantages, iteration.used = found.values[mine], found.is_used[mine]
         iteration.used_everywhere = int(found.is_used.sum())
-        iteration.stop = self._judged(rewards)
+        iteration.stop = self._stop_reason(rewards)
         iteration.metrics = measures(
             own, iteration.groups, iteration.advantages, found, setting.pool
         )
@@ -280,7 +280,7 @@ class Rollouts:
         for group in iteration.groups:
             group.images = []
 
-    def _judged(self, rewards: Sequence[Rewards]) -> str:
+    def _stop_reason(self, rewards: Sequence[Rewards]) -> str:
         """Why the run has to end, if too many rewards are missing."""
         reasons = {
             name: each.reason
@@ -362,7 +362,7 @@ def advantages_of(
     return estimate(values, present, table, config.advantages)
 
 
-class _Later(Sequence[Any]):
+class _Deferred(Sequence[Any]):
     """Micro-batches, of which the last ones are made when the first of them is asked for."""
 
     def __init__(self, ready: Sequence[Any], make: Callable[[], Sequence[Any]], count: int) -> None:

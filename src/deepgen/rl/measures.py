@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from deepgen.rl.advantages import FLAT, Advantages
+from deepgen.rl.advantages import FLAT, Advantages, ByImage
 from deepgen.rl.rewards.base import Rewards
 from deepgen.rl.rewards.pool import RewardPool
 from deepgen.rl.rollout import Group
@@ -20,7 +19,7 @@ Measures = dict[str, tuple[float, int]]
 def measures(
     rewards: Sequence[Rewards],
     groups: Sequence[Group],
-    advantages: Tensor,
+    advantages: ByImage,
     every: Advantages,
     pool: RewardPool,
 ) -> Measures:

@@ -22,7 +22,6 @@ from deepgen.errors import DataError, reason_of
 from deepgen.images.io import atomic_file
 from deepgen.reading import MAX_PROMPTS_BYTES, parse_json, read_text
 from deepgen.rl.rewards.base import Reward, RewardItem, Weights, active_rewards
-from deepgen.scoring.ocr import letters_of
 
 SamplingMode = Literal["sample_proportional", "weight_only"]
 """``sample_proportional``: a prompt's chance is proportional to the weight of its file;
@@ -81,10 +80,7 @@ def read_prompts(path: Path, *, category: str = "") -> tuple[Prompt, ...]:
         place = f"{path}, line {number}"
         record: Any = {"prompt": line.strip()}
         if path.suffix == ".jsonl":
-            try:
-                record = parse_json(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
+            record = parse_line(line, place)
         if isinstance(record, dict):
             record = {"id": f"{path.stem}/{number}", "category": category, **record}
         prompt = prompt_from_record(record, place)
@@ -119,17 +115,18 @@ def check_prompts(
     """
     for prompt in prompts:
         for name in active_rewards(weights, prompt.category):
-            need = rewards[name].needs
-            if need == "target_texts" and not any(map(letters_of, prompt.target_texts)):
+            reward = rewards[name]
+            if reward.has_needs(prompt.target_texts, prompt.details):
+                continue
+            if reward.needs == "target_texts":
                 raise DataError(
                     f"the prompt {prompt.id} has no target_texts with a letter or digit, which the "
                     f"reward {name} of its category {prompt.category} reads; add them to its record"
                 )
-            if need == "scene" and "scene" not in prompt.details:
-                raise DataError(
-                    f"the prompt {prompt.id} has no scene in its details, which the reward {name} "
-                    f"of its category {prompt.category} needs; only prompts of the mini's world do"
-                )
+            raise DataError(
+                f"the prompt {prompt.id} has no scene in its details, which the reward {name} of "
+                f"its category {prompt.category} needs; only prompts of the mini's world have one"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,6 +179,21 @@ class PromptStream:
     def take(self, start: int, count: int) -> Iterator[Prompt]:
         """``count`` prompts from a position on."""
         return (self[position] for position in range(start, start + count))
+
+
+def parse_line(line: str, place: str) -> Any:
+    """The values of a line of JSON.
+
+    Args:
+        place: Names it in messages.
+
+    Raises:
+        DataError: It is not JSON.
+    """
+    try:
+        return parse_json(line)
+    except ValueError as error:
+        raise DataError(f"{place}: not valid JSON ({error}); correct the line") from None
 
 
 def prompt_from_record(record: Any, place: str) -> Prompt:

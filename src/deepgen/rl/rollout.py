@@ -19,9 +19,10 @@ from deepgen.config.rl import RolloutConfig
 from deepgen.data.randomness import sample_generator
 from deepgen.devices import send
 from deepgen.flow.sde import (
+    SampledStep,
     Transition,
     Velocity,
-    log_probability,
+    log_probabilities,
     sample,
     scaling_factors,
     trajectory,
@@ -245,28 +246,10 @@ class GroupSampler:
         def noise(index: int) -> list[Latents]:
             return [send(self.rng.step(key, m, index, self.shape), device) for key, m in rows]
 
-        kept = {index + offset for index in plan.trained for offset in (0, 1) if plan.factors}
         velocity = self._velocity(expanded, plan)
         for step in sample(velocity, latents, plan.transitions[prefix:], noise):
-            index = step.transition.index
             for place, group in enumerate(groups):
-                own = slice(place * size, (place + 1) * size)
-                if index in kept:
-                    group.states[index] = torch.stack(step.before[own])
-                if index + 1 in kept:
-                    group.states[index + 1] = torch.stack(step.after[own])
-                if index in plan.factors:
-                    group.log_probs[index] = torch.stack(
-                        [
-                            log_probability(
-                                after, step.transition.mean(before, v), plan.factors[index]
-                            )
-                            for before, after, v in zip(
-                                step.before[own], step.after[own], step.velocities[own], strict=True
-                            )
-                        ]
-                    )
-                group.final = torch.stack(step.after[own])
+                _keep(group, step, slice(place * size, (place + 1) * size), plan)
         return groups
 
     def _velocity(self, conditions: Sequence[Condition], plan: Schedule) -> Velocity:
@@ -282,6 +265,20 @@ class GroupSampler:
             return velocities
 
         return velocity
+
+
+def _keep(group: Group, step: SampledStep, own: slice, plan: Schedule) -> None:
+    """Store in a group what a step made of its images, and what is learned from the step."""
+    index = step.transition.index
+    before, after = step.before[own], step.after[own]
+    group.final = torch.stack(after)
+    # Without noise nothing is learned from transitions, so there are no factors.
+    if index not in plan.factors:
+        return
+    # Tensors of their own: checkpoints refuse memory that two of them share.
+    group.states[index], group.states[index + 1] = torch.stack(before), torch.stack(after)
+    steps, factors = [step.transition] * len(after), [plan.factors[index]] * len(after)
+    group.log_probs[index] = log_probabilities(steps, before, step.velocities[own], after, factors)
 
 
 def noised_again(group: Group, plan: Schedule, rng: RolloutRng) -> dict[int, Images]:

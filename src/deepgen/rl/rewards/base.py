@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from deepgen.config.checks import check_at_least, check_positive
 from deepgen.scoring.answers import Answer, AnswerStatus
+from deepgen.scoring.ocr import letters_of
 from deepgen.scoring.scorer import Scorer, ScorerInput
 
 Need = Literal["prompt", "target_texts", "scene"]
@@ -69,6 +70,17 @@ class Reward:
     def identity(self) -> Mapping[str, str]:
         """Models, versions and settings: values are comparable only where all of it is equal."""
         return self.scorer.identity
+
+    def has_needs(self, target_texts: Sequence[str], details: Mapping[str, Any]) -> bool:
+        """Whether a prompt comes with what the scorer reads.
+
+        Args:
+            target_texts: That the image should show; only letters and digits are compared.
+            details: Of the prompt, such as a scene.
+        """
+        if self.needs == "target_texts":
+            return any(map(letters_of, target_texts))
+        return self.needs != "scene" or "scene" in details
 
     def check(self) -> None:
         """Score images of which the result is known, where the scorer has such.
