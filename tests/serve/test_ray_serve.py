@@ -46,6 +46,10 @@ def test_a_replica_takes_more_than_what_starts_the_next_one_and_has_time_to_end(
     assert scaling["target_ongoing_requests"] < 4 < options["max_ongoing_requests"] == 14
     assert options["graceful_shutdown_timeout_s"] == 105
     assert options["ray_actor_options"]["num_gpus"] == 1
+    # Memory is planned for one guided image at a time.
+    planned = ServeConfig(memory=8.0, max_queue=10)
+    options = deployment_options(planned, Replicas(least=1, most=3), has_gpu=True)
+    assert options["max_ongoing_requests"] == 12
 
 
 @pytest.fixture

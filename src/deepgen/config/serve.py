@@ -18,6 +18,18 @@ CONTEXT_TOKENS = 256
 """Assumed length of a context, where an image's cost is estimated before it is prepared."""
 
 
+def usual_rows(*, has_gpu: bool, is_memory_planned: bool) -> int:
+    """Rows of a pass where ``max_batch_rows`` is not given.
+
+    Args:
+        has_gpu: Whether it runs on a GPU.
+        is_memory_planned: Whether a GPU's memory is planned: for one guided image at a time.
+    """
+    if not has_gpu:
+        return 8
+    return 2 if is_memory_planned else 16
+
+
 def rows_of(guidance: float) -> int:
     """Rows of an image in a pass through the DiT: that of the negative prompt, and the prompt's."""
     return 2 if guidance > 1 else 1

@@ -6,6 +6,7 @@ otherwise where repeating would only make the server draw again for nobody.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,3 +96,19 @@ class ApiError(Exception):
         if self.retry_after is not None:
             headers["retry-after"] = str(self.retry_after)
         return headers
+
+
+async def send_error(error: ApiError, send: Any, headers: Mapping[str, str] | None = None) -> None:
+    """Answer a request of which nothing has been answered yet.
+
+    Args:
+        error: The answer.
+        send: Of the ASGI server.
+        headers: Besides those of the error.
+    """
+    body = json.dumps(error.body).encode()
+    every = {"content-type": "application/json", "content-length": str(len(body))}
+    every |= {**error.headers, **(headers or {})}
+    pairs = [(name.encode(), value.encode()) for name, value in every.items()]
+    await send({"type": "http.response.start", "status": error.kind.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body})

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import hmac
 import ipaddress
-import json
 import logging
 import re
 import secrets
@@ -22,7 +21,7 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from deepgen.config.serve import ServeConfig
-from deepgen.serve.errors import ApiError
+from deepgen.serve.errors import ApiError, send_error
 from deepgen.serve.limits import ByteBudget
 
 Scope = MutableMapping[str, Any]
@@ -57,6 +56,10 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+
+
+UNREAD = {"connection": "close"}
+"""Of answers before the body was read, the rest of which is not."""
 
 
 class Guard:
@@ -119,12 +122,12 @@ class Guard:
         except ApiError as error:
             if status:
                 raise
-            await _answer(error, send_on)
+            await send_error(error, send_on, UNREAD)
         except Exception:
             logger.exception("request %s failed", identifier)
             if not status:
                 message = "the server made a mistake; its log says more"
-                await _answer(ApiError("internal_error", message), send_on)
+                await send_error(ApiError("internal_error", message), send_on, UNREAD)
         finally:
             body.close()
             self.budget.release(scope["state"].get("reserved", 0))
@@ -337,13 +340,3 @@ def _foreign() -> ApiError:
         "forbidden_origin",
         "pages of other servers may not use this one; start it with --allow-origin for yours",
     )
-
-
-async def _answer(error: ApiError, send: Send) -> None:
-    body = json.dumps(error.body).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body))}
-    # What is left of the body is not read.
-    headers |= {**error.headers, "connection": "close"}
-    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": error.kind.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body})

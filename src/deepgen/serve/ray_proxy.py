@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.middleware import Middleware
 
-from deepgen.serve.errors import ApiError
+from deepgen.serve.errors import ApiError, send_error
 
 
 class GoneReplicas:
@@ -41,11 +40,7 @@ class GoneReplicas:
         if is_request and (state["replaced"] or not state["began"]):
             message = "the engine was stopped; try again"
             error = ApiError("worker_unavailable", message, retry_after=1)
-            headers = {"content-type": "application/json", **error.headers}
-            pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-            status = error.kind.status
-            await send({"type": "http.response.start", "status": status, "headers": pairs})
-            await send({"type": "http.response.body", "body": json.dumps(error.body).encode()})
+            await send_error(error, send)
 
 
 def proxy_middlewares() -> list[Middleware]:

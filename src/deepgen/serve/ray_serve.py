@@ -20,18 +20,16 @@ from typing import Any
 
 from deepgen.checkpoint.finding import find_model
 from deepgen.checkpoint.hub import EMBEDDED
-from deepgen.config.serve import Replicas, ServeConfig
+from deepgen.config.serve import Replicas, ServeConfig, usual_rows
 from deepgen.ray_cluster import gpus_each, ray_cluster
 from deepgen.serve.app import Server
 from deepgen.serve.engine_client import EngineClient
 from deepgen.serve.guard import App
 from deepgen.serve.logs import set_up
-from deepgen.serve.server import engine_settings
+from deepgen.serve.server import address_of, engine_settings
 
 TARGET = 0.7
 """Of a replica's rows: with more requests than that, Ray starts another replica."""
-
-CPU_ROWS, GPU_ROWS = 8, 16
 
 HEALTH_SECONDS = 5.0
 
@@ -44,7 +42,8 @@ def deployment_options(config: ServeConfig, replicas: Replicas, *, has_gpu: bool
         replicas: How many.
         has_gpu: Whether each replica gets a GPU.
     """
-    rows = config.max_batch_rows or (GPU_ROWS if has_gpu else CPU_ROWS)
+    usual = usual_rows(has_gpu=has_gpu, is_memory_planned=config.memory is not None)
+    rows = config.max_batch_rows or usual
     return {
         "name": "deepgen",
         "autoscaling_config": {
@@ -115,9 +114,8 @@ def serve_on_ray(config: ServeConfig, replicas: Replicas, on_start: Callable[[st
         bound = serve.deployment(**options)(with_server).bind()
         serve.run(bound, name="deepgen", route_prefix="/")
         before = {each: signal.signal(each, end) for each in (signal.SIGINT, signal.SIGTERM)}
-        name = f"[{config.host}]" if ":" in config.host else config.host
         try:
-            on_start(f"http://{name}:{config.port}")
+            on_start(address_of(config.host, config.port))
             ended.wait()
         finally:
             for each, handler in before.items():

@@ -19,6 +19,7 @@ from deepgen.serve.errors import ApiError
 MAX_TEXT = 32_000
 """Characters of a prompt."""
 
+# Below the library's own limits: of a server others wait for the images of each.
 MAX_STEPS = 200
 MAX_GUIDANCE = 20.0
 MAX_PARTIAL_IMAGES = 3

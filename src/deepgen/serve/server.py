@@ -107,8 +107,7 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
     engine = EngineClient(engine_settings(config, model.path), max_queue=config.max_queue)
     server = Server(config, model, engine)
     listener = _listen(config)
-    name = f"[{config.host}]" if listener.family == socket.AF_INET6 else config.host
-    address = f"http://{name}:{listener.getsockname()[1]}"
+    address = address_of(config.host, listener.getsockname()[1])
     on_start(address)
 
     def announce(ready: Mapping[str, Any]) -> None:
@@ -132,6 +131,11 @@ def serve(config: ServeConfig, model: FoundModel, on_start: Callable[[str], None
         raise DeepGenError(engine.failure)
     if web.was_interrupted:
         raise KeyboardInterrupt
+
+
+def address_of(host: str, port: int) -> str:
+    """What to open in a browser; IPv6 addresses stand in brackets there."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _listen(config: ServeConfig) -> socket.socket:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from deepgen.config.serve import usual_rows
 from deepgen.config.solver import solver_from_json
 from deepgen.library_logs import quiet_libraries
 from deepgen.serve.frames import Frame, packed, read_frame
@@ -90,7 +91,7 @@ class Worker:
             )
 
     def _load(self) -> Engine:
-        """The engine, warm: it has made an image, so that previews have colours, too."""
+        """The engine, which has made an image already."""
         from deepgen.devices import local_device, pick_device
         from deepgen.images.tensors import to_image
         from deepgen.pipeline.engine import Engine, EngineLimits
@@ -109,8 +110,7 @@ class Worker:
             compile=settings["compile"],
         )
         model = pipe.model
-        # Memory is planned for one guided image at a time.
-        rows = 8 if device.type == "cpu" else 16 if plan is None else 2
+        rows = usual_rows(has_gpu=device.type != "cpu", is_memory_planned=plan is not None)
         images = 1 if settings["deterministic"] else EngineLimits().images
         limits = EngineLimits(
             rows=settings["max_batch_rows"] or rows,
@@ -122,30 +122,39 @@ class Worker:
         engine.finish = lambda pixels, _: to_image(pixels)
         # Prompts of different length go through together on an accelerator, too.
         model.dit.attention_by_row = device.type != "cpu"
-        started = time.perf_counter()
-        engine.submit(self._job(engine, _warm_up_job(model.defaults.num_inference_steps), []))
-        while not engine.is_idle:
-            for event in engine.tick():
-                if event.kind == "failed":
-                    raise RuntimeError(f"the model cannot generate: {event.message}")
-        if device.type == "cuda" and plan is None and settings["max_batch_tokens"] is None:
-            limits = engine.limits = replace(limits, tokens=self._measured_tokens(engine))
-        self._send(
-            {
-                "op": "ready",
-                "device": str(device),
-                "dtype": str(pipe.dtype).removeprefix("torch."),
-                "rows": limits.rows,
-                "tokens": limits.tokens,
-                "seconds": time.perf_counter() - started,
-                "seconds_per_token": engine.seconds_per_token,
-            }
-        )
+        measures = device.type == "cuda" and plan is None and settings["max_batch_tokens"] is None
+        self._warm_up(engine, measures_tokens=measures)
         # A job that kills this process must have been seen to begin.
         engine.on_start = lambda job: self._send(
             {"op": "event", "id": job.id, "kind": "preparing", "step": 0}
         )
         return engine
+
+    def _warm_up(self, engine: Engine, *, measures_tokens: bool) -> None:
+        """Make an image, so that previews have colours and the first request is fast; tell so.
+
+        Raises:
+            RuntimeError: The model cannot generate.
+        """
+        model, started = engine.model, time.perf_counter()
+        engine.submit(self._job(engine, _warm_up_job(model.defaults.num_inference_steps), []))
+        while not engine.is_idle:
+            for event in engine.tick():
+                if event.kind == "failed":
+                    raise RuntimeError(f"the model cannot generate: {event.message}")
+        if measures_tokens:
+            engine.limits = replace(engine.limits, tokens=self._measured_tokens(engine))
+        self._send(
+            {
+                "op": "ready",
+                "device": str(engine.device),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "rows": engine.limits.rows,
+                "tokens": engine.limits.tokens,
+                "seconds": time.perf_counter() - started,
+                "seconds_per_token": engine.seconds_per_token,
+            }
+        )
 
     def _measured_tokens(self, engine: Engine) -> int:
         """See :mod:`deepgen.serve.calibration`."""
