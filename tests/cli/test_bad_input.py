@@ -111,6 +111,22 @@ CASES = [
     ("output exists", ["generate", "a", "--output", "own.png"], "--overwrite"),
     ("output below a file", ["generate", "a", "--output", "own.png/a.png"], "not a folder"),
     ("output is a folder", ["generate", "a", "--output", "folder.png"], "is a folder"),
+    ("GGUF missing", ["generate", "a", "--gguf", "absent"], "absent is no GGUF file, nor a folder"),
+    (
+        "choices in the order of the help",
+        ["generate", "a", "--quantize", "int3"],
+        "expected int8, fp8 or nf4",
+    ),
+    (
+        "threshold of another cache",
+        ["generate", "a", "--cache", "taylor", "--cache-threshold", "0.5"],
+        "--cache-threshold is of cache first-block, but cache is taylor",
+    ),
+    (
+        "interval of no cache",
+        ["edit", "a", "own.png", "--cache-interval", "3"],
+        "--cache-interval is of cache taylor, but cache is none",
+    ),
     ("adapter missing", ["generate", "a", "--lora", "absent:0.5"], "no adapter at absent"),
     ("no image", ["edit", "a"], "needs an image"),
     ("image missing", ["edit", "a", "absent.png"], "no image at absent.png"),

@@ -48,6 +48,31 @@ def test_standard_output_is_the_path_and_nothing_else(pipe: StubPipeline, capsys
     assert pipe.calls[0]["image"] is None
 
 
+def test_weights_of_gguf_files_are_loaded_and_recorded(
+    pipe: StubPipeline,
+    image: Path,
+    capsys: Captured,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("gguf")
+    (tmp_path / "dit.gguf").write_bytes(b"GGUF")
+    assert main(["generate", "a cat", "--gguf", "dit.gguf", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gguf"] == ["dit.gguf"]
+    # The real loader, which gives up as soon as it has been asked.
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+
+    def load(*_: object, **given: object) -> None:
+        raise ValueError(f"asked for {given['gguf']}")
+
+    monkeypatch.setattr("deepgen.pipeline.loading.DeepGenPipeline.from_pretrained", load)
+    assert main(["edit", "red", str(image), "--gguf", "dit.gguf"]) == 2
+    said = capsys.readouterr().err
+    assert "loading mini with dit.gguf" in said
+    assert "asked for (PosixPath('dit.gguf'),)" in said
+
+
 def test_json_has_the_promised_fields(pipe: StubPipeline, capsys: Captured) -> None:
     assert main(["generate", "ein Ä", "--output", "a.png", "--seed", "7", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
@@ -250,6 +275,7 @@ def test_several_processes_of_ray_write_the_files_of_one(
     assert main([*command, "two/{i}.png", "--ray", "2"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("two/3.png")
     # Paths of processes that have another working folder.
+    assert absolute(ImageOptions(gguf=(Path("a.gguf"),))).gguf == (Path("a.gguf").absolute(),)
     assert absolute(ImageOptions(lora=("one/1.png:0.5",))).lora == (
         f"{Path('one/1.png').absolute()}:0.5",
     )

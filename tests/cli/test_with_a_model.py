@@ -46,8 +46,20 @@ def test_info_says_how_a_model_fits_before_it_is_loaded(model: str, capsys: Capt
     assert main(["info", model, "--memory", "8"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "all weights stay on the device" in lines[-5]
-    assert lines[-4].split("  ")[0] == "stage"
-    assert "GiB of weights" in lines[-4]
+    assert lines[-4].split() == [
+        "GB",
+        "in",
+        "stage",
+        "weights",
+        "activations",
+        "reserve",
+        "together",
+    ]
+    for line in lines[-3:]:
+        *parts, together = (round(100 * float(each)) for each in line.split()[1:])
+        assert sum(parts) == together
+    highest = max(float(line.split()[-1]) for line in lines[-3:])
+    assert f"at most {highest:.2f} GB" in lines[-5]
 
     def weights(*options: str) -> int:
         assert main(["info", model, "--memory", "8", "--json", *options]) == 0

@@ -11,6 +11,7 @@ from deepgen.conditioning.vlm import VisionLanguageModel
 from deepgen.config.memory import (
     GIB,
     PRESETS,
+    RESERVED,
     ImageCase,
     MemoryPlan,
     Quantization,
@@ -90,20 +91,25 @@ def test_quantized_weights_take_less_and_are_offloaded_as_a_whole(
 def test_a_size_that_cannot_be_kept_is_refused_with_one_that_can(
     released: dict[str, Shapes],
 ) -> None:
-    with pytest.raises(ValueError, match=r"memory 3 cannot hold .* takes 3.9 GiB") as caught:
+    with pytest.raises(ValueError, match=r"memory 3 cannot hold .* takes 3.8\d GB") as caught:
         plan(released, 3)
     assert "\n" not in str(caught.value)
-    assert "int8" in str(caught.value)
+    assert "or 3.49 GB with quantize nf4" in str(caught.value)
+    with pytest.raises(ValueError, match=r"takes 3.8\d GB for .*; with quantize nf4 it fits$"):
+        plan(released, 3.5)
     assert plan(released, 3.9).groups == ("vlm", "transformer")
 
 
 def test_a_cpu_has_nothing_to_offload_to(released: dict[str, Shapes]) -> None:
     case = ImageCase(height=512, width=512)
     assert plan_memory(released, 16, case, offloads=False).offload == "none"
-    with pytest.raises(ValueError, match="needs a GPU"):
+    with pytest.raises(ValueError, match="only where a GPU computes"):
         plan_memory(released, 12, case, offloads=False)
     eight_bits = plan_memory(released, 12, case, quantization="int8", offloads=False)
     assert eight_bits.offload == "none"
+    # Nor a context of CUDA.
+    both = [plan_memory(released, 24, case, offloads=each).peak for each in (True, False)]
+    assert both[0] - both[1] == RESERVED
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,8 @@ def test_extrapolation_follows_a_velocity_that_is_linear_in_the_noise_level() ->
         ({"cache": "deep"}, "cache must be one of none, first-block, taylor, got 'deep'"),
         ({"cache_threshold": -1.0}, "cache_threshold must be .* 0 .* 1"),
         ({"cache_interval": 1}, "cache_interval must be a whole number from 2 to 100, got 1"),
+        ({"cache_threshold": 0.2}, "cache_threshold is of cache first-block, but cache is none"),
+        ({"cache": "first-block", "cache_interval": 3}, "cache_interval is of cache taylor, but"),
         ({"guidance_rescale": 2.0}, "guidance_rescale must be .* 0 .* 1"),
     ],
 )

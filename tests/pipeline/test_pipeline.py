@@ -61,6 +61,9 @@ def test_guidance_of_one_is_the_prompt_alone() -> None:
     with pytest.warns(UserWarning, match="has no effect at a guidance scale of 0.5"):
         second = pipeline()("a cat", guidance_scale=0.5, negative_prompt="tree", **options).images
     assert torch.equal(first, second)
+    with pytest.warns(UserWarning, match="guidance interval has no effect at a guidance scale of"):
+        third = pipeline()("a cat", guidance_scale=1.0, guidance_interval=(0.2, 0.8), **options)
+    assert torch.equal(first, third.images)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "this model was trained on")

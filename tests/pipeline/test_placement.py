@@ -249,7 +249,7 @@ def test_a_plan_keeps_to_the_memory_of_the_card(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Card)
     folder, cuda = ModelFolder(Path(golden("model"))), torch.device("cuda")
-    with pytest.raises(ValueError, match=r"memory 12 is more than the 8.0 GiB of cuda"):
+    with pytest.raises(ValueError, match=r"memory 12 is more than the 8.0 GB of cuda"):
         plan_placement(folder, cuda, torch.bfloat16, 12, None)
     found = plan_placement(folder, cuda, torch.bfloat16, 8, None)
     assert found is not None

@@ -244,6 +244,15 @@ def test_labels_are_ignored_and_reported(here: Running) -> None:
     assert found.json()["safety_identifier"] == "u1"
 
 
+def test_what_is_of_guidance_is_ignored_and_reported_where_there_is_none(here: Running) -> None:
+    fields = {"guidance_interval": [0.2, 0.8], "negative_prompt": "a dog", "solver": "ab2"}
+    found = post(here, prompt="a cat", guidance=1, **fields)
+    assert found.headers["deepgen-ignored"] == "guidance_interval, negative_prompt"
+    assert found.json()["deepgen"]["solver"] == "ab2"
+    assert "guidance_interval" not in found.json()["deepgen"]
+    assert "deepgen-ignored" not in post(here, prompt="a cat", guidance=2, **fields).headers
+
+
 REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
     ({"prompt": None}, "missing_required_parameter", "prompt"),
     ({"prompt": " "}, "invalid_value", "prompt"),

@@ -107,7 +107,12 @@ RECENT_STEPS = 1000
 
 @contextmanager
 def progress_bar(
-    description: str, steps: int | None, *, done: int = 0, lines: ProgressLines | None = None
+    description: str,
+    steps: int | None,
+    *,
+    done: int = 0,
+    lines: ProgressLines | None = None,
+    first_is_slow: bool = False,
 ) -> Iterator[Advance]:
     """Progress with the time left; yields a function that advances it by one step.
 
@@ -118,9 +123,10 @@ def progress_bar(
         steps: Their total number; None if unknown.
         done: Steps that earlier bars have shown.
         lines: Printed elsewhere, and shared with those bars.
+        first_is_slow: The first step, such as one that compiles, says nothing of the others.
     """
     if not is_terminal(sys.stderr):
-        shown = lines or ProgressLines(description, steps)
+        shown = lines or ProgressLines(description, steps, first_is_slow=first_is_slow)
         shown.description = description
         yield shown.advance
         return
@@ -146,7 +152,18 @@ def progress_bar(
     )
     with bar:
         task = bar.add_task(description, total=steps, completed=done)
-        yield lambda: bar.advance(task)
+        is_first = first_is_slow
+
+        def advance() -> None:
+            nonlocal is_first
+            if is_first:
+                # Also forgets how long it took.
+                bar.reset(task, total=steps, completed=done + 1)
+                is_first = False
+            else:
+                bar.advance(task)
+
+        yield advance
 
 
 class ProgressLines:
@@ -156,6 +173,7 @@ class ProgressLines:
         description: What is being done.
         steps: Their total number; None if unknown.
         counted: Whether steps mean something to the user, and are shown.
+        first_is_slow: As of :func:`progress_bar`; what time is left is not said after it.
         seconds: Between two lines.
         clock: Seconds from any start.
         write: Prints a line.
@@ -167,12 +185,14 @@ class ProgressLines:
         steps: int | None,
         *,
         counted: bool = True,
+        first_is_slow: bool = False,
         seconds: float = SECONDS_BETWEEN_LINES,
         clock: Callable[[], float] = time.monotonic,
         write: Callable[[str], None] = print_line,
     ) -> None:
         self.description, self._steps = description, steps
         self._counted, self._seconds = counted, seconds
+        self._first_is_slow = first_is_slow
         self._clock, self._write = clock, write
         self._done = 0
         self._last = clock()
@@ -183,6 +203,9 @@ class ProgressLines:
         """Count one step, and print a line if the last one is old enough."""
         self._done += 1
         now = self._clock()
+        if self._first_is_slow and self._done == 1:
+            self._times.clear()
+            self._last = now
         self._times.append(now)
         if now - self._last < self._seconds or self._done == self._steps:
             return

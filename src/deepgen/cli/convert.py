@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +15,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 from deepgen.checkpoint.bases import Bases, is_vlm
 from deepgen.checkpoint.files import INDEX_NAME
 from deepgen.checkpoint.gguf.headers import holds_gguf
+from deepgen.checkpoint.hub import EMBEDDED, HUB_ID, resolve
 from deepgen.checkpoint.pickles import check_archive, check_no_shards
 from deepgen.cli.console import print_line, print_result
 from deepgen.cli.options import Number
@@ -29,6 +30,12 @@ Quantization = Annotated[
     arg(metavar="{f16,q8_0,q4_k}", help_behavior_hint=""),
 ]
 
+BLOCK_VALUES = {"f16": 1, "q8_0": 32, "q4_k": 256}
+"""Values of a row that share their scales in GGUF files."""
+
+FILE_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".gguf", ".safetensors")
+"""Of files, which are no models of a hub."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Convert:
@@ -40,14 +47,15 @@ class Convert:
     """
 
     source: Positional[Annotated[Path, arg(metavar="SRC")]]
-    """A native checkpoint, a model folder, a GGUF file or a folder of such, or a Qwen2.5-VL."""
+    """A native checkpoint, a model (mini, a folder or a hub id), a GGUF file or a folder of such,
+    or a Qwen2.5-VL."""
     target: Positional[Annotated[Path, arg(metavar="DST")]]
     """What is written: a folder, of GGUF files for --to gguf, or a .pt file for --to native."""
     to: Form = None
     """Form of DST (default: diffusers, or native if SRC is a model folder)."""
     base: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="DIR")] = ()
-    """Where parts are that SRC lacks: a model folder or a Qwen2.5-VL folder. With --to native, the
-    VLM that adapters are for; without it the VLM is written in full."""
+    """Where parts are that SRC lacks: a model (mini, a folder or a hub id) or a Qwen2.5-VL folder.
+    With --to native, the VLM that adapters are for; without it the VLM is written in full."""
     lora_alpha: Number = None
     """Alpha of the checkpoint's adapters, which it does not hold; 128 for the released model."""
     type: Quantization = None
@@ -60,7 +68,16 @@ class Convert:
     """Print the traceback of an error."""
 
     def run(self) -> None:
-        """Check what can be checked without weights, convert, and print the path."""
+        """Check what can be checked without weights, convert, and print the path.
+
+        Raises:
+            CheckpointError: Something cannot be read, or DST not be written.
+            ValueError: An option cannot be used.
+        """
+        bases = tuple(map(_found, self.base))
+        replace(self, source=_found(self.source), base=bases)._convert()
+
+    def _convert(self) -> None:
         if self.lora_alpha is not None and not 0 < self.lora_alpha < math.inf:
             raise ValueError(f"--lora-alpha must be a positive number, got {self.lora_alpha}")
         if not self.source.exists():
@@ -189,7 +206,17 @@ class Convert:
         )
         print_line(f"tensors: {_counts(done.tensors)}")
         print_line(f"types: {_counts(done.types)}")
-        return {"tensors": dict(done.tensors), "types": dict(done.types)}
+        if done.fallen_back:
+            print_line(
+                f"note: {self.type} takes rows of whole blocks of "
+                f"{BLOCK_VALUES[self.type or 'f16']} values; matrices with other rows have another "
+                f"type: {_counts(done.fallen_back)}"
+            )
+        return {
+            "tensors": dict(done.tensors),
+            "types": dict(done.types),
+            "fallen_back": dict(done.fallen_back),
+        }
 
     def _from_gguf(self) -> dict[str, object]:
         if self.lora_alpha is not None:
@@ -214,6 +241,19 @@ class Convert:
             f"{config.num_hidden_layers} layers); deepgen train pretrain --model {self.target}"
         )
         return {"untrained": True}
+
+
+def _found(path: Path) -> Path:
+    """A path, or the folder of the model that it names where no such file exists.
+
+    Raises:
+        CheckpointError: It is a hub id, and needs a download that fails.
+    """
+    name = str(path)
+    is_hub_id = HUB_ID.fullmatch(name.partition("@")[0]) and path.suffix not in FILE_SUFFIXES
+    if path.exists() or not (name == EMBEDDED or is_hub_id):
+        return path
+    return resolve(name)
 
 
 def _counts(counts: Mapping[str, int]) -> str:

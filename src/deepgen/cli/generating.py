@@ -88,11 +88,19 @@ def generate_images(
     # From here on torch is needed, which takes seconds to import.
     maker = ImageMaker(options, model, settings, references)
     steps = settings["num_inference_steps"]
-    lines = ProgressLines("", count * steps, counted=False)
+    is_compiled = options.compute.compile
+    lines = ProgressLines("", count * steps, counted=False, first_is_slow=is_compiled)
     for index, path in enumerate(paths):
         prompt = prompts[index // options.num_images]
         title = f"image {index + 1} of {count}"
-        with progress_bar(title, count * steps, done=index * steps, lines=lines) as advance:
+        first_is_slow = is_compiled and index == 0
+        with progress_bar(
+            title,
+            count * steps,
+            done=index * steps,
+            lines=lines,
+            first_is_slow=first_is_slow,
+        ) as advance:
             made = maker.make(prompt, seed + index, path, advance=advance)
         _report(made, options, images)
 
@@ -125,6 +133,10 @@ class ImageMaker:
         references: Sequence[Image.Image],
     ) -> None:
         self._options, self._settings = options, dict(settings)
+        effective, _ = options.sampling.settings().at(settings["guidance_scale"])
+        self._further = effective.changed
+        if options.gguf:
+            self._further["gguf"] = [str(each) for each in options.gguf]
         self._references = list(references)
         self._signer = None if options.sign is None else Signer(options.sign)
         self._pipe: Any = load_pipeline(model, options, len(references))
@@ -154,7 +166,7 @@ class ImageMaker:
             steps=settings["num_inference_steps"],
             guidance=settings["guidance_scale"],
             model=options.model,
-            further=options.sampling.arguments(),
+            further=self._further,
         )
         source = source_of(is_edit=bool(references))
         overwrite = options.overwrite
@@ -241,7 +253,8 @@ def _report(made: Made, options: ImageOptions, sources: Sequence[str]) -> None:
 
 def load_pipeline(model: FoundModel, options: ImageOptions, references: int) -> DeepGenPipeline:
     """The pipeline, on its device, with its adapters; memory suffices for so many references."""
-    print_line(f"loading {options.model}")
+    weights = f" with {', '.join(map(str, options.gguf))}" if options.gguf else ""
+    print_line(f"loading {options.model}{weights}")
     compute = options.compute
     with collector_paused():
         device = pick_device(compute.device)
@@ -256,12 +269,15 @@ def load_pipeline(model: FoundModel, options: ImageOptions, references: int) -> 
         memory=compute.memory,
         quantize=compute.quantize,
         compile=compute.compile,
+        gguf=options.gguf,
         height=options.height,
         width=options.width,
         references=references,
     )
     if plan is not None:
         print_line(f"memory {plan.memory:g}: {plan.describe()}")
+    if compute.compile:
+        print_line("the transformer is compiled in the first step, which takes up to minutes")
     # The command has its own bar, shown only on terminals.
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -80,6 +80,7 @@ def absolute(options: ImageOptions) -> ImageOptions:
     return replace(
         options,
         lora=tuple(f"{each.path.absolute()}:{each.scale}" for each in adapters),
+        gguf=tuple(each.absolute() for each in options.gguf),
         sign=None if sign is None else (sign[0].absolute(), sign[1].absolute()),
     )
 

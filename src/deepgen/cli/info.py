@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from deepgen.checkpoint.memory import plan_for
 from deepgen.cli.console import aligned, print_result
 from deepgen.cli.options import MemoryChoice, QuantizationChoice, Side, Whole
 from deepgen.config.checks import check_at_least
-from deepgen.config.memory import MemoryPlan, check_memory, gib
+from deepgen.config.memory import GIB, MemoryPlan, check_memory, check_quantization
 from deepgen.extras import install_line
 from deepgen.images.formats import IMAGE_SUFFIXES
 from deepgen.images.io import read_file
@@ -42,7 +43,7 @@ class Info:
     """The embedded model (mini), a model folder, a hub id with an optional @REVISION, or an image
     file."""
     memory: MemoryChoice = None
-    """Say how the model fits into a GPU of so many GB, before anything is loaded."""
+    """Say how the model fits into a GPU of so many GB (2^30 bytes), before anything is loaded."""
     quantize: QuantizationChoice = None
     """With --memory: weights in 8 or 4 bits."""
     width: Side = None
@@ -82,10 +83,30 @@ class Info:
             "components": components,
             "defaults": asdict(found.defaults),
         }
+        missing = self._missing_package()
         if plan is not None:
             report["memory"] = {**asdict(plan), "peak": plan.peak, "is_exact": plan.is_exact}
-        text = _table(report) if plan is None else f"{_table(report)}\n{_planned(plan)}"
+            report["memory"]["problem"] = missing
+        text = _table(report)
+        if plan is not None:
+            text += f"\n{_planned(plan, self._dtype)}"
+        if missing is not None:
+            text += f"\nnote: {missing}"
         print_result(json.dumps(report) if self.json else text)
+
+    @property
+    def _dtype(self) -> str:
+        return "bfloat16" if self.dtype == "auto" else self.dtype
+
+    def _missing_package(self) -> str | None:
+        """What --quantize lacks here; the plan may be for another machine."""
+        if self.quantize is None:
+            return None
+        try:
+            check_quantization(self.quantize)
+        except ValueError as cause:
+            return str(cause)
+        return None
 
     def _plan(self, found: FoundModel) -> MemoryPlan | None:
         """What --memory would do on a GPU.
@@ -105,7 +126,7 @@ class Info:
         return plan_for(
             found.folder,
             self.memory,
-            value_bytes=4 if self.dtype == "float32" else 2,
+            value_bytes=4 if self._dtype == "float32" else 2,
             quantization=self.quantize,
             height=self.height,
             width=self.width,
@@ -113,12 +134,18 @@ class Info:
         )
 
 
-def _planned(plan: MemoryPlan) -> str:
+def _planned(plan: MemoryPlan, dtype: str) -> str:
     """How a model fits, stage by stage."""
-    rows = [("stage", "GiB of weights", "GiB of activations")]
-    rows += [(each.name, gib(each.weights), gib(each.activations)) for each in plan.stages]
+    rows: list[tuple[str, ...]] = [("GB in stage", "weights", "activations", "reserve", "together")]
+    for each in plan.stages:
+        # In hundredths that add up: the sum is rounded up, and activations have the difference.
+        total = math.ceil(100 * (plan.reserved + each.weights + each.activations) / GIB)
+        weights, reserve = (round(100 * size / GIB) for size in (each.weights, plan.reserved))
+        parts = (weights, total - weights - reserve, reserve, total)
+        rows.append((each.name, *(f"{part / 100:.2f}" for part in parts)))
     exact = "images are the same bits as without" if plan.is_exact else "images change slightly"
-    return "\n".join([f"memory {plan.memory:g} GB: {plan.describe()}; {exact}", *aligned(rows)])
+    first = f"with {plan.memory:g} GB of a GPU, in {dtype}: {plan.describe()}; {exact}"
+    return "\n".join([first, *aligned(rows)])
 
 
 def _components(found: FoundModel) -> list[dict[str, Any]]:

@@ -79,8 +79,8 @@ class ComputeOptions:
     rope_precision: RopeChoice = None
     """Precision of the text model's rotary frequencies (default: the model's setting)."""
     memory: MemoryChoice = None
-    """GB of the GPU to keep to, such as 6, 8, 12, 16 or 24; weights wait on the CPU as far as
-    needed, images stay the same. deepgen info --memory GB says how."""
+    """GB (of 2^30 bytes) of the GPU to keep to, such as 6, 8, 12, 16 or 24; weights wait on the CPU
+    as far as needed, images stay the same. deepgen info --memory GB says how."""
     quantize: QuantizationChoice = None
     """Store weights in 8 or 4 bits; images change slightly (extras torchao, bitsandbytes)."""
     compile: bool = False
@@ -152,6 +152,8 @@ class ImageOptions:
     """What to steer away from (default: the model's text for the task)."""
     lora: Annotated[UseAppendAction[tuple[str, ...]], arg(metavar="PATH[:SCALE]")] = ()
     """A LoRA adapter to apply."""
+    gguf: Annotated[UseAppendAction[tuple[Path, ...]], arg(metavar="PATH")] = ()
+    """A GGUF file, or a folder of them, with weights of the DiT or VLM in place of the model's."""
     overwrite: bool = False
     """Replace existing output files."""
     sign: KeyFiles = None
@@ -173,6 +175,7 @@ class ImageOptions:
 
         Raises:
             ValueError: What was found, what was expected.
+            CheckpointError: A GGUF file is missing.
         """
         for name, side in (("--width", self.width), ("--height", self.height)):
             if side is not None:
@@ -195,6 +198,15 @@ class ImageOptions:
             # Before torch and the model are loaded.
             check_quantization(self.compute.quantize)
         self.adapters()
+        if self.gguf:
+            self._check_gguf()
+
+    def _check_gguf(self) -> None:
+        from deepgen.checkpoint.gguf.headers import find_gguf, require_gguf
+
+        require_gguf()
+        for each in self.gguf:
+            find_gguf(each)
 
     def adapters(self) -> list[Adapter]:
         """See :func:`parse_adapters`."""

@@ -146,6 +146,7 @@ def _explain(
         choices = [
             own for each in found[3].split(",") if (own := each.strip(" '")) not in ("", "None")
         ]
+        choices = _as_in_help(choices, found[2], read())
         where = f"{found[2]}: " if found[2].startswith("-") else ""
         hint = did_you_mean(found[1], choices)
         allowed = _listed(choices) if len(choices) <= LISTED else f"one of {len(choices)} names"
@@ -206,6 +207,13 @@ def _no_option(word: str, flags: Sequence[str], name: str) -> str:
     hint = f"; use {' and '.join(others)}" if others else did_you_mean(option, flags)
     hint = hint or f"; see deepgen {name} --help"
     return f"there is no option {option}{hint}"
+
+
+def _as_in_help(choices: Sequence[str], option: str, known: HelpText) -> list[str]:
+    """Choices in the order of the help; the parser's messages have them in none."""
+    about = next((each for each in known.options() if option in each.names), None)
+    order = re.split(r"[{},|]", about.value) if about else []
+    return sorted(choices, key=lambda each: order.index(each) if each in order else len(order))
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 The peak of a plan, in bytes::
 
-    peak = RESERVED + max over stages (weights on the device + activations)
+    peak = reserve + max over stages (weights on the device + activations)
 
-Stages are conditioning (language model, bridge, vision tower for edits), denoising (DiT) and VAE.
+The reserve is RESERVED, on a CPU none. Stages are conditioning (language model, bridge, vision
+tower for edits), denoising (DiT) and VAE.
 Bytes of weights are those of the stored tensors in the dtype of the computation; the factors of
 activations were measured, see ``docs/memory.md``.
 """
@@ -15,7 +16,7 @@ import importlib.util
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -119,17 +120,19 @@ class MemoryPlan:
     """Which weights are on the device when."""
 
     memory: int | float
-    """Of the device, in GiB, that it keeps to."""
+    """Of the device, in GB of 2^30 bytes, that it keeps to."""
     offload: Offload
     groups: tuple[str, ...]
     """Components whose blocks are on the device one at a time."""
     quantization: Quantization | None
     stages: tuple[Stage, ...]
+    reserved: int = RESERVED
+    """Bytes beside weights and activations; none on a CPU."""
 
     @property
     def peak(self) -> int:
         """Bytes of the device at most."""
-        return RESERVED + max(each.weights + each.activations for each in self.stages)
+        return self.reserved + max(each.weights + each.activations for each in self.stages)
 
     @property
     def is_exact(self) -> bool:
@@ -146,12 +149,12 @@ class MemoryPlan:
         }[self.offload]
         weights = f", weights of blocks in {self.quantization}" if self.quantization else ""
         largest = max(self.stages, key=lambda each: each.weights + each.activations)
-        return f"{how}{weights}; at most {gib(self.peak)} GiB (in {largest.name})"
+        return f"{how}{weights}; at most {gigabytes(self.peak)} GB (in {largest.name})"
 
 
-def gib(size: int | float) -> str:
-    """Bytes as GiB, rounded up."""
-    return f"{math.ceil(10 * size / GIB) / 10:.1f}"
+def gigabytes(size: int | float) -> str:
+    """Bytes in GB of 2^30, as memory is sold; rounded up."""
+    return f"{math.ceil(100 * size / GIB) / 100:.2f}"
 
 
 def check_memory(memory: int | float | None, quantization: str | None) -> None:
@@ -218,15 +221,52 @@ def plan_memory(
 
     Args:
         components: Shapes of the tensors that are loaded, by component and name.
-        memory: Of the device, in GiB.
+        memory: Of the device, in GB of 2^30 bytes.
         case: What has to fit.
         value_bytes: Of a weight that is not quantized, and of an activation.
         quantization: Of weights in blocks; such blocks are not offloaded one by one.
-        offloads: Whether weights may wait on the CPU; False where the CPU is what computes.
+        offloads: Whether weights may wait on the CPU; False where the CPU is what computes, which
+            needs no reserve either.
 
     Raises:
         ValueError: None does; the message has the least size that would do.
     """
+
+    def plans(kind: Quantization | None) -> Iterator[MemoryPlan]:
+        return _plans(components, memory, case, value_bytes, kind, offloads)
+
+    made = []
+    for plan in plans(quantization):
+        if plan.peak <= memory * GIB:
+            return plan
+        made.append(plan)
+    least = min(each.peak for each in made)
+    hint = ""
+    if quantization is None:
+        peaks = {kind: min(each.peak for each in plans(kind)) for kind in QUANTIZATIONS}
+        fitting = [kind for kind in QUANTIZATIONS if peaks[kind] <= memory * GIB]
+        best = min(QUANTIZATIONS, key=lambda kind: peaks[kind])
+        if fitting:
+            hint = f"; with quantize {' or '.join(fitting)} it fits"
+        elif gigabytes(peaks[best]) != gigabytes(least):
+            hint = f", or {gigabytes(peaks[best])} GB with quantize {best}"
+    if not offloads:
+        hint += "; weights can wait elsewhere only where a GPU computes"
+    raise ValueError(
+        f"memory {memory:g} cannot hold this model: it takes {gigabytes(least)} GB for "
+        f"{case.described}{hint}"
+    )
+
+
+def _plans(
+    components: Mapping[str, Shapes],
+    memory: int | float,
+    case: ImageCase,
+    value_bytes: int,
+    quantization: Quantization | None,
+    offloads: bool,
+) -> Iterator[MemoryPlan]:
+    """All plans, those that move least first."""
     activations = _activations(components, case, value_bytes)
     whole, streamed = {}, {}
     for name, shapes in components.items():
@@ -234,7 +274,6 @@ def plan_memory(
         whole[name] = weight_bytes(own, value_bytes, None if name == "vae" else quantization)
         if name in STREAMED:
             streamed[name] = _streamed_bytes(own, STREAMED[name], value_bytes)
-    made = []
     for offload, groups in _choices(quantization is None, offloads):
         there = {**whole, **{name: streamed[name] for name in groups}}
         every = sum(there.values())
@@ -246,24 +285,14 @@ def plan_memory(
             )
             for stage, names in STAGES.items()
         )
-        plan = MemoryPlan(
+        yield MemoryPlan(
             memory=memory,
             offload=offload,
             groups=groups,
             quantization=quantization,
             stages=stages,
+            reserved=RESERVED if offloads else 0,
         )
-        if plan.peak <= memory * GIB:
-            return plan
-        made.append(plan)
-    least = min(made, key=lambda each: each.peak)
-    hint = "" if quantization else "; quantize (int8, fp8, nf4) makes weights smaller"
-    if not offloads:
-        hint += "; offloading needs a GPU"
-    raise ValueError(
-        f"memory {memory:g} cannot hold this model: it takes {gib(least.peak)} GiB for "
-        f"{case.described}{hint}"
-    )
 
 
 def _choices(streams: bool, offloads: bool) -> Iterable[tuple[Offload, tuple[str, ...]]]:

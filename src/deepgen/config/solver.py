@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from deepgen.config.checks import check_within
@@ -15,6 +15,9 @@ Cache = Literal["none", "first-block", "taylor"]
 CACHES: tuple[Cache, ...] = get_args(Cache)
 MAX_CACHE_INTERVAL = 100
 WHOLE_INTERVAL = (0.0, 1.0)
+CACHE_THRESHOLD = 0.1
+CACHE_INTERVAL = 2
+OF_GUIDANCE = ("guidance_interval", "guidance_rescale")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +34,9 @@ class SolverOptions:
     """``first-block`` reuses what the other blocks added where the first changes little, see
     :mod:`deepgen.dit.reuse`; ``taylor`` runs the DiT at some steps and extrapolates the velocity
     at the others (TaylorSeer of order 1, arXiv 2503.06923, at the output)."""
-    cache_threshold: float = 0.1
+    cache_threshold: float = CACHE_THRESHOLD
     """Of ``first-block``: relative change of the first block below which the rest is reused."""
-    cache_interval: int = 2
+    cache_interval: int = CACHE_INTERVAL
     """Of ``taylor``: every how many steps the DiT runs, after the first two."""
 
     def __post_init__(self) -> None:
@@ -51,6 +54,12 @@ class SolverOptions:
                 f"cache_interval must be a whole number from 2 to {MAX_CACHE_INTERVAL}, "
                 f"got {shown(self.cache_interval)}"
             )
+        for name, usual, cache in (
+            ("cache_threshold", CACHE_THRESHOLD, "first-block"),
+            ("cache_interval", CACHE_INTERVAL, "taylor"),
+        ):
+            if getattr(self, name) != usual and self.cache != cache:
+                raise ValueError(f"{name} is of cache {cache}, but cache is {self.cache}")
         try:
             low, high = map(float, self.guidance_interval)
         except (TypeError, ValueError):
@@ -67,6 +76,13 @@ class SolverOptions:
         """Settings that are not the default, by name."""
         named = {each.name: (getattr(self, each.name), each.default) for each in fields(self)}
         return {name: value for name, (value, default) in named.items() if value != default}
+
+    def at(self, guidance_scale: float) -> tuple[SolverOptions, list[str]]:
+        """Those that have an effect at a guidance scale, and the names of others that were set."""
+        if guidance_scale > 1:
+            return self, []
+        unused = [name for name in OF_GUIDANCE if name in self.changed]
+        return replace(self, **{name: getattr(DEFAULT_SOLVER, name) for name in unused}), unused
 
     def covers(self, sigma: float) -> bool:
         """Whether a step at this noise level has guidance."""

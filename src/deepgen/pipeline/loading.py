@@ -26,6 +26,7 @@ def load(
     memory: int | float | None = None,
     quantize: Quantization | None = None,
     compile: bool = False,
+    gguf: Sequence[Path] = (),
     height: int | None = None,
     width: int | None = None,
     references: int = 1,
@@ -40,9 +41,10 @@ def load(
         device: To compute on.
         rope_precision: As of :meth:`DeepGenPipeline.from_pretrained`.
         adapters: LoRA adapters with their strengths.
-        memory: Of the device, in GiB, to keep to; None sets no limit.
+        memory: Of the device, in GB of 2^30 bytes, to keep to; None sets no limit.
         quantize: As of :meth:`DeepGenPipeline.quantize`.
         compile: As of :meth:`DeepGenPipeline.compile_transformer`.
+        gguf: As of :meth:`DeepGenPipeline.from_pretrained`.
         height: Of images in pixels; None is the model's.
         width: As ``height``.
         references: How many images are edited at once.
@@ -58,7 +60,11 @@ def load(
     plan = plan_placement(folder, device, chosen, memory, quantize, **case)
     waits = plan is not None or quantize is not None
     pipe = DeepGenPipeline.from_pretrained(
-        path, dtype=chosen, device="cpu" if waits else device, rope_precision=rope_precision
+        path,
+        dtype=chosen,
+        device="cpu" if waits else device,
+        rope_precision=rope_precision,
+        gguf=gguf,
     )
     for adapter, scale in adapters:
         # For good: the original weights are not kept.

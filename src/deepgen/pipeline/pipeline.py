@@ -233,6 +233,7 @@ class DeepGenPipeline(
             cache_threshold=cache_threshold,
             cache_interval=cache_interval,
         )
+        options, unused = options.at(sampling.guidance_scale)
         embedded = self._embedded(
             prompt,
             negative_prompt,
@@ -248,7 +249,9 @@ class DeepGenPipeline(
             width=width,
             latents=latents,
         )
-        _warn(requests, sampling, model.defaults, has_negative_prompt=bool(negative_prompt))
+        if negative_prompt and any(each.negative_prompt for each in requests):
+            unused.insert(0, "negative_prompt")
+        _warn(requests, sampling, model.defaults, unused)
         every = repeated(requests, per_prompt)
         if latents is not None and latents.shape[0] != len(every):
             raise ValueError(f"{len(every)} images need as many latents, got {latents.shape[0]}")
@@ -396,16 +399,15 @@ def _warn(
     requests: Sequence[Request],
     sampling: Sampling,
     defaults: GenerationDefaults,
-    *,
-    has_negative_prompt: bool,
+    of_guidance: Sequence[str],
 ) -> None:
-    """Warn of what has no effect, and of what the model was not trained for."""
+    """Warn of arguments without effect where there is no guidance, and of what the model was not
+    trained for."""
     # At the user's call: this function, the method, and the decorator of torch are between.
     level = 4
-    has_negative_prompt &= any(each.negative_prompt for each in requests)
-    if has_negative_prompt and not is_guided(sampling.guidance_scale):
+    for name in [] if is_guided(sampling.guidance_scale) else of_guidance:
         warnings.warn(
-            f"the negative prompt has no effect at a guidance scale of "
+            f"the {name.replace('_', ' ')} has no effect at a guidance scale of "
             f"{sampling.guidance_scale:g}; it has above 1",
             stacklevel=level,
         )

@@ -56,7 +56,7 @@ def plan_placement(
         folder: Of the model.
         device: To compute on.
         dtype: To compute in.
-        memory: In GiB.
+        memory: In GB of 2^30 bytes.
         quantization: Of weights in blocks.
         case: What has to fit; see :func:`deepgen.checkpoint.memory.plan_for`.
 
@@ -73,7 +73,7 @@ def plan_placement(
         total = torch.cuda.get_device_properties(device).total_memory
         if memory * GIB > TOLERANCE * total:
             raise ValueError(
-                f"memory {memory:g} is more than the {total / GIB:.1f} GiB of {device}; give at "
+                f"memory {memory:g} is more than the {total / GIB:.1f} GB of {device}; give at "
                 f"most {total / GIB:.0f}"
             )
     return plan_for(

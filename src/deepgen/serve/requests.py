@@ -202,6 +202,9 @@ class Resolver:
         steps = self._steps(fields)
         guidance = fields.guidance_scale
         guidance = self.model.defaults.guidance_scale if guidance is None else guidance
+        solver, unused = _solver(fields).at(guidance)
+        if fields.negative_prompt and guidance <= 1:
+            unused.append("negative_prompt")
         kind: Any = fields.output_format or "png"
         return ImageRequest(
             prompt=fields.prompt,
@@ -212,7 +215,7 @@ class Resolver:
             width=width,
             steps=steps,
             guidance=guidance,
-            solver=_solver(fields),
+            solver=solver,
             tokens=self._tokens(height, width, images, guidance),
             quality=_quality(fields),
             format=kind,
@@ -225,7 +228,7 @@ class Resolver:
             safety_identifier=fields.safety_identifier or fields.user,
             images=images,
             mask=mask,
-            ignored=ignored,
+            ignored=[*ignored, *unused],
             warnings=self._warnings(height, width),
         )
 

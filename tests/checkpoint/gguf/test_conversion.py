@@ -20,7 +20,7 @@ from deepgen.checkpoint.gguf.conversion import gguf_to_folder
 from deepgen.checkpoint.gguf.headers import find_gguf, read_header
 from deepgen.checkpoint.gguf.names import Link
 from deepgen.checkpoint.gguf.reading import gguf_tensors, their_shape
-from deepgen.checkpoint.gguf.writing import TYPES, folder_to_gguf
+from deepgen.checkpoint.gguf.writing import PRECISE, TYPES, folder_to_gguf
 from deepgen.checkpoint.parts import dit_part
 from deepgen.checkpoint.weights import TensorReader
 from deepgen.cli.main import main
@@ -62,6 +62,9 @@ VISION_NAMES = {
     "ln2.": "norm2.",
 }
 """And in those of a vision tower; its attn_q, attn_k and attn_v they join."""
+
+
+SIZES = {"Q4_K": 256, "Q8_0": 32}
 
 
 def weights(folder: Path, component: str) -> dict[str, Tensor]:
@@ -157,6 +160,17 @@ def test_q4_k_comes_back_with_a_small_error(states: dict[str, dict[str, Tensor]]
     before = states["before"][name]
     error = (states["q4_k"][name] - before).square().mean().sqrt()
     assert 0 < error < 0.1 * before.std()
+
+
+def test_rows_that_are_no_blocks_of_256_values_are_blocks_of_32(written: dict[str, Path]) -> None:
+    found = set()
+    for file in find_gguf(written["q4_k"]):
+        for name, tensor in read_header(file).tensors.items():
+            if len(tensor.shape) == 2 and not name.startswith(PRECISE):
+                found.add(tensor.dtype)
+                blocks = [kind for kind, size in SIZES.items() if tensor.shape[1] % size == 0]
+                assert tensor.dtype == (blocks or ["F16"])[0], name
+    assert {"Q4_K", "Q8_0"} <= found
 
 
 def test_the_loader_reads_what_the_conversion_writes(
@@ -322,8 +336,25 @@ def test_commands_convert_both_ways(
     assert json.loads((back / "model_index.json").read_text())["provenance"]["vlm"].endswith(
         "converted from dit.gguf, mmproj-vlm.gguf, vlm.gguf"
     )
+    mixed = str(tmp_path / "mixed")
+    assert main(["convert", str(saved), mixed, "--to", "gguf", "--type", "q4_k"]) == 0
+    assert "note: q4_k takes rows of whole blocks of 256 values; " in capsys.readouterr().err
     assert main(["convert", str(saved), str(tmp_path / "x.pt"), "--type", "f16"]) == 2
     assert "--type is for --to gguf" in capsys.readouterr().err
+
+
+def test_the_embedded_model_is_named_as_everywhere(
+    written: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files, target = str(written["f16"]), tmp_path / "model"
+    assert main(["convert", "mini", files, "--to", "gguf"]) == 2
+    assert f"{files} exists" in capsys.readouterr().err
+    assert main(["convert", files, str(target)]) == 2
+    assert "has weights only, as all GGUF files; sizes" in capsys.readouterr().err
+    # These are another model's.
+    assert main(["convert", files, str(target), "--base", "mini"]) == 2
+    assert "missing tensors" in capsys.readouterr().err
+    assert not target.exists()
 
 
 def test_shapes_of_joined_split_and_framed_tensors() -> None:

@@ -20,6 +20,7 @@ from deepgen.checkpoint.headers import StoredTensor
 from deepgen.checkpoint.pickles import CONVERTED_SHARD_BYTES
 from deepgen.checkpoint.weights import TensorReader
 from deepgen.checkpoint.writing import atomic_folder, write_json, write_shards
+from deepgen.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,13 @@ def gguf_to_folder(
     """
     files = find_gguf(source)
     found = Bases(bases)
-    origins = {component: found.require(component) for component in WEIGHT_STEMS}
+    try:
+        origins = {component: found.require(component) for component in WEIGHT_STEMS}
+    except CheckpointError as cause:
+        raise CheckpointError(
+            f"{source} has weights only, as all GGUF files; sizes and other parts are a model's: "
+            f"{cause}"
+        ) from None
 
     def stored(component: str) -> dict[str, StoredTensor]:
         return stored_weights(origins[component], WEIGHT_STEMS[component])

@@ -1,12 +1,14 @@
 """Model folders to GGUF files: ``dit.gguf``, ``vlm.gguf`` and ``mmproj-vlm.gguf``.
 
 One tensor is in memory at a time. What is not quantized follows what ComfyUI-GGUF and llama.cpp do:
-biases, norms and other vectors are float32, and float16 whatever has no rows of whole blocks, the
-convolutions, and the DiT's embedders and last layer, which are small and change the image most.
+biases, norms and other vectors are float32, and float16 whatever has no rows of whole blocks (for
+q4_k those of q8_0 come first), the convolutions, and the DiT's embedders and last layer, which are
+small and change the image most.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +68,9 @@ class GGUFExport:
     """Number of tensors by file."""
     types: Mapping[str, int]
     """Number of tensors by type."""
+    fallen_back: Mapping[str, int]
+    """Of them, matrices that should have had the type asked for and whose rows are no whole blocks
+    of it, by the type that they have instead."""
 
 
 def folder_to_gguf(
@@ -106,9 +111,11 @@ def folder_to_gguf(
                 _describe_vision(writer, vision)
             plan.write(writer, folder / name)
     kinds = [kind for plan in plans.values() for kind in plan.kinds.values()]
+    others = Counter(kind for plan in plans.values() for kind in plan.fallen_back)
     return GGUFExport(
         {name: len(plan.kinds) for name, plan in plans.items()},
         {kind: kinds.count(kind) for kind in dict.fromkeys(kinds)},
+        dict(others),
     )
 
 
@@ -136,11 +143,27 @@ class _Plan:
         """Type of a tensor, as ggml spells it."""
         if len(shape) == 1:
             return "F32"
-        kind = self.type.upper()
-        values = require_gguf().GGML_QUANT_SIZES[_ggml_type(kind)][0]
-        if len(shape) != 2 or shape[-1] % values or name.startswith(PRECISE):
+        if len(shape) != 2 or name.startswith(PRECISE):
             return "F16"
-        return kind
+        sizes = require_gguf().GGML_QUANT_SIZES
+        wanted = self.type.upper()
+        # Rows of no whole blocks of 256 mostly are of blocks of 32, and readers take each tensor's
+        # type from its own header.
+        for kind in ("Q4_K", "Q8_0") if wanted == "Q4_K" else (wanted,):
+            if shape[-1] % sizes[_ggml_type(kind)][0] == 0:
+                return kind
+        return "F16"
+
+    @property
+    def fallen_back(self) -> list[str]:
+        """Types of matrices that would have the type asked for but for the length of their rows."""
+        return [
+            kind
+            for name, kind in self.kinds.items()
+            if len(self.shapes[name]) == 2
+            and not name.startswith(PRECISE)
+            and kind != self.type.upper()
+        ]
 
     def writer(self) -> Any:
         """The package's writer, with what every file says of itself."""
