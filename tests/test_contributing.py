@@ -78,4 +78,4 @@ def use(folder: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert '"accuracy"' in done.stdout
-    assert "white.png  1.000" in done.stdout
+    assert "white.png       1.000" in done.stdout

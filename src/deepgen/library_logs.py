@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +12,8 @@ kernels of other processors, which they cannot load."""
 
 def quiet_libraries() -> None:
     """Keep their warnings off standard error from here on; errors stay."""
+    import logging  # Not before: the list of commands does without it.
+
     for name in NAMES:
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -20,6 +21,8 @@ def quiet_libraries() -> None:
 @contextmanager
 def libraries_quiet() -> Iterator[None]:
     """The same in the body only."""
+    import logging
+
     loggers = [logging.getLogger(name) for name in NAMES]
     levels = [each.level for each in loggers]
     quiet_libraries()
