@@ -201,12 +201,22 @@ def test_a_failed_call_leaves_an_offloaded_model_on_the_cpu() -> None:
     pipe = tiny()
     expected = pipe("a cat", seed=0, **FAST).images
     pipe._placement = Placement(pipe.model, CPU, BOTH)
+    entered: list[nn.Module] = []
+    enter = pipe._placement._enter
+
+    def entering(part: nn.Module, stack: ExitStack) -> None:
+        enter(part, stack)
+        entered.append(part)
+        stack.callback(entered.remove, part)
+
+    pipe._placement._enter = entering  # type: ignore[method-assign]
 
     def fail(*_: object) -> dict[str, Any]:
         raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         pipe("a cat", seed=0, callback_on_step_end=fail, **FAST)
+    assert entered == []
     pipe._placement.close()
     pipe._placement = None
     assert torch.equal(pipe("a cat", seed=0, **FAST).images, expected)
@@ -236,8 +246,8 @@ def test_group_offload_that_cannot_be_is_refused_in_a_line(
 
 def test_memory_is_planned_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("deepgen.pipeline.pretrained.load_folder", lambda *_, **__: 1 / 0)
-    with pytest.raises(ValueError, match=r"memory 0.2 cannot hold this model"):
-        DeepGenPipeline.from_pretrained(golden("model"), memory=0.2)
+    with pytest.raises(ValueError, match=r"memory 0.001 cannot hold this model"):
+        DeepGenPipeline.from_pretrained(golden("model"), memory=0.001)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"nf4 needs bitsandbytes, .* pip install .*bitsandbytes"):
         DeepGenPipeline.from_pretrained(golden("model"), quantize="nf4")
