@@ -49,6 +49,8 @@ class ImageRow:
     recorded: bool = False
     """Compiled as ``--compile`` does, with CUDA graphs."""
     solver: str = "euler"
+    cache: str = "none"
+    """``first-block`` or ``taylor``, at the pipeline's own settings."""
     offloaded: bool = False
     differing_prompts: bool = False
     """Each image of a batch has a prompt of another length, so rows do not share a shape."""
@@ -105,6 +107,7 @@ def measure_images(row: ImageRow, context: Context) -> Row:
         "compiled": row.compiled,
         "recorded": row.recorded,
         "solver": row.solver,
+        "cache": row.cache,
         "offloaded": offloads,
         "build_seconds": round(build_seconds, 2),
         "first_call_seconds": round(first_seconds, 3),
@@ -150,6 +153,7 @@ def _call(
         seed=number,
         num_inference_steps=steps,
         solver=row.solver,
+        cache=row.cache,
     )
 
 

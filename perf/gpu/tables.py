@@ -79,6 +79,8 @@ TASKS = (
         for kind, memory in QUANTIZED
     ),
     Task(name="image_ab2_20", run=ImageRow(solver="ab2", steps=20), seconds=40, gib=14),
+    Task(name="image_first_block", run=ImageRow(cache="first-block"), seconds=60, gib=14),
+    Task(name="image_taylor", run=ImageRow(cache="taylor"), seconds=60, gib=14),
     Task(name="image_compiled", run=ImageRow(compiled=True), seconds=90, gib=14),
     Task(name="image_edit", run=ImageRow(references=1), seconds=50, gib=16),
     Task(

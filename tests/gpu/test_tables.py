@@ -86,6 +86,13 @@ def test_the_parts_of_a_call_are_its_time(
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("cache", ["first-block", "taylor"])
+def test_rows_of_caches_say_which(context: Context, cache: str) -> None:
+    row = ImageRow(cache=cache)
+    assert row in [each.run for each in TASKS]
+    assert row(context)["cache"] == cache
+
+
 @pytest.mark.parametrize(
     ("kernel", "kind"),
     [
