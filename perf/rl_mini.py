@@ -1,10 +1,10 @@
 """Does reinforcement learning raise the scene reward of the embedded model on unseen prompts?
 
-``python perf/rl_mini.py --seeds 0 1`` trains the embedded model with the recipe ``rl`` on prompts
-that are phrased unlike those of its training (``rl_wordings.py``), and compares it with itself
-before, by row: the same held-out prompts and noise, sampled by the ODE without guidance, scored by
-the reader of the reward and by the other one, that of MiniBench. Rows with known wordings are never
-rewarded, and must not fall. Intervals are 95 % bootstraps over prompts. The record is
+``python perf/rl_mini.py --folder runs/rl-mini`` trains the embedded model on prompts that are
+phrased unlike those of its training (``rl_wordings.py``), and compares it with itself before, by
+row: the same held-out prompts and noise, sampled by the ODE without guidance, scored by the reader
+of the reward and by the other one, that of MiniBench. Rows with known wordings are not rewarded,
+and must not fall. Intervals are 95 % bootstraps over prompts. The record is
 ``perf/results/rl_mini.json``, with the curve of every run.
 """
 
@@ -147,20 +147,20 @@ def arguments_of() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--iterations", type=int, default=40)
-    parser.add_argument("--prompts", type=int, default=4, help="per iteration")
+    parser.add_argument("--iterations", type=int, default=60)
+    parser.add_argument("--prompts", type=int, default=16, help="per iteration")
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--rewarded", nargs="+", choices=ROWS, default=[*ROWS[:3]])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=[*ROWS], help="evaluated")
     parser.add_argument("--held-out", type=int, default=400, help="prompts of every row")
-    parser.add_argument("--steps", type=int, default=8, help="of a rollout")
+    parser.add_argument("--steps", type=int, default=6, help="of a rollout")
     parser.add_argument("--evaluation-steps", type=int, default=8)
-    parser.add_argument("--window", type=int, default=3, help="0: all steps")
+    parser.add_argument("--window", type=int, default=2, help="0: all steps")
     parser.add_argument("--eta", type=float, default=0.7)
     parser.add_argument("--shared-noise", action="store_true")
-    parser.add_argument("--lr", type=float, default=3e-4)
-    parser.add_argument("--beta", type=float, default=1e-4)
-    parser.add_argument("--objective", choices=("grpo", "nft"), default="grpo")
+    parser.add_argument("--lr", type=float, default=1e-4)
+    parser.add_argument("--beta", type=float, default=0.0)
+    parser.add_argument("--objective", choices=("grpo", "nft"), default="nft")
     parser.add_argument("--estimator", choices=("gdpo", "grpo"), default="gdpo")
     parser.add_argument("--folder", type=Path, required=True, help="of the runs")
     parser.add_argument("--name", default="rl_mini")
