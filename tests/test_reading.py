@@ -138,10 +138,13 @@ OWN_FILES = {
     "checkpoint/writing.py",
     "checkpoint/unpickling.py",
     "mini/reader/objects.py",
+    "mini/training/clip_training.py",
     "mini/reader/scenes.py",
     "mini/world/drawing.py",
     "data/mixture_presets.py",
     "data/preview_page.py",
+    # What pip wrote of this installation.
+    "extras.py",
     # What a library says of a manifest that it has checked.
     "images/signing.py",
     # Files of the data set or run that was opened, compared with hashes of their content.

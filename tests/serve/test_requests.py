@@ -17,7 +17,9 @@ def test_settings_of_the_solver_reach_the_engine_from_json_and_from_forms() -> N
     # As OpenAI's Python client writes a list.
     of_client = [form[0], *(("guidance_interval[]", each) for each in ("0.2", "0.8")), form[2]]
     for values in (json_values, text_values(form), text_values(of_client)):
-        fields, _ = parse_fields(ImageParameters, {"prompt": "a", **values}, ignore_unknown=False)
+        # Without guidance, an interval of it would be ignored.
+        given = {"prompt": "a", "guidance_scale": 2.0, **values}
+        fields, _ = parse_fields(ImageParameters, given, ignore_unknown=False)
         (command,) = resolver.resolve(fields, []).commands("client")
         assert command.values["solver"] == {**json_values, "guidance_interval": (0.2, 0.8)}
     with pytest.raises(ApiError, match="guidance_interval needs 2 values"):
