@@ -14,7 +14,6 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from measure import environment, write
 from PIL import Image
+from rl_small import small_stage
 from rl_wordings import ROWS, prompts_of
 
 from deepgen.checkpoint.folder import load_folder
@@ -34,7 +34,6 @@ from deepgen.mini.world.request import SceneRequest
 from deepgen.mini.world.scene import BACKGROUNDS
 from deepgen.model import DeepGen
 from deepgen.pipeline.denoising import advance, begin
-from deepgen.recipes.rl import rl
 from deepgen.rl.prompts import Prompt, write_prompts
 from deepgen.rl.rewards.registry import create_reward
 from deepgen.rl.rewards.scene import fulfilled
@@ -110,7 +109,6 @@ def by_row(
 
 def settings_of(arguments: argparse.Namespace, seed: int, folder: Path) -> RlStageConfig:
     """The recipe, with the settings of this run."""
-    preset = rl()
     rollout = RolloutConfig(
         prompts=arguments.prompts,
         group_size=arguments.group_size,
@@ -119,27 +117,17 @@ def settings_of(arguments: argparse.Namespace, seed: int, folder: Path) -> RlSta
         eta=arguments.eta,
         shared_noise=arguments.shared_noise,
     )
-    policy = replace(
-        preset.rl.policy, sft_weight=0.0, objective=arguments.objective, beta=arguments.beta
-    )
-    return replace(
-        preset,
-        output=folder / f"run {seed}",
+    return small_stage(
+        folder / "train.jsonl",
+        folder / f"run {seed}",
+        rollout,
+        reward="scene",
+        iterations=arguments.iterations,
+        lr=arguments.lr,
         seed=seed,
-        steps=arguments.iterations,
-        microbatch_size=32,
-        t2i_microbatches=0,
-        edit_microbatches=0,
-        optimizer=replace(preset.optimizer, lr=arguments.lr, warmup_ratio=0.05),
-        rl=replace(
-            preset.rl,
-            prompts=(folder / "train.jsonl",),
-            rewards={"scene": {}},
-            weights={"general": {"scene": 1.0}},
-            rollout=rollout,
-            policy=policy,
-            advantages=replace(preset.rl.advantages, estimator=arguments.estimator),
-        ),
+        objective=arguments.objective,
+        estimator=arguments.estimator,
+        beta=arguments.beta,
     )
 
 

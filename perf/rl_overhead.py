@@ -14,17 +14,16 @@ import random
 import statistics
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import torch
 from measure import environment, write
+from rl_small import small_stage
 from rl_wordings import prompts_of
 
-from deepgen.config.rl import RlStageConfig, RolloutConfig
-from deepgen.recipes.rl import rl
+from deepgen.config.rl import RolloutConfig
 from deepgen.rl.prompts import write_prompts
 from deepgen.rl.rewards.base import Reward
 from deepgen.rl.rewards.registry import create_reward
@@ -48,34 +47,20 @@ class Drawn:
         return [Answer(status=AnswerStatus.SCORED, value=self.rng.random()) for _ in inputs]
 
 
-def settings_of(iterations: int, folder: Path) -> RlStageConfig:
-    """The recipe, with 16 groups of 8 images of 20 steps."""
-    preset = rl()
-    return replace(
-        preset,
-        output=folder / "run",
-        steps=iterations,
-        microbatch_size=32,
-        t2i_microbatches=0,
-        edit_microbatches=0,
-        rl=replace(
-            preset.rl,
-            prompts=(folder / "train.jsonl",),
-            rewards={"scene": {}},
-            weights={"general": {"scene": 1.0}},
-            rollout=RolloutConfig(prompts=16),
-            policy=replace(preset.rl.policy, sft_weight=0.0, beta=0.0),
-        ),
-    )
-
-
 def measured(reward: Reward, iterations: int) -> list[dict[str, Any]]:
     """Metrics of every iteration but the first, in which pages and caches warm up."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prompts = prompts_of(["two objects, rephrased"], "train", 200)
         write_prompts(folder / "train.jsonl", prompts)
-        config = settings_of(iterations, folder)
+        config = small_stage(
+            folder / "train.jsonl",
+            folder / "run",
+            RolloutConfig(prompts=16),
+            reward="scene",
+            iterations=iterations,
+            lr=1e-4,
+        )
         run = build_rl(config, device=torch.device("cpu"), rewards={"scene": reward})
         run()
         lines = (config.output / "metrics.jsonl").read_text().splitlines()

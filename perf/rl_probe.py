@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from measure import environment, write
+from rl_small import small_stage
 from rl_wordings import prompts_of
 from torch import Tensor
 
 from deepgen.config.rl import RlStageConfig, RolloutConfig
-from deepgen.recipes.rl import rl
 from deepgen.rl.prompts import Prompt, write_prompts
 from deepgen.rl.rewards.base import Reward
 from deepgen.scoring.answers import Answer, AnswerStatus
@@ -64,8 +64,7 @@ class Redness:
 
 
 def settings_of(arguments: argparse.Namespace, lr: float, folder: Path) -> RlStageConfig:
-    """The recipe, in small; a micro-batch is a group."""
-    preset = rl()
+    """The recipe; a micro-batch is a group."""
     rollout = RolloutConfig(
         prompts=arguments.prompts,
         group_size=arguments.group_size,
@@ -75,22 +74,14 @@ def settings_of(arguments: argparse.Namespace, lr: float, folder: Path) -> RlSta
         scaling=arguments.scaling,
         shared_noise=False,
     )
-    return replace(
-        preset,
-        output=folder / "run",
-        steps=arguments.iterations,
+    return small_stage(
+        folder / "train.jsonl",
+        folder / "run",
+        rollout,
+        reward="redness",
+        iterations=arguments.iterations,
+        lr=lr,
         microbatch_size=arguments.group_size * rollout.trained,
-        t2i_microbatches=0,
-        edit_microbatches=0,
-        optimizer=replace(preset.optimizer, lr=lr),
-        rl=replace(
-            preset.rl,
-            prompts=(folder / "train.jsonl",),
-            rewards={"redness": {}},
-            weights={"general": {"redness": 1.0}},
-            rollout=rollout,
-            policy=replace(preset.rl.policy, sft_weight=0.0, beta=0.0),
-        ),
     )
 
 
