@@ -29,7 +29,9 @@ def pick_device(name: str) -> str:
     if name == "auto":
         return next(device for device, there in present.items() if there)
     if not present[name]:
-        raise ValueError(f"--device {name}: torch {torch.__version__} finds none; try --device cpu")
+        raise ValueError(
+            f"--device {name}: torch {torch.__version__} finds no {name} device; try --device cpu"
+        )
     return name
 
 
